@@ -1,0 +1,103 @@
+// Package invalid collects what is wrong with an input, so that a client is told all of it at once.
+package invalid
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// Fault is one thing that is wrong with one field.
+type Fault struct {
+	Field   string `json:"field"`
+	Message string `json:"message"`
+}
+
+// Faults is an error: an input with at least one fault. The zero value is ready to collect.
+type Faults struct {
+	list []Fault
+}
+
+// Add notes a fault of a field. The first fault of a field stands.
+func (f *Faults) Add(field, format string, args ...any) {
+	if !f.Has(field) {
+		f.list = append(f.list, Fault{field, fmt.Sprintf(format, args...)})
+	}
+}
+
+// Has tells whether the field has a fault already.
+func (f *Faults) Has(field string) bool {
+	for _, x := range f.list {
+		if x.Field == field {
+			return true
+		}
+	}
+	return false
+}
+
+// List is what was collected, in order.
+func (f *Faults) List() []Fault { return f.list }
+
+// Err is the faults as an error, nil where there is none.
+func (f *Faults) Err() error {
+	if len(f.list) == 0 {
+		return nil
+	}
+	return f
+}
+
+// Error names the fields and what is wrong with them, without their values.
+func (f *Faults) Error() string {
+	var b strings.Builder
+	b.WriteString("invalid input")
+	for i, x := range f.list {
+		sep := "; "
+		if i == 0 {
+			sep = ": "
+		}
+		fmt.Fprintf(&b, "%s%s %s", sep, x.Field, x.Message)
+	}
+	return b.String()
+}
+
+// One is an input with a single fault.
+func One(field, format string, args ...any) error {
+	var f Faults
+	f.Add(field, format, args...)
+	return &f
+}
+
+// Text is a rule for a piece of text. Lengths are in Unicode code points.
+type Text struct {
+	Min, Max int
+	// Trim takes white space off both ends before measuring.
+	Trim bool
+	// Lines allows \n and \t.
+	Lines bool
+}
+
+// Check normalises *s to NFC and holds it against the rule.
+func (r Text) Check(f *Faults, field string, s *string) {
+	v := norm.NFC.String(*s)
+	if r.Trim {
+		v = strings.TrimSpace(v)
+	}
+	*s = v
+	n := utf8.RuneCountInString(v)
+	switch {
+	case strings.ContainsFunc(v, r.refused):
+		f.Add(field, "must not contain control characters")
+	case n < r.Min || n > r.Max:
+		f.Add(field, "must have %d to %d characters", r.Min, r.Max)
+	}
+}
+
+func (r Text) refused(c rune) bool {
+	if r.Lines && (c == '\n' || c == '\t') {
+		return false
+	}
+	return unicode.IsControl(c)
+}

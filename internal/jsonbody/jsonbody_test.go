@@ -1,0 +1,102 @@
+package jsonbody_test
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/jsonbody"
+)
+
+type body struct {
+	Name  string                    `json:"name"`
+	Age   *int                      `json:"age,omitempty"`
+	Link  jsonbody.Optional[string] `json:"link,omitempty"`
+	Names []string                  `json:"names,omitempty"`
+}
+
+func (b *body) Check(f *invalid.Faults) {
+	invalid.Text{Min: 2, Max: 5, Trim: true}.Check(f, "name", &b.Name)
+}
+
+func TestDecode(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		in     string
+		fields string // those with a fault, sorted; "malformed" for no object at all
+	}{
+		{`{"name":"  Zoë "}`, ""},
+		{`{"name":"Zoe","age":3,"link":null,"names":["a"]}`, ""},
+		{`{}`, "name"},
+		{`{"name":null}`, "name"},
+		{`{"name":7,"age":"x","link":4,"names":"a"}`, "age link name names"},
+		{`{"name":"Zoe","name":"Zoe"}`, "name"},
+		{`{"Name":"Zoe"}`, "Name name"},
+		{`{"name":"Zoe","extra":1,"more":2}`, "extra more"},
+		{`{"name":"Zoe","age":1.5}`, "age"},
+		{`{"name":"Zo\u0000e"}`, "name"},
+		{`{"name":"Zo\ne"}`, "name"},
+		{`{"name":"Zoezoe"}`, "name"},
+		{`{"name":"Zoe","names":[1]}`, "names"},
+		{``, "malformed"},
+		{`null`, "malformed"},
+		{`[]`, "malformed"},
+		{`"x"`, "malformed"},
+		{`{"name":"Zoe"`, "malformed"},
+		{`{"name":"Zoe"} {}`, "malformed"},
+		{`{"name":"Zoe"}x`, "malformed"},
+		{`{"name":"` + "\xff" + `"}`, "malformed"},
+		{`{name:"Zoe"}`, "malformed"},
+		{`{"name":"Zoe",}`, "malformed"},
+	} {
+		var b body
+		err := jsonbody.Decode([]byte(c.in), &b)
+		var f *invalid.Faults
+		got := ""
+		switch {
+		case errors.Is(err, jsonbody.ErrMalformed):
+			got = "malformed"
+		case errors.As(err, &f):
+			names := map[string]bool{}
+			for _, x := range f.List() {
+				names[x.Field] = true
+			}
+			got = strings.Join(slices.Sorted(maps.Keys(names)), " ")
+		case err != nil:
+			got = err.Error()
+		}
+		if got != c.fields {
+			t.Errorf("%s: faults in %q, want %q (%v)", c.in, got, c.fields, err)
+		}
+	}
+}
+
+func TestOptionalTellsAbsentFromNull(t *testing.T) {
+	t.Parallel()
+	var absent, null, value body
+	for in, b := range map[string]*body{`{"name":"Zoe"}`: &absent, `{"name":"Zoe","link":null}`: &null, `{"name":"Zoe","link":"x"}`: &value} {
+		if err := jsonbody.Decode([]byte(in), b); err != nil {
+			t.Fatal(in, err)
+		}
+	}
+	if absent.Link.Set || !null.Link.Set || !null.Link.Null || !value.Link.Set || value.Link.Null || value.Link.Value != "x" {
+		t.Errorf("absent %+v, null %+v, value %+v", absent.Link, null.Link, value.Link)
+	}
+}
+
+func TestTextIsNormalisedAndCountedInCodePoints(t *testing.T) {
+	t.Parallel()
+	var b body
+	if err := jsonbody.Decode([]byte(`{"name":" Zoe\u0308\u0308 "}`), &b); err != nil {
+		t.Fatal(err)
+	}
+	if b.Name != "Zo\u00eb\u0308" {
+		t.Errorf("name is %q", b.Name)
+	}
+	if err := jsonbody.Decode([]byte(`{"name":"日本語日本"}`), &b); err != nil {
+		t.Errorf("five characters of three bytes: %v", err)
+	}
+}

@@ -1,0 +1,100 @@
+// Package observe is what on-call sees of a process: its log, its metrics and its ops endpoints.
+package observe
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Version and Commit are stamped by the linker.
+var (
+	Version = "dev"
+	Commit  = "unknown"
+)
+
+// NewLogger makes the process's logger. format is json or text; level one of debug, info, warn, error.
+func NewLogger(w io.Writer, process, format string, level slog.Level) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level}
+	var h slog.Handler = slog.NewJSONHandler(w, opts)
+	if format == "text" {
+		h = slog.NewTextHandler(w, opts)
+	}
+	return slog.New(h).With("process", process)
+}
+
+// NewRegistry makes the process's registry, with the Go runtime's and the process's own collectors.
+func NewRegistry(process string) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "parley_build_info",
+		Help: "1, with the version and the commit that this process was built from.",
+	}, []string{"process", "version", "commit"})
+	info.WithLabelValues(process, Version, Commit).Set(1)
+	r.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// NewPanicCounter counts the background parts that panicked and were run again.
+func NewPanicCounter(r prometheus.Registerer) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "parley_panics_total",
+		Help: "Panics that were caught, by the part of the process that they happened in.",
+	}, []string{"part"})
+	r.MustRegister(c)
+	return c
+}
+
+// MetricsHandler serves the registry as Prometheus and OpenMetrics text.
+func MetricsHandler(r *prometheus.Registry) http.Handler {
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{EnableOpenMetrics: true, Registry: r})
+}
+
+// Ops is the server of a process's own endpoints: /metrics, /healthz and /readyz.
+type Ops struct {
+	Addr     string
+	Registry *prometheus.Registry
+	// Ready reports why the process is not ready, nil where it is.
+	Ready func(ctx context.Context) error
+	Log   *slog.Logger
+}
+
+const opsTimeout = 5 * time.Second
+
+// Run serves until ctx ends.
+func (o *Ops) Run(ctx context.Context) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", MetricsHandler(o.Registry))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", o.readyz)
+	l, err := net.Listen("tcp", o.Addr)
+	if err != nil {
+		return err
+	}
+	o.Log.Info("ops endpoints are served", "addr", l.Addr().String())
+	s := &http.Server{Handler: mux, ReadHeaderTimeout: opsTimeout, ReadTimeout: opsTimeout, WriteTimeout: 2 * opsTimeout}
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func (o *Ops) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), opsTimeout)
+	defer cancel()
+	if err := o.Ready(ctx); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = io.WriteString(w, "ok\n")
+}

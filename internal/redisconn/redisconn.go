@@ -1,0 +1,80 @@
+// Package redisconn opens the connection to Redis: standalone, Sentinel or Cluster by the form of the settings.
+package redisconn
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Time-outs are short and retries few: what waits for Redis is a request, and every caller has a way without it.
+const (
+	dialTimeout  = 500 * time.Millisecond
+	readTimeout  = 1 * time.Second
+	poolTimeout  = 1 * time.Second
+	maxRetries   = 1
+	poolMinIdle  = 1
+	connIdleTime = 5 * time.Minute
+)
+
+// Config is how to reach Redis.
+type Config struct {
+	// URL is redis:// or rediss://, several comma separated for a cluster.
+	URL string
+	// SentinelMaster names the master of a Sentinel set-up; URL then names the sentinels.
+	SentinelMaster string
+	// PoolSize bounds the connections to each node.
+	PoolSize int
+	// ClientName is shown by CLIENT LIST.
+	ClientName string
+}
+
+// Options reads the settings. Its errors do not show the URL, which may hold a password.
+func Options(c Config) (*redis.UniversalOptions, error) {
+	u := &redis.UniversalOptions{
+		MasterName:      c.SentinelMaster,
+		ClientName:      c.ClientName,
+		DialTimeout:     dialTimeout,
+		ReadTimeout:     readTimeout,
+		WriteTimeout:    readTimeout,
+		PoolTimeout:     poolTimeout,
+		PoolSize:        c.PoolSize,
+		MinIdleConns:    poolMinIdle,
+		MaxRetries:      maxRetries,
+		ConnMaxIdleTime: connIdleTime,
+	}
+	for i, part := range strings.Split(c.URL, ",") {
+		part = strings.TrimSpace(part)
+		if i > 0 && !strings.Contains(part, "://") {
+			part = "redis://" + part
+		}
+		o, err := redis.ParseURL(part)
+		if err != nil {
+			return nil, fmt.Errorf("node %d is not a redis:// or rediss:// URL", i+1)
+		}
+		u.Addrs = append(u.Addrs, o.Addr)
+		if i > 0 {
+			continue
+		}
+		u.Username, u.Password, u.DB, u.TLSConfig = o.Username, o.Password, o.DB, o.TLSConfig
+		if u.MasterName != "" {
+			u.SentinelUsername, u.SentinelPassword = o.Username, o.Password
+		}
+	}
+	if len(u.Addrs) > 1 && u.MasterName == "" && u.DB != 0 {
+		return nil, errors.New("a cluster has only database 0")
+	}
+	return u, nil
+}
+
+// Open prepares a client. It does not connect.
+func Open(c Config) (redis.UniversalClient, error) {
+	o, err := Options(c)
+	if err != nil {
+		return nil, fmt.Errorf("open redis: %w", err)
+	}
+	return redis.NewUniversalClient(o), nil
+}

@@ -1,0 +1,91 @@
+// Package migrations holds Parley's schema as goose migrations and brings a database up to it.
+package migrations
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+)
+
+// FS holds the migrations in goose's format.
+//
+//go:embed *.sql
+var FS embed.FS
+
+// Limits of one migration: a lock that is not had soon is given up rather than queueing every other statement behind it.
+const (
+	lockTimeout = 10 * time.Second
+	lockEvery   = 1 * time.Second
+	lockTries   = 300
+)
+
+// undefinedTable is the SQLSTATE of a query on a table that does not exist.
+const undefinedTable = "42P01"
+
+// Up brings the database at the URL to the newest schema. It may run from several processes at once: a session advisory
+// lock lets one work and the others find nothing left to do.
+func Up(ctx context.Context, databaseURL string) error {
+	cfg, err := pgx.ParseConfig(databaseURL)
+	if err != nil {
+		return fmt.Errorf("migrate: parse the database URL: %w", err)
+	}
+	cfg.RuntimeParams["lock_timeout"] = fmt.Sprint(lockTimeout.Milliseconds())
+	cfg.RuntimeParams["application_name"] = "parley-migrate"
+	db := stdlib.OpenDB(*cfg)
+	defer db.Close()
+
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(uint64(lockEvery/time.Second), lockTries))
+	if err != nil {
+		return fmt.Errorf("migrate: make the lock: %w", err)
+	}
+	p, err := goose.NewProvider(goose.DialectPostgres, db, FS, goose.WithSessionLocker(locker))
+	if err != nil {
+		return fmt.Errorf("migrate: read the migrations: %w", err)
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+// Newest is the version of the newest migration in this binary.
+func Newest() int64 {
+	names, err := fs.Glob(FS, "*.sql")
+	if err != nil || len(names) == 0 {
+		return 0
+	}
+	v, err := goose.NumericComponent(names[len(names)-1])
+	if err != nil {
+		return 0
+	}
+	return v
+}
+
+// Querier is what Current needs of a database.
+type Querier interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// Current is the version of the schema that the database has, 0 where none was ever applied.
+func Current(ctx context.Context, db Querier) (int64, error) {
+	var v int64
+	err := db.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM goose_db_version WHERE is_applied`).Scan(&v)
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == undefinedTable {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the schema's version: %w", err)
+	}
+	return v, nil
+}

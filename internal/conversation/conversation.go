@@ -1,0 +1,132 @@
+// Package conversation is the domain of conversations: direct ones and groups, their members and roles.
+package conversation
+
+import (
+	"errors"
+
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/invalid"
+)
+
+// What can be wrong with a request, besides *invalid.Faults.
+var (
+	// ErrNotFound is also the answer for a conversation that the asker is no member of.
+	ErrNotFound = errors.New("conversation not found")
+	// ErrUserNotFound is also the answer for a user whom a block hides.
+	ErrUserNotFound = errors.New("user not found")
+	// ErrMemberNotFound is returned for a user who is not in the conversation.
+	ErrMemberNotFound = errors.New("member not found")
+	// ErrForbidden is returned to a member whose role does not allow it.
+	ErrForbidden = errors.New("your role in this conversation does not allow it")
+	// ErrDirect is returned for a change that a direct conversation does not have.
+	ErrDirect = errors.New("a direct conversation has no name, and its members and roles do not change")
+	// ErrLastOwner is returned for a group that would be left without an owner.
+	ErrLastOwner = errors.New("a group keeps at least one owner: promote another member first")
+	// ErrTooManyMembers is returned for a group that would get more than MaxMembers.
+	ErrTooManyMembers = errors.New("a group has at most 5000 members")
+	// ErrTooManyGroups is returned for a user who would be in more than MaxGroups.
+	ErrTooManyGroups = errors.New("a user is in at most 1000 groups")
+)
+
+// Roles of members.
+const (
+	RoleOwner  = "owner"
+	RoleAdmin  = "admin"
+	RoleMember = "member"
+)
+
+// Types of conversations.
+const (
+	TypeDirect = "direct"
+	TypeGroup  = "group"
+)
+
+// Bounds of groups.
+const (
+	MaxMembers  = 5000
+	MaxGroups   = 1000
+	maxNameLen  = 100
+	shownInside = 20 // members that a conversation shows of itself
+)
+
+var nameRule = invalid.Text{Min: 1, Max: maxNameLen, Trim: true}
+
+// Creation is a conversation that someone wants.
+type Creation struct {
+	Type      string   `json:"type"`
+	MemberIDs []string `json:"memberIds"`
+	Name      *string  `json:"name,omitempty"`
+}
+
+// Check normalises the creation and notes its faults. Who creates it is checked by the service.
+func (c *Creation) Check(f *invalid.Faults) {
+	checkIDs(f, "memberIds", &c.MemberIDs)
+	switch c.Type {
+	case TypeDirect:
+		if c.Name != nil {
+			f.Add("name", "a direct conversation has none")
+		}
+	case TypeGroup:
+		if c.Name == nil {
+			f.Add("name", "is required for a group")
+		} else {
+			nameRule.Check(f, "name", c.Name)
+		}
+	default:
+		f.Add("type", "must be direct or group")
+	}
+}
+
+// Renaming is a group's new name.
+type Renaming struct {
+	Name string `json:"name"`
+}
+
+// Check normalises the name and notes its faults.
+func (r *Renaming) Check(f *invalid.Faults) { nameRule.Check(f, "name", &r.Name) }
+
+// Addition names users who are to be members.
+type Addition struct {
+	UserIDs []string `json:"userIds"`
+}
+
+// Check notes the addition's faults.
+func (a *Addition) Check(f *invalid.Faults) { checkIDs(f, "userIds", &a.UserIDs) }
+
+// RoleChange is a member's new role.
+type RoleChange struct {
+	Role string `json:"role"`
+}
+
+// Check notes the change's faults.
+func (r *RoleChange) Check(f *invalid.Faults) {
+	switch r.Role {
+	case RoleOwner, RoleAdmin, RoleMember:
+	default:
+		f.Add("role", "must be owner, admin or member")
+	}
+}
+
+// checkIDs notes ids that are none, and drops those that are given twice.
+func checkIDs(f *invalid.Faults, field string, ids *[]string) {
+	if len(*ids) == 0 {
+		f.Add(field, "must name at least one user")
+	}
+	if len(*ids) > MaxMembers {
+		f.Add(field, "must name at most %d users", MaxMembers)
+		return
+	}
+	seen := make(map[string]bool, len(*ids))
+	unique := (*ids)[:0]
+	for _, v := range *ids {
+		if !id.Valid(v) {
+			f.Add(field, "must hold only ids of users")
+			return
+		}
+		if !seen[v] {
+			seen[v] = true
+			unique = append(unique, v)
+		}
+	}
+	*ids = unique
+}

@@ -1,0 +1,212 @@
+package conversation
+
+import (
+	"context"
+	"slices"
+
+	"gorm.io/gorm"
+
+	"github.com/parley-chat/parley/internal/event"
+)
+
+// group runs f under the lock of a group that the actor is a member of.
+func (s *Service) group(ctx context.Context, conversationID, actorID string, f func(tx *gorm.DB, actor *membership) error) error {
+	return s.db.Tx(ctx, func(tx *gorm.DB) error {
+		// A stranger takes no lock.
+		actor, err := membershipOf(tx, conversationID, actorID)
+		if err != nil {
+			return err
+		}
+		if actor == nil {
+			return ErrNotFound
+		}
+		if actor.Type != TypeGroup {
+			return ErrDirect
+		}
+		if err := lock(tx, conversationID); err != nil {
+			return err
+		}
+		if actor, err = membershipOf(tx, conversationID, actorID); err != nil {
+			return err
+		}
+		if actor == nil { // removed while the lock was waited for
+			return ErrNotFound
+		}
+		return f(tx, actor)
+	})
+}
+
+// Rename gives a group a new name.
+func (s *Service) Rename(ctx context.Context, conversationID, actorID string, r *Renaming) (*event.Conversation, error) {
+	var at stamp
+	err := s.group(ctx, conversationID, actorID, func(tx *gorm.DB, actor *membership) error {
+		if actor.Role == RoleMember {
+			return ErrForbidden
+		}
+		if err := setName(tx, conversationID, r.Name); err != nil {
+			return err
+		}
+		var err error
+		at, err = noteChange(tx, conversationID, kindUpdated, nil, 0)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.publishUpdate(ctx, conversationID, at); err != nil {
+		return nil, err
+	}
+	return s.Get(ctx, conversationID, actorID)
+}
+
+func (s *Service) publishUpdate(ctx context.Context, conversationID string, at stamp) error {
+	return s.publishObject(ctx, conversationID, at, func(o *event.Conversation) *event.Envelope {
+		return event.ConversationUpdated(o, at.CreatedAt.UnixMicro())
+	})
+}
+
+// Add makes members of users, and answers those who came: who is a member already stays as they are.
+func (s *Service) Add(ctx context.Context, conversationID, actorID string, a *Addition) ([]event.Member, error) {
+	var at stamp
+	var came []string
+	err := s.group(ctx, conversationID, actorID, func(tx *gorm.DB, actor *membership) error {
+		if actor.Role == RoleMember {
+			return ErrForbidden
+		}
+		others := slices.DeleteFunc(slices.Clone(a.UserIDs), func(u string) bool { return u == actorID })
+		n, err := reachable(tx, actorID, others)
+		switch {
+		case err != nil:
+			return err
+		case n != len(others):
+			return ErrUserNotFound
+		}
+		if err := checkGroups(tx, others); err != nil {
+			return err
+		}
+		if came, err = join(tx, conversationID, others, RoleMember); err != nil || len(came) == 0 {
+			return err
+		}
+		if at, err = noteChange(tx, conversationID, kindMemberAdded, came, len(came)); err != nil {
+			return err
+		}
+		if at.MemberCount > MaxMembers {
+			return ErrTooManyMembers
+		}
+		return nil
+	})
+	if err != nil || len(came) == 0 {
+		return []event.Member{}, err
+	}
+	added, err := s.store.MembersByID(ctx, conversationID, came)
+	if err != nil {
+		return nil, err
+	}
+	return added, s.publishObject(ctx, conversationID, at, func(o *event.Conversation) *event.Envelope {
+		return event.MemberAdded(o, added, at.CreatedAt.UnixMicro())
+	})
+}
+
+// SetRole promotes or demotes a member, which only owners may.
+func (s *Service) SetRole(ctx context.Context, conversationID, actorID, memberID string, r *RoleChange) (event.Member, error) {
+	var at stamp
+	err := s.group(ctx, conversationID, actorID, func(tx *gorm.DB, actor *membership) error {
+		if actor.Role != RoleOwner {
+			return ErrForbidden
+		}
+		m, err := membershipOf(tx, conversationID, memberID)
+		switch {
+		case err != nil:
+			return err
+		case m == nil:
+			return ErrMemberNotFound
+		case m.Role == r.Role:
+			return nil
+		}
+		if err := setRole(tx, conversationID, memberID, r.Role); err != nil {
+			return err
+		}
+		n, err := owners(tx, conversationID)
+		switch {
+		case err != nil:
+			return err
+		case n == 0:
+			return ErrLastOwner
+		}
+		at, err = noteChange(tx, conversationID, kindUpdated, nil, 0)
+		return err
+	})
+	if err != nil {
+		return event.Member{}, err
+	}
+	if at.Revision != 0 {
+		if err := s.publishUpdate(ctx, conversationID, at); err != nil {
+			return event.Member{}, err
+		}
+	}
+	list, err := s.store.MembersByID(ctx, conversationID, []string{memberID})
+	switch {
+	case err != nil:
+		return event.Member{}, err
+	case len(list) == 0:
+		return event.Member{}, ErrMemberNotFound
+	}
+	return list[0], nil
+}
+
+// Remove takes a member out of a group: oneself, or by owners and admins.
+func (s *Service) Remove(ctx context.Context, conversationID, actorID, memberID string) error {
+	var removed, inherited stamp
+	err := s.group(ctx, conversationID, actorID, func(tx *gorm.DB, actor *membership) error {
+		m, err := membershipOf(tx, conversationID, memberID)
+		switch {
+		case err != nil:
+			return err
+		case m == nil && actor.Role == RoleMember:
+			return ErrForbidden
+		case m == nil:
+			return ErrMemberNotFound
+		case memberID != actorID && !mayRemove(actor.Role, m.Role):
+			return ErrForbidden
+		}
+		if err := removeMember(tx, conversationID, memberID); err != nil {
+			return err
+		}
+		if removed, err = noteChange(tx, conversationID, kindMemberRemoved, []string{memberID}, -1); err != nil {
+			return err
+		}
+		if m.Role == RoleOwner {
+			inherited, err = inherit(tx, conversationID)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.publisher.Publish(event.MemberWasRemoved(conversationID, memberID, removed.MemberCount, removed.Revision, removed.CreatedAt.UnixMicro()))
+	if inherited.Revision == 0 {
+		return nil
+	}
+	return s.publishUpdate(ctx, conversationID, inherited)
+}
+
+// mayRemove tells whether a role may take somebody else with a role out of a group.
+func mayRemove(actor, member string) bool {
+	return actor == RoleOwner || actor == RoleAdmin && member == RoleMember
+}
+
+// inherit gives a group that has no owner left a new one. The zero stamp says that nothing was to be done.
+func inherit(tx *gorm.DB, conversationID string) (stamp, error) {
+	n, err := owners(tx, conversationID)
+	if err != nil || n > 0 {
+		return stamp{}, err
+	}
+	next, err := heir(tx, conversationID)
+	if err != nil || next == "" {
+		return stamp{}, err
+	}
+	if err := setRole(tx, conversationID, next, RoleOwner); err != nil {
+		return stamp{}, err
+	}
+	return noteChange(tx, conversationID, kindUpdated, nil, 0)
+}

@@ -1,0 +1,208 @@
+package conversation
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"gorm.io/gorm"
+
+	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/postgres"
+)
+
+// Publisher tells all pods what was committed. It never waits for Redis: what it can't tell, the pods repair.
+type Publisher interface {
+	Publish(events ...*event.Envelope)
+}
+
+// Service is what can be done with conversations.
+type Service struct {
+	db        *postgres.DB
+	store     *Store
+	publisher Publisher
+}
+
+// NewService makes the service.
+func NewService(db *postgres.DB, store *Store, p Publisher) *Service {
+	return &Service{db: db, store: store, publisher: p}
+}
+
+// Create makes a conversation, or finds the direct one that there is; created tells which.
+func (s *Service) Create(ctx context.Context, creatorID string, c *Creation) (conv *event.Conversation, created bool, err error) {
+	others := slices.DeleteFunc(slices.Clone(c.MemberIDs), func(u string) bool { return u == creatorID })
+	switch {
+	case c.Type == TypeDirect && len(others) != 1:
+		return nil, false, invalid.One("memberIds", "must name exactly one other user")
+	case c.Type == TypeGroup && len(others) < 2:
+		return nil, false, invalid.One("memberIds", "must name at least two other users")
+	}
+	var conversationID string
+	var at stamp
+	err = s.db.Tx(ctx, func(tx *gorm.DB) error {
+		n, err := reachable(tx, creatorID, others)
+		switch {
+		case err != nil:
+			return err
+		case n != len(others):
+			return ErrUserNotFound
+		}
+		if c.Type == TypeDirect {
+			conversationID, created, err = createDirect(tx, creatorID, others[0], c)
+		} else {
+			conversationID, created, err = createGroup(tx, creatorID, others, c)
+		}
+		if err != nil || !created {
+			return err
+		}
+		at, err = noteCreation(tx, conversationID, append([]string{creatorID}, others...))
+		return err
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	if created {
+		if err := s.publishObject(ctx, conversationID, at, func(o *event.Conversation) *event.Envelope {
+			return event.ConversationCreated(o, append([]string{creatorID}, others...), at.CreatedAt.UnixMicro())
+		}); err != nil {
+			return nil, false, err
+		}
+	}
+	conv, err = s.Get(ctx, conversationID, creatorID)
+	return conv, created, err
+}
+
+func createDirect(tx *gorm.DB, creatorID, otherID string, c *Creation) (conversationID string, created bool, err error) {
+	key := min(creatorID, otherID) + ":" + max(creatorID, otherID)
+	if conversationID, err = directID(tx, key); err != nil || conversationID != "" {
+		return conversationID, false, err
+	}
+	conversationID = id.New()
+	if created, err = insert(tx, conversationID, c, &key, 2); err != nil {
+		return "", false, err
+	}
+	if !created { // the other asked at the same time
+		conversationID, err = directID(tx, key)
+		return conversationID, false, err
+	}
+	_, err = join(tx, conversationID, []string{creatorID, otherID}, RoleMember)
+	return conversationID, true, err
+}
+
+func createGroup(tx *gorm.DB, creatorID string, others []string, c *Creation) (conversationID string, created bool, err error) {
+	all := append([]string{creatorID}, others...)
+	if len(all) > MaxMembers {
+		return "", false, ErrTooManyMembers
+	}
+	if err := checkGroups(tx, all); err != nil {
+		return "", false, err
+	}
+	conversationID = id.New()
+	if _, err := insert(tx, conversationID, c, nil, len(all)); err != nil {
+		return "", false, err
+	}
+	if _, err := join(tx, conversationID, all, RoleMember); err != nil {
+		return "", false, err
+	}
+	return conversationID, true, setRole(tx, conversationID, creatorID, RoleOwner)
+}
+
+func checkGroups(tx *gorm.DB, userIDs []string) error {
+	n, err := fullestGroups(tx, userIDs)
+	if err == nil && n >= MaxGroups {
+		return ErrTooManyGroups
+	}
+	return err
+}
+
+// publishObject builds an event from the conversation as it is now, under the revision that the event brought.
+func (s *Service) publishObject(ctx context.Context, conversationID string, at stamp, build func(*event.Conversation) *event.Envelope) error {
+	found, err := s.store.Objects(ctx, []string{conversationID})
+	if err != nil {
+		return fmt.Errorf("read a conversation to tell of it: %w", err)
+	}
+	o := found[conversationID]
+	o.Revision, o.MemberCount = at.Revision, at.MemberCount
+	s.publisher.Publish(build(o))
+	return nil
+}
+
+// Get reads a conversation as the viewer sees it.
+func (s *Service) Get(ctx context.Context, conversationID, viewerID string) (*event.Conversation, error) {
+	c, err := s.Object(ctx, conversationID, viewerID)
+	if err == nil && c == nil {
+		return nil, ErrNotFound
+	}
+	return c, err
+}
+
+// Object is Get with nil for a viewer who is no member.
+func (s *Service) Object(ctx context.Context, conversationID, viewerID string) (*event.Conversation, error) {
+	m, err := membershipOf(s.db.Gorm.WithContext(ctx), conversationID, viewerID)
+	if err != nil || m == nil {
+		return nil, err
+	}
+	list, err := s.objects(ctx, []marked{{conversationID, m.LastReadSeq}})
+	if err != nil {
+		return nil, err
+	}
+	return &list[0], nil
+}
+
+// Memberships reads a user's conversations with the revision of each.
+func (s *Service) Memberships(ctx context.Context, userID string) (map[string]int64, error) {
+	return s.store.Memberships(ctx, userID)
+}
+
+// List is a page of a user's conversations, the newest activity first.
+func (s *Service) List(ctx context.Context, userID string, before *cursor.Position, limit int) (list []event.Conversation, hasMore bool, err error) {
+	page, err := s.store.newest(ctx, userID, before, limit+1)
+	if err != nil {
+		return nil, false, err
+	}
+	if hasMore = len(page) > limit; hasMore {
+		page = page[:limit]
+	}
+	list, err = s.objects(ctx, page)
+	return list, hasMore, err
+}
+
+func (s *Service) objects(ctx context.Context, page []marked) ([]event.Conversation, error) {
+	ids := make([]string, len(page))
+	for i, m := range page {
+		ids[i] = m.id
+	}
+	found, err := s.store.Objects(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]event.Conversation, 0, len(page))
+	for _, m := range page {
+		c := *found[m.id]
+		c.Marker = &event.Marker{LastReadSeq: m.lastReadSeq, UnreadCount: max(0, c.LastSeq-m.lastReadSeq)}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// Members is a page of a conversation's members in the order in which they joined.
+func (s *Service) Members(ctx context.Context, conversationID, viewerID string, after *cursor.Position, limit int) (list []event.Member, hasMore bool, err error) {
+	m, err := membershipOf(s.db.Gorm.WithContext(ctx), conversationID, viewerID)
+	if err != nil {
+		return nil, false, err
+	}
+	if m == nil {
+		return nil, false, ErrNotFound
+	}
+	list, err = s.store.members(ctx, conversationID, after, limit+1)
+	if err != nil {
+		return nil, false, err
+	}
+	if hasMore = len(list) > limit; hasMore {
+		list = list[:limit]
+	}
+	return list, hasMore, nil
+}

@@ -1,0 +1,355 @@
+package conversation
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/postgres"
+)
+
+// Messages is what conversations need of the domain of messages.
+type Messages interface {
+	ByIDs(ctx context.Context, ids []string) (map[string]*event.Message, error)
+}
+
+// Store holds the SQL of conversations and their members.
+type Store struct {
+	db       *postgres.DB
+	messages Messages
+}
+
+// NewStore makes a store.
+func NewStore(db *postgres.DB, m Messages) *Store { return &Store{db: db, messages: m} }
+
+// Objects reads conversations as all members see them. Those that are not there are left out.
+func (s *Store) Objects(ctx context.Context, ids []string) (map[string]*event.Conversation, error) {
+	out, err := s.rows(ctx, ids)
+	if err != nil {
+		return nil, fmt.Errorf("read conversations: %w", err)
+	}
+	if err := s.addMembers(ctx, ids, out); err != nil {
+		return nil, fmt.Errorf("read conversations' members: %w", err)
+	}
+	var last []string
+	for _, c := range out {
+		if c.LastMessageID != nil {
+			last = append(last, *c.LastMessageID)
+		}
+	}
+	if len(last) == 0 {
+		return out, nil
+	}
+	messages, err := s.messages.ByIDs(ctx, last)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range out {
+		if c.LastMessageID != nil {
+			c.LastMessage = messages[*c.LastMessageID]
+		}
+	}
+	return out, nil
+}
+
+func (s *Store) rows(ctx context.Context, ids []string) (map[string]*event.Conversation, error) {
+	rows, err := s.db.SQL.QueryContext(ctx, `SELECT id, type, name, member_count, revision, last_message_id, last_message_at, last_seq, created_at
+		FROM conversations WHERE id = ANY ($1::text[]::uuid[])`, ids)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := make(map[string]*event.Conversation, len(ids))
+	for rows.Next() {
+		c := &event.Conversation{Members: []event.Member{}}
+		if err := rows.Scan(&c.ID, &c.Type, &c.Name, &c.MemberCount, &c.Revision, &c.LastMessageID, &c.LastMessageAt, &c.LastSeq, &c.CreatedAt); err != nil {
+			return nil, err
+		}
+		out[c.ID] = c
+	}
+	return out, rows.Err()
+}
+
+const memberColumns = `u.id, u.username, u.display_name, u.avatar_url, m.role, m.joined_at`
+
+func scanMember(r *sql.Rows, m *event.Member, more ...any) error {
+	return r.Scan(append([]any{&m.User.ID, &m.User.Username, &m.User.DisplayName, &m.User.AvatarURL, &m.Role, &m.JoinedAt}, more...)...)
+}
+
+func (s *Store) addMembers(ctx context.Context, ids []string, to map[string]*event.Conversation) error {
+	rows, err := s.db.SQL.QueryContext(ctx, `SELECT `+memberColumns+`, c.id
+		FROM unnest($1::text[]::uuid[]) AS c (id)
+		CROSS JOIN LATERAL (SELECT * FROM conversation_members m WHERE m.conversation_id = c.id ORDER BY m.joined_at, m.user_id LIMIT $2) m
+		JOIN users u ON u.id = m.user_id
+		ORDER BY m.joined_at, m.user_id`, ids, shownInside)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var m event.Member
+		var id string
+		if err := scanMember(rows, &m, &id); err != nil {
+			return err
+		}
+		if c := to[id]; c != nil {
+			c.Members = append(c.Members, m)
+		}
+	}
+	return rows.Err()
+}
+
+func (s *Store) memberList(ctx context.Context, query string, args ...any) ([]event.Member, error) {
+	rows, err := s.db.SQL.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read members: %w", err)
+	}
+	defer rows.Close()
+	out := []event.Member{}
+	for rows.Next() {
+		var m event.Member
+		if err := scanMember(rows, &m); err != nil {
+			return nil, fmt.Errorf("read members: %w", err)
+		}
+		out = append(out, m)
+	}
+	return out, rows.Err()
+}
+
+// MembersByID reads those of the users who are members now.
+func (s *Store) MembersByID(ctx context.Context, conversationID string, userIDs []string) ([]event.Member, error) {
+	return s.memberList(ctx, `SELECT `+memberColumns+` FROM conversation_members m JOIN users u ON u.id = m.user_id
+		WHERE m.conversation_id = $1 AND m.user_id = ANY ($2::text[]::uuid[]) ORDER BY m.joined_at, m.user_id`, conversationID, userIDs)
+}
+
+// members reads members in the order in which they joined, after a position.
+func (s *Store) members(ctx context.Context, conversationID string, after *cursor.Position, limit int) ([]event.Member, error) {
+	const from = `SELECT ` + memberColumns + ` FROM conversation_members m JOIN users u ON u.id = m.user_id WHERE m.conversation_id = $1`
+	const order = ` ORDER BY m.joined_at, m.user_id LIMIT $2`
+	if after == nil {
+		return s.memberList(ctx, from+order, conversationID, limit)
+	}
+	return s.memberList(ctx, from+` AND (m.joined_at, m.user_id) > ($3::timestamptz, $4::uuid)`+order, conversationID, limit, after.Time, after.ID)
+}
+
+// marked is a conversation with how far its viewer has read.
+type marked struct {
+	id          string
+	lastReadSeq int64
+}
+
+// newest reads a user's conversations by their last activity, before a position.
+func (s *Store) newest(ctx context.Context, userID string, before *cursor.Position, limit int) ([]marked, error) {
+	query := `SELECT c.id, m.last_read_seq FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id WHERE m.user_id = $1`
+	args := []any{userID, limit}
+	if before != nil {
+		query += ` AND (c.last_message_at, c.id) < ($3::timestamptz, $4::uuid)`
+		args = append(args, before.Time, before.ID)
+	}
+	rows, err := s.db.SQL.QueryContext(ctx, query+` ORDER BY c.last_message_at DESC, c.id DESC LIMIT $2`, args...)
+	if err != nil {
+		return nil, fmt.Errorf("list conversations: %w", err)
+	}
+	defer rows.Close()
+	var out []marked
+	for rows.Next() {
+		var m marked
+		if err := rows.Scan(&m.id, &m.lastReadSeq); err != nil {
+			return nil, fmt.Errorf("list conversations: %w", err)
+		}
+		out = append(out, m)
+	}
+	return out, rows.Err()
+}
+
+// Memberships reads a user's conversations with the revision of each.
+func (s *Store) Memberships(ctx context.Context, userID string) (map[string]int64, error) {
+	rows, err := s.db.SQL.QueryContext(ctx, `SELECT c.id, c.revision FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id
+		WHERE m.user_id = $1`, userID)
+	if err != nil {
+		return nil, fmt.Errorf("read memberships: %w", err)
+	}
+	defer rows.Close()
+	out := map[string]int64{}
+	for rows.Next() {
+		var id string
+		var revision int64
+		if err := rows.Scan(&id, &revision); err != nil {
+			return nil, fmt.Errorf("read memberships: %w", err)
+		}
+		out[id] = revision
+	}
+	return out, rows.Err()
+}
+
+// membership is a member's place in a conversation.
+type membership struct {
+	Type        string
+	Role        string
+	LastReadSeq int64
+}
+
+// membershipOf reads it, nil where the user is no member.
+func membershipOf(tx *gorm.DB, conversationID, userID string) (*membership, error) {
+	var m membership
+	err := tx.Raw(`SELECT c.type, m.role, m.last_read_seq FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id
+		WHERE m.conversation_id = ? AND m.user_id = ?`, conversationID, userID).Scan(&m).Error
+	if err != nil {
+		return nil, fmt.Errorf("look up a member: %w", err)
+	}
+	if m.Type == "" {
+		return nil, nil //nolint:nilnil // no member is an answer
+	}
+	return &m, nil
+}
+
+// lock takes the row that orders all changes of the conversation. What is read in later statements is as new as the lock.
+func lock(tx *gorm.DB, conversationID string) error {
+	if err := tx.Exec(`SELECT FROM conversations WHERE id = ? FOR NO KEY UPDATE`, conversationID).Error; err != nil {
+		return fmt.Errorf("lock a conversation: %w", err)
+	}
+	return nil
+}
+
+// reachable counts those of the users who exist and whom no block, in either direction, hides from the asker.
+func reachable(tx *gorm.DB, askerID string, userIDs []string) (int, error) {
+	var n int
+	err := tx.Raw(`SELECT count(*) FROM users u WHERE u.id = ANY (?::uuid[]) AND u.deleted_at IS NULL AND NOT EXISTS (
+		SELECT FROM blocks b WHERE (b.user_id = u.id AND b.blocked_id = ?) OR (b.user_id = ? AND b.blocked_id = u.id))`,
+		postgres.IDArray(userIDs), askerID, askerID).Scan(&n).Error
+	if err != nil {
+		return 0, fmt.Errorf("look up users: %w", err)
+	}
+	return n, nil
+}
+
+// fullestGroups is the greatest number of groups that any of the users is in.
+func fullestGroups(tx *gorm.DB, userIDs []string) (int, error) {
+	var n int
+	err := tx.Raw(`SELECT coalesce(max(n), 0) FROM (
+		SELECT count(*) AS n FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id AND c.type = 'group'
+		WHERE m.user_id = ANY (?::uuid[]) GROUP BY m.user_id) g`, postgres.IDArray(userIDs)).Scan(&n).Error
+	if err != nil {
+		return 0, fmt.Errorf("count groups: %w", err)
+	}
+	return n, nil
+}
+
+// directID is the direct conversation of a key, "" where there is none.
+func directID(tx *gorm.DB, key string) (string, error) {
+	var id string
+	if err := tx.Raw(`SELECT id FROM conversations WHERE direct_key = ?`, key).Scan(&id).Error; err != nil {
+		return "", fmt.Errorf("look up a direct conversation: %w", err)
+	}
+	return id, nil
+}
+
+// insert makes a conversation without members, unless there is one of that direct key already.
+func insert(tx *gorm.DB, id string, c *Creation, directKey *string, members int) (created bool, err error) {
+	r := tx.Exec(`INSERT INTO conversations (id, type, name, direct_key, member_count, created_at, last_message_at)
+		SELECT ?, ?, ?, ?, ?, t.now, t.now FROM (SELECT clock_timestamp() AS now) t
+		ON CONFLICT (direct_key) DO NOTHING`, id, c.Type, c.Name, directKey, members)
+	if r.Error != nil {
+		return false, fmt.Errorf("insert a conversation: %w", r.Error)
+	}
+	return r.RowsAffected == 1, nil
+}
+
+// join makes members of those of the users who are none, in the order given, with nothing unread. It answers who came.
+func join(tx *gorm.DB, conversationID string, userIDs []string, role string) ([]string, error) {
+	var added []string
+	err := tx.Raw(`WITH t AS (SELECT clock_timestamp() AS now)
+		INSERT INTO conversation_members (conversation_id, user_id, role, joined_at, last_read_seq)
+		SELECT c.id, u.id, ?, t.now + u.n * interval '1 microsecond', c.last_seq
+		FROM conversations c CROSS JOIN t CROSS JOIN unnest(?::uuid[]) WITH ORDINALITY AS u (id, n)
+		WHERE c.id = ?
+		ON CONFLICT DO NOTHING RETURNING user_id`, role, postgres.IDArray(userIDs), conversationID).Scan(&added).Error
+	if err != nil {
+		return nil, fmt.Errorf("insert members: %w", err)
+	}
+	return added, nil
+}
+
+func removeMember(tx *gorm.DB, conversationID, userID string) error {
+	if err := tx.Exec(`DELETE FROM conversation_members WHERE conversation_id = ? AND user_id = ?`, conversationID, userID).Error; err != nil {
+		return fmt.Errorf("delete a member: %w", err)
+	}
+	return nil
+}
+
+func setRole(tx *gorm.DB, conversationID, userID, role string) error {
+	if err := tx.Exec(`UPDATE conversation_members SET role = ? WHERE conversation_id = ? AND user_id = ?`, role, conversationID, userID).Error; err != nil {
+		return fmt.Errorf("set a role: %w", err)
+	}
+	return nil
+}
+
+func setName(tx *gorm.DB, conversationID, name string) error {
+	if err := tx.Exec(`UPDATE conversations SET name = ? WHERE id = ?`, name, conversationID).Error; err != nil {
+		return fmt.Errorf("rename a conversation: %w", err)
+	}
+	return nil
+}
+
+func owners(tx *gorm.DB, conversationID string) (int, error) {
+	var n int
+	if err := tx.Raw(`SELECT count(*) FROM conversation_members WHERE conversation_id = ? AND role = 'owner'`, conversationID).Scan(&n).Error; err != nil {
+		return 0, fmt.Errorf("count owners: %w", err)
+	}
+	return n, nil
+}
+
+// heir is who becomes the owner of a group that has none: the oldest admin, else the oldest member; "" for nobody left.
+func heir(tx *gorm.DB, conversationID string) (string, error) {
+	var id string
+	err := tx.Raw(`SELECT user_id FROM conversation_members WHERE conversation_id = ?
+		ORDER BY role = 'admin' DESC, joined_at, user_id LIMIT 1`, conversationID).Scan(&id).Error
+	if err != nil {
+		return "", fmt.Errorf("find an heir: %w", err)
+	}
+	return id, nil
+}
+
+// The kinds of conversation_changes that are a conversation's own.
+const (
+	kindCreated       = "created"
+	kindUpdated       = "updated"
+	kindMemberAdded   = "member_added"
+	kindMemberRemoved = "member_removed"
+)
+
+// stamp is the revision that a change brought, and when.
+type stamp struct {
+	Revision    int64
+	MemberCount int
+	CreatedAt   time.Time
+}
+
+// noteCreation writes the first revision of a conversation.
+func noteCreation(tx *gorm.DB, conversationID string, userIDs []string) (stamp, error) {
+	return note(tx, `SELECT revision, last_seq, member_count FROM conversations WHERE id = ?`, []any{conversationID}, conversationID, kindCreated, userIDs)
+}
+
+// noteChange brings the conversation's next revision. The caller holds the conversation's lock.
+func noteChange(tx *gorm.DB, conversationID, kind string, userIDs []string, memberDelta int) (stamp, error) {
+	return note(tx, `UPDATE conversations SET revision = revision + 1, member_count = member_count + ?, changed_at = date_trunc('second', clock_timestamp())
+		WHERE id = ? RETURNING revision, last_seq, member_count`, []any{memberDelta, conversationID}, conversationID, kind, userIDs)
+}
+
+func note(tx *gorm.DB, source string, args []any, conversationID, kind string, userIDs []string) (stamp, error) {
+	var s stamp
+	err := tx.Raw(`WITH c AS (`+source+`), l AS (
+			INSERT INTO conversation_changes (conversation_id, revision, last_seq, kind, user_ids)
+			SELECT ?::uuid, c.revision, c.last_seq, ?, ?::uuid[] FROM c RETURNING revision, created_at)
+		SELECT l.revision, l.created_at, c.member_count FROM l, c`,
+		append(args, conversationID, kind, postgres.IDArray(userIDs))...).Scan(&s).Error
+	if err != nil {
+		return stamp{}, fmt.Errorf("note a change: %w", err)
+	}
+	return s, nil
+}

@@ -1,0 +1,8 @@
+//go:build !faultpoints
+
+// Package fault has the instants at which tests kill or stall a process. They exist only in binaries built with the tag
+// faultpoints; in all others a Point is nothing.
+package fault
+
+// Point is an instant that a test can name.
+func Point(string) {}

@@ -1,0 +1,172 @@
+package message
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/fault"
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/timestamp"
+)
+
+// Publisher tells all pods what was committed. It never waits for Redis: what it can't tell, the pods repair.
+type Publisher interface {
+	Publish(events ...*event.Envelope)
+}
+
+const (
+	// lanes is how many batches commit at once. A conversation always has the same lane, so that its order holds.
+	lanes = 8
+	// maxBatch bounds a batch, laneQueue what waits for one: more is refused with ErrBusy.
+	maxBatch  = 64
+	laneQueue = 1024
+)
+
+// pending is a send that waits for its commit.
+type pending struct {
+	conversationID, senderID, id string
+	draft                        *Draft
+	at                           *time.Time // for tests, nil otherwise
+	done                         chan struct{}
+
+	// Set before done is closed.
+	message event.Message
+	outcome string
+	err     error
+}
+
+// Committer stores messages in group commits: what queues while one commit runs goes into the next. One that waits
+// alone is committed at once.
+type Committer struct {
+	store     *Store
+	publisher Publisher
+	log       *slog.Logger
+	metrics   *Metrics
+	seed      maphash.Seed
+	lanes     [lanes]chan *pending
+}
+
+// NewCommitter makes a committer; Run makes it work.
+func NewCommitter(store *Store, p Publisher, log *slog.Logger, m *Metrics) *Committer {
+	c := &Committer{store: store, publisher: p, log: log, metrics: m, seed: maphash.MakeSeed()}
+	for i := range c.lanes {
+		c.lanes[i] = make(chan *pending, laneQueue)
+	}
+	return c
+}
+
+// Run commits until ctx ends, and then what is queued already.
+func (c *Committer) Run(ctx context.Context) error {
+	var g errgroup.Group
+	for _, lane := range c.lanes {
+		g.Go(func() error {
+			c.runLane(ctx, lane)
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (c *Committer) runLane(ctx context.Context, lane chan *pending) {
+	batch := make([]*pending, 0, maxBatch)
+	for {
+		select {
+		case p := <-lane:
+			batch = append(batch, p)
+		case <-ctx.Done():
+			select {
+			case p := <-lane:
+				batch = append(batch, p)
+			default:
+				return
+			}
+		}
+		for len(batch) < maxBatch && len(lane) > 0 {
+			batch = append(batch, <-lane)
+		}
+		c.commit(batch)
+		clear(batch)
+		batch = batch[:0]
+	}
+}
+
+// submit queues a send and waits for its commit. A caller that gives up leaves the send to be committed or not: it will
+// repeat it under the same clientMessageId.
+func (c *Committer) submit(ctx context.Context, p *pending) error {
+	p.id = id.New()
+	p.done = make(chan struct{})
+	select {
+	case c.lanes[maphash.String(c.seed, p.conversationID)%lanes] <- p:
+	default:
+		c.metrics.refused.Inc()
+		return ErrBusy
+	}
+	select {
+	case <-p.done:
+		return p.err
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the commit: %w", ctx.Err())
+	}
+}
+
+// commit stores a batch. Where one of it is refused by a constraint, each is stored by itself, so that it fails alone.
+func (c *Committer) commit(batch []*pending) {
+	if c.commitOnce(batch) {
+		return
+	}
+	for _, p := range batch {
+		if !c.commitOnce([]*pending{p}) {
+			c.finish(p, sendRow{outcome: outcomeDuplicate})
+		}
+	}
+}
+
+// commitOnce tries a batch in one statement. It returns false where that met a clientMessageId that was used meanwhile,
+// and nothing was stored.
+func (c *Committer) commitOnce(batch []*pending) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), postgres.StatementTimeout)
+	defer cancel()
+	start := time.Now()
+	rows, err := c.store.send(ctx, batch)
+	c.metrics.batchSeconds.Observe(time.Since(start).Seconds())
+	if postgres.IsUniqueViolation(err, clientMessageIDKey) {
+		return false
+	}
+	if err != nil {
+		for _, p := range batch {
+			p.err = err
+			close(p.done)
+		}
+		return true
+	}
+	fault.Point("message.committed")
+	c.metrics.batchSize.Observe(float64(len(batch)))
+	events := make([]*event.Envelope, 0, len(batch))
+	for i, p := range batch {
+		if c.finish(p, rows[i]); p.outcome == outcomeStored {
+			events = append(events, event.MessageNew(&p.message))
+		}
+	}
+	c.metrics.accepted.Add(float64(len(events)))
+	c.publisher.Publish(events...)
+	return true
+}
+
+func (c *Committer) finish(p *pending, r sendRow) {
+	p.outcome = r.outcome
+	if r.outcome == outcomeStored {
+		p.message = event.Message{
+			ID: p.id, ConversationID: p.conversationID, Seq: r.seq, Revision: r.revision, SenderID: p.senderID,
+			Content: p.draft.Content, ClientMessageID: p.draft.ClientMessageID, ReplyToID: p.draft.ReplyToID,
+			CreatedAt: timestamp.Time{Time: r.createdAt},
+		}
+	}
+	close(p.done)
+}

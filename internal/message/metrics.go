@@ -1,0 +1,37 @@
+package message
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Metrics are what on-call sees of messages.
+type Metrics struct {
+	accepted     prometheus.Counter
+	refused      prometheus.Counter
+	batchSize    prometheus.Histogram
+	batchSeconds prometheus.Histogram
+}
+
+// NewMetrics registers the metrics.
+func NewMetrics(r prometheus.Registerer) *Metrics {
+	m := &Metrics{
+		accepted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "parley_messages_accepted_total",
+			Help: "Messages that were stored.",
+		}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "parley_messages_refused_busy_total",
+			Help: "Sends that were refused because too many waited for their commit.",
+		}),
+		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "parley_message_batch_size",
+			Help:    "Messages per group commit.",
+			Buckets: []float64{1, 2, 4, 8, 16, 32, 64},
+		}),
+		batchSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "parley_message_commit_seconds",
+			Help:    "Duration of a group commit in Postgres.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
+		}),
+	}
+	r.MustRegister(m.accepted, m.refused, m.batchSize, m.batchSeconds)
+	return m
+}

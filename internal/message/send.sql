@@ -1,0 +1,84 @@
+-- Stores a batch of messages, all of it or nothing, and hands out seq, revision and created_at under the locks of the
+-- conversations' rows. Parameters, each an array with one element a message: its place in the batch, conversation,
+-- sender, id, content, client's id, message replied to, hash of the original; then a time for tests, or null.
+-- Answers a row a message: ord, outcome, seq, revision, created_at.
+--
+-- The statement's snapshot is older than the locks that it waits for. What must be new is therefore read through locks
+-- (conversations, members: a row that changed meanwhile is read again, one that went is gone), and what can't be
+-- (a client's id that another statement used meanwhile) ends the whole statement by a unique index.
+WITH input AS MATERIALIZED (
+    SELECT *
+    FROM unnest($1::int[], $2::text[]::uuid[], $3::text[]::uuid[], $4::text[]::uuid[], $5::text[], $6::text[], $7::text[]::uuid[], $8::bytea[])
+      AS i (ord, conversation_id, sender_id, id, content, client_message_id, reply_to_id, content_hash)
+),
+-- Rows are locked in the order of their ids, so that two pods' batches don't deadlock; a stranger locks nothing.
+locked AS MATERIALIZED (
+    SELECT c.id, c.type, c.last_seq, c.revision,
+           greatest(coalesce($9::timestamptz, clock_timestamp()), c.last_message_at + interval '1 microsecond') AS base
+    FROM conversations c
+    WHERE c.id = ANY (ARRAY(
+        SELECT m.conversation_id FROM input i
+        JOIN conversation_members m ON m.conversation_id = i.conversation_id AND m.user_id = i.sender_id))
+    ORDER BY c.id
+    FOR NO KEY UPDATE OF c
+),
+members AS MATERIALIZED (
+    SELECT m.conversation_id, m.user_id
+    FROM locked l
+    JOIN conversation_members m ON m.conversation_id = l.id
+    WHERE (m.conversation_id, m.user_id) IN (SELECT i.conversation_id, i.sender_id FROM input i)
+    ORDER BY m.conversation_id, m.user_id
+    FOR NO KEY UPDATE OF m
+),
+checked AS MATERIALIZED (
+    SELECT i.*, l.last_seq, l.revision, l.base,
+           CASE
+               WHEN m.user_id IS NULL THEN 'not_member'
+               WHEN i.client_message_id IS NOT NULL AND EXISTS (
+                   SELECT FROM messages d
+                   WHERE d.conversation_id = i.conversation_id AND d.sender_id = i.sender_id AND d.client_message_id = i.client_message_id)
+                   THEN 'duplicate'
+               WHEN l.type = 'direct' AND EXISTS (
+                   SELECT FROM conversation_members o
+                   JOIN blocks b ON (b.user_id = o.user_id AND b.blocked_id = i.sender_id) OR (b.user_id = i.sender_id AND b.blocked_id = o.user_id)
+                   WHERE o.conversation_id = i.conversation_id AND o.user_id <> i.sender_id)
+                   THEN 'blocked'
+               WHEN i.reply_to_id IS NOT NULL AND NOT EXISTS (
+                   SELECT FROM messages r WHERE r.id = i.reply_to_id AND r.conversation_id = i.conversation_id)
+                   THEN 'bad_reply'
+               ELSE 'stored'
+           END AS outcome
+    FROM input i
+    LEFT JOIN locked l ON l.id = i.conversation_id
+    LEFT JOIN members m ON m.conversation_id = i.conversation_id AND m.user_id = i.sender_id
+),
+numbered AS MATERIALIZED (
+    SELECT ord, conversation_id, sender_id, id, content, client_message_id, reply_to_id, content_hash,
+           last_seq + row_number() OVER w AS seq,
+           revision + row_number() OVER w AS revision,
+           base + (row_number() OVER w - 1) * interval '1 microsecond' AS created_at
+    FROM checked
+    WHERE outcome = 'stored'
+    WINDOW w AS (PARTITION BY conversation_id ORDER BY ord)
+),
+inserted AS (
+    INSERT INTO messages (id, conversation_id, seq, revision, sender_id, content, content_hash, client_message_id, reply_to_id, created_at)
+    SELECT id, conversation_id, seq, revision, sender_id, content, content_hash, client_message_id, reply_to_id, created_at
+    FROM numbered
+),
+moved AS (
+    UPDATE conversations c
+    SET last_message_id = n.id, last_message_at = n.created_at, last_seq = n.seq, revision = n.revision,
+        changed_at = date_trunc('second', clock_timestamp())
+    FROM (SELECT DISTINCT ON (conversation_id) * FROM numbered ORDER BY conversation_id, seq DESC) n
+    WHERE c.id = n.conversation_id
+),
+marked AS (
+    UPDATE conversation_members m
+    SET last_read_seq = n.seq
+    FROM (SELECT conversation_id, sender_id, max(seq) AS seq FROM numbered GROUP BY 1, 2) n
+    WHERE m.conversation_id = n.conversation_id AND m.user_id = n.sender_id
+)
+SELECT k.ord, k.outcome, coalesce(n.seq, 0), coalesce(n.revision, 0), coalesce(n.created_at, 'epoch')
+FROM checked k
+LEFT JOIN numbered n ON n.ord = k.ord

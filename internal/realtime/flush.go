@@ -1,0 +1,214 @@
+package realtime
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// flushWorkers write the queues of all sockets: no socket has a goroutine that waits to write.
+	flushWorkers = 8
+	// coalesce bounds what goes into one write.
+	coalesce = 64 << 10
+)
+
+// flushers hold the sockets that have something to write, each once.
+type flushers struct {
+	mu      sync.Mutex // guards ready and stopped
+	ready   []*Session
+	wakeup  *sync.Cond
+	stopped bool
+}
+
+func newFlushers() *flushers {
+	f := &flushers{}
+	f.wakeup = sync.NewCond(&f.mu)
+	return f
+}
+
+// add takes a session whose busy was just set.
+func (f *flushers) add(s *Session) {
+	f.mu.Lock()
+	f.ready = append(f.ready, s)
+	f.mu.Unlock()
+	f.wakeup.Signal()
+}
+
+// run writes until ctx ends. It is stopped after all sockets are closed.
+func (f *flushers) run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		f.mu.Lock()
+		f.stopped = true
+		f.mu.Unlock()
+		f.wakeup.Broadcast()
+	})
+	defer stop()
+	var g errgroup.Group
+	for range flushWorkers {
+		g.Go(func() error {
+			w := newWriter()
+			for s := f.next(); s != nil; s = f.next() {
+				s.flush(w)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (f *flushers) next() *Session {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(f.ready) == 0 {
+		if f.stopped {
+			return nil
+		}
+		f.wakeup.Wait()
+	}
+	s := f.ready[0]
+	f.ready[0] = nil
+	f.ready = f.ready[1:]
+	return s
+}
+
+// writer is what a worker writes with: a buffer to coalesce in, and one system call that does not wait.
+type writer struct {
+	buf []byte
+	b   []byte
+	n   int
+	err error
+	try func(fd uintptr) bool
+}
+
+func newWriter() *writer {
+	w := &writer{buf: make([]byte, 0, coalesce)}
+	w.try = func(fd uintptr) bool {
+		w.n, w.err = syscall.Write(int(fd), w.b)
+		for errors.Is(w.err, syscall.EINTR) {
+			w.n, w.err = syscall.Write(int(fd), w.b)
+		}
+		return true // never wait for the descriptor
+	}
+	return w
+}
+
+// write writes what the socket takes now: n bytes, fewer than len(b) where it is full.
+func (w *writer) write(s *Session, b []byte) (n int, err error) {
+	if s.raw == nil {
+		return 0, nil
+	}
+	w.b = b
+	if err := s.raw.Write(w.try); err != nil {
+		return 0, err
+	}
+	if errors.Is(w.err, syscall.EAGAIN) {
+		return 0, nil
+	}
+	return max(w.n, 0), w.err
+}
+
+// take moves queued frames into one piece of at most coalesce bytes, or one frame if that alone is longer. It returns nil
+// and gives the queue back where nothing is left.
+func (s *Session) take(buf []byte) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		s.busy = false
+		s.queue = nil // an idle socket keeps no queue
+		switch {
+		case s.closing:
+			_ = s.conn.SetReadDeadline(time.Now().Add(closeWait))
+		case s.slow:
+			_ = s.conn.SetWriteDeadline(time.Time{})
+		}
+		s.slow = false
+		if s.drained != nil {
+			close(s.drained)
+			s.drained = nil
+		}
+		return nil
+	}
+	n := 0
+	var piece []byte
+	for n < len(s.queue) && (n == 0 || len(piece)+len(s.queue[n]) <= coalesce) {
+		if n == 0 {
+			piece = s.queue[0]
+		} else {
+			if n == 1 {
+				piece = append(buf[:0], piece...)
+			}
+			piece = append(piece, s.queue[n]...)
+		}
+		s.bytes -= len(s.queue[n])
+		s.queue[n] = nil
+		n++
+	}
+	s.queue = s.queue[n:]
+	return piece
+}
+
+// flush writes the queue until it is empty or the socket is full; what is left then is a goroutine's of its own.
+func (s *Session) flush(w *writer) {
+	for piece := s.take(w.buf); piece != nil; piece = s.take(w.buf) {
+		n, err := w.write(s, piece)
+		s.lastWritten.Store(s.hub.now())
+		if err != nil {
+			s.fail()
+			continue
+		}
+		if n < len(piece) {
+			rest := append([]byte(nil), piece[n:]...)
+			go s.flushSlowly(rest)
+			return
+		}
+	}
+}
+
+// flushSlowly writes to a reader that is slow, waiting for it. It ends when the queue is empty or the reader is given up.
+func (s *Session) flushSlowly(rest []byte) {
+	buf := make([]byte, 0, coalesce)
+	for ; rest != nil; rest = s.take(buf) {
+		s.mu.Lock()
+		if s.slow = true; !s.closing && s.drained == nil {
+			_ = s.conn.SetWriteDeadline(time.Now().Add(writeWait))
+		}
+		s.mu.Unlock()
+		n, err := s.conn.Write(rest)
+		s.lastWritten.Store(s.hub.now())
+		if err == nil {
+			continue
+		}
+		if s.giveUp() {
+			if _, err = s.conn.Write(rest[n:]); err == nil { // the close frame must not land within a frame
+				continue
+			}
+		}
+		s.fail()
+	}
+}
+
+// giveUp closes a reader whose write took too long. It returns false where it was closing already.
+func (s *Session) giveUp() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing || s.gone || s.drained != nil {
+		return false
+	}
+	s.hub.metrics.slowReaders.Inc()
+	s.queue, s.bytes = nil, 0
+	s.closeLocked(CloseTooSlow, "too slow")
+	return true
+}
+
+// fail drops what is queued and cuts the connection: its reader ends, and detaches.
+func (s *Session) fail() {
+	s.mu.Lock()
+	s.queue, s.bytes = nil, 0
+	s.mu.Unlock()
+	_ = s.conn.Close()
+}

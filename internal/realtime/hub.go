@@ -1,0 +1,347 @@
+package realtime
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/rediskey"
+	"github.com/parley-chat/parley/internal/timestamp"
+)
+
+// Bounds and rhythms of sockets.
+const (
+	// Heartbeat is how often a socket hears something at least; who hears nothing for twice that is given up.
+	Heartbeat = 25 * time.Second
+	// maxSockets is how many sockets a user has on one pod; the oldest gives way.
+	maxSockets = 20
+	// subscribeWait bounds how long a new socket waits for Redis before it starts without: the repairs serve it then.
+	subscribeWait = 2 * time.Second
+	shards        = 64
+)
+
+// Memberships is what the hub needs of the domain of conversations.
+type Memberships interface {
+	// Memberships reads a user's conversations with the revision of each.
+	Memberships(ctx context.Context, userID string) (map[string]int64, error)
+}
+
+// Hub is the pod's map from conversations and users to sockets.
+type Hub struct {
+	memberships Memberships
+	subscriber  *Subscriber
+	flushers    *flushers
+	repairs     *repairs
+	typing      *typers
+	metrics     *Metrics
+	log         *slog.Logger
+	seed        maphash.Seed
+	born        time.Time
+	heartbeat   time.Duration
+
+	topics [shards]topicShard
+	users  [shards]userShard
+
+	mu        sync.Mutex // guards what follows
+	bySession map[string][]*Session
+	count     int
+	draining  bool
+}
+
+type topicShard struct {
+	mu sync.Mutex
+	m  map[string]*topic
+}
+
+type userShard struct {
+	mu sync.RWMutex
+	m  map[string][]*Session
+}
+
+// NewHub makes a hub; its Run makes it work.
+func NewHub(m Memberships, f Feed, sub *Subscriber, metrics *Metrics, log *slog.Logger) *Hub {
+	h := &Hub{
+		memberships: m, subscriber: sub, flushers: newFlushers(), typing: newTypers(), metrics: metrics, log: log,
+		seed: maphash.MakeSeed(), born: time.Now(), heartbeat: Heartbeat, bySession: map[string][]*Session{},
+	}
+	h.repairs = newRepairs(h, f)
+	for i := range shards {
+		h.topics[i].m = map[string]*topic{}
+		h.users[i].m = map[string][]*Session{}
+	}
+	sub.hub = h
+	return h
+}
+
+func (h *Hub) now() int64 { return int64(time.Since(h.born)) }
+
+func (h *Hub) topicShard(id string) *topicShard { return &h.topics[maphash.String(h.seed, id)%shards] }
+func (h *Hub) userShard(id string) *userShard   { return &h.users[maphash.String(h.seed, id)%shards] }
+
+// ErrDraining is returned for a socket that comes while the pod goes away.
+var ErrDraining = fmt.Errorf("the pod is going away")
+
+// Connect makes a session of an open connection and starts it with its ready frame. Its subscriptions hold by then: what
+// is committed afterwards is told.
+func (h *Hub) Connect(ctx context.Context, who Identity, conn net.Conn) (*Session, error) {
+	s := &Session{Identity: who, ID: id.New(), hub: h, conn: conn}
+	if sc, ok := conn.(syscall.Conn); ok {
+		s.raw, _ = sc.SyscallConn()
+	}
+	s.Heard()
+	s.lastWritten.Store(h.now())
+	if err := h.register(s); err != nil {
+		return nil, err
+	}
+	if err := h.join(ctx, s); err != nil {
+		h.remove(s)
+		return nil, err
+	}
+	h.metrics.opened.Inc()
+	s.start(event.NewFrame(event.TypeReady, event.Ready{
+		UserID: who.UserID, DeviceID: who.DeviceID, SessionID: who.SessionID,
+		HeartbeatSeconds: int(h.heartbeat / time.Second), ServerTime: timestamp.Time{Time: time.Now()},
+	}))
+	return s, nil
+}
+
+// register makes the session known under its user, so that whoever adds the user to a conversation from here on finds it.
+func (h *Hub) register(s *Session) error {
+	h.mu.Lock()
+	if h.draining {
+		h.mu.Unlock()
+		return ErrDraining
+	}
+	h.bySession[s.SessionID] = append(h.bySession[s.SessionID], s)
+	h.count++
+	h.metrics.active.Set(float64(h.count))
+	h.mu.Unlock()
+
+	sh := h.userShard(s.UserID)
+	sh.mu.Lock()
+	first := len(sh.m[s.UserID]) == 0
+	sh.m[s.UserID] = append(sh.m[s.UserID], s)
+	var oldest *Session
+	if len(sh.m[s.UserID]) > maxSockets {
+		oldest = sh.m[s.UserID][0]
+	}
+	if first {
+		h.subscriber.add(rediskey.UserChannel(s.UserID))
+	}
+	sh.mu.Unlock()
+	if oldest != nil {
+		oldest.Close(CloseReplaced, "replaced by a newer socket")
+	}
+	return nil
+}
+
+// join puts the session into the topics of its user's conversations.
+func (h *Hub) join(ctx context.Context, s *Session) error {
+	mine, err := h.memberships.Memberships(ctx, s.UserID)
+	if err != nil {
+		return err
+	}
+	channels := []string{rediskey.UserChannel(s.UserID)}
+	stale := false
+	for id, revision := range mine {
+		t := h.attach(s, id, revision)
+		channels = append(channels, rediskey.ConversationChannel(id))
+		stale = stale || t.toldAfter(revision)
+	}
+	h.subscriber.await(ctx, channels, subscribeWait)
+	if !stale {
+		return nil
+	}
+	// A topic had told more than was read: a removal of this user may be in it. From now on removals find the session.
+	mine, err = h.memberships.Memberships(ctx, s.UserID)
+	if err != nil {
+		return err
+	}
+	for _, t := range s.snapshot() {
+		if _, still := mine[t.id]; !still {
+			t.detach(s)
+			s.forget(t)
+			h.dropIfEmpty(t)
+		}
+	}
+	return nil
+}
+
+func (t *topic) toldAfter(revision int64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.told > revision
+}
+
+func (s *Session) snapshot() []*topic {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.topics)
+}
+
+// attach puts the session into the conversation's topic, which is made if there is none, having told up to revision.
+func (h *Hub) attach(s *Session, conversationID string, revision int64) *topic {
+	for {
+		t := h.topic(conversationID, revision, false)
+		t.mu.Lock()
+		dead := t.dead
+		if !dead {
+			t.attach(s)
+		}
+		t.mu.Unlock()
+		if !dead {
+			return t
+		}
+	}
+}
+
+// topic is the conversation's, made if there is none, having told up to revision. expecting keeps it while it has no
+// sockets, until expected is called.
+func (h *Hub) topic(conversationID string, revision int64, expecting bool) *topic {
+	sh := h.topicShard(conversationID)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	t := sh.m[conversationID]
+	if t == nil {
+		t = &topic{id: conversationID, hub: h, told: revision}
+		sh.m[conversationID] = t
+		h.subscriber.add(rediskey.ConversationChannel(conversationID))
+	}
+	if expecting {
+		t.mu.Lock()
+		t.expecting = true
+		t.mu.Unlock()
+	}
+	return t
+}
+
+// serving is the conversation's topic, nil where this pod does not serve it.
+func (h *Hub) serving(conversationID string) *topic {
+	sh := h.topicShard(conversationID)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.m[conversationID]
+}
+
+// dropIfEmpty forgets a topic that has no sockets.
+func (h *Hub) dropIfEmpty(t *topic) {
+	t.mu.Lock()
+	empty := t.idle()
+	t.mu.Unlock()
+	if !empty {
+		return
+	}
+	sh := h.topicShard(t.id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.idle() {
+		return
+	}
+	t.dead = true
+	delete(sh.m, t.id)
+	h.subscriber.remove(rediskey.ConversationChannel(t.id))
+}
+
+func (t *topic) idle() bool { return len(t.sessions) == 0 && !t.expecting && !t.dead }
+
+// sessionsOf are the user's sockets on this pod.
+func (h *Hub) sessionsOf(userID string) []*Session {
+	sh := h.userShard(userID)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	return slices.Clone(sh.m[userID])
+}
+
+// remove forgets a session.
+func (h *Hub) remove(s *Session) {
+	sh := h.userShard(s.UserID)
+	sh.mu.Lock()
+	rest := slices.DeleteFunc(sh.m[s.UserID], func(x *Session) bool { return x == s })
+	if len(rest) == 0 {
+		delete(sh.m, s.UserID)
+		h.subscriber.remove(rediskey.UserChannel(s.UserID))
+	} else {
+		sh.m[s.UserID] = rest
+	}
+	sh.mu.Unlock()
+
+	s.mu.Lock()
+	s.removed = true // no topic takes it from here on
+	topics := s.topics
+	s.topics = nil
+	s.mu.Unlock()
+	for _, t := range topics {
+		t.detach(s)
+		h.dropIfEmpty(t)
+	}
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := slices.DeleteFunc(h.bySession[s.SessionID], func(x *Session) bool { return x == s })
+	if len(list) == 0 {
+		delete(h.bySession, s.SessionID)
+	} else {
+		h.bySession[s.SessionID] = list
+	}
+	h.count--
+	h.metrics.active.Set(float64(h.count))
+}
+
+// notice gives a user's sockets what concerns that user alone.
+func (h *Hub) notice(n *event.Notice) {
+	sessions := h.sessionsOf(n.UserID)
+	if len(sessions) == 0 {
+		return
+	}
+	if n.Join != nil {
+		h.joined(*n.Join)
+	}
+	if len(n.Frame) == 0 {
+		return
+	}
+	for _, s := range sessions {
+		if s.ID != n.ExceptSocket {
+			s.Send(n.Frame)
+		}
+	}
+}
+
+// joined serves a conversation that a user of this pod was put into. The event that put them there brings them in.
+func (h *Hub) joined(j event.Join) {
+	t := h.topic(j.ConversationID, j.Revision-1, true)
+	if t.toldAfter(j.Revision - 1) {
+		h.expected(t)
+		return
+	}
+	h.repairs.soon(t, j.Revision)
+}
+
+// expected says that the sockets that a topic was kept for without any have come, or won't.
+func (h *Hub) expected(t *topic) {
+	t.mu.Lock()
+	t.expecting = false
+	t.mu.Unlock()
+	h.dropIfEmpty(t)
+}
+
+// EndSessions closes the sockets of sessions that ended.
+func (h *Hub) EndSessions(sessionIDs ...string) {
+	for _, id := range sessionIDs {
+		h.mu.Lock()
+		list := slices.Clone(h.bySession[id])
+		h.mu.Unlock()
+		for _, s := range list {
+			s.Close(CloseSessionOver, "the session is over")
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package realtime
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/rediskey"
+)
+
+const (
+	// publishQueue is how much waits for Redis. What comes when it is full is dropped and counted: the pods repair it.
+	publishQueue = 1 << 13
+	publishBatch = 256
+	publishWait  = 2 * time.Second
+)
+
+type publication struct {
+	channel string
+	payload []byte
+}
+
+// Publisher tells all pods. Nobody waits for it: events are queued, in order, and go to Redis in pipelines.
+type Publisher struct {
+	rdb     redis.UniversalClient
+	queue   chan publication
+	metrics *Metrics
+	log     *slog.Logger
+	failing bool // of Run's goroutine alone
+}
+
+// NewPublisher makes a publisher; its Run makes it work.
+func NewPublisher(rdb redis.UniversalClient, metrics *Metrics, log *slog.Logger) *Publisher {
+	return &Publisher{rdb: rdb, queue: make(chan publication, publishQueue), metrics: metrics, log: log}
+}
+
+// Publish tells the pods of events of conversations, and the pods of those who are added by them that they are.
+func (p *Publisher) Publish(events ...*event.Envelope) {
+	for _, e := range events {
+		p.add(rediskey.ConversationChannel(e.ConversationID), e.Encode())
+		for _, u := range e.Added {
+			n := event.Notice{Join: &event.Join{ConversationID: e.ConversationID, Revision: e.Revision}}
+			p.add(rediskey.UserChannel(u), n.Encode())
+		}
+	}
+}
+
+// Notify tells the pods of what concerns one user alone.
+func (p *Publisher) Notify(n *event.Notice) { p.add(rediskey.UserChannel(n.UserID), n.Encode()) }
+
+// SessionsEnded tells the pods of sessions that ended.
+func (p *Publisher) SessionsEnded(_ context.Context, sessionIDs []string) {
+	if len(sessionIDs) > 0 {
+		p.add(rediskey.SessionsChannel, []byte(strings.Join(sessionIDs, ",")))
+	}
+}
+
+func (p *Publisher) add(channel string, payload []byte) {
+	select {
+	case p.queue <- publication{channel, payload}:
+	default:
+		p.metrics.publishDropped.Inc()
+	}
+}
+
+// Run publishes until ctx ends, and then what is queued already.
+func (p *Publisher) Run(ctx context.Context) error {
+	batch := make([]publication, 0, publishBatch)
+	for {
+		select {
+		case x := <-p.queue:
+			batch = append(batch[:0], x)
+		case <-ctx.Done():
+			select {
+			case x := <-p.queue:
+				batch = append(batch[:0], x)
+			default:
+				return nil
+			}
+		}
+		for len(batch) < publishBatch && len(p.queue) > 0 {
+			batch = append(batch, <-p.queue)
+		}
+		p.send(batch)
+		clear(batch)
+	}
+}
+
+func (p *Publisher) send(batch []publication) {
+	ctx, cancel := context.WithTimeout(context.Background(), publishWait)
+	defer cancel()
+	_, err := p.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for _, x := range batch {
+			pipe.Publish(ctx, x.channel, x.payload)
+		}
+		return nil
+	})
+	if err != nil {
+		p.metrics.publishErrors.Add(float64(len(batch)))
+		if !p.failing {
+			p.log.Warn("events could not be published; the pods will read them from postgres", "error", err)
+		}
+	} else {
+		p.metrics.published.Add(float64(len(batch)))
+	}
+	p.failing = err != nil
+}

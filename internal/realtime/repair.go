@@ -1,0 +1,167 @@
+package realtime
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/postgres"
+)
+
+const (
+	// pollEvery is how often Postgres is asked for what changed lately.
+	pollEvery = 2 * time.Second
+	// lookBack is how far back: further than the longest statement takes from its clock reading to its commit.
+	lookBack = postgres.StatementTimeout + 10*time.Second
+	// patience is how long an event that is late is waited for before Postgres is asked.
+	patience = 50 * time.Millisecond
+	// replayLimit is how many events are read at once.
+	replayLimit = 200
+	// repairWorkers is how many topics are repaired at once, repairQueue how many wait; the next poll finds the others.
+	repairWorkers = 4
+	repairQueue   = 1 << 14
+)
+
+// Feed is what the repairs need of the domain of messages: the truth behind every event.
+type Feed interface {
+	// Recent reads the conversations that changed within the last while, with their revisions, and who came into any.
+	Recent(ctx context.Context, within time.Duration) (map[string]int64, []event.UserJoin, error)
+	// After reads the events of a conversation that follow a revision, limit of them at most.
+	After(ctx context.Context, conversationID string, revision int64, limit int) (event.Missed, error)
+}
+
+// suspicion is a topic that should have told a revision soon after due, or lacks something.
+type suspicion struct {
+	t        *topic
+	revision int64
+	due      time.Time
+}
+
+// repairs find and tell what Redis did not bring.
+type repairs struct {
+	hub   *Hub
+	feed  Feed
+	log   *slog.Logger
+	queue chan suspicion
+	poll  chan struct{}
+
+	lastPoll time.Time // of the last poll that succeeded; of poll's goroutine alone
+	failing  bool
+}
+
+func newRepairs(h *Hub, f Feed) *repairs {
+	return &repairs{hub: h, feed: f, log: h.log, queue: make(chan suspicion, repairQueue), poll: make(chan struct{}, 1), lastPoll: time.Now()}
+}
+
+// soon looks, a moment later, whether the topic has told the revision by itself, and repairs it if not.
+func (r *repairs) soon(t *topic, revision int64) {
+	select {
+	case r.queue <- suspicion{t, revision, time.Now().Add(patience)}:
+	default:
+	}
+}
+
+// now polls at once: Redis is back.
+func (r *repairs) now() {
+	select {
+	case r.poll <- struct{}{}:
+	default:
+	}
+}
+
+func (r *repairs) run(ctx context.Context) error {
+	var g errgroup.Group
+	for range repairWorkers {
+		g.Go(func() error {
+			r.work(ctx)
+			return nil
+		})
+	}
+	g.Go(func() error {
+		tick := time.NewTicker(pollEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-r.poll:
+			case <-tick.C:
+			}
+			r.look(ctx)
+		}
+	})
+	return g.Wait()
+}
+
+// look asks Postgres what changed lately. While Postgres was away nothing was committed, but what was committed just
+// before and never told is older then: the look reaches back to the last one that succeeded.
+func (r *repairs) look(ctx context.Context) {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, postgres.StatementTimeout)
+	defer cancel()
+	changed, joins, err := r.feed.Recent(ctx, lookBack+start.Sub(r.lastPoll))
+	if err != nil {
+		if !r.failing {
+			r.log.Warn("postgres cannot be asked for missed events", "error", err)
+		}
+		r.failing = true
+		r.hub.metrics.pollErrors.Inc()
+		return
+	}
+	r.failing, r.lastPoll = false, start
+	for id, revision := range changed {
+		if t := r.hub.serving(id); t != nil && !t.toldAfter(revision-1) {
+			r.soon(t, revision)
+		}
+	}
+	for _, j := range joins {
+		if len(r.hub.sessionsOf(j.UserID)) > 0 {
+			r.hub.joined(j.Join)
+		}
+	}
+}
+
+func (r *repairs) work(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-r.queue:
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Until(s.due)):
+			}
+			if s.t.toldAfter(s.revision - 1) {
+				r.hub.expected(s.t)
+				continue
+			}
+			r.repair(ctx, s.t)
+		}
+	}
+}
+
+// repair reads what the topic did not tell, and tells it. What fails is found again by the next poll.
+func (r *repairs) repair(ctx context.Context, t *topic) {
+	r.hub.metrics.repairs.Inc()
+	ctx, cancel := context.WithTimeout(ctx, postgres.StatementTimeout)
+	defer cancel()
+	for {
+		t.mu.Lock()
+		told := t.told
+		t.mu.Unlock()
+		missed, err := r.feed.After(ctx, t.id, told, replayLimit)
+		if err != nil {
+			r.log.Warn("missed events could not be read", "conversation_id", t.id, "error", err)
+			return
+		}
+		t.replay(missed.Gone, missed.Events)
+		if len(missed.Events) < replayLimit {
+			break
+		}
+	}
+	r.hub.expected(t)
+}

@@ -1,0 +1,181 @@
+package realtime
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/parley-chat/parley/internal/event"
+)
+
+// Close codes that Parley uses (contract: The socket).
+const (
+	CloseGoingAway   = 1012
+	CloseTooLarge    = 1009
+	CloseBadFrame    = 4400
+	CloseSessionOver = 4401
+	CloseTooSlow     = 4408
+	CloseReplaced    = 4409
+	CloseTooMany     = 4429
+	// CloseAbnormal is never sent: it stands in metrics for a connection that ended without a close frame.
+	CloseAbnormal = 1006
+)
+
+// Bounds of what waits for one socket. A full queue closes it with 4408.
+const (
+	maxQueuedFrames = 1024
+	maxQueuedBytes  = 4 << 20
+)
+
+const (
+	// writeWait bounds one write to a reader that is slow.
+	writeWait = 10 * time.Second
+	// closeWait bounds what follows a close frame: its write to a slow reader, then the peer's own close.
+	closeWait = 5 * time.Second
+)
+
+// Identity is whose socket it is.
+type Identity struct {
+	UserID, DeviceID, SessionID string
+}
+
+// Session is one open socket.
+type Session struct {
+	Identity
+	// ID is made per socket and never used again.
+	ID string
+
+	hub  *Hub
+	conn net.Conn
+	raw  syscall.RawConn // nil where the connection has none: then every write takes the slow way
+
+	lastHeard, lastWritten atomic.Int64 // nanoseconds since the hub's start
+
+	mu      sync.Mutex // guards what follows
+	queue   []event.Frame
+	bytes   int
+	started bool // the ready frame is at the front of the queue
+	busy    bool // a flusher, or a goroutine of a slow reader's, has the queue in hand
+	slow    bool // the write deadline is set, for a reader that is slow
+	closing bool // a close frame is in the queue, and nothing follows it
+	removed bool // the hub forgot it: no topic takes it any more
+	gone    bool // detached: the connection is not ours any more
+	code    int  // of that close frame
+	topics  []*topic
+	drained chan struct{} // closed once busy ends, where someone waits for it
+}
+
+// Send queues a frame. What a closing socket does not get is not an error: its client will sync.
+func (s *Session) Send(f event.Frame) {
+	s.mu.Lock()
+	if s.closing || s.gone {
+		s.mu.Unlock()
+		return
+	}
+	if len(s.queue) >= maxQueuedFrames || s.bytes+len(f) > maxQueuedBytes {
+		s.hub.metrics.slowReaders.Inc()
+		s.queue, s.bytes = nil, 0
+		s.closeLocked(CloseTooSlow, "too slow")
+	} else {
+		s.queue = append(s.queue, f)
+		s.bytes += len(f)
+	}
+	s.wake()
+}
+
+// Close queues a close frame after what is queued already.
+func (s *Session) Close(code int, reason string) {
+	s.mu.Lock()
+	if s.closing || s.gone {
+		s.mu.Unlock()
+		return
+	}
+	s.closeLocked(code, reason)
+	s.wake()
+}
+
+// Echo queues the answer to the peer's own close frame.
+func (s *Session) Echo(code int) {
+	s.mu.Lock()
+	if s.closing || s.gone {
+		s.mu.Unlock()
+		return
+	}
+	s.closing, s.code, s.started = true, code, true
+	f := event.EmptyCloseFrame()
+	if code != 1005 { // no status received: RFC 6455, section 7.1.5
+		f = event.CloseFrame(code, "")
+	}
+	s.queue = append(s.queue, f)
+	s.wake()
+}
+
+func (s *Session) closeLocked(code int, reason string) {
+	s.closing, s.code, s.started = true, code, true
+	s.queue = append(s.queue, event.CloseFrame(code, reason))
+	_ = s.conn.SetWriteDeadline(time.Now().Add(closeWait))
+}
+
+// wake hands the queue to a flusher unless one has it. It unlocks s.mu.
+func (s *Session) wake() {
+	idle := s.started && !s.busy && len(s.queue) > 0
+	if idle {
+		s.busy = true
+	}
+	s.mu.Unlock()
+	if idle {
+		s.hub.flushers.add(s)
+	}
+}
+
+// start lets the queue flow, the ready frame first.
+func (s *Session) start(ready event.Frame) {
+	s.mu.Lock()
+	if s.closing || s.gone {
+		s.mu.Unlock()
+		return
+	}
+	s.queue = append([]event.Frame{ready}, s.queue...)
+	s.bytes += len(ready)
+	s.started = true
+	s.wake()
+}
+
+// Heard notes a sign of life of the peer.
+func (s *Session) Heard() { s.lastHeard.Store(s.hub.now()) }
+
+// Detach ends the session: the hub forgets it, what is queued is given a moment to be written, and after that nothing is.
+// The socket's handler calls it before it returns. code is the close code that is counted where the server sent none.
+func (s *Session) Detach(code int) {
+	s.hub.remove(s)
+	s.mu.Lock()
+	if s.closing {
+		code = s.code
+	}
+	s.hub.metrics.closed(code)
+	if s.busy {
+		s.drained = make(chan struct{})
+		drained := s.drained
+		_ = s.conn.SetWriteDeadline(time.Now().Add(closeWait))
+		s.mu.Unlock()
+		<-drained // bounded by the write deadline
+		s.mu.Lock()
+	}
+	s.gone = true
+	s.queue, s.bytes = nil, 0
+	s.mu.Unlock()
+}
+
+// Serves tells whether the session gets the conversation's events, which only members do.
+func (s *Session) Serves(conversationID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, x := range s.topics {
+		if x.id == conversationID {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,224 @@
+package realtime
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/parley-chat/parley/internal/event"
+)
+
+// maxPending bounds the events of one topic that wait for one that is missing. What is dropped is read from Postgres.
+const maxPending = 256
+
+// typingLifetime is how long a typing lasts that nobody renews.
+const typingLifetime = 6 * time.Second
+
+// topic is a conversation that this pod serves.
+type topic struct {
+	id  string
+	hub *Hub
+
+	mu        sync.Mutex // guards what follows; held while an event is told, so that the order of telling is one
+	told      int64      // the last revision that was told
+	sessions  []*Session
+	pending   map[int64]*event.Envelope // heard, but one before them is missing
+	typing    map[string]time.Time      // user -> when their typing ends by itself
+	expecting bool                      // kept without sockets, because one of a user who joined is about to come in
+	dead      bool                      // out of the hub's map
+}
+
+// receive takes an event that Redis brought.
+func (t *topic) receive(e *event.Envelope) {
+	t.mu.Lock()
+	switch {
+	case e.Revision == 0:
+		t.ephemeral(e)
+	case e.Revision <= t.told:
+		t.hub.metrics.duplicates.Inc()
+	case e.Revision == t.told+1:
+		t.tell(e)
+		t.tellPending()
+	default:
+		if len(t.pending) < maxPending {
+			if t.pending == nil {
+				t.pending = map[int64]*event.Envelope{}
+			}
+			t.pending[e.Revision] = e
+		}
+		t.hub.repairs.soon(t, e.Revision)
+	}
+	t.mu.Unlock()
+	t.hub.dropIfEmpty(t)
+}
+
+// replay takes events that were read from Postgres.
+func (t *topic) replay(gone, events []*event.Envelope) {
+	t.mu.Lock()
+	for _, e := range gone {
+		if e.Revision > t.told {
+			t.expel(e)
+		}
+	}
+	for _, e := range events {
+		if e.Revision == t.told+1 {
+			t.hub.metrics.repaired.Inc()
+			t.tell(e)
+		}
+	}
+	t.tellPending()
+	t.mu.Unlock()
+}
+
+func (t *topic) tellPending() {
+	for len(t.pending) > 0 {
+		e := t.pending[t.told+1]
+		if e == nil {
+			break
+		}
+		t.tell(e)
+	}
+	for r := range t.pending {
+		if r <= t.told {
+			delete(t.pending, r)
+		}
+	}
+	if len(t.pending) == 0 {
+		t.pending = nil
+	}
+}
+
+// tell gives the next event to whom it concerns, and lets it decide who gets those that follow.
+func (t *topic) tell(e *event.Envelope) {
+	t.told = e.Revision
+	delete(t.pending, e.Revision)
+	if len(e.Added) > 0 {
+		t.welcome(e)
+		return
+	}
+	for _, s := range t.sessions {
+		s.Send(e.Frame)
+	}
+	if e.Removed != "" {
+		t.detachUser(e.Removed)
+	}
+	t.hub.metrics.told(e, len(t.sessions))
+}
+
+// welcome brings in those who see the conversation from this event on; the others are told of them.
+func (t *topic) welcome(e *event.Envelope) {
+	added := make(map[string]bool, len(e.Added))
+	for _, u := range e.Added {
+		added[u] = true
+	}
+	if len(e.Frame) > 0 {
+		for _, s := range t.sessions {
+			if !added[s.UserID] {
+				s.Send(e.Frame)
+			}
+		}
+	}
+	for _, u := range e.Added {
+		for _, s := range t.hub.sessionsOf(u) {
+			if t.attach(s) {
+				s.Send(e.Welcome)
+			}
+		}
+	}
+	t.hub.metrics.told(e, len(t.sessions))
+}
+
+// expel tells a removed user alone of the removal, and nothing after it.
+func (t *topic) expel(e *event.Envelope) {
+	for _, s := range t.sessions {
+		if s.UserID == e.Removed {
+			s.Send(e.Frame)
+		}
+	}
+	t.detachUser(e.Removed)
+}
+
+// ephemeral tells an event that changes nothing and that nobody repairs.
+func (t *topic) ephemeral(e *event.Envelope) {
+	if e.Typing != nil && !t.noteTyping(e.Typing) {
+		return
+	}
+	for _, s := range t.sessions {
+		if s.UserID != e.Except {
+			s.Send(e.Frame)
+		}
+	}
+}
+
+// noteTyping tells whether the others are to be told of it.
+func (t *topic) noteTyping(y *event.Typing) bool {
+	_, was := t.typing[y.UserID]
+	if !y.Active {
+		delete(t.typing, y.UserID)
+		return was
+	}
+	if t.typing == nil {
+		t.typing = map[string]time.Time{}
+	}
+	t.typing[y.UserID] = time.Now().Add(typingLifetime)
+	t.hub.typing.note(t)
+	return true
+}
+
+// expireTyping ends what nobody renewed, and tells whether any is left.
+func (t *topic) expireTyping(now time.Time) (left bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for user, until := range t.typing {
+		if now.Before(until) {
+			continue
+		}
+		t.ephemeral(event.UserTyping(event.Typing{ConversationID: t.id, UserID: user}))
+	}
+	if len(t.typing) == 0 {
+		t.typing = nil
+	}
+	return t.typing != nil
+}
+
+// attach puts a session in, unless it is closed or in already. It returns false where the session is closed.
+func (t *topic) attach(s *Session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.removed || s.closing {
+		return false
+	}
+	if !slices.Contains(s.topics, t) {
+		s.topics = append(s.topics, t)
+		t.sessions = append(t.sessions, s)
+	}
+	return true
+}
+
+func (t *topic) detachUser(userID string) {
+	t.sessions = slices.DeleteFunc(t.sessions, func(s *Session) bool {
+		if s.UserID != userID {
+			return false
+		}
+		s.forget(t)
+		return true
+	})
+	delete(t.typing, userID)
+}
+
+func (t *topic) detach(s *Session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if i := slices.Index(t.sessions, s); i >= 0 {
+		last := len(t.sessions) - 1
+		t.sessions[i] = t.sessions[last]
+		t.sessions[last] = nil
+		t.sessions = t.sessions[:last]
+	}
+}
+
+func (s *Session) forget(t *topic) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.topics = slices.DeleteFunc(s.topics, func(x *topic) bool { return x == t })
+}

@@ -1,0 +1,28 @@
+// Package rediskey builds and parses every key and channel that Parley uses in Redis. The test beside it pins them.
+package rediskey
+
+import "strings"
+
+// SessionsChannel tells every pod of sessions that ended.
+const SessionsChannel = "parley:sessions:ended"
+
+const (
+	conversationPrefix = "parley:conversation:"
+	userPrefix         = "parley:user:"
+)
+
+// ConversationChannel is the channel of a conversation's events.
+func ConversationChannel(conversationID string) string { return conversationPrefix + conversationID }
+
+// UserChannel is the channel of what concerns one user alone.
+func UserChannel(userID string) string { return userPrefix + userID }
+
+// ParseConversationChannel is the reverse of ConversationChannel.
+func ParseConversationChannel(channel string) (conversationID string, ok bool) {
+	return strings.CutPrefix(channel, conversationPrefix)
+}
+
+// ParseUserChannel is the reverse of UserChannel.
+func ParseUserChannel(channel string) (userID string, ok bool) {
+	return strings.CutPrefix(channel, userPrefix)
+}

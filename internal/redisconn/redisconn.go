@@ -16,6 +16,7 @@ const (
 	readTimeout  = 1 * time.Second
 	poolTimeout  = 1 * time.Second
 	maxRetries   = 1
+	dialTries    = 1
 	poolMinIdle  = 1
 	connIdleTime = 5 * time.Minute
 )
@@ -38,6 +39,7 @@ func Options(c Config) (*redis.UniversalOptions, error) {
 		MasterName:      c.SentinelMaster,
 		ClientName:      c.ClientName,
 		DialTimeout:     dialTimeout,
+		DialerRetries:   dialTries,
 		ReadTimeout:     readTimeout,
 		WriteTimeout:    readTimeout,
 		PoolTimeout:     poolTimeout,

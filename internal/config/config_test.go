@@ -1,0 +1,129 @@
+package config_test
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/internal/config"
+)
+
+const secret = "0123456789abcdef0123456789abcdef"
+
+func set(t *testing.T, env map[string]string) {
+	t.Helper()
+	for _, kv := range os.Environ() {
+		if k, _, _ := strings.Cut(kv, "="); strings.HasPrefix(k, "PARLEY_") {
+			t.Setenv(k, "")
+		}
+	}
+	for k, v := range env {
+		t.Setenv("PARLEY_"+k, v)
+	}
+}
+
+func least() map[string]string {
+	return map[string]string{"DATABASE_URL": "postgres://u:p@db/parley", "REDIS_URL": "redis://r", "JWT_SECRET": secret}
+}
+
+func TestDefaultsAreTheContracts(t *testing.T) {
+	set(t, least())
+	c, err := config.LoadAPI()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.HTTPAddr != ":8080" || c.OpsAddr != ":9090" || c.AccessTTL != 15*time.Minute || c.RefreshTTL != 720*time.Hour ||
+		c.RefreshGrace != 10*time.Second || c.ShutdownTimeout != 25*time.Second || c.DrainDelay != 0 || c.LogLevel != slog.LevelInfo ||
+		c.LogFormat != "json" || c.Presence != (config.Presence{TTL: 45 * time.Second, Grace: 5 * time.Second}) || c.Database.PgBouncer {
+		t.Errorf("defaults are %+v", c)
+	}
+	if c.Limits.Auth != (config.Rate{Count: 5, Window: 15 * time.Minute}) || c.Limits.Frames != (config.Rate{Count: 50, Window: time.Second}) {
+		t.Errorf("limits are %+v", c.Limits)
+	}
+	if c.Database.MigrateURL != c.Database.URL {
+		t.Errorf("migrations go to %q", c.Database.MigrateURL)
+	}
+}
+
+func TestEveryFaultIsInOneMessageAndNoSecretIs(t *testing.T) {
+	set(t, map[string]string{
+		"DATABASE_URL": "mysql://u:hunter2@db/x", "JWT_SECRET": "tooshortsecret", "ACCESS_TOKEN_TTL": "soon", "RATE_LIMIT_SEND": "many",
+		"TRUSTED_PROXIES": "10.0.0.0/8,nowhere", "ALLOWED_ORIGINS": "chat.example.com", "LOG_LEVEL": "loud", "DATABASE_MODE": "x",
+		"PRESENCE_GRACE": "50s", "DRAIN_DELAY": "30s",
+	})
+	_, err := config.LoadAPI()
+	if !config.IsFault(err) {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"DATABASE_URL", "REDIS_URL", "JWT_SECRET", "ACCESS_TOKEN_TTL", "RATE_LIMIT_SEND", "TRUSTED_PROXIES", "ALLOWED_ORIGINS", "LOG_LEVEL",
+		"DATABASE_MODE", "PRESENCE_GRACE", "DRAIN_DELAY",
+	} {
+		if !strings.Contains(err.Error(), "PARLEY_"+want+" ") {
+			t.Errorf("%s is not told of in %v", want, err)
+		}
+	}
+	for _, s := range []string{"hunter2", "tooshortsecret"} {
+		if strings.Contains(err.Error(), s) {
+			t.Errorf("%q is shown in %v", s, err)
+		}
+	}
+}
+
+func TestPartsTakeAnyPassword(t *testing.T) {
+	env := least()
+	delete(env, "DATABASE_URL")
+	env["DATABASE_HOST"], env["DATABASE_PASSWORD"], env["DATABASE_SSLMODE"] = "db", "p@ss#/?:%", "disable"
+	set(t, env)
+	c, err := config.LoadAPI()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "postgres://parley:p%40ss%23%2F%3F%3A%25@db:5432/parley?sslmode=disable"; c.Database.URL != want {
+		t.Errorf("the URL is %s, want %s", c.Database.URL, want)
+	}
+}
+
+func TestAFileServesAllProcessesAndTheEnvironmentWins(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "parley.yaml")
+	write := func(s string) {
+		if err := os.WriteFile(file, []byte(s), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("database_url: postgres://file/x\nredis_url: redis://file\njwt_secret: " + secret + "\nreceipt_flush_interval: 3s\nhttp_addr: \":1\"\n")
+	set(t, map[string]string{"CONFIG": file, "REDIS_URL": "redis://environment"})
+	c, err := config.LoadAPI()
+	if err != nil || c.HTTPAddr != ":1" || c.Redis.URL != "redis://environment" {
+		t.Errorf("api: %+v, %v", c, err)
+	}
+	w, err := config.LoadWorker()
+	if err != nil || w.FlushInterval != 3*time.Second {
+		t.Errorf("worker: %+v, %v", w, err)
+	}
+	write("database_ulr: postgres://file/x\n")
+	if _, err := config.LoadWatcher(); err == nil || !strings.Contains(err.Error(), "DATABASE_ULR is no setting") {
+		t.Errorf("a key with a typing error: %v", err)
+	}
+}
+
+func TestRatesCanBeOff(t *testing.T) {
+	env := least()
+	env["RATE_LIMIT_AUTH"], env["RATE_LIMIT_SEND"] = "off", "7/30s"
+	set(t, env)
+	c, err := config.LoadAPI()
+	if err != nil || !c.Limits.Auth.Off() || c.Limits.Send.String() != "7/30s" {
+		t.Errorf("%+v, %v", c.Limits, err)
+	}
+}
+
+func TestMigratingNeedsTheDatabaseAlone(t *testing.T) {
+	set(t, map[string]string{"DATABASE_URL": "postgres://db/x", "MIGRATE_DATABASE_URL": "postgres://direct/x"})
+	d, err := config.LoadMigrate()
+	if err != nil || d.MigrateURL != "postgres://direct/x" {
+		t.Errorf("%+v, %v", d, err)
+	}
+}

@@ -1,0 +1,103 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// everySetting are those that only one of the processes reads: one file may serve them all.
+var everySetting = []string{
+	"CONFIG", "HTTP_ADDR", "DATABASE_MAX_CONNS", "JWT_SECRET", "ACCESS_TOKEN_TTL", "REFRESH_TOKEN_TTL", "REFRESH_REUSE_GRACE",
+	"TRUSTED_PROXIES", "ALLOWED_ORIGINS", "METRICS_TOKEN", "PRESENCE_TTL", "PRESENCE_GRACE", "RECEIPT_FLUSH_INTERVAL", "DRAIN_DELAY",
+	"RATE_LIMIT_DEFAULT", "RATE_LIMIT_AUTH", "RATE_LIMIT_SEARCH", "RATE_LIMIT_SEND", "RATE_LIMIT_SOCKET", "RATE_LIMIT_FRAMES",
+}
+
+// API are the settings of the api.
+type API struct {
+	Common
+	HTTPAddr       string
+	JWTSecrets     [][]byte
+	AccessTTL      time.Duration
+	RefreshTTL     time.Duration
+	RefreshGrace   time.Duration
+	TrustedProxies []netip.Prefix
+	AllowedOrigins []string
+	MetricsToken   string
+	DrainDelay     time.Duration
+	Limits         Limits
+	Presence       Presence
+}
+
+// Limits are the rate limits.
+type Limits struct {
+	Default, Auth, Search, Send, Socket, Frames Rate
+}
+
+// Presence is how long a device counts as online after it was last heard of, and after its last socket closed.
+type Presence struct {
+	TTL, Grace time.Duration
+}
+
+// Watcher are the settings of the presence-watcher.
+type Watcher struct {
+	Common
+	Presence Presence
+}
+
+// Worker are the settings of the receipt-worker.
+type Worker struct {
+	Common
+	FlushInterval time.Duration
+}
+
+// LoadAPI reads and checks the api's settings.
+func LoadAPI() (API, error) {
+	r := newReader()
+	c := API{
+		Common:         r.common(),
+		HTTPAddr:       r.text("HTTP_ADDR", ":8080"),
+		JWTSecrets:     r.secrets("JWT_SECRET"),
+		AccessTTL:      r.duration("ACCESS_TOKEN_TTL", 15*time.Minute, time.Second),
+		RefreshTTL:     r.duration("REFRESH_TOKEN_TTL", 720*time.Hour, time.Second),
+		RefreshGrace:   r.duration("REFRESH_REUSE_GRACE", 10*time.Second, 0),
+		TrustedProxies: r.prefixes("TRUSTED_PROXIES"),
+		AllowedOrigins: r.origins("ALLOWED_ORIGINS"),
+		MetricsToken:   r.text("METRICS_TOKEN", ""),
+		DrainDelay:     r.duration("DRAIN_DELAY", 0, 0),
+		Limits:         r.limits(),
+		Presence:       r.presence(),
+	}
+	if c.DrainDelay >= c.ShutdownTimeout {
+		r.fault("DRAIN_DELAY", "must be shorter than %sSHUTDOWN_TIMEOUT", prefix)
+	}
+	return c, r.finish()
+}
+
+// LoadMigrate reads and checks what migrating needs: the database alone.
+func LoadMigrate() (Database, error) {
+	r := newReader()
+	return r.database(), r.finish()
+}
+
+// LoadWatcher reads and checks the presence-watcher's settings.
+func LoadWatcher() (Watcher, error) {
+	r := newReader()
+	return Watcher{Common: r.common(), Presence: r.presence()}, r.finish()
+}
+
+// LoadWorker reads and checks the receipt-worker's settings.
+func LoadWorker() (Worker, error) {
+	r := newReader()
+	return Worker{Common: r.common(), FlushInterval: r.duration("RECEIPT_FLUSH_INTERVAL", 10*time.Second, time.Second)}, r.finish()
+}
+
+func (r *reader) presence() Presence {
+	p := Presence{
+		TTL:   r.duration("PRESENCE_TTL", 45*time.Second, time.Second),
+		Grace: r.duration("PRESENCE_GRACE", 5*time.Second, 0),
+	}
+	if p.Grace >= p.TTL {
+		r.fault("PRESENCE_GRACE", "must be shorter than %sPRESENCE_TTL", prefix)
+	}
+	return p
+}

@@ -232,7 +232,7 @@ func (s *Subscriber) diff(has map[string]bool) (subscribe, unsubscribe []string)
 		case !wanted && has[c]:
 			unsubscribe = append(unsubscribe, c)
 			delete(has, c)
-		case wanted: // unwanted and wanted again between two looks
+		case wanted && !s.wanted[c].ok: // unwanted and wanted again between two looks
 			s.wanted[c].ok = true
 			close(s.wanted[c].holds)
 		}

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 // FreePort is a port of 127.0.0.1 that nobody listens on.
@@ -49,14 +51,21 @@ func Eventually(t testing.TB, timeout time.Duration, cond func() bool, format st
 // starter starts child processes from one locked thread: Pdeathsig follows the thread that forked, not the process.
 var starter = sync.OnceValue(func() chan func() {
 	c := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range c {
-			f()
-		}
-	}()
+	go serveStarts(c)
 	return c
 })
+
+func serveStarts(c chan func()) {
+	runtime.LockOSThread()
+	for f := range c {
+		f()
+	}
+}
+
+// VerifyNoLeaks runs a package's tests and fails when they leave goroutines behind.
+func VerifyNoLeaks(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/parley-chat/parley/internal/testenv.serveStarts"))
+}
 
 // start starts a command that dies with the test binary.
 func start(cmd *exec.Cmd) error {

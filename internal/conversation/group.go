@@ -2,6 +2,7 @@ package conversation
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"gorm.io/gorm"
@@ -209,4 +210,18 @@ func inherit(tx *gorm.DB, conversationID string) (stamp, error) {
 		return stamp{}, err
 	}
 	return noteChange(tx, conversationID, kindUpdated, nil, 0)
+}
+
+// LeaveAll takes a user out of all groups.
+func (s *Service) LeaveAll(ctx context.Context, userID string) error {
+	groups, err := s.store.groupsOf(ctx, userID)
+	if err != nil {
+		return err
+	}
+	for _, g := range groups {
+		if err := s.Remove(ctx, g, userID, userID); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return nil
 }

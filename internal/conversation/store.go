@@ -187,6 +187,16 @@ func (s *Store) Memberships(ctx context.Context, userID string) (map[string]int6
 	return out, rows.Err()
 }
 
+func (s *Store) groupsOf(ctx context.Context, userID string) ([]string, error) {
+	var out []string
+	err := s.db.Gorm.WithContext(ctx).Raw(`SELECT c.id FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id
+		WHERE m.user_id = ? AND c.type = 'group'`, userID).Scan(&out).Error
+	if err != nil {
+		return nil, fmt.Errorf("read groups: %w", err)
+	}
+	return out, nil
+}
+
 // membership is a member's place in a conversation.
 type membership struct {
 	Type        string

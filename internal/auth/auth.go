@@ -1,0 +1,135 @@
+// Package auth is the domain of accounts' credentials and sessions: passwords, access and refresh tokens, and the ends of
+// sessions, which every pod learns of within seconds.
+package auth
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/timestamp"
+)
+
+// What can be wrong with a request, besides *invalid.Faults.
+var (
+	ErrUsernameTaken      = errors.New("the username is taken")
+	ErrInvalidCredentials = errors.New("the username or the password is wrong")
+	ErrInvalidRefresh     = errors.New("the refresh token is not valid, and its session, if it had one, has ended")
+	ErrWrongPassword      = errors.New("the password is wrong")
+	ErrSessionNotFound    = errors.New("session not found")
+	// ErrUnauthorized is returned for an access token that is not valid, or whose session has ended.
+	ErrUnauthorized = errors.New("the access token is missing, not valid or its session has ended")
+	// ErrBusy is returned when too many passwords wait to be hashed.
+	ErrBusy = errors.New("too many logins at once")
+)
+
+var usernameRule = regexp.MustCompile(`^[a-z0-9_.]{3,32}$`)
+
+var (
+	passwordRule    = invalid.Text{Min: 8, Max: 128}
+	displayNameRule = invalid.Text{Min: 2, Max: 50, Trim: true}
+)
+
+func checkUsername(f *invalid.Faults, s *string) {
+	*s = strings.ToLower(*s)
+	if !usernameRule.MatchString(*s) {
+		f.Add("username", "must have 3 to 32 characters of a-z, 0-9, _ and .")
+	}
+}
+
+func checkNewPassword(f *invalid.Faults, field string, s *string) {
+	passwordRule.Check(f, field, s)
+	if commonest(*s) {
+		f.Add(field, "is among the commonest passwords")
+	}
+}
+
+// Registration is a new account.
+type Registration struct {
+	Username    string  `json:"username"`
+	Password    string  `json:"password"`
+	DisplayName *string `json:"displayName,omitempty"`
+}
+
+// Check normalises the registration and notes its faults. Without a display name the username is shown.
+func (r *Registration) Check(f *invalid.Faults) {
+	checkUsername(f, &r.Username)
+	checkNewPassword(f, "password", &r.Password)
+	if r.DisplayName == nil {
+		name := r.Username
+		r.DisplayName = &name
+		return
+	}
+	displayNameRule.Check(f, "displayName", r.DisplayName)
+}
+
+// Credentials are what someone logs in with.
+type Credentials struct {
+	Username string `json:"username"`
+	Password string `json:"password"`
+}
+
+// Check normalises the credentials. Their form tells nothing about whether an account exists.
+func (c *Credentials) Check(f *invalid.Faults) {
+	c.Username = strings.ToLower(c.Username)
+	if len(c.Username) > 256 {
+		f.Add("username", "is too long")
+	}
+	invalid.Text{Min: 0, Max: passwordRule.Max}.Check(f, "password", &c.Password)
+}
+
+// RefreshToken names a session by the token that it was given last.
+type RefreshToken struct {
+	Token string `json:"refreshToken"`
+}
+
+// Check notes the token's faults.
+func (r *RefreshToken) Check(f *invalid.Faults) {
+	if r.Token == "" || len(r.Token) > 256 {
+		f.Add("refreshToken", "must be a refresh token")
+	}
+}
+
+// PasswordChange replaces a password.
+type PasswordChange struct {
+	Current string `json:"current"`
+	New     string `json:"new"`
+}
+
+// Check normalises the change and notes its faults.
+func (p *PasswordChange) Check(f *invalid.Faults) {
+	invalid.Text{Min: 0, Max: passwordRule.Max}.Check(f, "current", &p.Current)
+	checkNewPassword(f, "new", &p.New)
+}
+
+// Deletion proves that an account's owner wants it deleted.
+type Deletion struct {
+	Password string `json:"password"`
+}
+
+// Check normalises the deletion and notes its faults.
+func (d *Deletion) Check(f *invalid.Faults) {
+	invalid.Text{Min: 0, Max: passwordRule.Max}.Check(f, "password", &d.Password)
+}
+
+// Pair is what a client is given at the start of a session and at each refresh.
+type Pair struct {
+	UserID       string
+	SessionID    string
+	AccessToken  string
+	RefreshToken string
+	// ExpiresIn is how long the access token is good for.
+	ExpiresIn time.Duration
+}
+
+// Session is one of a user's own sessions.
+type Session struct {
+	ID         string         `json:"id"`
+	UserAgent  string         `json:"userAgent"`
+	CreatedAt  timestamp.Time `json:"createdAt"`
+	LastUsedAt timestamp.Time `json:"lastUsedAt"`
+	ExpiresAt  timestamp.Time `json:"expiresAt"`
+	Current    bool           `json:"current" gorm:"-"`
+}

@@ -1,8 +1,10 @@
 package testenv
 
 import (
-	"context"
+	"bufio"
 	"fmt"
+	"io"
+	"net"
 	"os/exec"
 	"syscall"
 	"testing"
@@ -13,11 +15,11 @@ import (
 
 // RedisServer is a redis-server of one test's own.
 type RedisServer struct {
-	t    testing.TB
-	port int
-	dir  string
-	args []string
-	cmd  *exec.Cmd
+	t     testing.TB
+	port  int
+	dir   string
+	args  []string
+	child *child
 }
 
 // Redis starts a redis-server. args are added to its command line, such as "--appendonly", "yes"; without them it keeps
@@ -48,33 +50,43 @@ func (r *RedisServer) Client(t testing.TB) *redis.Client {
 }
 
 // PID is the server's process.
-func (r *RedisServer) PID() int { return r.cmd.Process.Pid }
+func (r *RedisServer) PID() int { return r.child.cmd.Process.Pid }
 
 // Start starts it again at the same address.
 func (r *RedisServer) Start() {
 	r.t.Helper()
 	base := []string{"--bind", "127.0.0.1", "--port", fmt.Sprint(r.port), "--dir", r.dir, "--save", "", "--appendonly", "no", "--daemonize", "no"}
-	r.cmd = exec.Command("redis-server", append(base, r.args...)...)
-	if err := start(r.cmd); err != nil {
-		r.t.Fatalf("start redis-server: %v", err)
+	c, err := startChild(exec.Command("redis-server", append(base, r.args...)...), r.dir, syscall.SIGKILL)
+	if err != nil {
+		r.t.Fatal(err)
 	}
-	c := redis.NewClient(&redis.Options{Addr: r.Addr()})
+	r.child = c
+	Eventually(r.t, 20*time.Second, func() bool {
+		if c.gone() {
+			r.t.Fatalf("redis-server did not start:\n%s", c.output())
+		}
+		return r.answers()
+	}, "redis-server answers")
+}
+
+// answers asks without a client, which would log each try.
+func (r *RedisServer) answers() bool {
+	c, err := net.DialTimeout("tcp", r.Addr(), time.Second)
+	if err != nil {
+		return false
+	}
 	defer c.Close()
-	Eventually(r.t, 10*time.Second, func() bool { return c.Ping(context.Background()).Err() == nil }, "redis-server answers")
+	_ = c.SetDeadline(time.Now().Add(time.Second))
+	_, _ = io.WriteString(c, "PING\r\n")
+	answer, _ := bufio.NewReader(c).ReadString('\n')
+	return answer == "+PONG\r\n"
 }
 
 // Stop kills it.
-func (r *RedisServer) Stop() {
-	if r.cmd == nil {
-		return
-	}
-	_ = r.cmd.Process.Kill()
-	_ = r.cmd.Wait()
-	r.cmd = nil
-}
+func (r *RedisServer) Stop() { r.child.end(syscall.SIGKILL) }
 
-// Pause makes it hang.
-func (r *RedisServer) Pause() { _ = r.cmd.Process.Signal(syscall.SIGSTOP) }
+// Pause makes it hang, with all its connections.
+func (r *RedisServer) Pause() { r.child.pause() }
 
 // Resume ends the hang.
-func (r *RedisServer) Resume() { _ = r.cmd.Process.Signal(syscall.SIGCONT) }
+func (r *RedisServer) Resume() { r.child.resume() }

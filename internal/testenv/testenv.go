@@ -1,15 +1,13 @@
 // Package testenv gives tests real Postgres databases, real Redis servers and real processes of Parley, each test its own.
+// Whatever it starts dies with the test binary, and its folders go too, also when the binary is killed.
 package testenv
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -17,7 +15,14 @@ import (
 	"go.uber.org/goleak"
 )
 
-// FreePort is a port of 127.0.0.1 that nobody listens on.
+// Ports come from below the range that the kernel takes for outgoing connections. From within it, a client that calls a
+// stopped server may be given the server's own port, connect to itself, and keep the server from coming back.
+const (
+	firstPort = 12_000
+	ports     = 18_000
+)
+
+// FreePort is a port of 127.0.0.1 that nobody listens on, and that no other test gets while this test binary runs.
 func FreePort(t testing.TB) int {
 	t.Helper()
 	port, err := freePort()
@@ -28,12 +33,31 @@ func FreePort(t testing.TB) int {
 }
 
 func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	for range 1000 {
+		port := firstPort + rand.IntN(ports) //nolint:gosec // it may be guessed
+		if !claimPort(port) {
+			continue
+		}
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			continue
+		}
+		return port, l.Close()
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("none from %d to %d", firstPort, firstPort+ports-1)
+}
+
+// claimPort keeps the other test binaries off the port by a socket without a file, which is held until the process ends.
+func claimPort(port int) bool {
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: fmt.Sprintf("@parley-test-port-%d", port)}); err != nil {
+		_ = syscall.Close(fd)
+		return false
+	}
+	return true
 }
 
 // Eventually waits until cond holds, and fails the test when it does not within the time.
@@ -48,45 +72,10 @@ func Eventually(t testing.TB, timeout time.Duration, cond func() bool, format st
 	}
 }
 
-// starter starts child processes from one locked thread: Pdeathsig follows the thread that forked, not the process.
-var starter = sync.OnceValue(func() chan func() {
-	c := make(chan func())
-	go serveStarts(c)
-	return c
-})
-
-func serveStarts(c chan func()) {
-	runtime.LockOSThread()
-	for f := range c {
-		f()
-	}
-}
-
 // VerifyNoLeaks runs a package's tests and fails when they leave goroutines behind.
 func VerifyNoLeaks(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/parley-chat/parley/internal/testenv.serveStarts"))
-}
-
-// start starts a command that dies with the test binary.
-func start(cmd *exec.Cmd) error {
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
-	}
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
-	done := make(chan error)
-	starter() <- func() { done <- cmd.Start() }
-	return <-done
-}
-
-// tempDir is a folder that unprivileged servers can use, gone after the test.
-func tempDir(t testing.TB, name string) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "parley-test-"+name+"-")
-	if err != nil {
-		t.Fatalf("make a folder: %v", err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
+	const pkg = "github.com/parley-chat/parley/internal/testenv."
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(pkg+"serveStarts"), goleak.IgnoreAnyFunction(pkg+"(*child).wait"))
 }
 
 // Root is the top folder of the checkout.
@@ -104,28 +93,5 @@ func Root(t testing.TB) string {
 			t.Fatal("no go.mod above the test")
 		}
 		dir = filepath.Dir(dir)
-	}
-}
-
-// children are the processes whose parent is pid, from /proc.
-func children(pid int) []int {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	if err != nil {
-		return nil
-	}
-	var out []int
-	for _, f := range strings.Fields(string(b)) {
-		var c int
-		if _, err := fmt.Sscan(f, &c); err == nil {
-			out = append(out, c)
-		}
-	}
-	return out
-}
-
-func signalTree(pid int, s syscall.Signal) {
-	_ = syscall.Kill(pid, s)
-	for _, c := range children(pid) {
-		_ = syscall.Kill(c, s)
 	}
 }

@@ -1,0 +1,152 @@
+package testenv
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/migrations"
+)
+
+const postgresStartup = 30 * time.Second
+
+// PGServer is a Postgres server of one test's own, for tests in which it goes away.
+type PGServer struct {
+	t     testing.TB
+	dir   string
+	port  int
+	attr  *syscall.SysProcAttr // as whom it runs
+	child *child
+}
+
+// PostgresServer starts a server with one database that has the newest schema.
+func PostgresServer(t testing.TB) *PGServer {
+	t.Helper()
+	s, err := newServer()
+	if err != nil {
+		t.Fatalf("make a Postgres server: %v", err)
+	}
+	s.t = t
+	t.Cleanup(func() { _ = os.RemoveAll(s.dir) })
+	s.Start()
+	t.Cleanup(s.Stop)
+	if err := migrations.Up(context.Background(), s.URL()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// URL is the database's.
+func (s *PGServer) URL() string { return s.serverURL() }
+
+func (s *PGServer) serverURL() string {
+	return fmt.Sprintf("postgres://parley@127.0.0.1:%d/postgres?sslmode=disable", s.port)
+}
+
+// Start starts it again at the same address with the same data.
+func (s *PGServer) Start() {
+	s.t.Helper()
+	if err := s.start(); err != nil {
+		s.t.Fatalf("start Postgres: %v", err)
+	}
+}
+
+// Stop ends it at once, as a crash would.
+func (s *PGServer) Stop() { s.child.end(syscall.SIGQUIT) }
+
+// Pause makes it hang, with all its connections.
+func (s *PGServer) Pause() { s.child.pause() }
+
+// Resume ends the hang.
+func (s *PGServer) Resume() { s.child.resume() }
+
+// newServer makes a server's data in a folder of its own. It is not started.
+func newServer() (*PGServer, error) {
+	initdb, err := postgresProgram("initdb")
+	if err != nil {
+		return nil, err
+	}
+	s := &PGServer{}
+	if s.dir, err = makeDir("postgres"); err != nil {
+		return nil, err
+	}
+	if s.attr, err = unprivileged(s.dir); err != nil {
+		return nil, err
+	}
+	if s.port, err = freePort(); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(initdb, "-D", s.data(), "-U", "parley", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+	cmd.SysProcAttr, cmd.Dir = s.attr, s.dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("initdb: %w: %s", err, out)
+	}
+	return s, nil
+}
+
+func (s *PGServer) data() string { return filepath.Join(s.dir, "data") }
+
+func (s *PGServer) start() error {
+	postgres, err := postgresProgram("postgres")
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(postgres, "-D", s.data(), "-p", strconv.Itoa(s.port), "-k", s.dir,
+		"-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=300", "-c", "shared_buffers=64MB",
+		"-c", "log_min_messages=fatal")
+	attr := *s.attr
+	cmd.SysProcAttr, cmd.Dir = &attr, s.dir
+	// SIGQUIT lets it give its shared memory back.
+	c, err := startChild(cmd, s.dir, syscall.SIGQUIT)
+	if err != nil {
+		return err
+	}
+	s.child = c
+	deadline := time.Now().Add(postgresStartup)
+	for {
+		err := onServer(s.serverURL(), `SELECT 1`)
+		switch {
+		case err == nil:
+			return nil
+		case c.gone():
+			return fmt.Errorf("it ended: %s", c.output())
+		case time.Now().After(deadline):
+			return fmt.Errorf("no answer within %s: %w", postgresStartup, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// postgresProgram finds one of Postgres's programs: Debian keeps them off the PATH.
+func postgresProgram(name string) (string, error) {
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
+	if len(found) > 0 {
+		return found[len(found)-1], nil
+	}
+	return exec.LookPath(name)
+}
+
+// unprivileged hands the folder to whom Postgres runs as, and answers how: it refuses to run as root.
+func unprivileged(dir string) (*syscall.SysProcAttr, error) {
+	if os.Geteuid() != 0 {
+		return &syscall.SysProcAttr{}, nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, _ := strconv.Atoi(u.Uid)
+		gid, _ := strconv.Atoi(u.Gid)
+		c := &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)} //nolint:gosec // ids fit
+		return &syscall.SysProcAttr{Credential: c}, os.Chown(dir, uid, gid)
+	}
+	return nil, fmt.Errorf("root has no other user to run Postgres as")
+}

@@ -54,6 +54,20 @@ func Decode(data []byte, dst Checker) error {
 	return faults.Err()
 }
 
+// Members takes one object apart into its members, by exact case, the last of those that are doubled. It returns
+// ErrMalformed for what is not one JSON object in UTF-8.
+func Members(data []byte) (map[string]json.RawMessage, error) {
+	members, _, err := split(data)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]json.RawMessage, len(members))
+	for k, m := range members {
+		out[k] = m.raw
+	}
+	return out, nil
+}
+
 type member struct {
 	raw  json.RawMessage
 	used bool

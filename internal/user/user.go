@@ -107,7 +107,9 @@ type Service struct {
 func NewService(db *postgres.DB) *Service { return &Service{&store{db}} }
 
 // Own reads a user's own profile.
-func (s *Service) Own(ctx context.Context, userID string) (Own, error) { return s.store.own(ctx, userID) }
+func (s *Service) Own(ctx context.Context, userID string) (Own, error) {
+	return s.store.own(ctx, userID)
+}
 
 // Get reads a profile as the viewer may see it.
 func (s *Service) Get(ctx context.Context, viewerID, userID string) (event.User, error) {

@@ -1,0 +1,74 @@
+// Command api serves Parley's REST and sockets.
+//
+//	api [serve]   serves until SIGTERM or SIGINT
+//	api migrate   brings the database up to the newest schema and exits
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/parley-chat/parley/internal/config"
+	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/observe"
+	"github.com/parley-chat/parley/migrations"
+)
+
+const (
+	exitFailed   = 1
+	exitSettings = 2
+	// migrateTimeout bounds all migrations together, waiting for another pod's among them.
+	migrateTimeout = 10 * time.Minute
+)
+
+func main() {
+	command := "serve"
+	if len(os.Args) > 1 {
+		command = os.Args[1]
+	}
+	var err error
+	switch command {
+	case "serve":
+		err = serve()
+	case "migrate":
+		err = migrate()
+	default:
+		fmt.Fprintf(os.Stderr, "usage: %s [serve | migrate]\n", os.Args[0])
+		os.Exit(exitSettings)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "api:", err)
+		if config.IsFault(err) {
+			os.Exit(exitSettings)
+		}
+		os.Exit(exitFailed)
+	}
+}
+
+func serve() error {
+	c, err := config.LoadAPI()
+	if err != nil {
+		return err
+	}
+	log := observe.NewLogger(os.Stderr, "api", c.LogFormat, c.LogLevel)
+	ctx, cancel := lifecycle.Signals(log)
+	defer cancel()
+	return run(ctx, c, log)
+}
+
+func migrate() error {
+	d, err := config.LoadMigrate()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), migrateTimeout)
+	defer cancel()
+	if err := migrations.Up(ctx, d.MigrateURL); err != nil {
+		return err
+	}
+	slog.New(slog.NewJSONHandler(os.Stderr, nil)).Info("the schema is current", "version", migrations.Newest())
+	return nil
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/config"
+	"github.com/parley-chat/parley/internal/conversation"
+	"github.com/parley-chat/parley/internal/httpapi"
+	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/message"
+	"github.com/parley-chat/parley/internal/observe"
+	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/realtime"
+	"github.com/parley-chat/parley/internal/redisconn"
+	"github.com/parley-chat/parley/internal/user"
+)
+
+const (
+	databaseConns = 20
+	redisConns    = 20
+	// stopMargin is what the edge leaves of the time to stop for the parts behind it.
+	stopMargin = 3 * time.Second
+)
+
+// run joins the parts of the api and runs them until ctx ends.
+func run(ctx context.Context, c config.API, log *slog.Logger) error {
+	db, err := postgres.Open(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-api"})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	rdb, err := redisconn.Open(redisconn.Config{URL: c.Redis.URL, SentinelMaster: c.Redis.SentinelMaster, PoolSize: redisConns, ClientName: "parley-api"})
+	if err != nil {
+		return err
+	}
+	defer rdb.Close()
+
+	registry := observe.NewRegistry("api")
+	panics := observe.NewPanicCounter(registry)
+	gate := &lifecycle.Gate{}
+	health := &observe.Health{DB: db.SQL, Redis: rdb, Stopping: gate.Closed}
+
+	metrics := realtime.NewMetrics(registry)
+	publisher := realtime.NewPublisher(rdb, metrics, log)
+	messageStore := message.NewStore(db)
+	committer := message.NewCommitter(messageStore, publisher, log, message.NewMetrics(registry))
+	messages := message.NewService(db, messageStore, committer, publisher)
+	conversationStore := conversation.NewStore(db, messageStore)
+	conversations := conversation.NewService(db, conversationStore, publisher)
+	feed := message.NewFeed(db, conversationStore)
+
+	var hub *realtime.Hub
+	watch := auth.NewWatch(db, c.AccessTTL, log, func(ids ...string) { hub.EndSessions(ids...) })
+	subscriber := realtime.NewSubscriber(rdb, metrics, log, watch.Note)
+	hub = realtime.NewHub(conversationStore, feed, subscriber, metrics, log)
+	sessions, err := auth.NewService(auth.Config{RefreshTTL: c.RefreshTTL, Grace: c.RefreshGrace}, db,
+		auth.NewTokens(c.JWTSecrets, c.AccessTTL), publisher, watch, conversations)
+	if err != nil {
+		return err
+	}
+
+	server, err := httpapi.New(httpapi.Config{
+		Addr: c.HTTPAddr, TrustedProxies: c.TrustedProxies, AllowedOrigins: c.AllowedOrigins, MetricsToken: c.MetricsToken,
+		DrainDelay: c.DrainDelay, StopTimeout: max(time.Second, c.ShutdownTimeout-c.DrainDelay-stopMargin), Frames: c.Limits.Frames,
+	}, httpapi.Deps{
+		Auth: sessions, Watch: watch, Users: user.NewService(db), Conversations: conversations, Messages: messages,
+		Syncer: message.NewSyncer(feed, conversations), Hub: hub, Publisher: publisher, Health: health, Gate: gate,
+		Registry: registry, Panics: panics, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	ops := &observe.Ops{Addr: c.OpsAddr, Registry: registry, Ready: health.Ready, Log: log}
+	return lifecycle.Run(ctx, lifecycle.Config{
+		Log: log, StopTimeout: c.ShutdownTimeout, OnPanic: func(part string) { panics.WithLabelValues(part).Inc() },
+	},
+		lifecycle.Part{Name: "ops", Run: ops.Run},
+		lifecycle.Part{Name: "publisher", Run: publisher.Run},
+		lifecycle.Part{Name: "subscriber", Run: subscriber.Run},
+		lifecycle.Part{Name: "hub", Run: hub.Run},
+		lifecycle.Part{Name: "sessions", Run: watch.Run},
+		lifecycle.Part{Name: "committer", Run: committer.Run},
+		lifecycle.Part{Name: "http", Run: server.Run},
+	)
+}

@@ -1,0 +1,37 @@
+// Command presence-watcher tells who went offline.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/parley-chat/parley/internal/config"
+	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/observe"
+)
+
+const (
+	exitFailed   = 1
+	exitSettings = 2
+)
+
+func main() {
+	if err := serve(); err != nil {
+		fmt.Fprintln(os.Stderr, "presence-watcher:", err)
+		if config.IsFault(err) {
+			os.Exit(exitSettings)
+		}
+		os.Exit(exitFailed)
+	}
+}
+
+func serve() error {
+	c, err := config.LoadWatcher()
+	if err != nil {
+		return err
+	}
+	log := observe.NewLogger(os.Stderr, "presence-watcher", c.LogFormat, c.LogLevel)
+	ctx, cancel := lifecycle.Signals(log)
+	defer cancel()
+	return run(ctx, c, log)
+}

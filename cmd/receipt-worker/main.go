@@ -1,0 +1,37 @@
+// Command receipt-worker writes batched read receipts to Postgres.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/parley-chat/parley/internal/config"
+	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/observe"
+)
+
+const (
+	exitFailed   = 1
+	exitSettings = 2
+)
+
+func main() {
+	if err := serve(); err != nil {
+		fmt.Fprintln(os.Stderr, "receipt-worker:", err)
+		if config.IsFault(err) {
+			os.Exit(exitSettings)
+		}
+		os.Exit(exitFailed)
+	}
+}
+
+func serve() error {
+	c, err := config.LoadWorker()
+	if err != nil {
+		return err
+	}
+	log := observe.NewLogger(os.Stderr, "receipt-worker", c.LogFormat, c.LogLevel)
+	ctx, cancel := lifecycle.Signals(log)
+	defer cancel()
+	return run(ctx, c, log)
+}

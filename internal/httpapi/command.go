@@ -1,0 +1,212 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+	"unicode/utf8"
+
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/jsonbody"
+	"github.com/parley-chat/parley/internal/message"
+	"github.com/parley-chat/parley/internal/realtime"
+)
+
+// maxFrameID is how many characters a client's own id of a frame may have.
+const maxFrameID = 64
+
+// typingPause is how often a socket's typing is passed on while it lasts.
+const typingPause = 3 * time.Second
+
+// command is a frame from a client.
+type command struct {
+	kind string
+	id   string // the client's, "" where it wants no ack
+	data json.RawMessage
+}
+
+var errBadFrame = errors.New("not a frame")
+
+// parse reads a frame. errBadFrame is for what is no frame at all; faults are those of a frame that can be answered.
+func parse(data []byte) (command, error) {
+	members, err := jsonbody.Members(data)
+	if err != nil {
+		return command{}, errBadFrame
+	}
+	c := command{data: members["data"]}
+	if err := json.Unmarshal(members["type"], &c.kind); err != nil || string(members["type"]) == "null" {
+		return command{}, errBadFrame
+	}
+	if raw, ok := members["id"]; ok {
+		if err := json.Unmarshal(raw, &c.id); err != nil || utf8.RuneCountInString(c.id) > maxFrameID {
+			c.id = ""
+			return c, invalid.One("id", "must be a string of at most %d characters", maxFrameID)
+		}
+	}
+	return c, nil
+}
+
+// handle carries out one frame and answers it.
+func (r *reader) handle(data []byte) {
+	c, err := parse(data)
+	if errors.Is(err, errBadFrame) {
+		r.session.Close(realtime.CloseBadFrame, "frames are JSON objects with a type")
+		return
+	}
+	var answer any
+	if err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+		defer cancel()
+		answer, err = r.carryOut(ctx, c)
+	}
+	switch {
+	case err != nil:
+		r.session.Send(event.NewReply(event.TypeError, c.id, r.problem(c, err)))
+	case c.kind == "ping":
+		r.session.Send(event.NewReply(event.TypePong, c.id, nil))
+	case c.id != "" && answer != nil:
+		r.session.Send(event.NewReply(event.TypeAck, c.id, answer))
+	}
+}
+
+func (r *reader) problem(c command, err error) problem {
+	p := problemOf(err, r.request)
+	if p.Status >= 500 {
+		r.server.Log.Warn("a frame could not be carried out", "request_id", r.request, "type", kindLabel(c.kind), "error", err)
+	}
+	return p
+}
+
+// kindLabel keeps a client's inventions out of the log.
+func kindLabel(kind string) string {
+	switch kind {
+	case "message:send", "typing:start", "typing:stop", "sync", "ping":
+		return kind
+	}
+	return "unknown"
+}
+
+// carryOut does what a frame asks for. A nil answer is no ack.
+func (r *reader) carryOut(ctx context.Context, c command) (any, error) {
+	switch c.kind {
+	case "message:send":
+		return r.send(ctx, c.data)
+	case "typing:start":
+		return nil, r.startTyping(ctx, c.data)
+	case "typing:stop":
+		return nil, r.endTyping(c.data)
+	case "sync":
+		return r.sync(ctx, c.data)
+	case "ping":
+		return nil, nil
+	}
+	return nil, errUnknownType
+}
+
+// sendData is the data of a message:send.
+type sendData struct {
+	ConversationID  string  `json:"conversationId"`
+	Content         string  `json:"content"`
+	ClientMessageID string  `json:"clientMessageId"`
+	ReplyToID       *string `json:"replyToId,omitempty"`
+}
+
+func (d *sendData) draft() *message.Draft {
+	return &message.Draft{Content: d.Content, ClientMessageID: &d.ClientMessageID, ReplyToID: d.ReplyToID}
+}
+
+// Check normalises the data and notes its faults.
+func (d *sendData) Check(f *invalid.Faults) {
+	draft := d.draft()
+	draft.Check(f)
+	d.Content = draft.Content
+}
+
+func (r *reader) send(ctx context.Context, data json.RawMessage) (any, error) {
+	var in sendData
+	if err := decodeData(data, &in); err != nil {
+		return nil, err
+	}
+	if !id.Valid(in.ConversationID) {
+		return nil, message.ErrConversationNotFound
+	}
+	m, _, err := r.server.Messages.Send(ctx, in.ConversationID, r.session.UserID, in.draft())
+	return m, err
+}
+
+// decodeData reads a frame's data. Bad data is answered, whatever is wrong with it.
+func decodeData(data json.RawMessage, dst jsonbody.Checker) error {
+	err := jsonbody.Decode(data, dst)
+	if errors.Is(err, jsonbody.ErrMalformed) {
+		return invalid.One("data", "must be an object")
+	}
+	return err
+}
+
+func (r *reader) sync(ctx context.Context, data json.RawMessage) (any, error) {
+	var in message.SyncRequest
+	if err := decodeData(data, &in); err != nil {
+		return nil, err
+	}
+	return r.server.Syncer.Sync(ctx, r.session.UserID, &in)
+}
+
+// conversationData is the data of frames that name a conversation alone.
+type conversationData struct {
+	ConversationID string `json:"conversationId"`
+}
+
+// Check has nothing to note: an id that is malformed is as good as unknown.
+func (*conversationData) Check(*invalid.Faults) {}
+
+func (r *reader) startTyping(ctx context.Context, data json.RawMessage) error {
+	var in conversationData
+	if err := decodeData(data, &in); err != nil {
+		return err
+	}
+	if !r.session.Serves(in.ConversationID) {
+		return message.ErrConversationNotFound
+	}
+	if time.Since(r.typing[in.ConversationID]) < typingPause {
+		return nil
+	}
+	if err := r.server.Messages.CanType(ctx, in.ConversationID, r.session.UserID); err != nil {
+		return err
+	}
+	if r.typing == nil {
+		r.typing = map[string]time.Time{}
+	}
+	r.typing[in.ConversationID] = time.Now()
+	r.tellTyping(in.ConversationID, true)
+	return nil
+}
+
+func (r *reader) endTyping(data json.RawMessage) error {
+	var in conversationData
+	if err := decodeData(data, &in); err != nil {
+		return err
+	}
+	if _, was := r.typing[in.ConversationID]; was {
+		delete(r.typing, in.ConversationID)
+		r.tellTyping(in.ConversationID, false)
+		return nil
+	}
+	if !r.session.Serves(in.ConversationID) {
+		return message.ErrConversationNotFound
+	}
+	return nil
+}
+
+// stopTyping ends what this socket typed, because it ends itself.
+func (r *reader) stopTyping() {
+	for c := range r.typing {
+		r.tellTyping(c, false)
+	}
+}
+
+func (r *reader) tellTyping(conversationID string, active bool) {
+	r.server.Publisher.Publish(event.UserTyping(event.Typing{ConversationID: conversationID, UserID: r.session.UserID, Active: active}))
+}

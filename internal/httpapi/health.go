@@ -1,0 +1,64 @@
+package httpapi
+
+import (
+	"crypto/subtle"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/adaptor"
+
+	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/observe"
+)
+
+type healthBody struct {
+	Status string        `json:"status"`
+	Checks *healthChecks `json:"checks,omitempty"`
+}
+
+type healthChecks struct {
+	Postgres string `json:"postgres"`
+	Redis    string `json:"redis"`
+	Schema   string `json:"schema"`
+}
+
+// health says that the process lives. It touches no dependency: a probe must not kill pods because Postgres is away.
+func (s *Server) health(c *fiber.Ctx) error { return c.JSON(healthBody{Status: "ok"}) }
+
+// ready says whether the pod can serve requests.
+func (s *Server) ready(c *fiber.Ctx) error {
+	checks := s.Health.Check(c.UserContext())
+	body := healthBody{Status: "ok", Checks: &healthChecks{Postgres: "up", Redis: "up", Schema: "current"}}
+	if checks.Redis != nil {
+		body.Status, body.Checks.Redis = "degraded", "down"
+	}
+	if checks.Postgres != nil {
+		body.Checks.Postgres = "down"
+	}
+	if checks.Outdated {
+		body.Checks.Schema = "outdated"
+	}
+	if checks.Ready() != nil || s.Watch.Ready() != nil {
+		body.Status = "unavailable"
+		c.Status(fiber.StatusServiceUnavailable)
+		c.Set(fiber.HeaderRetryAfter, retryAfter)
+	}
+	return c.JSON(body)
+}
+
+// metricsPage serves the metrics to who has the token, or, where none is set, to who does not come through a proxy.
+func (s *Server) metricsPage() fiber.Handler {
+	serve := adaptor.HTTPHandler(observe.MetricsHandler(s.Registry))
+	return func(c *fiber.Ctx) error {
+		if s.MetricsToken == "" && s.proxies.trusts(peer(c)) {
+			return errNotFound
+		}
+		if s.MetricsToken != "" {
+			token, _ := strings.CutPrefix(c.Get(fiber.HeaderAuthorization), "Bearer ")
+			if subtle.ConstantTimeCompare([]byte(token), []byte(s.MetricsToken)) != 1 {
+				return auth.ErrUnauthorized
+			}
+		}
+		return serve(c)
+	}
+}

@@ -1,0 +1,90 @@
+package httpapi
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/jsonbody"
+)
+
+// decode reads a request's JSON body. What is decoded shares nothing with the buffers, which Fiber uses again.
+func decode(c *fiber.Ctx, dst jsonbody.Checker) error {
+	media, _, _ := strings.Cut(c.Get(fiber.HeaderContentType), ";")
+	if !strings.EqualFold(strings.TrimSpace(media), fiber.MIMEApplicationJSON) {
+		return errUnsupported
+	}
+	return jsonbody.Decode(c.Body(), dst)
+}
+
+// pathID reads an id of the path; one that is malformed is as good as unknown.
+func pathID(c *fiber.Ctx, name string, unknown error) (string, error) {
+	v := c.Params(name)
+	if !id.Valid(v) {
+		return "", unknown
+	}
+	return strings.Clone(v), nil
+}
+
+// queryInt reads a whole number of the query; what is not one of the range is told by its name.
+func queryInt(c *fiber.Ctx, f *invalid.Faults, name string, def, least, most int64) int64 {
+	s := c.Query(name)
+	if s == "" {
+		return def
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < least || n > most {
+		f.Add(name, "must be a whole number from %d to %d", least, most)
+	}
+	return n
+}
+
+// page is which part of a list a client asks for.
+type page struct {
+	after *cursor.Position
+	limit int
+}
+
+const maxPage = 100
+
+// pageOf reads cursor and limit.
+func pageOf(c *fiber.Ctx, def int) (page, error) {
+	var f invalid.Faults
+	p := page{limit: int(queryInt(c, &f, "limit", int64(def), 1, maxPage))}
+	if err := f.Err(); err != nil {
+		return page{}, err
+	}
+	if !c.Context().QueryArgs().Has("cursor") {
+		return p, nil
+	}
+	at, err := cursor.Decode(c.Query("cursor"))
+	if err != nil {
+		return page{}, err
+	}
+	p.after = &at
+	return p, nil
+}
+
+type pagination struct {
+	NextCursor *string `json:"nextCursor"`
+	HasMore    bool    `json:"hasMore"`
+}
+
+type listBody struct {
+	Data       any        `json:"data"`
+	Pagination pagination `json:"pagination"`
+}
+
+// list answers a part of a list; position is the last item's.
+func list[T any](c *fiber.Ctx, items []T, hasMore bool, position func(T) cursor.Position) error {
+	body := listBody{Data: items, Pagination: pagination{HasMore: hasMore}}
+	if hasMore {
+		next := cursor.Encode(position(items[len(items)-1]))
+		body.Pagination.NextCursor = &next
+	}
+	return c.JSON(body)
+}

@@ -1,0 +1,200 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/id"
+)
+
+// What a request carries along, by name.
+const (
+	localRequestID = "request_id"
+	localRoute     = "route"
+	localIdentity  = "identity"
+)
+
+// unmatched is the route label of all requests that match none.
+const unmatched = "unmatched"
+
+const headerRequestID = "X-Request-Id"
+
+var requestIDRule = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// requestID is the request's, taken from the client where it is well-formed, else made.
+func requestID(c *fiber.Ctx) string {
+	if v, ok := c.Locals(localRequestID).(string); ok {
+		return v
+	}
+	v := c.Get(headerRequestID)
+	if requestIDRule.MatchString(v) {
+		v = strings.Clone(v) // Fiber reuses the buffer
+	} else {
+		v = id.New()
+	}
+	c.Locals(localRequestID, v)
+	c.Set(headerRequestID, v)
+	return v
+}
+
+func routeOf(c *fiber.Ctx) string {
+	if v, ok := c.Locals(localRoute).(string); ok {
+		return v
+	}
+	return unmatched
+}
+
+// observe gives every request its id, catches panics, answers errors and counts.
+func (s *Server) observe(c *fiber.Ctx) error {
+	start := time.Now()
+	requestID(c)
+	s.proxies.warn(c)
+	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+	defer cancel()
+	c.SetUserContext(ctx)
+	c.Set("X-Content-Type-Options", "nosniff")
+	if err := s.next(c); err != nil {
+		if err := s.fail(c, err); err != nil {
+			return err
+		}
+	}
+	s.metrics.count(c.Method(), routeOf(c), c.Response().StatusCode(), time.Since(start))
+	return nil
+}
+
+// next runs the handlers; a panic of theirs is an error.
+func (s *Server) next(c *fiber.Ctx) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.panicked("request", v)
+			err = fmt.Errorf("%w: panic", errInternal)
+		}
+	}()
+	return c.Next()
+}
+
+func (s *Server) panicked(where string, v any) {
+	s.Panics.WithLabelValues(where).Inc()
+	s.Log.Error("a panic was caught", "part", where, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+}
+
+// authenticate refuses requests without a good access token.
+func (s *Server) authenticate(c *fiber.Ctx) error {
+	token, ok := strings.CutPrefix(c.Get(fiber.HeaderAuthorization), "Bearer ")
+	if !ok {
+		return auth.ErrUnauthorized
+	}
+	who, err := s.Auth.Authenticate(token)
+	if err != nil {
+		return err
+	}
+	c.Locals(localIdentity, who)
+	return nil
+}
+
+// caller is who makes an authenticated request.
+func caller(c *fiber.Ctx) auth.Identity {
+	who, _ := c.Locals(localIdentity).(auth.Identity)
+	return who
+}
+
+func allowed(origins []string, origin string) bool {
+	return slices.Contains(origins, "*") || slices.Contains(origins, strings.ToLower(origin))
+}
+
+// proxies tell a client's address where it comes through some that are trusted.
+type proxies struct {
+	trusted []netip.Prefix
+	log     *slog.Logger
+	once    sync.Once
+}
+
+func (p *proxies) trusts(a netip.Addr) bool {
+	return slices.ContainsFunc(p.trusted, func(n netip.Prefix) bool { return n.Contains(a.Unmap()) })
+}
+
+func peer(c *fiber.Ctx) netip.Addr {
+	a, _ := netip.AddrFromSlice(c.Context().RemoteIP())
+	return a.Unmap()
+}
+
+// client is the address of the client: the right-most of X-Forwarded-For that is not a trusted proxy, where the peer is
+// one; else the peer itself.
+func (p *proxies) client(c *fiber.Ctx) netip.Addr {
+	a := peer(c)
+	if !p.trusts(a) {
+		return a
+	}
+	hops := strings.Split(c.Get(fiber.HeaderXForwardedFor), ",")
+	for _, hop := range slices.Backward(hops) {
+		next, err := netip.ParseAddr(strings.TrimSpace(hop))
+		if err != nil {
+			break
+		}
+		if a = next.Unmap(); !p.trusts(a) {
+			break
+		}
+	}
+	return a
+}
+
+// warn says once that somebody who is not trusted sends X-Forwarded-For: a proxy that the settings lack, most often.
+func (p *proxies) warn(c *fiber.Ctx) {
+	if len(c.Request().Header.Peek(fiber.HeaderXForwardedFor)) == 0 || p.trusts(peer(c)) {
+		return
+	}
+	p.once.Do(func() {
+		p.log.Warn("X-Forwarded-For of an untrusted peer is not heeded: if that is your proxy, name it in PARLEY_TRUSTED_PROXIES", "peer", peer(c).String())
+	})
+}
+
+// metrics are what on-call sees of requests.
+type metrics struct {
+	requests    *prometheus.CounterVec
+	duration    *prometheus.HistogramVec
+	unavailable prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "http_requests_total", Help: "Requests that were answered.",
+		}, []string{"method", "route", "status"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "http_request_duration_seconds", Help: "Duration of requests, the socket upgrade left out.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .2, .3, .5, 1, 2.5, 5, 10},
+		}, []string{"method", "route"}),
+		unavailable: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "parley_requests_unavailable_total", Help: "Requests that were answered 503 because a dependency was down or the pod too busy.",
+		}),
+	}
+	r.MustRegister(m.requests, m.duration, m.unavailable)
+	return m
+}
+
+var countedMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+func (m *metrics) count(method, route string, status int, d time.Duration) {
+	if i := slices.Index(countedMethods, method); i >= 0 {
+		method = countedMethods[i] // Fiber reuses the buffer
+	} else {
+		method = "other"
+	}
+	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Inc()
+	if route != socketRoute {
+		m.duration.WithLabelValues(method, route).Observe(d.Seconds())
+	}
+}

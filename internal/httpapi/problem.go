@@ -1,0 +1,166 @@
+package httpapi
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/conversation"
+	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/jsonbody"
+	"github.com/parley-chat/parley/internal/message"
+	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/user"
+)
+
+// problem is what a client gets for whatever goes wrong (RFC 9457).
+type problem struct {
+	Type      string          `json:"type"`
+	Title     string          `json:"title"`
+	Status    int             `json:"status"`
+	Detail    string          `json:"detail"`
+	Code      string          `json:"code"`
+	RequestID string          `json:"requestId"`
+	Errors    []invalid.Fault `json:"errors,omitempty"`
+}
+
+// Errors of the edge itself.
+var (
+	errNotFound      = errors.New("there is no such resource")
+	errForbidden     = errors.New("this is not allowed")
+	errUnsupported   = errors.New("the body must be application/json")
+	errUpgrade       = errors.New("this route speaks WebSocket alone")
+	errOrigin        = errors.New("sockets may not be opened from this origin")
+	errUnknownType   = errors.New("there is no such type of frame")
+	errUnavailable   = errors.New("a dependency is down, or the server is going away")
+	errInternal      = errors.New("something went wrong on our side")
+	errMethod        = errors.New("the resource does not know this method")
+	errTooLarge      = errors.New("the body is larger than 256 KiB")
+	errHeaders       = errors.New("the headers are too large")
+	errSlowRequest   = errors.New("the request took too long to arrive")
+	errBadRequest    = errors.New("the request is not HTTP as we understand it")
+	errTooManyFrames = errors.New("too many frames")
+)
+
+// outcome is the status and the stable code of an error.
+type outcome struct {
+	err    error
+	status int
+	code   string
+}
+
+// outcomes is the one table of what errors are to clients. What is not in it is a 500.
+var outcomes = []outcome{
+	{jsonbody.ErrMalformed, 400, "malformed_json"},
+	{cursor.ErrMalformed, 400, "invalid_cursor"},
+	{errBadRequest, 400, "bad_request"},
+	{errUnknownType, 400, "unknown_type"},
+
+	{auth.ErrUnauthorized, 401, "unauthorized"},
+	{auth.ErrInvalidCredentials, 401, "invalid_credentials"},
+	{auth.ErrInvalidRefresh, 401, "invalid_refresh_token"},
+
+	{errForbidden, 403, "forbidden"},
+	{errOrigin, 403, "origin_not_allowed"},
+	{auth.ErrWrongPassword, 403, "wrong_password"},
+	{conversation.ErrForbidden, 403, "forbidden"},
+	{message.ErrForbidden, 403, "forbidden"},
+	{message.ErrCannotMessage, 403, "cannot_message"},
+
+	{errNotFound, 404, "not_found"},
+	{auth.ErrSessionNotFound, 404, "session_not_found"},
+	{user.ErrNotFound, 404, "user_not_found"},
+	{conversation.ErrUserNotFound, 404, "user_not_found"},
+	{conversation.ErrNotFound, 404, "conversation_not_found"},
+	{conversation.ErrMemberNotFound, 404, "member_not_found"},
+	{message.ErrConversationNotFound, 404, "conversation_not_found"},
+	{message.ErrNotFound, 404, "message_not_found"},
+
+	{errMethod, 405, "method_not_allowed"},
+	{errSlowRequest, 408, "request_timeout"},
+
+	{auth.ErrUsernameTaken, 409, "username_taken"},
+	{conversation.ErrDirect, 409, "direct_conversation"},
+	{conversation.ErrLastOwner, 409, "last_owner"},
+	{conversation.ErrTooManyMembers, 409, "limit_reached"},
+	{conversation.ErrTooManyGroups, 409, "limit_reached"},
+	{message.ErrDeleted, 409, "message_deleted"},
+	{message.ErrClientMessageIDReused, 409, "client_message_id_reused"},
+
+	{errTooLarge, 413, "payload_too_large"},
+	{errUnsupported, 415, "unsupported_media_type"},
+	{errUpgrade, 426, "upgrade_required"},
+	{errTooManyFrames, 429, "rate_limited"},
+	{errHeaders, 431, "headers_too_large"},
+
+	{errUnavailable, 503, "unavailable"},
+	{auth.ErrBusy, 503, "unavailable"},
+	{message.ErrBusy, 503, "unavailable"},
+}
+
+// problemOf is what an error is to a client. Nothing of an error that is not ours is shown.
+func problemOf(err error, requestID string) problem {
+	p := problem{Type: "about:blank", RequestID: requestID}
+	o := outcome{errInternal, http.StatusInternalServerError, "internal"}
+	if f, ok := errors.AsType[*invalid.Faults](err); ok {
+		o = outcome{errors.New("some fields are not valid"), http.StatusBadRequest, "invalid_request"}
+		p.Errors = f.List()
+	} else if known, ok := lookUp(err); ok {
+		o = known
+	} else if postgres.IsUnavailable(err) {
+		o = outcome{errUnavailable, http.StatusServiceUnavailable, "unavailable"}
+	}
+	p.Status, p.Code, p.Title, p.Detail = o.status, o.code, http.StatusText(o.status), o.err.Error()
+	return p
+}
+
+func lookUp(err error) (outcome, bool) {
+	for _, o := range outcomes {
+		if errors.Is(err, o.err) {
+			return o, true
+		}
+	}
+	f, ok := errors.AsType[*fiber.Error](err)
+	if !ok {
+		return outcome{}, false
+	}
+	of := map[int]error{
+		404: errNotFound, 405: errMethod, 408: errSlowRequest, 413: errTooLarge, 426: errUpgrade, 431: errHeaders,
+	}[f.Code]
+	if of == nil && f.Code >= 400 && f.Code < 500 {
+		of = errBadRequest
+	}
+	if of == nil {
+		return outcome{}, false
+	}
+	return lookUp(of)
+}
+
+// retryAfter is how many seconds a client of an unavailable server waits.
+const retryAfter = "1"
+
+// fail answers with an error's problem.
+func (s *Server) fail(c *fiber.Ctx, err error) error {
+	id := requestID(c)
+	p := problemOf(err, id)
+	switch {
+	case p.Status == http.StatusInternalServerError:
+		s.Log.Error("a request failed", "request_id", id, "method", c.Method(), "route", routeOf(c), "error", err)
+	case p.Status == http.StatusServiceUnavailable:
+		s.metrics.unavailable.Inc()
+		s.Log.Warn("a request could not be served", "request_id", id, "method", c.Method(), "route", routeOf(c), "error", err)
+		c.Set(fiber.HeaderRetryAfter, retryAfter)
+	case p.Status == http.StatusUnauthorized:
+		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="parley"`)
+	case p.Status == http.StatusUpgradeRequired:
+		c.Set(fiber.HeaderUpgrade, "websocket")
+	}
+	if err := c.Status(p.Status).JSON(p); err != nil {
+		return err
+	}
+	c.Set(fiber.HeaderContentType, "application/problem+json")
+	return nil
+}

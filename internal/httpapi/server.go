@@ -1,0 +1,156 @@
+// Package httpapi is Parley's edge: REST and sockets. It is the only package that knows Fiber. A handler decodes, calls
+// one method of a domain and encodes; what goes wrong is returned, and problem.go turns it into an answer.
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/cors"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/config"
+	"github.com/parley-chat/parley/internal/conversation"
+	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/message"
+	"github.com/parley-chat/parley/internal/observe"
+	"github.com/parley-chat/parley/internal/realtime"
+	"github.com/parley-chat/parley/internal/user"
+)
+
+// Bounds of requests.
+const (
+	maxBody = 256 << 10
+	// maxHeader is how large a request's headers may be.
+	maxHeader = 8 << 10
+	// readTimeout bounds the arrival of a request, and how long an idle connection is kept.
+	readTimeout = 30 * time.Second
+	// requestTimeout bounds all that a handler asks of Postgres and Redis: a client that leaves cancels nothing.
+	requestTimeout = 6 * time.Second
+)
+
+// Config are the edge's settings.
+type Config struct {
+	Addr           string
+	TrustedProxies []netip.Prefix
+	AllowedOrigins []string
+	MetricsToken   string
+	DrainDelay     time.Duration
+	// StopTimeout bounds the drain and the end of requests in flight, after the delay.
+	StopTimeout time.Duration
+	Frames      config.Rate
+}
+
+// Deps is what the edge needs.
+type Deps struct {
+	Auth          *auth.Service
+	Watch         *auth.Watch
+	Users         *user.Service
+	Conversations *conversation.Service
+	Messages      *message.Service
+	Syncer        *message.Syncer
+	Hub           *realtime.Hub
+	Publisher     *realtime.Publisher
+	Health        *observe.Health
+	Gate          *lifecycle.Gate
+	Registry      *prometheus.Registry
+	Panics        *prometheus.CounterVec
+	Log           *slog.Logger
+}
+
+// Server is the api's HTTP server.
+type Server struct {
+	Config
+	Deps
+	app     *fiber.App
+	metrics *metrics
+	proxies *proxies
+}
+
+// New makes the server with all its routes.
+func New(c Config, d Deps) (*Server, error) {
+	s := &Server{Config: c, Deps: d, metrics: newMetrics(d.Registry), proxies: &proxies{trusted: c.TrustedProxies, log: d.Log}}
+	s.app = fiber.New(fiber.Config{
+		DisableStartupMessage: true,
+		ReduceMemoryUsage:     true,
+		BodyLimit:             maxBody,
+		ReadBufferSize:        maxHeader,
+		ReadTimeout:           readTimeout,
+		IdleTimeout:           2 * readTimeout,
+		ErrorHandler:          s.fail,
+		CaseSensitive:         true,
+		StrictRouting:         true,
+	})
+	s.app.Server().CloseOnShutdown = true
+	s.app.Use(s.observe)
+	if len(c.AllowedOrigins) > 0 {
+		s.app.Use(cors.New(cors.Config{
+			AllowOriginsFunc: func(origin string) bool { return allowed(c.AllowedOrigins, origin) },
+			AllowMethods:     "GET,POST,PUT,PATCH,DELETE",
+			AllowHeaders:     "Authorization,Content-Type,X-Request-Id",
+			ExposeHeaders:    "X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset,Retry-After,X-Request-Id",
+			MaxAge:           int((10 * time.Minute).Seconds()),
+		}))
+	}
+	docs, err := newDocs()
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range s.routes(docs) {
+		s.add(r)
+	}
+	return s, nil
+}
+
+// Listen opens the server's address.
+func (s *Server) Listen() (net.Listener, error) {
+	l, err := net.Listen("tcp", s.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return l, nil
+}
+
+// Serve serves until ctx ends. Then the pod says that it is not ready, waits until the load balancer knows, closes its
+// sockets and finishes the requests in flight.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	served := make(chan error, 1)
+	go func() { served <- s.app.Listener(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	s.Gate.Close()
+	s.Log.Info("draining", "delay", s.DrainDelay.String())
+	time.Sleep(s.DrainDelay)
+	stop, cancel := context.WithTimeout(context.Background(), s.StopTimeout)
+	defer cancel()
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		s.Hub.Drain(stop)
+	}()
+	err := s.app.ShutdownWithContext(stop)
+	<-drained
+	if err != nil {
+		return fmt.Errorf("shut down: %w", err)
+	}
+	return <-served
+}
+
+// Run listens and serves.
+func (s *Server) Run(ctx context.Context) error {
+	l, err := s.Listen()
+	if err != nil {
+		return err
+	}
+	s.Log.Info("the api is served", "addr", l.Addr().String())
+	return s.Serve(ctx, l)
+}

@@ -1,0 +1,247 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/url"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	fasthttpws "github.com/fasthttp/websocket"
+	"github.com/gofiber/contrib/websocket"
+	"github.com/gofiber/fiber/v2"
+	"golang.org/x/time/rate"
+
+	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/realtime"
+)
+
+const (
+	// maxFrame is how large a client's frame may be.
+	maxFrame = 128 << 10
+	// socketBuffer is each of the library's buffers: small, because most sockets idle.
+	socketBuffer = 512
+
+	protocol     = "parley.v1"
+	bearerPrefix = "bearer."
+	localDevice  = "device_id"
+)
+
+var deviceRule = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// socket upgrades a request and serves its frames until the socket ends.
+func (s *Server) socket() fiber.Handler {
+	upgrade := websocket.New(s.serveSocket, websocket.Config{
+		Subprotocols:    []string{protocol},
+		ReadBufferSize:  socketBuffer,
+		WriteBufferSize: socketBuffer,
+		WriteBufferPool: &sync.Pool{},
+		RecoverHandler: func(*websocket.Conn) { // the library's own tells the client what panicked
+			if v := recover(); v != nil {
+				s.panicked("socket", v)
+			}
+		},
+	})
+	return func(c *fiber.Ctx) error {
+		if err := s.admit(c); err != nil {
+			return err
+		}
+		return upgrade(c)
+	}
+}
+
+// admit checks an upgrade, in the order of the contract.
+func (s *Server) admit(c *fiber.Ctx) error {
+	if !websocket.IsWebSocketUpgrade(c) || c.Get("Sec-WebSocket-Version") != "13" || c.Get("Sec-WebSocket-Key") == "" {
+		c.Set("Sec-WebSocket-Version", "13")
+		return errUpgrade
+	}
+	if origin := c.Get(fiber.HeaderOrigin); origin != "" && !sameOrigin(origin, string(c.Context().Host())) && !allowed(s.AllowedOrigins, origin) {
+		return errOrigin
+	}
+	if s.Gate.Closed() {
+		return errUnavailable
+	}
+	offered := protocols(c)
+	who, err := s.Auth.Authenticate(socketToken(c, offered))
+	if err != nil {
+		return err
+	}
+	device, err := deviceOf(c, offered)
+	if err != nil {
+		return err
+	}
+	c.Locals(localIdentity, who)
+	c.Locals(localDevice, device)
+	return nil
+}
+
+func sameOrigin(origin, host string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && strings.EqualFold(u.Host, host)
+}
+
+// protocols are the sub-protocols that the client offers.
+func protocols(c *fiber.Ctx) []string {
+	var out []string
+	for _, p := range strings.Split(c.Get("Sec-WebSocket-Protocol"), ",") {
+		if p = strings.TrimSpace(p); p != "" {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// socketToken is the access token: of the header, or, from a browser, of a sub-protocol.
+func socketToken(c *fiber.Ctx, offered []string) string {
+	if token, ok := strings.CutPrefix(c.Get(fiber.HeaderAuthorization), "Bearer "); ok {
+		return token
+	}
+	for _, p := range offered {
+		if token, ok := strings.CutPrefix(p, bearerPrefix); ok {
+			return token
+		}
+	}
+	return ""
+}
+
+func deviceOf(c *fiber.Ctx, offered []string) (string, error) {
+	var f invalid.Faults
+	known := len(offered) == 0
+	for _, p := range offered {
+		known = known || p == protocol
+	}
+	if !known {
+		f.Add("Sec-WebSocket-Protocol", "must offer %s", protocol)
+	}
+	device := strings.Clone(c.Query("deviceId"))
+	switch {
+	case !c.Context().QueryArgs().Has("deviceId"):
+		device = id.New()
+	case !deviceRule.MatchString(device):
+		f.Add("deviceId", "must have 1 to 64 characters of A-Z, a-z, 0-9, _ and -")
+	}
+	return device, f.Err()
+}
+
+// underlying is the connection itself. The library's and fasthttp's wrappers go back to pools when the handler returns and
+// come out as somebody else's; the connection does not.
+func underlying(c *websocket.Conn) net.Conn {
+	conn := c.NetConn()
+	if w, ok := conn.(interface{ UnsafeConn() net.Conn }); ok {
+		return w.UnsafeConn()
+	}
+	return conn
+}
+
+// serveSocket is the socket's handler. When it returns the connection is closed.
+func (s *Server) serveSocket(c *websocket.Conn) {
+	who, _ := c.Locals(localIdentity).(auth.Identity)
+	device, _ := c.Locals(localDevice).(string)
+	request, _ := c.Locals(localRequestID).(string)
+	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+	session, err := s.Hub.Connect(ctx, realtime.Identity{UserID: who.UserID, DeviceID: device, SessionID: who.SessionID}, underlying(c))
+	cancel()
+	if err != nil {
+		s.refuse(c, err, request)
+		return
+	}
+	if s.Watch.Ended(who.SessionID) { // while it was registered
+		session.Close(realtime.CloseSessionOver, "the session is over")
+	}
+	r := &reader{server: s, conn: c, session: session, request: request, limit: s.frameLimiter()}
+	code := realtime.CloseAbnormal
+	defer func() {
+		r.stopTyping()
+		session.Detach(code)
+	}()
+	code = r.run()
+}
+
+// refuse closes a socket that could not be served. The client comes again.
+func (s *Server) refuse(c *websocket.Conn, err error, request string) {
+	code, reason := websocket.CloseTryAgainLater, "try again later"
+	if errors.Is(err, realtime.ErrDraining) {
+		code, reason = realtime.CloseGoingAway, "the pod goes away"
+	} else {
+		s.Log.Warn("a socket could not be served", "request_id", request, "error", err)
+	}
+	_ = c.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(time.Second))
+}
+
+func (s *Server) frameLimiter() *rate.Limiter {
+	if s.Frames.Off() {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(float64(s.Frames.Count)/s.Frames.Window.Seconds()), 2*s.Frames.Count)
+}
+
+// reader reads a socket's frames, one after the other.
+type reader struct {
+	server  *Server
+	conn    *websocket.Conn
+	session *realtime.Session
+	request string
+	limit   *rate.Limiter
+	typing  map[string]time.Time // conversation -> when this socket last said that it types
+}
+
+// run reads until the socket ends, and answers the code of the peer's close frame.
+func (r *reader) run() int {
+	r.conn.SetPingHandler(func(payload string) error {
+		r.session.Heard()
+		r.session.Send(event.PongFrame(payload))
+		return nil
+	})
+	r.conn.SetPongHandler(func(string) error {
+		r.session.Heard()
+		return nil
+	})
+	r.conn.SetCloseHandler(func(code int, _ string) error {
+		r.session.Echo(code)
+		return nil
+	})
+	for {
+		kind, frame, err := r.conn.NextReader()
+		if err != nil {
+			var closed *fasthttpws.CloseError
+			if errors.As(err, &closed) {
+				return closed.Code
+			}
+			return realtime.CloseAbnormal
+		}
+		r.session.Heard()
+		r.read(kind, frame)
+	}
+}
+
+var frameBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// read takes one frame. What closes the socket queues a close frame; the loop ends when the peer answers it, or soon after.
+func (r *reader) read(kind int, frame io.Reader) {
+	if r.limit != nil && !r.limit.Allow() {
+		r.session.Close(realtime.CloseTooMany, "too many frames")
+		return
+	}
+	buf := frameBuffers.Get().(*bytes.Buffer) //nolint:forcetypeassert // the pool holds nothing else
+	defer frameBuffers.Put(buf)
+	buf.Reset()
+	n, err := io.Copy(buf, io.LimitReader(frame, maxFrame+1))
+	switch {
+	case err != nil: // the connection broke; NextReader will say so
+	case n > maxFrame:
+		r.session.Close(realtime.CloseTooLarge, "the frame is too large")
+	case kind != websocket.TextMessage:
+		r.session.Close(realtime.CloseBadFrame, "frames are JSON text")
+	default:
+		r.handle(buf.Bytes())
+	}
+}

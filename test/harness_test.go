@@ -1,0 +1,273 @@
+// Package test holds the tests that run Parley as its users do: real processes on a real Postgres and a real Redis.
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/internal/testenv"
+)
+
+const secret = "a secret of at least thirty-two bytes"
+
+// system is Parley with its databases.
+type system struct {
+	t     testing.TB
+	pg    string
+	redis *testenv.RedisServer
+	pods  []*pod
+	extra []string
+}
+
+// pod is an api process.
+type pod struct {
+	*testenv.Process
+	url, ops string
+	port     [2]int
+	env      []string
+}
+
+// start starts n api processes on databases of their own. env are further settings.
+func start(t testing.TB, n int, env ...string) *system {
+	t.Helper()
+	s := &system{t: t, pg: testenv.Postgres(t), redis: testenv.Redis(t), extra: env}
+	for range n {
+		s.addPod()
+	}
+	return s
+}
+
+func (s *system) settings() []string {
+	return append([]string{
+		"PARLEY_DATABASE_URL=" + s.pg, "PARLEY_REDIS_URL=" + s.redis.URL(), "PARLEY_JWT_SECRET=" + secret, "PARLEY_LOG_FORMAT=text",
+		"PARLEY_RATE_LIMIT_DEFAULT=off", "PARLEY_RATE_LIMIT_AUTH=off", "PARLEY_RATE_LIMIT_SEARCH=off", "PARLEY_RATE_LIMIT_SEND=off",
+		"PARLEY_RATE_LIMIT_SOCKET=off",
+	}, s.extra...)
+}
+
+// addPod starts one more api process and waits until it is ready.
+func (s *system) addPod(env ...string) *pod {
+	s.t.Helper()
+	p := s.launch(env...)
+	p.awaitReady(s.t)
+	return p
+}
+
+// launch starts one more api process.
+func (s *system) launch(env ...string) *pod {
+	s.t.Helper()
+	p := &pod{port: [2]int{testenv.FreePort(s.t), testenv.FreePort(s.t)}}
+	p.url, p.ops = fmt.Sprintf("http://127.0.0.1:%d", p.port[0]), fmt.Sprintf("http://127.0.0.1:%d", p.port[1])
+	p.env = append(append(s.settings(), fmt.Sprintf("PARLEY_HTTP_ADDR=127.0.0.1:%d", p.port[0]), fmt.Sprintf("PARLEY_OPS_ADDR=127.0.0.1:%d", p.port[1])), env...)
+	p.Process = testenv.Start(s.t, testenv.Binary(s.t, "api"), nil, p.env)
+	s.pods = append(s.pods, p)
+	return p
+}
+
+func (p *pod) awaitReady(t testing.TB) {
+	t.Helper()
+	testenv.Eventually(t, 20*time.Second, func() bool {
+		select {
+		case <-p.Done():
+			t.Fatalf("the api ended: %s", p.Logs())
+		default:
+		}
+		r, err := http.Get(p.url + "/api/health/ready")
+		if err != nil {
+			return false
+		}
+		defer r.Body.Close()
+		return r.StatusCode == http.StatusOK
+	}, "the api is ready")
+}
+
+// answer is what a request got.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// problem is the body of what went wrong.
+type problem struct {
+	Type, Title, Detail, Code, RequestID string
+	Status                               int
+	Errors                               []struct{ Field, Message string }
+}
+
+func (a answer) into(t testing.TB, v any) {
+	t.Helper()
+	if err := json.Unmarshal(a.body, v); err != nil {
+		t.Fatalf("%d %s: %v", a.status, a.body, err)
+	}
+}
+
+func (a answer) problem(t testing.TB) problem {
+	t.Helper()
+	var p problem
+	a.into(t, &p)
+	return p
+}
+
+func (a answer) code() string {
+	var p problem
+	_ = json.Unmarshal(a.body, &p)
+	return p.Code
+}
+
+// fields are those with a fault, sorted.
+func (p problem) fields() string {
+	set := map[string]bool{}
+	for _, e := range p.Errors {
+		set[e.Field] = true
+	}
+	return strings.Join(slices.Sorted(maps.Keys(set)), " ")
+}
+
+var client = &http.Client{Timeout: 30 * time.Second}
+
+// call makes a request. body is nil, a string that is sent as it is, or a value that is sent as JSON.
+func (p *pod) call(t testing.TB, token, method, path string, body any, headers ...string) answer {
+	t.Helper()
+	a, err := p.try(token, method, path, body, headers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func (p *pod) try(token, method, path string, body any, headers ...string) (answer, error) {
+	var r io.Reader
+	switch b := body.(type) {
+	case nil:
+	case string:
+		r = strings.NewReader(b)
+	default:
+		j, err := json.Marshal(b)
+		if err != nil {
+			return answer{}, err
+		}
+		r = bytes.NewReader(j)
+	}
+	q, err := http.NewRequest(method, p.url+path, r)
+	if err != nil {
+		return answer{}, err
+	}
+	if body != nil {
+		q.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		q.Header.Set("Authorization", "Bearer "+token)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		q.Header.Set(headers[i], headers[i+1])
+	}
+	res, err := client.Do(q)
+	if err != nil {
+		return answer{}, err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	return answer{res.StatusCode, res.Header, b}, err
+}
+
+// want makes a request that must have a status.
+func (p *pod) want(t testing.TB, status int, token, method, path string, body any, headers ...string) answer {
+	t.Helper()
+	a := p.call(t, token, method, path, body, headers...)
+	if a.status != status {
+		t.Fatalf("%s %s: %d %s, want %d", method, path, a.status, a.body, status)
+	}
+	return a
+}
+
+type user struct {
+	ID, Username string
+	token        string
+	refresh      string
+}
+
+type pair struct {
+	User                      struct{ ID, Username, DisplayName string }
+	AccessToken, RefreshToken string
+	ExpiresIn                 int
+}
+
+const password = "correct horse battery"
+
+var names atomic.Int64
+
+func (p *pod) register(t testing.TB) user {
+	t.Helper()
+	name := fmt.Sprintf("user%d_%d", names.Add(1), time.Now().UnixNano()%1_000_000)
+	var r pair
+	p.want(t, 201, "", "POST", "/api/auth/register", map[string]any{"username": name, "password": password}).into(t, &r)
+	return user{r.User.ID, name, r.AccessToken, r.RefreshToken}
+}
+
+func (p *pod) users(t testing.TB, n int) []user {
+	t.Helper()
+	out := make([]user, n)
+	for i := range out {
+		out[i] = p.register(t)
+	}
+	return out
+}
+
+type conversation struct {
+	ID, Type, Name           string
+	MemberCount              int
+	Revision, LastSeq        int64
+	LastReadSeq, UnreadCount int64
+	LastMessageID            *string
+	Members                  []struct {
+		User struct{ ID string }
+		Role string
+	}
+}
+
+type message struct {
+	ID, ConversationID, SenderID, Content string
+	Seq, Revision                         int64
+	ClientMessageID, ReplyToID            *string
+	CreatedAt                             string
+	EditedAt, DeletedAt                   *string
+}
+
+func (p *pod) group(t testing.TB, creator user, others ...user) conversation {
+	t.Helper()
+	ids := make([]string, len(others))
+	for i, o := range others {
+		ids[i] = o.ID
+	}
+	var c conversation
+	p.want(t, 201, creator.token, "POST", "/api/conversations", map[string]any{"type": "group", "name": "a group", "memberIds": ids}).into(t, &c)
+	return c
+}
+
+func (p *pod) direct(t testing.TB, a, b user) conversation {
+	t.Helper()
+	var c conversation
+	r := p.call(t, a.token, "POST", "/api/conversations", map[string]any{"type": "direct", "memberIds": []string{b.ID}})
+	if r.status != 201 && r.status != 200 {
+		t.Fatalf("create a direct conversation: %d %s", r.status, r.body)
+	}
+	r.into(t, &c)
+	return c
+}
+
+func (p *pod) send(t testing.TB, u user, conversationID, content string) message {
+	t.Helper()
+	var m message
+	p.want(t, 201, u.token, "POST", "/api/conversations/"+conversationID+"/messages", map[string]any{"content": content}).into(t, &m)
+	return m
+}

@@ -1,0 +1,173 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fasthttp/websocket"
+)
+
+// frame is one that a server sent.
+type frame struct {
+	Type string          `json:"type"`
+	ID   string          `json:"id"`
+	Data json.RawMessage `json:"data"`
+	code int             // of the close frame
+}
+
+func (f frame) into(t testing.TB, v any) {
+	t.Helper()
+	if err := json.Unmarshal(f.Data, v); err != nil {
+		t.Fatalf("%s %s: %v", f.Type, f.Data, err)
+	}
+}
+
+// socket is a client's.
+type socket struct {
+	t      testing.TB
+	conn   *websocket.Conn
+	frames chan frame
+}
+
+func (p *pod) wsURL(path string) string { return "ws" + strings.TrimPrefix(p.url, "http") + path }
+
+// open opens a socket and waits for its ready frame.
+func (p *pod) open(t testing.TB, u user) *socket {
+	t.Helper()
+	s, res, err := p.dial(t, "/api/ws", http.Header{"Authorization": {"Bearer " + u.token}})
+	if err != nil {
+		t.Fatalf("open a socket: %v (%+v)", err, res)
+	}
+	if f := s.next(10 * time.Second); f.Type != "ready" {
+		t.Fatalf("the first frame is %s %s %d", f.Type, f.Data, f.code)
+	}
+	return s
+}
+
+func (p *pod) dial(t testing.TB, path string, h http.Header, protocols ...string) (*socket, *http.Response, error) {
+	t.Helper()
+	d := websocket.Dialer{HandshakeTimeout: 10 * time.Second, Subprotocols: protocols}
+	conn, res, err := d.Dial(p.wsURL(path), h)
+	if err != nil {
+		return nil, res, err
+	}
+	s := &socket{t: t, conn: conn, frames: make(chan frame, 100_000)}
+	go s.read()
+	t.Cleanup(func() { _ = conn.Close() })
+	return s, res, nil
+}
+
+func (s *socket) read() {
+	defer close(s.frames)
+	for {
+		_, b, err := s.conn.ReadMessage()
+		if err != nil {
+			if c, ok := err.(*websocket.CloseError); ok {
+				s.frames <- frame{code: c.Code}
+			}
+			return
+		}
+		var f frame
+		if err := json.Unmarshal(b, &f); err != nil {
+			panic(fmt.Sprintf("a frame that is no JSON: %q", b))
+		}
+		s.frames <- f
+	}
+}
+
+func (s *socket) write(v any) {
+	s.t.Helper()
+	if err := s.conn.WriteJSON(v); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// next is the next frame but for pings, the zero frame where the connection ended.
+func (s *socket) next(timeout time.Duration) frame {
+	s.t.Helper()
+	deadline := time.After(timeout)
+	for {
+		select {
+		case f := <-s.frames:
+			if f.Type != "ping" {
+				return f
+			}
+		case <-deadline:
+			s.t.Fatalf("no frame within %s", timeout)
+			return frame{}
+		}
+	}
+}
+
+// until reads frames up to one of the type, and answers it.
+func (s *socket) until(typ string, timeout time.Duration) frame {
+	s.t.Helper()
+	for deadline := time.Now().Add(timeout); ; {
+		f := s.next(time.Until(deadline))
+		if f.Type == typ {
+			return f
+		}
+		if f.Type == "" {
+			s.t.Fatalf("the socket ended with %d where %s was due", f.code, typ)
+		}
+	}
+}
+
+// closed reads up to the close frame and answers its code, 1006 where there was none.
+func (s *socket) closed(timeout time.Duration) int {
+	s.t.Helper()
+	for deadline := time.Now().Add(timeout); ; {
+		if f := s.next(time.Until(deadline)); f.code != 0 {
+			return f.code
+		} else if f.Type == "" {
+			return 1006
+		}
+	}
+}
+
+// ask sends a frame and waits for the ack or error that answers it.
+func (s *socket) ask(typ string, data any) frame {
+	s.t.Helper()
+	s.write(map[string]any{"type": typ, "id": "ask", "data": data})
+	for {
+		if f := s.next(10 * time.Second); f.ID == "ask" {
+			return f
+		} else if f.Type == "" {
+			s.t.Fatalf("the socket ended with %d where an answer was due", f.code)
+		}
+	}
+}
+
+// messages reads the message:new frames of seqs from … to, each the successor of the one before.
+func (s *socket) messages(from, to int64, timeout time.Duration) {
+	s.t.Helper()
+	for want := from; want <= to; want++ {
+		var m message
+		s.until("message:new", timeout).into(s.t, &m)
+		if m.Seq != want {
+			s.t.Fatalf("message with seq %d where %d was due", m.Seq, want)
+		}
+	}
+}
+
+func (s *socket) silent(d time.Duration) {
+	s.t.Helper()
+	deadline := time.After(d)
+	for {
+		select {
+		case f, open := <-s.frames:
+			if open && f.Type != "ping" {
+				s.t.Fatalf("got %s %s %d where nothing was due", f.Type, f.Data, f.code)
+			}
+			if !open {
+				return
+			}
+		case <-deadline:
+			return
+		}
+	}
+}

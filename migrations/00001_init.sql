@@ -29,9 +29,9 @@ CREATE INDEX sessions_expiry_idx ON sessions (expires_at) WHERE ended_at IS NULL
 -- Every refresh token that a session was ever given and that has not been forgotten. A token is spent once; its children
 -- are those that were given for it, more than one only where it was repeated within the grace.
 CREATE TABLE refresh_tokens (
-    hash       bytea       PRIMARY KEY,
+    hash       text        PRIMARY KEY, -- SHA-256, in hexadecimal
     session_id uuid        NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
-    parent     bytea,
+    parent     text,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     spent_at   timestamptz
 );

@@ -135,7 +135,7 @@ func (s *Service) Refresh(ctx context.Context, r *RefreshToken) (Pair, error) {
 		if err := spend(tx, spent, held.SessionID, s.RefreshTTL); err != nil {
 			return err
 		}
-		return insertToken(tx, hash, held.SessionID, spent)
+		return insertToken(tx, hash, held.SessionID, &spent)
 	})
 	if err != nil {
 		return Pair{}, err

@@ -52,7 +52,7 @@ func insertSession(tx *gorm.DB, id, userID, userAgent string, ttl time.Duration)
 	return nil
 }
 
-func insertToken(tx *gorm.DB, hash []byte, sessionID string, parent []byte) error {
+func insertToken(tx *gorm.DB, hash, sessionID string, parent *string) error {
 	if err := tx.Exec(`INSERT INTO refresh_tokens (hash, session_id, parent) VALUES (?, ?, ?)`, hash, sessionID, parent).Error; err != nil {
 		return fmt.Errorf("insert a refresh token: %w", err)
 	}
@@ -69,7 +69,7 @@ type heldToken struct {
 }
 
 // lockToken locks the token's session and reads the token under that lock; the zero value is no token of ours.
-func lockToken(tx *gorm.DB, hash []byte, grace time.Duration) (heldToken, error) {
+func lockToken(tx *gorm.DB, hash string, grace time.Duration) (heldToken, error) {
 	if err := tx.Exec(`SELECT FROM sessions WHERE id = (SELECT session_id FROM refresh_tokens WHERE hash = ?) FOR UPDATE`, hash).Error; err != nil {
 		return heldToken{}, fmt.Errorf("lock a session: %w", err)
 	}
@@ -87,7 +87,7 @@ func lockToken(tx *gorm.DB, hash []byte, grace time.Duration) (heldToken, error)
 }
 
 // spend marks the token used, prolongs its session and forgets tokens that are too old to be told from forged ones.
-func spend(tx *gorm.DB, hash []byte, sessionID string, ttl time.Duration) error {
+func spend(tx *gorm.DB, hash, sessionID string, ttl time.Duration) error {
 	for _, q := range []struct {
 		sql  string
 		args []any
@@ -121,7 +121,7 @@ func end(tx *gorm.DB, userID, sessionID string, others bool) ([]string, error) {
 	return ended, nil
 }
 
-func (s *store) sessionOf(ctx context.Context, hash []byte) (string, error) {
+func (s *store) sessionOf(ctx context.Context, hash string) (string, error) {
 	var sessionID string
 	err := s.db.Gorm.WithContext(ctx).Raw(`SELECT session_id FROM refresh_tokens WHERE hash = ?`, hash).Scan(&sessionID).Error
 	if err != nil {

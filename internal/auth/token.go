@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -70,14 +71,14 @@ func (t *Tokens) Verify(token string) (Identity, error) {
 }
 
 // newRefreshToken makes a random token and the hash under which it is kept.
-func newRefreshToken() (token string, hash []byte) {
+func newRefreshToken() (token, hash string) {
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 	token = base64.RawURLEncoding.EncodeToString(b[:])
 	return token, refreshHash(token)
 }
 
-func refreshHash(token string) []byte {
+func refreshHash(token string) string {
 	h := sha256.Sum256([]byte(token))
-	return h[:]
+	return hex.EncodeToString(h[:])
 }

@@ -1,0 +1,61 @@
+package ratelimit
+
+import (
+	"sync"
+	"time"
+)
+
+// maxBuckets bounds what a process counts by itself. Where it is full, whoever comes new shares one bucket a rule: a
+// flood of addresses limits itself, and costs no memory.
+const maxBuckets = 100_000
+
+// memory counts as gcra.lua does.
+type memory struct {
+	mu    sync.Mutex // guards whole
+	whole map[bucket]time.Time
+}
+
+type bucket struct {
+	rule, subject string
+}
+
+func newMemory() *memory { return &memory{whole: map[bucket]time.Time{}} }
+
+func (m *memory) take(t Take, now time.Time) Verdict {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := bucket{t.Rule, t.Subject}
+	if _, known := m.whole[b]; !known && len(m.whole) >= maxBuckets {
+		b.subject = ""
+	}
+	step := interval(t.Rate)
+	size := time.Duration(t.Rate.Count) * step
+	whole := m.whole[b]
+	if whole.Before(now) {
+		whole = now
+	}
+	after := whole.Add(step)
+	v := Verdict{Limit: t.Rate.Count, Reset: whole.Sub(now)}
+	if wait := after.Add(-size).Sub(now); wait > 0 {
+		v.RetryAfter = wait
+		return v
+	}
+	v.Allowed = true
+	if !t.Look {
+		m.whole[b] = after
+		v.Reset = after.Sub(now)
+	}
+	v.Remaining = int((size - v.Reset) / step)
+	return v
+}
+
+// forget drops the buckets that are whole.
+func (m *memory) forget(now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for b, whole := range m.whole {
+		if whole.Before(now) {
+			delete(m.whole, b)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+// Package ratelimit counts what clients do, in Redis over all pods, and in the process's own memory while Redis is away.
+//
+// A bucket holds as many as a rate's count and fills up evenly over its window (GCRA). redis_rate does the same for one
+// bucket a round trip; a login takes from two, so the script is our own and goes through a pipeline.
+package ratelimit
+
+import (
+	"context"
+	_ "embed"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/parley-chat/parley/internal/config"
+	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/rediskey"
+)
+
+//go:embed gcra.lua
+var gcraSource string
+
+const (
+	// patience is how long Redis may take for an answer before the process counts by itself.
+	patience = 100 * time.Millisecond
+	// probeEvery is how often a Redis that was away is asked whether it is back.
+	probeEvery = 500 * time.Millisecond
+)
+
+// Take is what a request takes from a bucket.
+type Take struct {
+	// Rule names the limit, Subject whose bucket of it.
+	Rule, Subject string
+	Rate          config.Rate
+	// Look only looks whether one is there.
+	Look bool
+}
+
+// Verdict is what became of a Take.
+type Verdict struct {
+	Allowed bool
+	// Limit is the bucket's size, Remaining what is left of it.
+	Limit, Remaining int
+	// RetryAfter is how long until it is allowed, 0 where it is. Reset is how long until the bucket is whole.
+	RetryAfter, Reset time.Duration
+}
+
+// Limiter counts.
+type Limiter struct {
+	rdb    redis.UniversalClient
+	script *redis.Script
+	memory *memory
+	log    *slog.Logger
+	away   atomic.Bool
+
+	limited  *prometheus.CounterVec
+	fallback prometheus.Gauge
+}
+
+// New makes a limiter; its Run finds out when Redis is back.
+func New(rdb redis.UniversalClient, r prometheus.Registerer, log *slog.Logger) *Limiter {
+	l := &Limiter{
+		rdb: rdb, script: redis.NewScript(gcraSource), memory: newMemory(), log: log,
+		limited: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "parley_rate_limited_total", Help: "Requests and frames that were refused by a rate limit.",
+		}, []string{"rule"}),
+		fallback: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "parley_rate_limit_fallback", Help: "1 while this process counts by itself because Redis is away.",
+		}),
+	}
+	r.MustRegister(l.limited, l.fallback)
+	return l
+}
+
+// Allow takes from all the buckets, in one round trip, and answers in their order. Takes of rates that are off are
+// allowed with a zero Limit.
+func (l *Limiter) Allow(ctx context.Context, takes ...Take) []Verdict {
+	out := make([]Verdict, len(takes))
+	if l.away.Load() || !l.ask(ctx, takes, out) {
+		for i, t := range takes {
+			out[i] = Verdict{Allowed: true}
+			if !t.Rate.Off() {
+				out[i] = l.memory.take(t, time.Now())
+			}
+		}
+	}
+	for i, v := range out {
+		if !v.Allowed {
+			l.limited.WithLabelValues(takes[i].Rule).Inc()
+		}
+	}
+	return out
+}
+
+// ask asks Redis. It returns false where that did not answer.
+func (l *Limiter) ask(ctx context.Context, takes []Take, out []Verdict) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	cmds, err := l.run(ctx, takes, l.script.EvalSha)
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		cmds, err = l.run(ctx, takes, l.script.Eval)
+	}
+	if err != nil {
+		l.lost(err)
+		return false
+	}
+	for i, t := range takes {
+		out[i] = Verdict{Allowed: true}
+		if cmds[i] == nil {
+			continue
+		}
+		v, err := cmds[i].Int64Slice()
+		if err != nil || len(v) != 4 {
+			l.lost(err)
+			return false
+		}
+		out[i] = Verdict{
+			Allowed: v[0] == 1, Limit: t.Rate.Count, Remaining: int(v[1]),
+			RetryAfter: time.Duration(v[2]) * time.Microsecond, Reset: time.Duration(v[3]) * time.Microsecond,
+		}
+	}
+	return true
+}
+
+type evaluate func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
+
+func (l *Limiter) run(ctx context.Context, takes []Take, eval evaluate) ([]*redis.Cmd, error) {
+	cmds := make([]*redis.Cmd, len(takes))
+	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, t := range takes {
+			if !t.Rate.Off() {
+				cmds[i] = eval(ctx, p, []string{rediskey.RateLimit(t.Rule, t.Subject)}, t.Rate.Count, interval(t.Rate).Microseconds(), t.cost())
+			}
+		}
+		return nil
+	})
+	return cmds, err
+}
+
+func interval(r config.Rate) time.Duration {
+	return max(r.Window/time.Duration(r.Count), time.Microsecond)
+}
+
+func (t Take) cost() int {
+	if t.Look {
+		return 0
+	}
+	return 1
+}
+
+func (l *Limiter) lost(err error) {
+	if l.away.CompareAndSwap(false, true) {
+		l.fallback.Set(1)
+		l.log.Warn("redis does not answer: rate limits hold per process until it does", "error", err)
+	}
+}
+
+// Run asks, until ctx ends, a Redis that was away whether it is back, so that no request waits for it.
+func (l *Limiter) Run(ctx context.Context) error {
+	return lifecycle.Every(ctx, probeEvery, func(ctx context.Context) {
+		l.memory.forget(time.Now())
+		if !l.away.Load() {
+			return
+		}
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		if l.rdb.Ping(ctx).Err() == nil {
+			l.away.Store(false)
+			l.fallback.Set(0)
+			l.log.Info("redis answers again: rate limits hold over all pods")
+		}
+	})
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/ratelimit"
 	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/user"
@@ -62,12 +63,13 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		return err
 	}
 
+	limiter := ratelimit.New(rdb, registry, log)
 	server, err := httpapi.New(httpapi.Config{
 		Addr: c.HTTPAddr, TrustedProxies: c.TrustedProxies, AllowedOrigins: c.AllowedOrigins, MetricsToken: c.MetricsToken,
-		DrainDelay: c.DrainDelay, StopTimeout: max(time.Second, c.ShutdownTimeout-c.DrainDelay-stopMargin), Frames: c.Limits.Frames,
+		DrainDelay: c.DrainDelay, StopTimeout: max(time.Second, c.ShutdownTimeout-c.DrainDelay-stopMargin), Limits: c.Limits,
 	}, httpapi.Deps{
 		Auth: sessions, Watch: watch, Users: user.NewService(db), Conversations: conversations, Messages: messages,
-		Syncer: message.NewSyncer(feed, conversations), Hub: hub, Publisher: publisher, Health: health, Gate: gate,
+		Syncer: message.NewSyncer(feed, conversations), Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
 		Registry: registry, Panics: panics, Log: log,
 	})
 	if err != nil {
@@ -82,6 +84,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		lifecycle.Part{Name: "subscriber", Run: subscriber.Run},
 		lifecycle.Part{Name: "hub", Run: hub.Run},
 		lifecycle.Part{Name: "sessions", Run: watch.Run},
+		lifecycle.Part{Name: "limiter", Run: limiter.Run},
 		lifecycle.Part{Name: "committer", Run: committer.Run},
 		lifecycle.Part{Name: "http", Run: server.Run},
 	)

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -45,7 +46,13 @@ func (s *Server) login(c *fiber.Ctx) error {
 	if err := decode(c, &in); err != nil {
 		return err
 	}
+	if err := s.guardLogin(c, in.Username); err != nil {
+		return err
+	}
 	p, err := s.Auth.Login(c.UserContext(), &in, userAgent(c))
+	if errors.Is(err, auth.ErrInvalidCredentials) {
+		s.noteFailure(c, in.Username)
+	}
 	if err != nil {
 		return err
 	}
@@ -70,6 +77,47 @@ func (s *Server) logout(c *fiber.Ctx) error {
 		return err
 	}
 	if err := s.Auth.Logout(c.UserContext(), &in); err != nil {
+		return err
+	}
+	return c.SendStatus(fiber.StatusNoContent)
+}
+
+func (s *Server) listSessions(c *fiber.Ctx) error {
+	sessions, err := s.Auth.Sessions(c.UserContext(), caller(c))
+	if err != nil {
+		return err
+	}
+	return c.JSON(fiber.Map{"data": sessions})
+}
+
+func (s *Server) endSession(c *fiber.Ctx) error {
+	id, err := pathID(c, "id", auth.ErrSessionNotFound)
+	if err != nil {
+		return err
+	}
+	if err := s.Auth.EndSession(c.UserContext(), caller(c).UserID, id); err != nil {
+		return err
+	}
+	return c.SendStatus(fiber.StatusNoContent)
+}
+
+func (s *Server) changePassword(c *fiber.Ctx) error {
+	var in auth.PasswordChange
+	if err := decode(c, &in); err != nil {
+		return err
+	}
+	if err := s.Auth.ChangePassword(c.UserContext(), caller(c), &in); err != nil {
+		return err
+	}
+	return c.SendStatus(fiber.StatusNoContent)
+}
+
+func (s *Server) deleteAccount(c *fiber.Ctx) error {
+	var in auth.Deletion
+	if err := decode(c, &in); err != nil {
+		return err
+	}
+	if err := s.Auth.DeleteAccount(c.UserContext(), caller(c).UserID, &in); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)

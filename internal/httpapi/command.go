@@ -133,6 +133,9 @@ func (r *reader) send(ctx context.Context, data json.RawMessage) (any, error) {
 	if !id.Valid(in.ConversationID) {
 		return nil, message.ErrConversationNotFound
 	}
+	if err := r.server.guardSend(ctx, r.session.UserID); err != nil {
+		return nil, err
+	}
 	m, _, err := r.server.Messages.Send(ctx, in.ConversationID, r.session.UserID, in.draft())
 	return m, err
 }

@@ -93,16 +93,11 @@ func (s *Server) panicked(where string, v any) {
 
 // authenticate refuses requests without a good access token.
 func (s *Server) authenticate(c *fiber.Ctx) error {
-	token, ok := strings.CutPrefix(c.Get(fiber.HeaderAuthorization), "Bearer ")
-	if !ok {
+	who, err := s.identify(c)
+	if err == nil && s.Watch.Ended(who.SessionID) {
 		return auth.ErrUnauthorized
 	}
-	who, err := s.Auth.Authenticate(token)
-	if err != nil {
-		return err
-	}
-	c.Locals(localIdentity, who)
-	return nil
+	return err
 }
 
 // caller is who makes an authenticated request.

@@ -29,20 +29,20 @@ type problem struct {
 
 // Errors of the edge itself.
 var (
-	errNotFound      = errors.New("there is no such resource")
-	errForbidden     = errors.New("this is not allowed")
-	errUnsupported   = errors.New("the body must be application/json")
-	errUpgrade       = errors.New("this route speaks WebSocket alone")
-	errOrigin        = errors.New("sockets may not be opened from this origin")
-	errUnknownType   = errors.New("there is no such type of frame")
-	errUnavailable   = errors.New("a dependency is down, or the server is going away")
-	errInternal      = errors.New("something went wrong on our side")
-	errMethod        = errors.New("the resource does not know this method")
-	errTooLarge      = errors.New("the body is larger than 256 KiB")
-	errHeaders       = errors.New("the headers are too large")
-	errSlowRequest   = errors.New("the request took too long to arrive")
-	errBadRequest    = errors.New("the request is not HTTP as we understand it")
-	errTooManyFrames = errors.New("too many frames")
+	errNotFound    = errors.New("there is no such resource")
+	errForbidden   = errors.New("this is not allowed")
+	errUnsupported = errors.New("the body must be application/json")
+	errUpgrade     = errors.New("this route speaks WebSocket alone")
+	errOrigin      = errors.New("sockets may not be opened from this origin")
+	errUnknownType = errors.New("there is no such type of frame")
+	errUnavailable = errors.New("a dependency is down, or the server is going away")
+	errInternal    = errors.New("something went wrong on our side")
+	errMethod      = errors.New("the resource does not know this method")
+	errTooLarge    = errors.New("the body is larger than 256 KiB")
+	errHeaders     = errors.New("the headers are too large")
+	errSlowRequest = errors.New("the request took too long to arrive")
+	errBadRequest  = errors.New("the request is not HTTP as we understand it")
+	errLimited     = errors.New("too many requests")
 )
 
 // outcome is the status and the stable code of an error.
@@ -93,7 +93,7 @@ var outcomes = []outcome{
 	{errTooLarge, 413, "payload_too_large"},
 	{errUnsupported, 415, "unsupported_media_type"},
 	{errUpgrade, 426, "upgrade_required"},
-	{errTooManyFrames, 429, "rate_limited"},
+	{errLimited, 429, "rate_limited"},
 	{errHeaders, 431, "headers_too_large"},
 
 	{errUnavailable, 503, "unavailable"},
@@ -114,6 +114,9 @@ func problemOf(err error, requestID string) problem {
 		o = outcome{errUnavailable, http.StatusServiceUnavailable, "unavailable"}
 	}
 	p.Status, p.Code, p.Title, p.Detail = o.status, o.code, http.StatusText(o.status), o.err.Error()
+	if l, ok := errors.AsType[*limited](err); ok {
+		p.Detail = l.Error()
+	}
 	return p
 }
 

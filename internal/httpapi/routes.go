@@ -8,43 +8,53 @@ const socketRoute = "/api/ws"
 type route struct {
 	method, path string
 	auth         bool
+	limit        limit
 	handler      fiber.Handler
 }
 
 // routes is everything that the api serves.
 func (s *Server) routes(d *docs) []route {
 	const anyone, user = false, true
+	by := s.limits()
 	return []route{
-		{"GET", "/api/health", anyone, s.health},
-		{"GET", "/api/health/ready", anyone, s.ready},
-		{"GET", "/api/metrics", anyone, s.metricsPage()},
-		{"GET", docsPath, anyone, d.page},
-		{"GET", docsPath + "/openapi.json", anyone, d.document},
-		{"GET", docsPath + "/:asset", anyone, d.page},
+		{"GET", "/api/health", anyone, by.none, s.health},
+		{"GET", "/api/health/ready", anyone, by.none, s.ready},
+		{"GET", "/api/metrics", anyone, by.none, s.metricsPage()},
+		{"GET", docsPath, anyone, by.none, d.page},
+		{"GET", docsPath + "/openapi.json", anyone, by.none, d.document},
+		{"GET", docsPath + "/:asset", anyone, by.none, d.page},
 
-		{"POST", "/api/auth/register", anyone, s.register},
-		{"POST", "/api/auth/login", anyone, s.login},
-		{"POST", "/api/auth/refresh", anyone, s.refresh},
-		{"POST", "/api/auth/logout", anyone, s.logout},
+		{"POST", "/api/auth/register", anyone, by.register, s.register},
+		{"POST", "/api/auth/login", anyone, by.login, s.login},
+		{"POST", "/api/auth/refresh", anyone, by.refresh, s.refresh},
+		{"POST", "/api/auth/logout", anyone, by.everything, s.logout},
 
-		{"GET", "/api/users/me", user, s.ownProfile},
-		{"GET", "/api/users/:id", user, s.profile},
+		{"GET", "/api/auth/sessions", user, by.everything, s.listSessions},
+		{"DELETE", "/api/auth/sessions/:id", user, by.everything, s.endSession},
+		{"POST", "/api/auth/password", user, by.everything, s.changePassword},
 
-		{"POST", "/api/conversations", user, s.createConversation},
-		{"GET", "/api/conversations", user, s.listConversations},
-		{"GET", "/api/conversations/:id", user, s.getConversation},
-		{"PATCH", "/api/conversations/:id", user, s.renameConversation},
-		{"GET", "/api/conversations/:id/members", user, s.listMembers},
-		{"POST", "/api/conversations/:id/members", user, s.addMembers},
-		{"PATCH", "/api/conversations/:id/members/:userId", user, s.setRole},
-		{"DELETE", "/api/conversations/:id/members/:userId", user, s.removeMember},
+		{"GET", "/api/users/me", user, by.everything, s.ownProfile},
+		{"PATCH", "/api/users/me", user, by.everything, s.updateProfile},
+		{"DELETE", "/api/users/me", user, by.everything, s.deleteAccount},
+		{"GET", "/api/users/me/privacy", user, by.everything, s.privacy},
+		{"PATCH", "/api/users/me/privacy", user, by.everything, s.updatePrivacy},
+		{"GET", "/api/users/:id", user, by.everything, s.profile},
 
-		{"GET", "/api/conversations/:id/messages", user, s.listMessages},
-		{"POST", "/api/conversations/:id/messages", user, s.sendMessage},
-		{"PATCH", "/api/messages/:id", user, s.editMessage},
-		{"DELETE", "/api/messages/:id", user, s.deleteMessage},
+		{"POST", "/api/conversations", user, by.everything, s.createConversation},
+		{"GET", "/api/conversations", user, by.everything, s.listConversations},
+		{"GET", "/api/conversations/:id", user, by.everything, s.getConversation},
+		{"PATCH", "/api/conversations/:id", user, by.everything, s.renameConversation},
+		{"GET", "/api/conversations/:id/members", user, by.everything, s.listMembers},
+		{"POST", "/api/conversations/:id/members", user, by.everything, s.addMembers},
+		{"PATCH", "/api/conversations/:id/members/:userId", user, by.everything, s.setRole},
+		{"DELETE", "/api/conversations/:id/members/:userId", user, by.everything, s.removeMember},
 
-		{"GET", socketRoute, anyone, s.socket()}, // which authenticates by itself, for browsers
+		{"GET", "/api/conversations/:id/messages", user, by.everything, s.listMessages},
+		{"POST", "/api/conversations/:id/messages", user, by.send, s.sendMessage},
+		{"PATCH", "/api/messages/:id", user, by.everything, s.editMessage},
+		{"DELETE", "/api/messages/:id", user, by.everything, s.deleteMessage},
+
+		{"GET", socketRoute, anyone, by.socket, s.socket()}, // which authenticates by itself, for browsers
 	}
 }
 
@@ -52,6 +62,9 @@ func (s *Server) routes(d *docs) []route {
 func (s *Server) add(r route) {
 	handler := func(c *fiber.Ctx) error {
 		c.Locals(localRoute, r.path)
+		if err := s.guard(c, r.limit); err != nil {
+			return err
+		}
 		if r.auth {
 			if err := s.authenticate(c); err != nil {
 				return err

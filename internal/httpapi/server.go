@@ -20,6 +20,7 @@ import (
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/observe"
+	"github.com/parley-chat/parley/internal/ratelimit"
 	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/user"
 )
@@ -44,7 +45,7 @@ type Config struct {
 	DrainDelay     time.Duration
 	// StopTimeout bounds the drain and the end of requests in flight, after the delay.
 	StopTimeout time.Duration
-	Frames      config.Rate
+	Limits      config.Limits
 }
 
 // Deps is what the edge needs.
@@ -56,6 +57,7 @@ type Deps struct {
 	Messages      *message.Service
 	Syncer        *message.Syncer
 	Hub           *realtime.Hub
+	Limiter       *ratelimit.Limiter
 	Publisher     *realtime.Publisher
 	Health        *observe.Health
 	Gate          *lifecycle.Gate
@@ -105,6 +107,13 @@ func New(c Config, d Deps) (*Server, error) {
 	for _, r := range s.routes(docs) {
 		s.add(r)
 	}
+	everything := s.limits().everything
+	s.app.Use(func(c *fiber.Ctx) error { // what matches no route
+		if err := s.guard(c, everything); err != nil {
+			return err
+		}
+		return c.Next()
+	})
 	return s, nil
 }
 

@@ -71,15 +71,13 @@ func (s *Server) admit(c *fiber.Ctx) error {
 		return errUnavailable
 	}
 	offered := protocols(c)
-	who, err := s.Auth.Authenticate(socketToken(c, offered))
-	if err != nil {
+	if err := s.authenticate(c); err != nil {
 		return err
 	}
 	device, err := deviceOf(c, offered)
 	if err != nil {
 		return err
 	}
-	c.Locals(localIdentity, who)
 	c.Locals(localDevice, device)
 	return nil
 }
@@ -178,10 +176,10 @@ func (s *Server) refuse(c *websocket.Conn, err error, request string) {
 }
 
 func (s *Server) frameLimiter() *rate.Limiter {
-	if s.Frames.Off() {
+	if s.Limits.Frames.Off() {
 		return nil
 	}
-	return rate.NewLimiter(rate.Limit(float64(s.Frames.Count)/s.Frames.Window.Seconds()), 2*s.Frames.Count)
+	return rate.NewLimiter(rate.Limit(float64(s.Limits.Frames.Count)/s.Limits.Frames.Window.Seconds()), 2*s.Limits.Frames.Count)
 }
 
 // reader reads a socket's frames, one after the other.

@@ -25,3 +25,35 @@ func (s *Server) profile(c *fiber.Ctx) error {
 	}
 	return c.JSON(u)
 }
+
+func (s *Server) updateProfile(c *fiber.Ctx) error {
+	var in user.ProfileChange
+	if err := decode(c, &in); err != nil {
+		return err
+	}
+	own, err := s.Users.Update(c.UserContext(), caller(c).UserID, &in)
+	if err != nil {
+		return err
+	}
+	return c.JSON(own)
+}
+
+func (s *Server) privacy(c *fiber.Ctx) error {
+	own, err := s.Users.Own(c.UserContext(), caller(c).UserID)
+	if err != nil {
+		return err
+	}
+	return c.JSON(own.Privacy)
+}
+
+func (s *Server) updatePrivacy(c *fiber.Ctx) error {
+	var in user.PrivacyChange
+	if err := decode(c, &in); err != nil {
+		return err
+	}
+	p, err := s.Users.UpdatePrivacy(c.UserContext(), caller(c).UserID, &in)
+	if err != nil {
+		return err
+	}
+	return c.JSON(p)
+}

@@ -1,0 +1,178 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/config"
+	"github.com/parley-chat/parley/internal/jsonbody"
+	"github.com/parley-chat/parley/internal/ratelimit"
+)
+
+// The rules of limits. Each has buckets of its own.
+const (
+	ruleDefault  = "default"
+	ruleRegister = "register"
+	ruleLogin    = "login"
+	ruleFailures = "login_failures"
+	ruleRefresh  = "refresh"
+	ruleSearch   = "search"
+	ruleSend     = "send"
+	ruleSocket   = "socket"
+)
+
+// failures is how many wrong passwords a username may get, whether there is such a user or not.
+var failures = config.Rate{Count: 20, Window: 15 * time.Minute}
+
+// limit is which limit a route is under. The zero value is none.
+type limit struct {
+	rule string
+	rate config.Rate
+	// subject is whose bucket it is where that is neither the user's nor the address's.
+	subject func(c *fiber.Ctx) string
+}
+
+// limits are those of the routes.
+type limits struct {
+	none, everything, register, login, refresh, search, send, socket limit
+}
+
+func (s *Server) limits() limits {
+	l := s.Limits
+	return limits{
+		everything: limit{rule: ruleDefault, rate: l.Default},
+		register:   limit{rule: ruleRegister, rate: l.Auth, subject: s.byAddress},
+		login:      limit{rule: ruleLogin, rate: l.Auth, subject: s.byAddress},
+		refresh:    limit{rule: ruleRefresh, rate: l.Auth, subject: s.bySession},
+		search:     limit{rule: ruleSearch, rate: l.Search},
+		send:       limit{rule: ruleSend, rate: l.Send},
+		socket:     limit{rule: ruleSocket, rate: l.Socket},
+	}
+}
+
+// limited is returned for what is over a limit.
+type limited struct {
+	after time.Duration
+}
+
+func (l *limited) Error() string {
+	return fmt.Sprintf("too many requests: try again in %d seconds", seconds(l.after))
+}
+
+// Is makes every limited the one that the table of outcomes names.
+func (*limited) Is(target error) bool { return target == errLimited }
+
+func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
+
+// guard takes a request from its bucket, and says what is left in the answer's headers, whatever becomes of it.
+func (s *Server) guard(c *fiber.Ctx, l limit) error {
+	if l.rate.Off() {
+		return nil
+	}
+	v := s.Limiter.Allow(c.UserContext(), ratelimit.Take{Rule: l.rule, Subject: s.subject(c, l), Rate: l.rate})[0]
+	tellLimit(c, v)
+	if !v.Allowed {
+		return &limited{v.RetryAfter}
+	}
+	return nil
+}
+
+func tellLimit(c *fiber.Ctx, v ratelimit.Verdict) {
+	c.Set("X-RateLimit-Limit", strconv.Itoa(v.Limit))
+	c.Set("X-RateLimit-Remaining", strconv.Itoa(v.Remaining))
+	c.Set("X-RateLimit-Reset", strconv.Itoa(seconds(v.Reset)))
+	if !v.Allowed {
+		c.Set(fiber.HeaderRetryAfter, strconv.Itoa(seconds(v.RetryAfter)))
+	}
+}
+
+// subject is whose bucket a request takes from: the user's, where a token says who it is, else the address's.
+func (s *Server) subject(c *fiber.Ctx, l limit) string {
+	if l.subject != nil {
+		return l.subject(c)
+	}
+	if who, err := s.identify(c); err == nil {
+		return "user:" + who.UserID
+	}
+	return s.byAddress(c)
+}
+
+// ipv6Prefix is what one subscriber has of IPv6 at least: addresses within it are one client.
+const ipv6Prefix = 64
+
+func (s *Server) byAddress(c *fiber.Ctx) string {
+	a := s.proxies.client(c)
+	if a.Is6() {
+		return "address:" + netip.PrefixFrom(a, ipv6Prefix).Masked().String()
+	}
+	return "address:" + a.String()
+}
+
+// bySession is the session of the refresh token in the body; for a token that is not ours, the address.
+func (s *Server) bySession(c *fiber.Ctx) string {
+	var in auth.RefreshToken
+	if err := jsonbody.Decode(c.Body(), &in); err != nil {
+		return s.byAddress(c)
+	}
+	session, err := s.Auth.SessionOf(c.UserContext(), &in)
+	if err != nil || session == "" {
+		return s.byAddress(c)
+	}
+	return "session:" + session
+}
+
+// identify reads the request's access token once; its session may have ended.
+func (s *Server) identify(c *fiber.Ctx) (auth.Identity, error) {
+	if who, ok := c.Locals(localIdentity).(auth.Identity); ok {
+		return who, nil
+	}
+	token, ok := strings.CutPrefix(c.Get(fiber.HeaderAuthorization), "Bearer ")
+	if !ok && routeOf(c) == socketRoute {
+		token = socketToken(c, protocols(c))
+	}
+	who, err := s.Auth.Verify(token)
+	if err == nil {
+		c.Locals(localIdentity, who)
+	}
+	return who, err
+}
+
+// guardLogin refuses a username that got too many wrong passwords.
+func (s *Server) guardLogin(c *fiber.Ctx, username string) error {
+	if s.Limits.Auth.Off() {
+		return nil
+	}
+	v := s.Limiter.Allow(c.UserContext(), ratelimit.Take{Rule: ruleFailures, Subject: username, Rate: failures, Look: true})[0]
+	if !v.Allowed {
+		tellLimit(c, v)
+		return &limited{v.RetryAfter}
+	}
+	return nil
+}
+
+// noteFailure counts a wrong password.
+func (s *Server) noteFailure(c *fiber.Ctx, username string) {
+	if !s.Limits.Auth.Off() {
+		s.Limiter.Allow(c.UserContext(), ratelimit.Take{Rule: ruleFailures, Subject: username, Rate: failures})
+	}
+}
+
+// guardSend takes a message from its sender's bucket, the same for REST and sockets.
+func (s *Server) guardSend(ctx context.Context, userID string) error {
+	if s.Limits.Send.Off() {
+		return nil
+	}
+	v := s.Limiter.Allow(ctx, ratelimit.Take{Rule: ruleSend, Subject: "user:" + userID, Rate: s.Limits.Send})[0]
+	if !v.Allowed {
+		return &limited{v.RetryAfter}
+	}
+	return nil
+}

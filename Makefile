@@ -1,0 +1,36 @@
+# Every target that has a ## text is listed by make help. CI runs `make test`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run demo test bench fmt lint build image clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
+
+run: ## Parley on this machine, with two api pods, until Ctrl-C
+	@scripts/run.sh
+
+demo: ## two people chat over two pods of what make run started (PARLEY_DEMO_URLS names others)
+	@scripts/demo.sh
+
+test: ## all checks and tests, with services of their own (PKGS=./internal/message TESTFLAGS='-run Send -v')
+	@scripts/with-services.sh scripts/checks.sh $(PKGS)
+
+bench: ## the benchmarks, with services of their own (BENCH=Send)
+	@scripts/with-services.sh --durable go test -run '^$$' -bench '$(or $(BENCH),.)' -timeout 1h ./bench/...
+
+fmt: ## format the Go code
+	@gofmt -w .
+
+lint: ## golangci-lint, which is built first, once a machine, in some minutes
+	@scripts/lint.sh
+
+build: ## the three binaries, into bin/
+	@scripts/build.sh
+
+image: ## the container image (IMAGE=parley:dev)
+	@scripts/image.sh
+
+clean: ## remove what make run and make build left, the data included
+	@scripts/clean.sh
+
+export IMAGE TESTFLAGS

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# checks.sh [PACKAGE...]: what has to hold before a change lands. It runs under with-services.sh. Everything is built once,
+# with the race detector. TESTFLAGS goes to go test.
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+step() {
+	local title=$1 begun=$SECONDS
+	shift
+	say "== $title"
+	"$@"
+	say "   $((SECONDS - begun)) s"
+}
+
+format() {
+	local bad
+	bad=$(gofmt -l .)
+	[ -z "$bad" ] || die "gofmt would change these; make fmt does:
+$bad"
+}
+
+lint() {
+	local linter
+	linter=$(scripts/lint.sh --path)
+	if [ -x "$linter" ]; then
+		GOFLAGS="${GOFLAGS:-} -race" "$linter" run
+	else
+		say "   not installed: make lint builds it"
+	fi
+}
+
+# The processes that tests start. They have the points at which a test can kill one.
+build() { go build -race -tags faultpoints -buildvcs=false -o "$PARLEY_TEST_BIN_DIR/" ./cmd/...; }
+
+tests() {
+	# shellcheck disable=SC2086 # several flags
+	go test -race -timeout 15m ${TESTFLAGS:-} "${packages[@]}"
+}
+
+packages=("$@")
+if [ $# = 0 ]; then packages=(./...); fi
+PARLEY_TEST_BIN_DIR=$(mktemp -d)
+export PARLEY_TEST_BIN_DIR
+step 'format' format
+step 'vet' go vet -race ./...
+step 'lint' lint
+step 'the processes' build
+step 'tests' tests

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# demo.sh: two people chat over two pods, those of `make run` in this checkout unless PARLEY_DEMO_URLS names others.
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+
+urls=${PARLEY_DEMO_URLS:-}
+if [ -z "$urls" ]; then
+	[ -s .run/urls ] || die "nothing runs in this checkout: start it with make run, in another terminal"
+	urls=$(cat .run/urls)
+fi
+export PARLEY_DEMO_URLS=$urls
+if go_works; then exec go run ./scripts/demo; fi
+docker_works || die "this needs Go $(sed -n 's/^go //p' go.mod) or later, or Docker"
+network=()
+if docker network inspect "$(checkout_name)" >/dev/null 2>&1; then network=(--network "$(checkout_name)"); fi
+exec docker run --rm --init ${network[@]+"${network[@]}"} -v "$PWD:/src:ro" -w /src -v parley-go-build:/root/.cache/go-build \
+	-v parley-go-mod:/go/pkg/mod -e PARLEY_DEMO_URLS -e GOPROXY -e GOFLAGS=-buildvcs=false "$go_image" go run ./scripts/demo

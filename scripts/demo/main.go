@@ -1,0 +1,157 @@
+// Command demo shows two people chatting over two pods of a running Parley, in the terminal.
+//
+// PARLEY_DEMO_URLS has the pods' addresses, comma separated; one address (of a load balancer, say) serves for both people.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	defaultURLs = "http://127.0.0.1:8081,http://127.0.0.1:8082"
+	whole       = time.Minute
+	// For who looks on. The server passes on one typing of a socket in 3 s.
+	typingTime  = 800 * time.Millisecond
+	readingTime = 900 * time.Millisecond
+)
+
+var script = []struct {
+	from int
+	text string
+}{
+	{0, "Hi! Which pod are you on?"},
+	{1, "The other one. Did this take long to get to you?"},
+	{0, "Hardly. It went through Postgres first, so it can't get lost."},
+	{1, "And through Redis from your pod to mine?"},
+	{0, "Once, whatever the number of people in the conversation."},
+	{1, "Good. See you at /api/docs 👋"},
+}
+
+func main() {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer cancel()
+	ctx, stop := context.WithTimeout(ctx, whole)
+	defer stop()
+	if err := run(ctx, addresses()); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func addresses() []string {
+	var out []string
+	for _, u := range strings.Split(os.Getenv("PARLEY_DEMO_URLS"), ",") {
+		if u = strings.TrimRight(strings.TrimSpace(u), "/"); u != "" {
+			out = append(out, u)
+		}
+	}
+	if len(out) == 0 {
+		out = strings.Split(defaultURLs, ",")
+	}
+	return out
+}
+
+func run(ctx context.Context, urls []string) error {
+	var people [2]*person
+	for i, name := range []string{"Ana", "Ben"} {
+		p, err := join(ctx, urls[i%len(urls)], name)
+		if err != nil {
+			return err
+		}
+		defer p.socket.Close()
+		people[i] = p
+		fmt.Printf("%s is %s, with a socket to %s\n", name, p.username, p.base)
+	}
+	conversation, err := people[0].startConversation(ctx, people[1])
+	if err != nil {
+		return err
+	}
+	fmt.Printf("Ana starts the conversation %s\n\n", conversation)
+	var took []time.Duration
+	for _, line := range script {
+		d, err := say(ctx, conversation, people[line.from], people[1-line.from], line.text)
+		if err != nil {
+			return err
+		}
+		took = append(took, d)
+		pause(ctx, readingTime)
+	}
+	if err := showHistory(ctx, conversation, people[1]); err != nil {
+		return err
+	}
+	slices.Sort(took)
+	fmt.Printf("\nFrom the sender's frame to the receiver's screen: %s at best, %s at worst.\n", ms(took[0]), ms(took[len(took)-1]))
+	return nil
+}
+
+// say has one person type and send, and the other see both. It answers how long the message was under way.
+func say(ctx context.Context, conversation string, from, to *person, text string) (time.Duration, error) {
+	if err := typeFor(ctx, conversation, from, to); err != nil {
+		return 0, err
+	}
+	id := randomName("m")
+	begun := time.Now()
+	if err := from.send("message:send", id, map[string]string{"conversationId": conversation, "content": text, "clientMessageId": id}); err != nil {
+		return 0, err
+	}
+	got, err := to.await(ctx, answerTime, "message:new", func(f frame) bool { return f.content() == text })
+	if err != nil {
+		return 0, err
+	}
+	ack, err := from.await(ctx, answerTime, "ack", func(f frame) bool { return f.ID == id })
+	if err != nil {
+		return 0, err
+	}
+	took := got.at.Sub(begun)
+	fmt.Printf("%s  %s ▸ %s  %-62s  seen after %s, acknowledged after %s\n", clock(), from.name, to.name, text, ms(took), ms(ack.at.Sub(begun)))
+	return took, nil
+}
+
+// typeFor types for a while and stops.
+func typeFor(ctx context.Context, conversation string, from, to *person) error {
+	in := map[string]string{"conversationId": conversation}
+	if err := from.send("typing:start", "", in); err != nil {
+		return err
+	}
+	begun := time.Now()
+	// Typing is told at most once and without a promise: who missed it missed little.
+	if _, err := to.await(ctx, typingTime, "typing", frame.active); err == nil {
+		fmt.Printf("%s             %s is typing ...\n", clock(), from.name)
+	}
+	pause(ctx, typingTime-time.Since(begun))
+	return from.send("typing:stop", "", in)
+}
+
+func showHistory(ctx context.Context, conversation string, p *person) error {
+	var page struct {
+		Data []message `json:"data"`
+	}
+	if err := p.call(ctx, "GET", "/conversations/"+conversation+"/messages?afterSeq=0", nil, &page); err != nil {
+		return err
+	}
+	fmt.Printf("\nThe history that Postgres has, as %s reads it from %s:\n", p.name, p.base)
+	for _, m := range page.Data {
+		fmt.Printf("  %d  %s  %s\n", m.Seq, m.CreatedAt, m.Content)
+	}
+	if len(page.Data) != len(script) {
+		return fmt.Errorf("the history has %d messages instead of %d", len(page.Data), len(script))
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+func clock() string { return time.Now().Format("15:04:05.000") }
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }

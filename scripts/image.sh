@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# image.sh: the container image. IMAGE is its name; GOPROXY is handed on.
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+docker build -t "${IMAGE:-parley:dev}" --build-arg "VERSION=$(version)" --build-arg "COMMIT=$(commit)" \
+	${GOPROXY:+--build-arg "GOPROXY=$GOPROXY"} .

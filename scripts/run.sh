@@ -1,0 +1,301 @@
+#!/usr/bin/env bash
+# run.sh: Parley on this machine, two api pods, the presence-watcher and the receipt-worker, until Ctrl-C.
+#
+# Postgres and Redis are those of PARLEY_DATABASE_URL and PARLEY_REDIS_URL where they are set; else containers, where a
+# Docker engine runs; else this machine's packages as private servers, installed where root can. Without Go the processes
+# are containers as well. All other settings of Parley's are handed on. What is kept is in .run/ or in Docker's volumes.
+# shellcheck source=scripts/lib.sh
+. "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/packages.sh
+. scripts/packages.sh
+# shellcheck source=scripts/postgres.sh
+. scripts/postgres.sh
+# shellcheck source=scripts/children.sh
+. scripts/children.sh
+
+image=parley:run
+ready_seconds=60
+
+main() {
+	one_at_a_time
+	rm -rf .run/logs .run/urls
+	mkdir -p .run/logs
+	trap clean_up EXIT
+	trap 'exit 0' INT TERM HUP
+	choose
+	provide_postgres
+	provide_redis
+	provide_settings
+	build
+	migrate
+	start_processes
+	wait_ready
+	announce
+	while :; do
+		check_children
+		sleep 0.5
+	done
+}
+
+one_at_a_time() {
+	mkdir -p .run
+	if ! have flock; then return; fi
+	exec 9>.run/lock
+	flock -n 9 || die "it runs already in this checkout"
+}
+
+clean_up() {
+	local status=$?
+	trap '' INT TERM HUP
+	if [ ${#pids[@]} -gt 0 ]; then
+		say "Stopping ..."
+		stop_children
+	fi
+	if [ "${network:-}" = yes ]; then docker network rm "$(checkout_name)" >/dev/null 2>&1 || true; fi
+	rm -f .run/urls
+	if [ "$status" = 0 ]; then say "Stopped."; fi
+	exit "$status"
+}
+
+# choose decides between Docker and this machine's own programs.
+choose() {
+	docker=no containers=no network=no
+	if docker_works; then docker=yes; fi
+	if ! go_works; then
+		[ "$docker" = yes ] || die "this needs Go $(sed -n 's/^go //p' go.mod) or later, or Docker"
+		containers=yes
+	fi
+	if [ "$docker" = yes ]; then
+		docker network inspect "$(checkout_name)" >/dev/null 2>&1 || docker network create "$(checkout_name)" >/dev/null
+		network=yes
+	fi
+}
+
+# keep NAME prints a secret that is made once.
+keep() {
+	local file=.run/$1
+	[ -s "$file" ] || (umask 077 && random_hex >"$file")
+	cat "$file"
+}
+
+# service_port FIRST prints a port for a server of this checkout, mostly the same one.
+service_port() { free_port $(($1 + $(pwd -P | cksum | cut -d' ' -f1) % 500)); }
+
+provide_postgres() {
+	if [ -n "${PARLEY_DATABASE_URL:-}${PARLEY_DATABASE_HOST:-}" ]; then
+		say "Postgres: the one that the settings name"
+		return
+	fi
+	local password port dir
+	password=$(keep postgres-password)
+	port=$(service_port 31000)
+	if [ "$docker" = yes ]; then
+		say "Postgres: a container, on port $port"
+		POSTGRES_PASSWORD=$password container postgres -p "127.0.0.1:$port:5432" -v "$(checkout_name)-postgres:/var/lib/postgresql/data" \
+			-e POSTGRES_USER=parley -e POSTGRES_DB=parley -e POSTGRES_PASSWORD postgres:16-alpine
+		wait_container postgres pg_isready -q -h 127.0.0.1 -U parley
+		if [ "$containers" = yes ]; then set_database "$password" postgres:5432; else set_database "$password" "127.0.0.1:$port"; fi
+		return
+	fi
+	need_packages postgres
+	dir=$(private_dir postgres)
+	say "Postgres: a private server on port $port, its data in $dir"
+	postgres_init "$dir" "$password"
+	postgres_start "$dir" "$port" || die "Postgres does not start: $(tail -n 5 "$dir/log")"
+	ln -s "$dir/log" .run/logs/postgres.log
+	adopt postgres "$postgres_pid"
+	PGPASSWORD=$password "$(postgres_bin)/createdb" -h 127.0.0.1 -p "$port" -U parley parley 2>/dev/null || true # it may be there
+	set_database "$password" "127.0.0.1:$port"
+}
+
+# set_database PASSWORD ADDRESS
+set_database() { export PARLEY_DATABASE_URL="postgres://parley:$1@$2/parley?sslmode=disable"; }
+
+# private_dir NAME prints a folder for a server's data: in .run, or, where the user that Postgres runs as can't get there,
+# in the machine's folder for lasting temporary files.
+private_dir() {
+	local dir=$PWD/.run/$1 far
+	far=/var/tmp/$(checkout_name)/$1
+	mkdir -p "$dir"
+	if is_root; then
+		chown "$(postgres_owner)" "$dir"
+		if ! (as_postgres test -w "$dir") 2>/dev/null; then
+			mkdir -p "$far"
+			chown "$(postgres_owner)" "$far"
+			dir=$far
+		fi
+	fi
+	echo "$dir"
+}
+
+provide_redis() {
+	if [ -n "${PARLEY_REDIS_URL:-}" ]; then
+		say "Redis: the one that the settings name"
+		return
+	fi
+	local password port
+	password=$(keep redis-password)
+	port=$(service_port 31500)
+	if [ "$docker" = yes ]; then
+		say "Redis: a container, on port $port"
+		# shellcheck disable=SC2016 # the container's shell is to expand it
+		REDIS_PASSWORD=$password container redis -p "127.0.0.1:$port:6379" -v "$(checkout_name)-redis:/data" -e REDIS_PASSWORD \
+			redis:7-alpine sh -c 'exec redis-server --appendonly yes --requirepass "$REDIS_PASSWORD"'
+		# shellcheck disable=SC2016
+		wait_container redis sh -c 'REDISCLI_AUTH="$REDIS_PASSWORD" redis-cli ping | grep -q PONG'
+		if [ "$containers" = yes ]; then port=redis:6379; else port=127.0.0.1:$port; fi
+		export PARLEY_REDIS_URL="redis://:$password@$port/0"
+		return
+	fi
+	need_packages redis
+	say "Redis: a private server on port $port, its data in .run/redis"
+	mkdir -p .run/redis
+	(umask 077 && printf 'requirepass %s\n' "$password" >.run/redis/redis.conf)
+	launch redis redis-server .run/redis/redis.conf --bind 127.0.0.1 --port "$port" --dir .run/redis --appendonly yes
+	until port_taken "$port"; do
+		check_children
+		sleep 0.1
+	done
+	export PARLEY_REDIS_URL="redis://:$password@127.0.0.1:$port/0"
+}
+
+# wait_container NAME CMD... waits until the command succeeds in the container.
+wait_container() {
+	local name
+	name=$(checkout_name)-$1
+	shift
+	until docker exec "$name" "$@" >/dev/null 2>&1; do
+		check_children
+		sleep 0.3
+	done
+}
+
+provide_settings() {
+	export PARLEY_JWT_SECRET="${PARLEY_JWT_SECRET:-$(keep jwt-secret)}"
+	export PARLEY_LOG_FORMAT="${PARLEY_LOG_FORMAT:-text}"
+	if [ "$containers" = yes ]; then
+		case "${PARLEY_DATABASE_URL:-}${PARLEY_DATABASE_HOST:-}${PARLEY_REDIS_URL:-}" in *127.0.0.1* | *localhost*)
+			die "Parley runs in containers here, to which localhost is themselves: name the machine host.docker.internal in the settings"
+			;;
+		esac
+	fi
+}
+
+build() {
+	say "Building ..."
+	if [ "$containers" = yes ]; then IMAGE=$image scripts/image.sh; else scripts/build.sh; fi
+}
+
+# parley_container NAME ARG... starts a container that is handed all settings of Parley's, by name so that ps shows no secret.
+parley_container() {
+	local name=$1 setting settings=()
+	shift
+	while IFS= read -r setting; do settings+=(-e "$setting"); done < <(compgen -e | grep -E '^(PARLEY|OTEL)_')
+	container "$name" "${settings[@]}" "$@"
+}
+
+migrate() {
+	say "Migrating ..."
+	if [ "$containers" = yes ]; then
+		parley_container migrate "$image" api migrate
+	else
+		launch migrate bin/api migrate
+	fi
+	local last=$((${#pids[@]} - 1))
+	if ! wait "${pids[last]}"; then
+		log_tail migrate
+		die "the database could not be migrated"
+	fi
+	unset "pids[$last]" "names[$last]"
+}
+
+# port WHAT WANTED sets the variable to a port that is free, and tells where it is another than usual.
+port() {
+	local got
+	got=$(free_port "$2")
+	if [ "$got" != "$2" ]; then say "Port $2 is taken by another program: using $got"; fi
+	printf -v "$1" %s "$got"
+}
+
+# shellcheck disable=SC2154 # port sets them
+start_processes() {
+	port api_1_http 8081
+	port api_2_http $((api_1_http + 1))
+	port api_1_ops 9091
+	port api_2_ops $((api_1_ops + 1))
+	port watcher_ops $((api_2_ops + 1))
+	port worker_ops $((watcher_ops + 1))
+	process api-1 api "$api_1_ops" "$api_1_http"
+	process api-2 api "$api_2_ops" "$api_2_http"
+	process presence-watcher presence-watcher "$watcher_ops"
+	process receipt-worker receipt-worker "$worker_ops"
+	show_errors &
+}
+
+# process NAME BINARY OPS_PORT [HTTP_PORT]
+process() {
+	if [ "$containers" = no ]; then
+		launch "$1" env PARLEY_OPS_ADDR="127.0.0.1:$3" PARLEY_HTTP_ADDR="127.0.0.1:${4:-0}" "bin/$2"
+		return
+	fi
+	local publish=(-p "127.0.0.1:$3:9090")
+	if [ -n "${4:-}" ]; then publish+=(-p "127.0.0.1:$4:8080"); fi
+	parley_container "$1" "${publish[@]}" -e PARLEY_OPS_ADDR=:9090 -e PARLEY_HTTP_ADDR=:8080 "$image" "$2"
+}
+
+# show_errors repeats in the terminal what the processes log as errors.
+show_errors() {
+	local name
+	for name in api-1 api-2 presence-watcher receipt-worker; do
+		tail --pid $$ -n +1 -F ".run/logs/$name.log" 2>/dev/null | sed -un "/level=ERROR\|\"level\":\"ERROR\"\|^panic:/s/^/$name: /p" >&2 &
+	done
+	wait
+}
+
+# http_ok PORT PATH asks without curl, which a bare machine lacks.
+http_ok() {
+	local status
+	status=$(
+		exec 2>/dev/null 3<>"/dev/tcp/127.0.0.1/$1" || exit 1
+		printf 'GET %s HTTP/1.0\r\nHost: 127.0.0.1:%s\r\n\r\n' "$2" "$1" >&3
+		IFS= read -r -t 5 line <&3 && echo "$line"
+	) && [[ $status == HTTP/1.*' 200'* ]]
+}
+
+wait_ready() {
+	local begun=$SECONDS
+	until http_ok "$api_1_http" /api/health/ready && http_ok "$api_2_http" /api/health/ready &&
+		http_ok "$watcher_ops" /readyz && http_ok "$worker_ops" /readyz; do
+		check_children
+		if [ $((SECONDS - begun)) -gt "$ready_seconds" ]; then
+			log_tail api-1
+			die "Parley was not ready within $ready_seconds s; its logs are in .run/logs"
+		fi
+		sleep 0.2
+	done
+}
+
+announce() {
+	local one="http://127.0.0.1:$api_1_http" two="http://127.0.0.1:$api_2_http"
+	if [ "$containers" = yes ]; then
+		echo "http://api-1:8080,http://api-2:8080" >.run/urls
+	else
+		echo "$one,$two" >.run/urls
+	fi
+	cat <<TXT
+
+Parley runs: two api pods, the presence-watcher and the receipt-worker.
+
+  API      $one/api  $two/api
+  docs     $one/api/docs
+  health   $one/api/health/ready
+  metrics  $one/api/metrics; all four: http://127.0.0.1:{$api_1_ops,$api_2_ops,$watcher_ops,$worker_ops}/metrics
+  logs     .run/logs/
+
+Try in another terminal: make demo
+Ctrl-C stops everything; the data is kept, until make clean.
+
+TXT
+}
+
+main

@@ -3,6 +3,7 @@ package testenv
 import (
 	"database/sql"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"testing"
 
@@ -31,4 +32,30 @@ func Users(t testing.TB, db *sql.DB, n int) []string {
 		out[i] = User(t, db)
 	}
 	return out
+}
+
+// Exec runs a statement on a database.
+func Exec(t testing.TB, url, query string) {
+	t.Helper()
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(query); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+}
+
+// EmptyPostgres is the URL of a fresh database that nothing was migrated in, dropped after the test.
+func EmptyPostgres(t testing.TB) string {
+	t.Helper()
+	server, err := sharedServer()
+	if err != nil {
+		t.Fatalf("no Postgres server: %v (make test sets one up)", err)
+	}
+	name := fmt.Sprintf("test_empty_%d_%d", os.Getpid(), databases.Add(1))
+	Exec(t, server, `CREATE DATABASE `+name)
+	t.Cleanup(func() { Exec(t, server, `DROP DATABASE `+name+` WITH (FORCE)`) })
+	return withDatabase(server, name)
 }

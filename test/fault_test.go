@@ -1,0 +1,183 @@
+package test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/internal/testenv"
+)
+
+func TestAPodKilledBetweenCommitAndPublish(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1)
+	u := s.pods[0].users(t, 3)
+	c := s.pods[0].group(t, u[0], u[1:]...)
+	trigger := filepath.Join(t.TempDir(), "now")
+	doomed := s.addPod("PARLEY_FAULT=message.committed=kill:" + trigger)
+	live := s.pods[0].open(t, u[1])
+	doomed.want(t, 201, u[0].token, "POST", "/api/conversations/"+c.ID+"/messages", map[string]any{"content": "one"})
+	live.messages(1, 1, 5*time.Second)
+	if err := os.WriteFile(trigger, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	body := map[string]any{"content": "two", "clientMessageId": "two"}
+	if a, err := doomed.try(u[0].token, "POST", "/api/conversations/"+c.ID+"/messages", body); err == nil {
+		t.Fatalf("the pod that was killed answered %d", a.status)
+	}
+	doomed.Wait(5 * time.Second)
+	live.messages(2, 2, 5*time.Second)
+	var m message
+	s.pods[0].want(t, 200, u[0].token, "POST", "/api/conversations/"+c.ID+"/messages", body).into(t, &m)
+	if m.Seq != 2 {
+		t.Errorf("the repeated send is %+v", m)
+	}
+	live.silent(300 * time.Millisecond)
+}
+
+func TestRedisAwayDuringSends(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2)
+	u := s.pods[0].users(t, 3)
+	c := s.pods[0].group(t, u[0], u[1:]...)
+	a, b := s.pods[0].open(t, u[0]), s.pods[1].open(t, u[1])
+	s.pods[0].send(t, u[0], c.ID, "before")
+	s.redis.Stop()
+	var ready struct{ Status string }
+	s.pods[0].want(t, 200, "", "GET", "/api/health/ready", nil).into(t, &ready)
+	if ready.Status != "degraded" {
+		t.Errorf("without Redis the pod is %s", ready.Status)
+	}
+	var m message
+	for n := range 10 {
+		s.pods[n%2].want(t, 201, u[0].token, "POST", "/api/conversations/"+c.ID+"/messages", map[string]any{"content": fmt.Sprint(n)}).into(t, &m)
+	}
+	s.pods[1].want(t, 200, u[0].token, "PATCH", "/api/messages/"+m.ID, map[string]any{"content": "edited"})
+	s.pods[0].want(t, 204, u[0].token, "DELETE", "/api/conversations/"+c.ID+"/members/"+u[2].ID, nil)
+	s.redis.Start()
+	for _, x := range []*socket{a, b} {
+		x.messages(1, 11, 5*time.Second)
+		x.until("message:updated", 5*time.Second)
+		x.until("conversation:member_removed", 5*time.Second)
+	}
+}
+
+func TestPostgresAwayAndBack(t *testing.T) {
+	t.Parallel()
+	pg := testenv.PostgresServer(t)
+	s := &system{t: t, pg: pg.URL(), redis: testenv.Redis(t)}
+	p := s.addPod()
+	u := p.users(t, 3)
+	c := p.group(t, u[0], u[1:]...)
+	sock := p.open(t, u[1])
+	pg.Stop()
+	a := p.call(t, u[0].token, "POST", "/api/conversations/"+c.ID+"/messages", map[string]any{"content": "x", "clientMessageId": "k"})
+	if a.status != 503 || a.code() != "unavailable" || a.header.Get("Retry-After") == "" {
+		t.Errorf("a send: %d %s %v", a.status, a.body, a.header)
+	}
+	if f := sock.ask("message:send", map[string]any{"conversationId": c.ID, "content": "x", "clientMessageId": "k"}); f.Type != "error" {
+		t.Errorf("a send by socket: %s %s", f.Type, f.Data)
+	}
+	p.want(t, 200, "", "GET", "/api/health", nil)
+	if a := p.call(t, "", "GET", "/api/health/ready", nil); a.status != 503 {
+		t.Errorf("ready: %d %s", a.status, a.body)
+	}
+	pg.Start()
+	testenv.Eventually(t, 10*time.Second, func() bool {
+		return p.call(t, "", "GET", "/api/health/ready", nil).status == http.StatusOK
+	}, "the pod is ready again")
+	p.want(t, 201, u[0].token, "POST", "/api/conversations/"+c.ID+"/messages", map[string]any{"content": "x", "clientMessageId": "k"})
+	sock.messages(1, 1, 5*time.Second)
+}
+
+func TestAPodStartsBeforeItsDatabases(t *testing.T) {
+	t.Parallel()
+	pg := testenv.PostgresServer(t)
+	pg.Stop()
+	s := &system{t: t, pg: pg.URL(), redis: testenv.Redis(t)}
+	s.redis.Stop()
+	p := s.launch()
+	testenv.Eventually(t, 10*time.Second, func() bool {
+		a, err := p.try("", "GET", "/api/health", nil)
+		return err == nil && a.status == http.StatusOK
+	}, "the pod lives")
+	p.want(t, 503, "", "GET", "/api/health/ready", nil)
+	pg.Start()
+	s.redis.Start()
+	p.awaitReady(t)
+	u := p.users(t, 2)
+	c := p.direct(t, u[0], u[1])
+	sock := p.open(t, u[1])
+	p.send(t, u[0], c.ID, "hello")
+	sock.messages(1, 1, 5*time.Second)
+}
+
+func TestAnOldSchemaIsNotReady(t *testing.T) {
+	t.Parallel()
+	pg := testenv.PostgresServer(t)
+	s := &system{t: t, pg: pg.URL(), redis: testenv.Redis(t)}
+	testenv.Exec(t, pg.URL(), `DELETE FROM goose_db_version WHERE version_id = (SELECT max(version_id) FROM goose_db_version)`)
+	p := s.launch()
+	testenv.Eventually(t, 10*time.Second, func() bool {
+		a, err := p.try("", "GET", "/api/health/ready", nil)
+		return err == nil && a.status == http.StatusServiceUnavailable
+	}, "the pod refuses")
+	var r struct{ Checks struct{ Schema string } }
+	if p.call(t, "", "GET", "/api/health/ready", nil).into(t, &r); r.Checks.Schema != "outdated" {
+		t.Errorf("the schema is %q", r.Checks.Schema)
+	}
+}
+
+func TestMigrationsOfSeveralPodsAtOnce(t *testing.T) {
+	t.Parallel()
+	url := testenv.EmptyPostgres(t)
+	bin := testenv.Binary(t, "api")
+	var wg sync.WaitGroup
+	for range 3 {
+		m := testenv.Start(t, bin, []string{"migrate"}, []string{"PARLEY_DATABASE_URL=" + url})
+		wg.Go(func() {
+			if code := m.Wait(30 * time.Second); code != 0 {
+				t.Errorf("migrate exited with %d: %s", code, m.Logs())
+			}
+		})
+	}
+	wg.Wait()
+	s := &system{t: t, pg: url, redis: testenv.Redis(t)}
+	s.addPod()
+}
+
+// A person reconnects after missing everything, and misses nothing.
+func TestSyncAfterAReconnect(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2)
+	u := s.pods[0].users(t, 3)
+	c := s.pods[0].group(t, u[0], u[1:]...)
+	s.pods[0].send(t, u[0], c.ID, "held")
+	var m message
+	for n := range 5 {
+		m = s.pods[n%2].send(t, u[0], c.ID, fmt.Sprint(n))
+	}
+	s.pods[0].want(t, 204, u[0].token, "DELETE", "/api/messages/"+m.ID, nil)
+	other := s.pods[0].group(t, u[0], u[1:]...)
+	sock := s.pods[1].open(t, u[1])
+	f := sock.ask("sync", map[string]any{"conversations": map[string]int64{c.ID: 2}})
+	var a struct {
+		Conversations map[string]struct {
+			Messages     []message
+			Conversation *conversation
+			Revision     int64
+			Complete     bool
+		}
+		Unknown, Gone []string
+	}
+	f.into(t, &a)
+	part := a.Conversations[c.ID]
+	if !part.Complete || part.Revision != 8 || len(part.Messages) != 5 || part.Messages[4].DeletedAt == nil || part.Messages[0].Content != "0" ||
+		part.Conversation == nil || part.Conversation.UnreadCount != 6 || len(a.Unknown) != 1 || a.Unknown[0] != other.ID || len(a.Gone) != 0 {
+		t.Errorf("sync answers %s", f.Data)
+	}
+}

@@ -1,0 +1,194 @@
+package test
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func limitHeaders(t *testing.T, a answer) (limit, remaining, reset int) {
+	t.Helper()
+	n := func(name string) int {
+		v, err := strconv.Atoi(a.header.Get(name))
+		if err != nil {
+			t.Fatalf("%d: %s is %q", a.status, name, a.header.Get(name))
+		}
+		return v
+	}
+	return n("X-RateLimit-Limit"), n("X-RateLimit-Remaining"), n("X-RateLimit-Reset")
+}
+
+func TestOneLimitOverTwoPods(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2, "PARLEY_RATE_LIMIT_DEFAULT=100/1h")
+	u := s.pods[0].register(t)
+	var ok, refused atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 160 {
+		wg.Go(func() {
+			a, err := s.pods[i%2].try(u.token, "GET", "/api/users/me", nil)
+			switch {
+			case err != nil:
+				t.Error(err)
+			case a.status == 200:
+				ok.Add(1)
+			case a.status == 429 && a.header.Get("Retry-After") != "" && a.code() == "rate_limited":
+				refused.Add(1)
+			default:
+				t.Errorf("%d %s", a.status, a.body)
+			}
+		})
+	}
+	wg.Wait()
+	if ok.Load() != 100 || refused.Load() != 60 {
+		t.Errorf("%d passed and %d were refused, want 100 and 60", ok.Load(), refused.Load())
+	}
+	other := s.pods[0].register(t)
+	s.pods[1].want(t, 200, other.token, "GET", "/api/users/me", nil)
+}
+
+func TestEveryAnswerOfALimitedRouteSaysWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1, "PARLEY_RATE_LIMIT_DEFAULT=100/1h", "PARLEY_RATE_LIMIT_AUTH=5/15m", "PARLEY_RATE_LIMIT_SOCKET=3/1m")
+	p := s.pods[0]
+	left := 5
+	for _, body := range []string{`{}`, `{"username":"anna.limit","password":"correct horse battery"}`, `nonsense`} {
+		left--
+		a := p.call(t, "", "POST", "/api/auth/register", body)
+		if l, r, _ := limitHeaders(t, a); l != 5 || r != left {
+			t.Errorf("%s: %d of %d left, want %d of 5", body, r, l, left)
+		}
+	}
+	for range 2 {
+		p.call(t, "", "POST", "/api/auth/register", `{}`)
+	}
+	a := p.want(t, 429, "", "POST", "/api/auth/register", `{}`)
+	if _, r, reset := limitHeaders(t, a); r != 0 || reset < 880 || reset > 900 {
+		t.Errorf("at the limit: %d left, whole in %d s", r, reset)
+	}
+	if after, _ := strconv.Atoi(a.header.Get("Retry-After")); after < 160 || after > 180 {
+		t.Errorf("Retry-After is %d s, want three minutes", after)
+	}
+	limitHeaders(t, p.want(t, 401, "", "POST", "/api/auth/login", `{"username":"anna.limit","password":"no"}`)) // a bucket of its own
+	limitHeaders(t, p.want(t, 401, "", "GET", "/api/users/me", nil))
+	limitHeaders(t, p.want(t, 404, "", "GET", "/api/nothing", nil))
+	limitHeaders(t, p.want(t, 405, "", "PUT", "/api/users/me", `{}`))
+	if p.want(t, 200, "", "GET", "/api/health", nil).header.Get("X-RateLimit-Limit") != "" {
+		t.Error("health is limited")
+	}
+	for range 3 {
+		limitHeaders(t, p.want(t, 426, "", "GET", "/api/ws", nil))
+	}
+	p.want(t, 429, "", "GET", "/api/ws", nil)
+}
+
+func TestWhoseAddressCounts(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1, "PARLEY_RATE_LIMIT_AUTH=5/15m")
+	behind := s.addPod("PARLEY_TRUSTED_PROXIES=127.0.0.0/8,10.0.0.0/8")
+	attempt := 0
+	login := func(p *pod, forwarded string) int {
+		attempt++ // a username each: those are guarded by themselves
+		body := map[string]any{"username": fmt.Sprint("nobody", attempt), "password": "wrong password"}
+		return p.call(t, "", "POST", "/api/auth/login", body, "X-Forwarded-For", forwarded).status
+	}
+	count := func(p *pod, n int, forwarded func(i int) string) (refused int) {
+		for i := range n {
+			if login(p, forwarded(i)) == 429 {
+				refused++
+			}
+		}
+		return refused
+	}
+	if n := count(s.pods[0], 8, func(i int) string { return fmt.Sprintf("198.51.100.%d", i) }); n != 3 {
+		t.Errorf("8 logins with spoofed addresses by way of nobody trusted: %d refused, want 3", n)
+	}
+	if n := count(behind, 8, func(i int) string { return fmt.Sprintf("203.0.113.%d", i) }); n != 0 {
+		t.Errorf("8 clients behind a trusted proxy: %d refused, want none", n)
+	}
+	if n := count(behind, 8, func(i int) string { return fmt.Sprintf("192.0.2.%d, 198.18.0.7, 10.1.2.3", i) }); n != 3 {
+		t.Errorf("8 logins of one client that invents hops: %d refused, want 3", n)
+	}
+	if n := count(behind, 8, func(i int) string { return fmt.Sprintf("2001:db8:1:2::%d", i) }); n != 3 {
+		t.Errorf("8 logins of one IPv6 subscriber: %d refused, want 3", n)
+	}
+}
+
+func TestAUsernameIsGuardedWhereverTheGuessesComeFrom(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2, "PARLEY_RATE_LIMIT_AUTH=5/15m", "PARLEY_TRUSTED_PROXIES=127.0.0.0/8")
+	for name, exists := range map[string]bool{"guarded": true, "never.registered": false} {
+		if exists {
+			s.pods[0].want(t, 201, "", "POST", "/api/auth/register", map[string]any{"username": name, "password": password})
+		}
+		statuses := map[int]int{}
+		for i := range 25 {
+			a := s.pods[i%2].call(t, "", "POST", "/api/auth/login", map[string]any{"username": name, "password": "wrong password"},
+				"X-Forwarded-For", fmt.Sprintf("198.51.%d.%d", len(name), i))
+			statuses[a.status]++
+		}
+		if statuses[401] != 20 || statuses[429] != 5 {
+			t.Errorf("%s: %v, want 20 times 401 and 5 times 429", name, statuses)
+		}
+	}
+}
+
+func TestSendingIsOneLimitForRESTAndSockets(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2, "PARLEY_RATE_LIMIT_SEND=10/1h")
+	u := s.pods[0].users(t, 3)
+	c := s.pods[0].group(t, u[0], u[1:]...)
+	sock := s.pods[1].open(t, u[0])
+	for i := range 6 {
+		s.pods[0].send(t, u[0], c.ID, "by REST")
+		f := sock.ask("message:send", map[string]any{"conversationId": c.ID, "content": "by socket", "clientMessageId": fmt.Sprint(i)})
+		if want := map[bool]string{true: "ack", false: "error"}[i < 5]; f.Type != want {
+			t.Fatalf("send %d by socket: %s %s", i, f.Type, f.Data)
+		} else if want == "error" {
+			var p problem
+			if f.into(t, &p); p.Code != "rate_limited" || p.Status != 429 {
+				t.Errorf("the error is %+v", p)
+			}
+		}
+		if i == 4 {
+			break
+		}
+	}
+	a := s.pods[0].call(t, u[0].token, "POST", "/api/conversations/"+c.ID+"/messages", map[string]any{"content": "x"})
+	if a.status != 429 {
+		t.Errorf("the eleventh: %d %s", a.status, a.body)
+	}
+	s.pods[0].send(t, u[1], c.ID, "another sender")
+}
+
+func TestLimitsHoldPerProcessWhileRedisIsAway(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1, "PARLEY_RATE_LIMIT_DEFAULT=10/1h")
+	p := s.pods[0]
+	u := p.register(t)
+	p.want(t, 200, u.token, "GET", "/api/users/me", nil)
+	s.redis.Stop()
+	p.call(t, u.token, "GET", "/api/users/me", nil) // may be the one that finds out
+	start := time.Now()
+	statuses := map[int]int{}
+	for range 14 {
+		statuses[p.call(t, u.token, "GET", "/api/users/me", nil).status]++
+	}
+	if statuses[200] < 9 || statuses[429] < 4 || statuses[200]+statuses[429] != 14 {
+		t.Errorf("without Redis: %v", statuses)
+	}
+	if d := time.Since(start); d > 2*time.Second {
+		t.Errorf("14 requests took %s: they wait for Redis", d)
+	}
+	s.redis.Start()
+	deadline := time.Now().Add(10 * time.Second)
+	for p.call(t, u.token, "GET", "/api/users/me", nil).status != http.StatusOK { // Redis forgot; the bucket is whole there
+		if time.Now().After(deadline) {
+			t.Fatal("the limits are not Redis's again")
+		}
+	}
+}

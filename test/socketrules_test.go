@@ -1,0 +1,229 @@
+package test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fasthttp/websocket"
+)
+
+func TestTheUpgradeIsCheckedInOrder(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1, "PARLEY_ALLOWED_ORIGINS=https://chat.example.com")
+	p := s.pods[0]
+	u := p.register(t)
+	bearer := "Bearer " + u.token
+	upgrade := []string{"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}
+	for _, c := range []struct {
+		name    string
+		path    string
+		headers []string
+		plain   bool
+		status  int
+		code    string
+	}{
+		{name: "no upgrade", headers: []string{"Authorization", bearer}, plain: true, status: 426, code: "upgrade_required"},
+		{name: "no upgrade comes before a foreign origin", headers: []string{"Origin", "https://evil.example"}, plain: true, status: 426, code: "upgrade_required"},
+		{name: "a foreign origin comes before the token", headers: []string{"Origin", "https://evil.example"}, status: 403, code: "origin_not_allowed"},
+		{name: "no token", status: 401, code: "unauthorized"},
+		{name: "a token in the URL", path: "?access_token=" + u.token, status: 401, code: "unauthorized"},
+		{name: "no token comes before a bad device", path: "?deviceId=a%20b", status: 401, code: "unauthorized"},
+		{name: "a bad device", path: "?deviceId=a%20b", headers: []string{"Authorization", bearer}, status: 400, code: "invalid_request"},
+		{name: "an empty device", path: "?deviceId=", headers: []string{"Authorization", bearer}, status: 400, code: "invalid_request"},
+		{name: "a device too long", path: "?deviceId=" + strings.Repeat("x", 65), headers: []string{"Authorization", bearer}, status: 400, code: "invalid_request"},
+		{name: "another protocol", headers: []string{"Authorization", bearer, "Sec-WebSocket-Protocol", "graphql-ws"}, status: 400, code: "invalid_request"},
+		{name: "a bearer alone", headers: []string{"Sec-WebSocket-Protocol", "bearer." + u.token}, status: 400, code: "invalid_request"},
+	} {
+		headers := c.headers
+		if !c.plain {
+			headers = append(append([]string{}, upgrade...), headers...)
+		}
+		if a := p.call(t, "", "GET", "/api/ws"+c.path, nil, headers...); a.status != c.status || a.code() != c.code {
+			t.Errorf("%s: %d %s, want %d %s", c.name, a.status, a.body, c.status, c.code)
+		}
+	}
+	for name, h := range map[string]http.Header{
+		"no origin":      {},
+		"the same":       {"Origin": {p.url}},
+		"an allowed one": {"Origin": {"https://chat.example.com"}},
+	} {
+		h.Set("Authorization", bearer)
+		if _, _, err := p.dial(t, "/api/ws?deviceId=phone_1", h); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	sock, res, err := p.dial(t, "/api/ws?deviceId=phone", nil, "parley.v1", "bearer."+u.token)
+	if err != nil || res.Header.Get("Sec-Websocket-Protocol") != "parley.v1" {
+		t.Fatalf("from a browser: %v %v", res, err)
+	}
+	var ready struct {
+		UserID, DeviceID, SessionID, ServerTime string
+		HeartbeatSeconds                        int
+	}
+	if sock.next(5*time.Second).into(t, &ready); ready.UserID != u.ID || ready.DeviceID != "phone" || ready.SessionID == "" || ready.HeartbeatSeconds < 5 || len(ready.ServerTime) != 27 {
+		t.Errorf("ready is %+v", ready)
+	}
+}
+
+func TestFrames(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1)
+	p := s.pods[0]
+	u := p.users(t, 3)
+	c, d := p.group(t, u[0], u[1:]...), p.direct(t, u[0], u[1])
+	sock := p.open(t, u[0])
+	good := func(change map[string]any) map[string]any {
+		m := map[string]any{"conversationId": c.ID, "content": "hello", "clientMessageId": "k"}
+		for k, v := range change {
+			if v == nil {
+				delete(m, k)
+			} else {
+				m[k] = v
+			}
+		}
+		return m
+	}
+	for _, x := range []struct {
+		typ          string
+		data         any
+		code, fields string
+	}{
+		{"nonsense", map[string]any{}, "unknown_type", ""},
+		{"message:send", nil, "invalid_request", "data"},
+		{"message:send", []int{1}, "invalid_request", "data"},
+		{"message:send", map[string]any{}, "invalid_request", "clientMessageId content conversationId"},
+		{"message:send", good(map[string]any{"content": 7, "clientMessageId": strings.Repeat("x", 65)}), "invalid_request", "clientMessageId content"},
+		{"message:send", good(map[string]any{"extra": 1}), "invalid_request", "extra"},
+		{"message:send", good(map[string]any{"content": " \n\t "}), "invalid_request", "content"},
+		{"message:send", good(map[string]any{"content": strings.Repeat("é", 8001)}), "invalid_request", "content"},
+		{"message:send", good(map[string]any{"content": "a\x07"}), "invalid_request", "content"},
+		{"message:send", good(map[string]any{"clientMessageId": nil}), "invalid_request", "clientMessageId"},
+		{"message:send", good(map[string]any{"replyToId": "x"}), "invalid_request", "replyToId"},
+		{"message:send", good(map[string]any{"replyToId": d.ID}), "invalid_request", "replyToId"},
+		{"message:send", good(map[string]any{"conversationId": "x"}), "conversation_not_found", ""},
+		{"message:send", good(map[string]any{"conversationId": u[0].ID}), "conversation_not_found", ""},
+		{"typing:start", map[string]any{"conversationId": u[0].ID}, "conversation_not_found", ""},
+		{"typing:stop", map[string]any{"conversationId": 1}, "invalid_request", "conversationId"},
+		{"sync", map[string]any{}, "invalid_request", "conversations"},
+		{"sync", map[string]any{"conversations": map[string]any{"x": 1}}, "invalid_request", "conversations"},
+		{"sync", map[string]any{"conversations": map[string]any{c.ID: -1}}, "invalid_request", "conversations"},
+		{"sync", map[string]any{"conversations": map[string]any{c.ID: "1"}}, "invalid_request", "conversations"},
+	} {
+		f := sock.ask(x.typ, x.data)
+		var pr problem
+		f.into(t, &pr)
+		if f.Type != "error" || pr.Code != x.code || pr.fields() != x.fields || pr.RequestID == "" {
+			t.Errorf("%s %v: %s %s, want %s of %q", x.typ, x.data, f.Type, f.Data, x.code, x.fields)
+		}
+	}
+	if f := sock.ask("message:send", good(map[string]any{"content": strings.Repeat("é", 8000)})); f.Type != "ack" {
+		t.Errorf("8000 characters: %s %s", f.Type, f.Data)
+	}
+	if f := sock.ask("ping", nil); f.Type != "pong" {
+		t.Errorf("ping is answered by %s", f.Type)
+	}
+	sock.write(map[string]any{"type": "message:send", "data": good(map[string]any{"clientMessageId": "without an id"})})
+	for m := (message{}); m.Seq < 2; {
+		sock.until("message:new", 5*time.Second).into(t, &m)
+	}
+	sock.silent(100 * time.Millisecond) // no ack
+	if code := close4400(t, p, u[0]); code != "" {
+		t.Error(code)
+	}
+}
+
+// close4400 sends frames that are none, each on a socket of its own.
+func close4400(t *testing.T, p *pod, u user) string {
+	t.Helper()
+	for name, x := range map[string]struct {
+		kind int
+		data string
+	}{
+		"not JSON":      {websocket.TextMessage, "hello"},
+		"not an object": {websocket.TextMessage, `["ping"]`},
+		"no type":       {websocket.TextMessage, `{"id":"1"}`},
+		"a number type": {websocket.TextMessage, `{"type":1}`},
+		"a null type":   {websocket.TextMessage, `{"type":null}`},
+		"other case":    {websocket.TextMessage, `{"Type":"ping"}`},
+		"binary":        {websocket.BinaryMessage, `{"type":"ping"}`},
+		"not UTF-8":     {websocket.TextMessage, "{\"type\":\"\xff\"}"},
+	} {
+		sock := p.open(t, u)
+		if err := sock.conn.WriteMessage(x.kind, []byte(x.data)); err != nil {
+			t.Fatal(err)
+		}
+		if code := sock.closed(5 * time.Second); code != 4400 {
+			return fmt.Sprintf("%s: closed with %d, want 4400", name, code)
+		}
+	}
+	return ""
+}
+
+func TestFramesTooLargeAndTooMany(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1, "PARLEY_RATE_LIMIT_FRAMES=50/1s")
+	p := s.pods[0]
+	u := p.register(t)
+	large := p.open(t, u)
+	large.write(map[string]any{"type": "nonsense", "data": strings.Repeat("x", 129<<10)})
+	if code := large.closed(5 * time.Second); code != 1009 {
+		t.Errorf("129 KiB: closed with %d, want 1009", code)
+	}
+	fits := p.open(t, u)
+	if f := fits.ask("nonsense", strings.Repeat("x", 127<<10)); f.Type != "error" {
+		t.Errorf("127 KiB: %s", f.Type)
+	}
+	many := p.open(t, u)
+	for range 200 {
+		if many.conn.WriteMessage(websocket.TextMessage, []byte(`{"type":"ping"}`)) != nil {
+			break
+		}
+	}
+	if code := many.closed(5 * time.Second); code != 4429 {
+		t.Errorf("200 frames at once: closed with %d, want 4429", code)
+	}
+}
+
+func TestAStopClosesSocketsWith1012AndExitsCleanly(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2)
+	u := s.pods[0].users(t, 3)
+	c := s.pods[0].group(t, u[0], u[1:]...)
+	stays := s.pods[1].open(t, u[1])
+	var socks []*socket
+	for range 5 {
+		socks = append(socks, s.pods[0].open(t, u[0]))
+	}
+	s.pods[0].send(t, u[0], c.ID, "the last")
+	s.pods[0].Signal(syscall.SIGTERM)
+	for _, x := range socks {
+		if code := x.closed(10 * time.Second); code != 1012 {
+			t.Errorf("a socket closed with %d, want 1012", code)
+		}
+	}
+	if code := s.pods[0].Wait(20 * time.Second); code != 0 {
+		t.Errorf("the api exited with %d", code)
+	}
+	stays.messages(1, 1, 5*time.Second)
+}
+
+func TestWrongSettingsAreAllToldAndExit2(t *testing.T) {
+	t.Parallel()
+	s := start(t, 0)
+	p := s.launch("PARLEY_JWT_SECRET=hunter2", "PARLEY_REDIS_URL=", "PARLEY_LOG_LEVEL=loud")
+	if code := p.Wait(10 * time.Second); code != 2 {
+		t.Errorf("exited with %d, want 2", code)
+	}
+	for _, want := range []string{"PARLEY_JWT_SECRET", "PARLEY_REDIS_URL", "PARLEY_LOG_LEVEL"} {
+		if !strings.Contains(p.Logs(), want) {
+			t.Errorf("%s is not told of in %s", want, p.Logs())
+		}
+	}
+	if strings.Contains(p.Logs(), "hunter2") {
+		t.Errorf("a secret is shown: %s", p.Logs())
+	}
+}

@@ -28,6 +28,9 @@ import (
 // Bounds of requests.
 const (
 	maxBody = 256 << 10
+	// readBody is how much of a body that is too large is read all the same: who is answered before all was sent is cut
+	// off, and may never read the answer.
+	readBody = 2 << 20
 	// maxHeader is how large a request's headers may be.
 	maxHeader = 8 << 10
 	// readTimeout bounds the arrival of a request, and how long an idle connection is kept.
@@ -81,7 +84,7 @@ func New(c Config, d Deps) (*Server, error) {
 	s.app = fiber.New(fiber.Config{
 		DisableStartupMessage: true,
 		ReduceMemoryUsage:     true,
-		BodyLimit:             maxBody,
+		BodyLimit:             readBody,
 		ReadBufferSize:        maxHeader,
 		ReadTimeout:           readTimeout,
 		IdleTimeout:           2 * readTimeout,

@@ -171,3 +171,41 @@ func (s *socket) silent(d time.Duration) {
 		}
 	}
 }
+
+// Sockets come and go while messages flow. What is pooled must not carry one user's messages to another's socket.
+func TestNoSocketGetsAnothersMessages(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1)
+	p := s.pods[0]
+	u := p.users(t, 4)
+	secret, public := p.direct(t, u[0], u[1]), p.direct(t, u[2], u[3])
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_, _ = p.try(u[0].token, "POST", "/api/conversations/"+secret.ID+"/messages", map[string]any{"content": "secret"})
+			}
+		}
+	}()
+	for range 150 {
+		leaving := p.open(t, u[1])
+		_ = leaving.conn.NetConn().Close()
+		coming := p.open(t, u[3])
+		_ = coming.conn.NetConn().Close()
+		for f := range coming.frames {
+			if f.Type == "message:new" && strings.Contains(string(f.Data), "secret") {
+				t.Fatalf("a stranger's socket got %s", f.Data)
+			}
+		}
+	}
+	close(stop)
+	<-done
+	sock := p.open(t, u[3])
+	p.send(t, u[2], public.ID, "hello")
+	sock.messages(1, 1, 5*time.Second)
+}

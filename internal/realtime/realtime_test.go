@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -557,4 +558,68 @@ func TestTheOldestOfTooManySocketsGivesWay(t *testing.T) {
 	if f := oldest.next(5 * time.Second); f.code != 4409 {
 		t.Errorf("got %+v, want a close with 4409", f)
 	}
+}
+
+// A connection belongs to its handler: after Detach a late event may not reach it, whoever has it by then.
+func TestNothingIsWrittenAfterDetach(t *testing.T) {
+	t.Parallel()
+	e := setup(t, 1, 3)
+	p := e.pods[0]
+	stop := make(chan struct{})
+	var sender sync.WaitGroup
+	sender.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_, _, _ = p.messages.Send(context.Background(), e.group, e.users[2], &message.Draft{Content: "late"})
+			}
+		}
+	})
+	for range 30 {
+		ours, theirs := net.Pipe()
+		seen := make(chan int, 1)
+		go func() {
+			b := make([]byte, 64<<10)
+			n := 0
+			for {
+				k, err := theirs.Read(b)
+				n += k
+				if err != nil {
+					seen <- n
+					return
+				}
+			}
+		}()
+		w := &watched{Conn: ours}
+		s, err := p.hub.Connect(t.Context(), realtime.Identity{UserID: e.users[0], DeviceID: "d", SessionID: id.New()}, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		testenv.Eventually(t, 5*time.Second, func() bool { return w.writes.Load() > 1 }, "something is written")
+		s.Detach(realtime.CloseAbnormal)
+		before := w.writes.Load()
+		s.Send(event.NewFrame("x", nil))
+		s.Close(4400, "late")
+		p.send(t, e.group, e.users[1], "later")
+		if after := w.writes.Load(); after != before {
+			t.Fatalf("%d writes after the detach", after-before)
+		}
+		_ = ours.Close()
+		<-seen
+	}
+	close(stop)
+	sender.Wait()
+}
+
+// watched counts writes.
+type watched struct {
+	net.Conn
+	writes atomic.Int64
+}
+
+func (w *watched) Write(b []byte) (int, error) {
+	w.writes.Add(1)
+	return w.Conn.Write(b)
 }

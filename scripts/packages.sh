@@ -33,7 +33,7 @@ need_packages() {
 	can_install || die "these packages are missing: $missing. As root: apt-get install $missing"
 	(
 		if have flock; then # another checkout may be at it
-			exec 9>/tmp/parley-packages.lock
+			exec 9</etc/apt
 			flock 9
 		fi
 		missing=$(missing_packages "$@" | xargs)
@@ -50,12 +50,11 @@ apt() {
 # install_packages NAME... installs them without starting their services, now or at the next boot, and without Debian's
 # own database cluster. It runs in a subshell.
 install_packages() {
-	local log
-	log=$(mktemp)
-	trap 'undo_install; rm -f "$log"' EXIT
+	install_log=$(mktemp)
+	trap 'undo_install; rm -f "$install_log"' EXIT
 	say "Installing Debian's packages: $*"
-	if ! try_install "$@" >"$log" 2>&1; then
-		tail -n 20 "$log" >&2
+	if ! try_install "$@" >"$install_log" 2>&1; then
+		tail -n 20 "$install_log" >&2
 		return 1
 	fi
 }

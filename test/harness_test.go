@@ -10,10 +10,12 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/parley-chat/parley/internal/httpapi/apidoc/apidoctest"
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
@@ -142,8 +144,19 @@ func (p *pod) call(t testing.TB, token, method, path string, body any, headers .
 	if err != nil {
 		t.Fatal(err)
 	}
+	v, err := document()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, _, _ := strings.Cut(path, "?")
+	if err := v.Response(method, plain, a.status, a.header, a.body); err != nil && method != "OPTIONS" {
+		t.Errorf("not as in the OpenAPI document: %v", err)
+	}
 	return a
 }
+
+// document is the OpenAPI document, which every answer to call is held against.
+var document = sync.OnceValues(apidoctest.New)
 
 func (p *pod) try(token, method, path string, body any, headers ...string) (answer, error) {
 	var r io.Reader

@@ -1,0 +1,60 @@
+package httpapi
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parley-chat/parley/internal/httpapi/apidoc/apidoctest"
+)
+
+// planned are operations of the contract that are described already and not served yet.
+var planned = []string{
+	"DELETE /api/blocks/{userId}",
+	"DELETE /api/friends/requests/{userId}",
+	"DELETE /api/friends/{userId}",
+	"GET /api/blocks",
+	"GET /api/friends",
+	"GET /api/friends/requests",
+	"GET /api/messages/{id}/receipts",
+	"GET /api/presence",
+	"GET /api/presence/{userId}",
+	"GET /api/users/search",
+	"POST /api/conversations/{id}/read",
+	"POST /api/friends/requests",
+	"POST /api/friends/requests/{userId}/accept",
+	"POST /api/messages/{id}/read",
+	"PUT /api/blocks/{userId}",
+}
+
+func TestEveryRouteIsDescribedAndTheOtherWayRound(t *testing.T) {
+	t.Parallel()
+	v, err := apidoctest.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{Deps: Deps{Registry: prometheus.NewRegistry()}}
+	var served []string
+	param := regexp.MustCompile(`:(\w+)`)
+	for _, r := range s.routes(&docs{}) {
+		served = append(served, r.method+" "+param.ReplaceAllString(r.path, "{$1}"))
+	}
+	slices.Sort(served)
+	described := v.Operations()
+	for _, r := range served {
+		if !slices.Contains(described, r) {
+			t.Errorf("%s is not described", r)
+		}
+	}
+	for _, r := range described {
+		if !slices.Contains(served, r) && !slices.Contains(planned, r) {
+			t.Errorf("%s is not served", r)
+		}
+	}
+	if dup := slices.Compact(slices.Clone(served)); len(dup) != len(served) {
+		t.Errorf("a route is served twice: %s", strings.Join(served, ", "))
+	}
+}

@@ -160,3 +160,21 @@ func FuzzDecodeEnvelope(f *testing.F) {
 		}
 	})
 }
+
+// The protocol's page shows every golden, as it is.
+func TestTheDocumentationShowsTheGoldens(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "events.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range frames() {
+		want, err := os.ReadFile(filepath.Join("testdata", name+".json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if block := "<!-- golden: " + name + " -->\n```json\n" + string(want) + "```\n"; !strings.Contains(string(page), block) {
+			t.Errorf("docs/events.md does not show %s as\n%s", name, block)
+		}
+	}
+}

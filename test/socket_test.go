@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -66,7 +67,7 @@ func (s *socket) read() {
 	for {
 		_, b, err := s.conn.ReadMessage()
 		if err != nil {
-			if c, ok := err.(*websocket.CloseError); ok {
+			if c, ok := errors.AsType[*websocket.CloseError](err); ok {
 				s.frames <- frame{code: c.Code}
 			}
 			return

@@ -64,7 +64,7 @@ var templateName = sync.OnceValue(func() string {
 	slices.Sort(names)
 	for _, n := range names {
 		b, _ := migrations.FS.ReadFile(n)
-		fmt.Fprintf(h, "%s %d\n%s", n, len(b), b)
+		_, _ = fmt.Fprintf(h, "%s %d\n%s", n, len(b), b)
 	}
 	return "parley_template_" + hex.EncodeToString(h.Sum(nil))[:16]
 })

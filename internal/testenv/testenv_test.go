@@ -127,7 +127,7 @@ func TestOrphansGo(t *testing.T) {
 		testenv.PostgresServer(t)
 		testenv.Redis(t)
 		testenv.Start(t, "/bin/sleep", []string{"600"}, nil)
-		_, _ = fmt.Println("ready")
+		_, _ = fmt.Fprintln(os.Stdout, "ready")
 		select {}
 	}
 	t.Parallel()

@@ -34,11 +34,7 @@ var script = []struct {
 }
 
 func main() {
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer cancel()
-	ctx, stop := context.WithTimeout(ctx, whole)
-	defer stop()
-	if err := run(ctx, addresses()); err != nil {
+	if err := demo(addresses()); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
@@ -57,7 +53,11 @@ func addresses() []string {
 	return out
 }
 
-func run(ctx context.Context, urls []string) error {
+func demo(urls []string) error {
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer cancel()
+	ctx, stop := context.WithTimeout(ctx, whole)
+	defer stop()
 	var people [2]*person
 	for i, name := range []string{"Ana", "Ben"} {
 		p, err := join(ctx, urls[i%len(urls)], name)

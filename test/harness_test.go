@@ -3,6 +3,7 @@ package test
 
 import (
 	"bytes"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -283,4 +284,15 @@ func (p *pod) send(t testing.TB, u user, conversationID, content string) message
 	var m message
 	p.want(t, 201, u.token, "POST", "/api/conversations/"+conversationID+"/messages", map[string]any{"content": content}).into(t, &m)
 	return m
+}
+
+// bareUsers makes users who can't log in, straight in the database.
+func (s *system) bareUsers(t testing.TB, n int) []string {
+	t.Helper()
+	db, err := sql.Open("pgx", s.pg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	return testenv.Users(t, db, n)
 }

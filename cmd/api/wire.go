@@ -8,6 +8,7 @@ import (
 	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/conversation"
+	"github.com/parley-chat/parley/internal/friend"
 	"github.com/parley-chat/parley/internal/httpapi"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/message"
@@ -64,11 +65,12 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	}
 
 	limiter := ratelimit.New(rdb, registry, log)
+	friends := friend.NewService(db, publisher, nobody{})
 	server, err := httpapi.New(httpapi.Config{
 		Addr: c.HTTPAddr, TrustedProxies: c.TrustedProxies, AllowedOrigins: c.AllowedOrigins, MetricsToken: c.MetricsToken,
 		DrainDelay: c.DrainDelay, StopTimeout: max(time.Second, c.ShutdownTimeout-c.DrainDelay-stopMargin), Limits: c.Limits,
 	}, httpapi.Deps{
-		Auth: sessions, Watch: watch, Users: user.NewService(db), Conversations: conversations, Messages: messages,
+		Auth: sessions, Watch: watch, Users: user.NewService(db), Friends: friends, Conversations: conversations, Messages: messages,
 		Syncer: message.NewSyncer(feed, conversations), Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
 		Registry: registry, Panics: panics, Log: log,
 	})
@@ -89,3 +91,8 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		lifecycle.Part{Name: "http", Run: server.Run},
 	)
 }
+
+// nobody is told of relations that change, until presence is there.
+type nobody struct{}
+
+func (nobody) RelationChanged(context.Context, string, string) {}

@@ -81,10 +81,14 @@ type listBody struct {
 
 // list answers a part of a list; position is the last item's.
 func list[T any](c *fiber.Ctx, items []T, hasMore bool, position func(T) cursor.Position) error {
-	body := listBody{Data: items, Pagination: pagination{HasMore: hasMore}}
+	return c.JSON(listBody{Data: items, Pagination: paginate(items, hasMore, position)})
+}
+
+func paginate[T any](items []T, hasMore bool, position func(T) cursor.Position) pagination {
+	p := pagination{HasMore: hasMore}
 	if hasMore {
 		next := cursor.Encode(position(items[len(items)-1]))
-		body.Pagination.NextCursor = &next
+		p.NextCursor = &next
 	}
-	return c.JSON(body)
+	return p
 }

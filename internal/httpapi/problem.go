@@ -9,6 +9,7 @@ import (
 	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/conversation"
 	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/friend"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/jsonbody"
 	"github.com/parley-chat/parley/internal/message"
@@ -74,6 +75,8 @@ var outcomes = []outcome{
 	{auth.ErrSessionNotFound, 404, "session_not_found"},
 	{user.ErrNotFound, 404, "user_not_found"},
 	{conversation.ErrUserNotFound, 404, "user_not_found"},
+	{friend.ErrUserNotFound, 404, "user_not_found"},
+	{friend.ErrRequestNotFound, 404, "request_not_found"},
 	{conversation.ErrNotFound, 404, "conversation_not_found"},
 	{conversation.ErrMemberNotFound, 404, "member_not_found"},
 	{message.ErrConversationNotFound, 404, "conversation_not_found"},
@@ -87,6 +90,8 @@ var outcomes = []outcome{
 	{conversation.ErrLastOwner, 409, "last_owner"},
 	{conversation.ErrTooManyMembers, 409, "limit_reached"},
 	{conversation.ErrTooManyGroups, 409, "limit_reached"},
+	{friend.ErrTooManyFriends, 409, "limit_reached"},
+	{friend.ErrTooManyRequests, 409, "limit_reached"},
 	{message.ErrDeleted, 409, "message_deleted"},
 	{message.ErrClientMessageIDReused, 409, "client_message_id_reused"},
 

@@ -40,6 +40,16 @@ func (s *Server) routes(d *docs) []route {
 		{"PATCH", "/api/users/me/privacy", user, by.everything, s.updatePrivacy},
 		{"GET", "/api/users/:id", user, by.everything, s.profile},
 
+		{"GET", "/api/friends", user, by.everything, s.listFriends},
+		{"GET", "/api/friends/requests", user, by.everything, s.listRequests},
+		{"POST", "/api/friends/requests", user, by.everything, s.askFriend},
+		{"POST", "/api/friends/requests/:userId/accept", user, by.everything, s.acceptFriend},
+		{"DELETE", "/api/friends/requests/:userId", user, by.everything, s.dropRequest},
+		{"DELETE", "/api/friends/:userId", user, by.everything, s.unfriend},
+		{"GET", "/api/blocks", user, by.everything, s.listBlocks},
+		{"PUT", "/api/blocks/:userId", user, by.everything, s.block},
+		{"DELETE", "/api/blocks/:userId", user, by.everything, s.unblock},
+
 		{"POST", "/api/conversations", user, by.everything, s.createConversation},
 		{"GET", "/api/conversations", user, by.everything, s.listConversations},
 		{"GET", "/api/conversations/:id", user, by.everything, s.getConversation},

@@ -13,21 +13,12 @@ import (
 
 // planned are operations of the contract that are described already and not served yet.
 var planned = []string{
-	"DELETE /api/blocks/{userId}",
-	"DELETE /api/friends/requests/{userId}",
-	"DELETE /api/friends/{userId}",
-	"GET /api/blocks",
-	"GET /api/friends",
-	"GET /api/friends/requests",
 	"GET /api/messages/{id}/receipts",
 	"GET /api/presence",
 	"GET /api/presence/{userId}",
 	"GET /api/users/search",
 	"POST /api/conversations/{id}/read",
-	"POST /api/friends/requests",
-	"POST /api/friends/requests/{userId}/accept",
 	"POST /api/messages/{id}/read",
-	"PUT /api/blocks/{userId}",
 }
 
 func TestEveryRouteIsDescribedAndTheOtherWayRound(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/conversation"
+	"github.com/parley-chat/parley/internal/friend"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/observe"
@@ -56,6 +57,7 @@ type Deps struct {
 	Auth          *auth.Service
 	Watch         *auth.Watch
 	Users         *user.Service
+	Friends       *friend.Service
 	Conversations *conversation.Service
 	Messages      *message.Service
 	Syncer        *message.Syncer

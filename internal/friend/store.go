@@ -1,0 +1,180 @@
+package friend
+
+import (
+	"context"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/postgres"
+)
+
+// store holds the SQL of friendships and blocks.
+type store struct {
+	db *postgres.DB
+}
+
+// pair is what two users are to each other, under the lock of both their rows.
+type pair struct {
+	own, other event.User
+	// mine is the state of what the one asked of the other, theirs the other way round; "" for nothing.
+	mine, theirs string
+}
+
+// lockUsers locks two users' rows in the order of their ids and reads what they are to each other. It returns
+// ErrUserNotFound where the other does not exist.
+func lockUsers(tx *gorm.DB, userID, otherID string) (pair, error) {
+	var users []event.User
+	err := tx.Raw(`SELECT id, username, display_name, avatar_url FROM users
+		WHERE id IN (?, ?) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE`, userID, otherID).Scan(&users).Error
+	if err != nil {
+		return pair{}, fmt.Errorf("lock two users: %w", err)
+	}
+	var p pair
+	for _, u := range users {
+		switch u.ID {
+		case userID:
+			p.own = u
+		case otherID:
+			p.other = u
+		}
+	}
+	if p.own.ID == "" || p.other.ID == "" {
+		return pair{}, ErrUserNotFound
+	}
+	var rows []struct{ UserID, Status string }
+	err = tx.Raw(`SELECT user_id, status FROM friendships WHERE (user_id = ? AND friend_id = ?) OR (user_id = ? AND friend_id = ?)`,
+		userID, otherID, otherID, userID).Scan(&rows).Error
+	if err != nil {
+		return pair{}, fmt.Errorf("read a friendship: %w", err)
+	}
+	for _, r := range rows {
+		if r.UserID == userID {
+			p.mine = r.Status
+		} else {
+			p.theirs = r.Status
+		}
+	}
+	return p, nil
+}
+
+// lockPair is lockUsers for two whom no block hides from each other.
+func lockPair(tx *gorm.DB, userID, otherID string) (pair, error) {
+	p, err := lockUsers(tx, userID, otherID)
+	if err != nil {
+		return pair{}, err
+	}
+	var hidden bool
+	err = tx.Raw(`SELECT EXISTS (SELECT FROM blocks WHERE (user_id = ? AND blocked_id = ?) OR (user_id = ? AND blocked_id = ?))`,
+		userID, otherID, otherID, userID).Scan(&hidden).Error
+	if err != nil {
+		return pair{}, fmt.Errorf("look up a block: %w", err)
+	}
+	if hidden {
+		return pair{}, ErrUserNotFound
+	}
+	return p, nil
+}
+
+func count(tx *gorm.DB, userID, status string) (int, error) {
+	var n int
+	if err := tx.Raw(`SELECT count(*) FROM friendships WHERE user_id = ? AND status = ?`, userID, status).Scan(&n).Error; err != nil {
+		return 0, fmt.Errorf("count friends: %w", err)
+	}
+	return n, nil
+}
+
+// ask inserts a request. The asker's row is locked, so the count holds.
+func ask(tx *gorm.DB, userID, otherID string) error {
+	n, err := count(tx, userID, StatusPending)
+	if err != nil {
+		return err
+	}
+	if n >= MaxOutgoing {
+		return ErrTooManyRequests
+	}
+	if err := tx.Exec(`INSERT INTO friendships (user_id, friend_id, status) VALUES (?, ?, 'pending')`, userID, otherID).Error; err != nil {
+		return fmt.Errorf("insert a request: %w", err)
+	}
+	return nil
+}
+
+// befriend makes friends of two, one row a direction, whoever asked.
+func befriend(tx *gorm.DB, userID, otherID string) error {
+	for _, u := range []string{userID, otherID} {
+		n, err := count(tx, u, StatusAccepted)
+		if err != nil {
+			return err
+		}
+		if n >= MaxFriends {
+			return ErrTooManyFriends
+		}
+	}
+	err := tx.Exec(`INSERT INTO friendships (user_id, friend_id, status, created_at)
+		SELECT a, b, 'accepted', t.now FROM (SELECT clock_timestamp() AS now) t, (VALUES (?::uuid, ?::uuid), (?::uuid, ?::uuid)) v (a, b)
+		ON CONFLICT (user_id, friend_id) DO UPDATE SET status = 'accepted', created_at = excluded.created_at`,
+		userID, otherID, otherID, userID).Error
+	if err != nil {
+		return fmt.Errorf("insert a friendship: %w", err)
+	}
+	return nil
+}
+
+// part deletes whatever two are to each other.
+func part(tx *gorm.DB, userID, otherID string) error {
+	err := tx.Exec(`DELETE FROM friendships WHERE (user_id = ? AND friend_id = ?) OR (user_id = ? AND friend_id = ?)`,
+		userID, otherID, otherID, userID).Error
+	if err != nil {
+		return fmt.Errorf("delete a friendship: %w", err)
+	}
+	return nil
+}
+
+func block(tx *gorm.DB, userID, otherID string) error {
+	if err := tx.Exec(`INSERT INTO blocks (user_id, blocked_id) VALUES (?, ?) ON CONFLICT DO NOTHING`, userID, otherID).Error; err != nil {
+		return fmt.Errorf("insert a block: %w", err)
+	}
+	return nil
+}
+
+func (s *store) unblock(ctx context.Context, userID, otherID string) error {
+	err := s.db.Gorm.WithContext(ctx).Exec(`DELETE FROM blocks WHERE user_id = ? AND blocked_id = ?`, userID, otherID).Error
+	if err != nil {
+		return fmt.Errorf("delete a block: %w", err)
+	}
+	return nil
+}
+
+// The lists: what each is read from, r the relation and u the other user.
+const (
+	friendsSQL  = `friendships r JOIN users u ON u.id = r.friend_id WHERE r.user_id = $1 AND r.status = 'accepted'`
+	outgoingSQL = `friendships r JOIN users u ON u.id = r.friend_id WHERE r.user_id = $1 AND r.status = 'pending'`
+	incomingSQL = `friendships r JOIN users u ON u.id = r.user_id WHERE r.friend_id = $1 AND r.status = 'pending'`
+	blocksSQL   = `blocks r JOIN users u ON u.id = r.blocked_id WHERE r.user_id = $1`
+)
+
+// list reads a page of one of the lists, before a position.
+func (s *store) list(ctx context.Context, from, userID string, before *cursor.Position, limit int) ([]Relation, error) {
+	query := `SELECT u.id, u.username, u.display_name, u.avatar_url, r.created_at FROM ` + from
+	args := []any{userID, limit}
+	if before != nil {
+		query += ` AND (r.created_at, u.id) < ($3::timestamptz, $4::uuid)`
+		args = append(args, before.Time, before.ID)
+	}
+	rows, err := s.db.SQL.QueryContext(ctx, query+` ORDER BY r.created_at DESC, u.id DESC LIMIT $2`, args...)
+	if err != nil {
+		return nil, fmt.Errorf("list relations: %w", err)
+	}
+	defer rows.Close()
+	out := []Relation{}
+	for rows.Next() {
+		var r Relation
+		if err := rows.Scan(&r.User.ID, &r.User.Username, &r.User.DisplayName, &r.User.AvatarURL, &r.CreatedAt); err != nil {
+			return nil, fmt.Errorf("list relations: %w", err)
+		}
+		out = append(out, r)
+	}
+	return out, rows.Err()
+}

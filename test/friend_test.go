@@ -1,0 +1,291 @@
+package test
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/internal/id"
+)
+
+type relation struct {
+	User      struct{ ID string }
+	CreatedAt string
+}
+
+type friendState struct {
+	Status string
+	User   struct{ ID string }
+}
+
+func (p *pod) ask(t testing.TB, from, to user, status int) friendState {
+	t.Helper()
+	var s friendState
+	p.want(t, status, from.token, "POST", "/api/friends/requests", map[string]any{"userId": to.ID}).into(t, &s)
+	return s
+}
+
+// friends are the ids on a user's list, and the numbers of open requests.
+func (p *pod) friends(t testing.TB, u user) (ids []string, incoming, outgoing int) {
+	t.Helper()
+	var l struct{ Data []relation }
+	p.want(t, 200, u.token, "GET", "/api/friends?limit=100", nil).into(t, &l)
+	for _, r := range l.Data {
+		ids = append(ids, r.User.ID)
+	}
+	var q struct{ Incoming, Outgoing []relation }
+	p.want(t, 200, u.token, "GET", "/api/friends/requests", nil).into(t, &q)
+	return ids, len(q.Incoming), len(q.Outgoing)
+}
+
+func (s *socket) friend(typ string, who user) {
+	s.t.Helper()
+	var d struct {
+		User struct{ ID, Username, DisplayName string }
+	}
+	if s.until(typ, 5*time.Second).into(s.t, &d); d.User.ID != who.ID || d.User.Username != who.Username {
+		s.t.Errorf("%s tells of %+v, want %s", typ, d, who.Username)
+	}
+}
+
+func TestFriends(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2)
+	p, q := s.pods[0], s.pods[1]
+	u := p.users(t, 3)
+	anna, ben := p.open(t, u[0]), q.open(t, u[1])
+	check := func(name string, who user, friends, in, out int) {
+		t.Helper()
+		if ids, i, o := q.friends(t, who); len(ids) != friends || i != in || o != out {
+			t.Errorf("%s: %d friends, %d incoming, %d outgoing; want %d, %d, %d", name, len(ids), i, o, friends, in, out)
+		}
+	}
+	if f := p.ask(t, u[0], u[1], 201); f.Status != "pending" || f.User.ID != u[1].ID {
+		t.Errorf("asked: %+v", f)
+	}
+	ben.friend("friend:requested", u[0])
+	p.ask(t, u[0], u[1], 200) // again
+	check("who asked", u[0], 0, 0, 1)
+	check("who was asked", u[1], 0, 1, 0)
+	if f := q.ask(t, u[1], u[0], 200); f.Status != "accepted" { // asking back accepts
+		t.Errorf("asked back: %+v", f)
+	}
+	anna.friend("friend:accepted", u[1])
+	check("friends", u[0], 1, 0, 0)
+	check("friends", u[1], 1, 0, 0)
+	p.want(t, 204, u[0].token, "DELETE", "/api/friends/"+u[1].ID, nil)
+	ben.friend("friend:removed", u[0])
+	p.want(t, 404, u[0].token, "DELETE", "/api/friends/"+u[1].ID, nil)
+	check("strangers again", u[1], 0, 0, 0)
+
+	p.ask(t, u[0], u[1], 201)
+	q.want(t, 200, u[1].token, "POST", "/api/friends/requests/"+u[0].ID+"/accept", nil)
+	anna.friend("friend:accepted", u[1])
+	q.want(t, 200, u[1].token, "POST", "/api/friends/requests/"+u[0].ID+"/accept", nil) // again
+	q.want(t, 204, u[1].token, "DELETE", "/api/friends/"+u[0].ID, nil)
+	p.ask(t, u[0], u[1], 201)
+	q.want(t, 204, u[1].token, "DELETE", "/api/friends/requests/"+u[0].ID, nil) // declines
+	anna.friend("friend:removed", u[1])
+	p.ask(t, u[0], u[1], 201)
+	p.want(t, 204, u[0].token, "DELETE", "/api/friends/requests/"+u[1].ID, nil) // cancels
+	for _, path := range []string{"/accept", ""} {
+		method := map[bool]string{true: "POST", false: "DELETE"}[path != ""]
+		if a := q.call(t, u[1].token, method, "/api/friends/requests/"+u[0].ID+path, nil); a.status != 404 || a.code() != "request_not_found" {
+			t.Errorf("a request that is gone: %d %s", a.status, a.body)
+		}
+	}
+	if a := p.call(t, u[0].token, "POST", "/api/friends/requests", map[string]any{"userId": u[0].ID}); a.status != 400 || a.problem(t).fields() != "userId" {
+		t.Errorf("asking oneself: %d %s", a.status, a.body)
+	}
+	if a := p.call(t, u[0].token, "POST", "/api/friends/requests", map[string]any{"userId": "x"}); a.status != 400 {
+		t.Errorf("asking no id: %d %s", a.status, a.body)
+	}
+	p.want(t, 401, "", "GET", "/api/friends", nil)
+}
+
+func TestABlockLooksLikeNobody(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2)
+	p, q := s.pods[0], s.pods[1]
+	u := p.users(t, 5)
+	a, b, other := u[0], u[1], u[2]
+	nobody := user{ID: id.New()}
+	p.ask(t, a, b, 201)
+	p.want(t, 200, b.token, "POST", "/api/friends/requests/"+a.ID+"/accept", nil)
+	direct := p.direct(t, a, b)
+	group := p.group(t, other, a, u[3])
+	bens := q.open(t, b)
+	p.want(t, 204, a.token, "PUT", "/api/blocks/"+b.ID, nil)
+	bens.friend("friend:removed", a) // as an unfriending
+	p.want(t, 204, a.token, "PUT", "/api/blocks/"+b.ID, nil)
+	p.want(t, 204, b.token, "PUT", "/api/blocks/"+nobody.ID, nil)
+	if x := p.call(t, a.token, "PUT", "/api/blocks/"+a.ID, nil); x.status != 400 {
+		t.Errorf("blocking oneself: %d %s", x.status, x.body)
+	}
+	same := func(name, method, path string, body func(id string) any) {
+		t.Helper()
+		for _, side := range []struct{ who, whom user }{{a, b}, {b, a}} {
+			var got [2]answer
+			for i, target := range []user{side.whom, nobody} {
+				var in any
+				if body != nil {
+					in = body(target.ID)
+				}
+				got[i] = q.call(t, side.who.token, method, strings.ReplaceAll(path, "{}", target.ID), in)
+				pr := got[i].problem(t)
+				got[i].body = []byte(fmt.Sprint(pr.Type, pr.Title, pr.Status, pr.Detail, pr.Code, pr.Errors))
+			}
+			if got[0].status != 404 || string(got[0].body) != string(got[1].body) {
+				t.Errorf("%s: across a block %d %s, of nobody %d %s", name, got[0].status, got[0].body, got[1].status, got[1].body)
+			}
+		}
+	}
+	same("a profile", "GET", "/api/users/{}", nil)
+	same("a request", "POST", "/api/friends/requests", func(x string) any { return map[string]any{"userId": x} })
+	same("unfriending", "DELETE", "/api/friends/{}", nil)
+	same("a direct conversation", "POST", "/api/conversations", func(x string) any { return map[string]any{"type": "direct", "memberIds": []string{x}} })
+	same("a group", "POST", "/api/conversations", func(x string) any {
+		return map[string]any{"type": "group", "name": "x", "memberIds": []string{x, other.ID}}
+	})
+	p.want(t, 200, other.token, "PATCH", "/api/conversations/"+group.ID+"/members/"+a.ID, map[string]any{"role": "admin"})
+	if x := p.call(t, a.token, "POST", "/api/conversations/"+group.ID+"/members", map[string]any{"userIds": []string{b.ID}}); x.status != 404 || x.code() != "user_not_found" {
+		t.Errorf("adding across a block: %d %s", x.status, x.body)
+	}
+	p.want(t, 200, other.token, "POST", "/api/conversations/"+group.ID+"/members", map[string]any{"userIds": []string{b.ID}}) // by a third
+	for _, who := range []user{a, b} {
+		if x := p.call(t, who.token, "POST", "/api/conversations/"+direct.ID+"/messages", map[string]any{"content": "x"}); x.status != 403 || x.code() != "cannot_message" {
+			t.Errorf("a direct message: %d %s", x.status, x.body)
+		}
+		p.send(t, who, group.ID, "in the group")
+		sock := p.open(t, who)
+		var pr problem
+		if f := sock.ask("typing:start", map[string]any{"conversationId": direct.ID}); f.Type != "error" {
+			t.Errorf("typing: %s", f.Type)
+		} else if f.into(t, &pr); pr.Code != "cannot_message" {
+			t.Errorf("typing: %s", f.Data)
+		}
+		if ids, in, out := p.friends(t, who); len(ids)+in+out != 0 {
+			t.Errorf("something is left of the friendship: %v %d %d", ids, in, out)
+		}
+	}
+	var l struct{ Data []relation }
+	p.want(t, 200, a.token, "GET", "/api/blocks", nil).into(t, &l)
+	if len(l.Data) != 1 || l.Data[0].User.ID != b.ID {
+		t.Errorf("blocks: %+v", l)
+	}
+	p.want(t, 204, a.token, "DELETE", "/api/blocks/"+b.ID, nil)
+	p.want(t, 204, a.token, "DELETE", "/api/blocks/"+b.ID, nil)
+	p.want(t, 200, b.token, "GET", "/api/users/"+a.ID, nil)
+	p.send(t, b, direct.ID, "hello again")
+}
+
+// Whatever two do at once, they end as friends of each other, as one who asked, or as nothing: the same on both sides.
+func TestRacesEndInOneState(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2)
+	u := s.pods[0].users(t, 2)
+	a, b := u[0], u[1]
+	ask := func(who, whom user) func(p *pod) {
+		return func(p *pod) {
+			_, _ = p.try(who.token, "POST", "/api/friends/requests", map[string]any{"userId": whom.ID})
+		}
+	}
+	do := func(who user, method, path string) func(p *pod) {
+		return func(p *pod) { _, _ = p.try(who.token, method, path, nil) }
+	}
+	for name, c := range map[string]struct {
+		before func(p *pod)
+		first  func(p *pod)
+		second func(p *pod)
+		ends   []string
+	}{
+		"both ask":                {nil, ask(a, b), ask(b, a), []string{"friends"}},
+		"accept while cancelling": {ask(a, b), do(b, "POST", "/api/friends/requests/"+a.ID+"/accept"), do(a, "DELETE", "/api/friends/requests/"+b.ID), []string{"friends", "nothing"}},
+		"block while accepting":   {ask(a, b), do(b, "POST", "/api/friends/requests/"+a.ID+"/accept"), do(a, "PUT", "/api/blocks/"+b.ID), []string{"nothing"}},
+		"ask while blocking":      {nil, ask(a, b), do(b, "PUT", "/api/blocks/"+a.ID), []string{"nothing"}},
+		"both unfriend":           {func(p *pod) { ask(a, b)(p); ask(b, a)(p) }, do(a, "DELETE", "/api/friends/"+b.ID), do(b, "DELETE", "/api/friends/"+a.ID), []string{"nothing"}},
+	} {
+		for range 15 {
+			if c.before != nil {
+				c.before(s.pods[0])
+			}
+			var wg sync.WaitGroup
+			wg.Go(func() { c.first(s.pods[0]) })
+			wg.Go(func() { c.second(s.pods[1]) })
+			wg.Wait()
+			fa, ia, oa := s.pods[0].friends(t, a)
+			fb, ib, ob := s.pods[1].friends(t, b)
+			end := "inconsistent"
+			switch {
+			case len(fa) == 1 && len(fb) == 1 && ia+oa+ib+ob == 0:
+				end = "friends"
+			case len(fa)+len(fb)+ia+oa+ib+ob == 0:
+				end = "nothing"
+			}
+			if !strings.Contains(strings.Join(c.ends, " "), end) {
+				t.Fatalf("%s ends as %s: %v %d %d, %v %d %d", name, end, fa, ia, oa, fb, ib, ob)
+			}
+			for _, x := range []struct{ who, whom user }{{a, b}, {b, a}} {
+				do(x.who, "DELETE", "/api/blocks/"+x.whom.ID)(s.pods[0])
+				do(x.who, "DELETE", "/api/friends/"+x.whom.ID)(s.pods[0])
+				do(x.who, "DELETE", "/api/friends/requests/"+x.whom.ID)(s.pods[0])
+			}
+		}
+	}
+}
+
+func TestListsOfFriendsArePaged(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1)
+	p := s.pods[0]
+	u := p.users(t, 8)
+	for _, x := range u[1:] {
+		p.ask(t, x, u[0], 201)
+		p.ask(t, u[0], x, 200)
+	}
+	var got []string
+	next := ""
+	for {
+		var l struct {
+			Data       []relation
+			Pagination struct {
+				NextCursor *string
+				HasMore    bool
+			}
+		}
+		p.want(t, 200, u[0].token, "GET", "/api/friends?limit=3"+next, nil).into(t, &l)
+		for _, r := range l.Data {
+			got = append(got, r.User.ID)
+		}
+		if !l.Pagination.HasMore {
+			break
+		}
+		next = "&cursor=" + url.QueryEscape(*l.Pagination.NextCursor)
+	}
+	if len(got) != 7 || got[0] != u[7].ID || got[6] != u[1].ID {
+		t.Errorf("listed %v", got)
+	}
+	for _, path := range []string{"/api/friends", "/api/friends/requests", "/api/blocks"} {
+		for _, bad := range []string{"", "x", "W10", "eyJ9", "WzEsMl0"} {
+			if a := p.call(t, u[0].token, "GET", path+"?cursor="+bad, nil); a.status != 400 || a.code() != "invalid_cursor" {
+				t.Errorf("%s with cursor %q: %d %s", path, bad, a.status, a.body)
+			}
+		}
+	}
+}
+
+func TestOpenRequestsAreBounded(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1)
+	p := s.pods[0]
+	u := p.register(t)
+	for i, other := range s.bareUsers(t, 102) {
+		a := p.call(t, u.token, "POST", "/api/friends/requests", map[string]any{"userId": other})
+		if want := map[bool]int{true: 201, false: 409}[i < 100]; a.status != want {
+			t.Fatalf("request %d: %d %s", i+1, a.status, a.body)
+		}
+	}
+}

@@ -38,6 +38,7 @@ func (s *Server) routes(d *docs) []route {
 		{"DELETE", "/api/users/me", user, by.everything, s.deleteAccount},
 		{"GET", "/api/users/me/privacy", user, by.everything, s.privacy},
 		{"PATCH", "/api/users/me/privacy", user, by.everything, s.updatePrivacy},
+		{"GET", "/api/users/search", user, by.search, s.search},
 		{"GET", "/api/users/:id", user, by.everything, s.profile},
 
 		{"GET", "/api/friends", user, by.everything, s.listFriends},

@@ -16,7 +16,6 @@ var planned = []string{
 	"GET /api/messages/{id}/receipts",
 	"GET /api/presence",
 	"GET /api/presence/{userId}",
-	"GET /api/users/search",
 	"POST /api/conversations/{id}/read",
 	"POST /api/messages/{id}/read",
 }

@@ -1,8 +1,11 @@
 package httpapi
 
 import (
+	"strings"
+
 	"github.com/gofiber/fiber/v2"
 
+	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/user"
 )
 
@@ -56,4 +59,24 @@ func (s *Server) updatePrivacy(c *fiber.Ctx) error {
 		return err
 	}
 	return c.JSON(p)
+}
+
+// searchSize is how many users a search answers where the client does not say, maxSearch at most.
+const (
+	searchSize = 20
+	maxSearch  = 50
+)
+
+func (s *Server) search(c *fiber.Ctx) error {
+	var f invalid.Faults
+	q := user.Query{Text: strings.Clone(c.Query("q")), Limit: int(queryInt(c, &f, "limit", searchSize, 1, maxSearch))}
+	q.Check(&f)
+	if err := f.Err(); err != nil {
+		return err
+	}
+	found, err := s.Users.Search(c.UserContext(), caller(c).UserID, q)
+	if err != nil {
+		return err
+	}
+	return c.JSON(fiber.Map{"data": found})
 }

@@ -62,6 +62,7 @@ func Open(c Config) (*DB, error) {
 	if c.PgBouncer {
 		cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
 	} else {
+		cfg.RuntimeParams["jit"] = "off" // compiling costs more than any statement of ours takes
 		cfg.RuntimeParams["statement_timeout"] = fmt.Sprint(StatementTimeout.Milliseconds())
 		cfg.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint(2 * StatementTimeout.Milliseconds())
 	}

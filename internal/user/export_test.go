@@ -1,0 +1,4 @@
+package user
+
+// SearchQueries are the statements whose plans a test pins.
+var SearchQueries = struct{ ByPrefix, BySimilarity string }{byPrefixSQL, bySimilaritySQL}

@@ -1,0 +1,154 @@
+package user_test
+
+import (
+	"database/sql"
+	"strings"
+	"testing"
+
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/testenv"
+	"github.com/parley-chat/parley/internal/user"
+)
+
+func service(t testing.TB) (*user.Service, *sql.DB) {
+	t.Helper()
+	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(t), MaxConns: 4, Application: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return user.NewService(db), db.SQL
+}
+
+func add(t testing.TB, db *sql.DB, username, displayName string) string {
+	t.Helper()
+	u := id.New()
+	if _, err := db.Exec(`INSERT INTO users (id, username, display_name, password_hash) VALUES ($1, $2, $3, '!')`, u, username, displayName); err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func names(list []event.User) string {
+	var out []string
+	for _, u := range list {
+		out = append(out, u.Username)
+	}
+	return strings.Join(out, " ")
+}
+
+func TestSearch(t *testing.T) {
+	t.Parallel()
+	s, db := service(t)
+	me := add(t, db, "me.myself", "Anna Myself")
+	add(t, db, "anna", "Zoe Zebra")
+	add(t, db, "annabel", "Bel")
+	add(t, db, "maria", "Maria Anna Huber")
+	add(t, db, "joanna", "Jo")
+	add(t, db, "percent", "100% sure_thing")
+	add(t, db, "hundred", "100 other")
+	add(t, db, "umlaut", "Ärzte Straße")
+	add(t, db, "johnathan", "Johnathan Appleseed")
+	blocked, blocker := add(t, db, "anna.blocked", "X"), add(t, db, "anna.blocker", "X")
+	deleted := add(t, db, "anna.deleted", "X")
+	for _, q := range []struct {
+		sql  string
+		args []any
+	}{
+		{`INSERT INTO blocks (user_id, blocked_id) VALUES ($1, $2), ($3, $1)`, []any{me, blocked, blocker}},
+		{`UPDATE users SET deleted_at = now(), username = 'deleted_x', display_name = 'Deleted user' WHERE id = $1`, []any{deleted}},
+		{`UPDATE users SET display_name = 'Renamed Person' WHERE username = 'joanna'`, nil},
+	} {
+		if _, err := db.Exec(q.sql, q.args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for q, want := range map[string]string{
+		"anna":          "anna maria annabel joanna",
+		"ANNA":          "anna maria annabel joanna",
+		"  an ":         "anna maria annabel",
+		"hub":           "maria",
+		"maria anna":    "maria",
+		"anna h":        "maria anna",
+		"uber":          "maria",
+		"100%":          "percent hundred",
+		"sure_":         "percent",
+		"su%":           "",
+		"%%":            "",
+		"__":            "",
+		`\\`:            "",
+		"ärz":           "umlaut",
+		"A\u0308rz":     "umlaut",
+		"straße":        "umlaut",
+		"jonathan":      "johnathan",
+		"applesead":     "johnathan",
+		"renamed":       "joanna",
+		"person":        "joanna",
+		"deleted":       "",
+		"nobody at all": "",
+		"' or 1=1 --":   "",
+	} {
+		query := user.Query{Text: q, Limit: 20}
+		var f invalid.Faults
+		if query.Check(&f); f.Err() != nil {
+			t.Fatal(q, f.Err())
+		}
+		got, err := s.Search(t.Context(), me, query)
+		if err != nil || names(got) != want {
+			t.Errorf("%q finds %q, want %q (%v)", q, names(got), want, err)
+		}
+	}
+	got, err := s.Search(t.Context(), me, user.Query{Text: "an", Limit: 2})
+	if err != nil || names(got) != "anna maria" {
+		t.Errorf("two of them: %q, %v", names(got), err)
+	}
+}
+
+func TestSearchPlans(t *testing.T) {
+	t.Parallel()
+	_, db := service(t)
+	db.SetMaxOpenConns(1)
+	for _, q := range []string{
+		`ALTER TABLE users DISABLE TRIGGER users_search_changed`, // a row at a time takes long
+		`INSERT INTO users (id, username, display_name, password_hash)
+			SELECT gen_random_uuid(), 'user_' || n, 'Given' || n % 500 || ' Family' || n % 900, '!' FROM generate_series(1, 60000) n`,
+		`INSERT INTO user_search_terms SELECT t, u.id FROM users u, user_search_terms_of(u.username, u.display_name) t`,
+		`ANALYZE users`, `ANALYZE user_search_terms`,
+	} {
+		if _, err := db.Exec(q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for index, c := range map[string]struct {
+		sql     string
+		args    []any
+		seqscan string
+	}{
+		"user_search_terms_pkey": {user.SearchQueries.ByPrefix, []any{id.New(), "fam", "fan", 80, 20}, "on"},
+		// Among 60,000 reading them all is still cheaper; that the index fits is what is pinned.
+		"users_similar_idx": {user.SearchQueries.BySimilarity, []any{id.New(), "familly1", 20}, "off"},
+	} {
+		if _, err := db.Exec(`SET enable_seqscan = ` + c.seqscan); err != nil {
+			t.Fatal(err)
+		}
+		rows, err := db.Query(`EXPLAIN `+c.sql, c.args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var plan strings.Builder
+		for rows.Next() {
+			var line string
+			if err := rows.Scan(&line); err != nil {
+				t.Fatal(err)
+			}
+			plan.WriteString(line + "\n")
+		}
+		_ = rows.Close()
+		if !strings.Contains(plan.String(), index) || strings.Contains(plan.String(), "Seq Scan on users") {
+			t.Errorf("the plan is not by %s:\n%s", index, plan.String())
+		}
+	}
+}

@@ -1,0 +1,52 @@
+package test
+
+import (
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+func TestSearchingUsers(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2, "PARLEY_RATE_LIMIT_SEARCH=10/1h")
+	p := s.pods[0]
+	u := p.users(t, 3)
+	find := func(query string) answer {
+		return s.pods[1].call(t, u[0].token, "GET", "/api/users/search?"+query, nil)
+	}
+	var found struct {
+		Data []struct{ ID, Username string }
+	}
+	find("q="+u[1].Username).into(t, &found)
+	if len(found.Data) == 0 || found.Data[0].ID != u[1].ID {
+		t.Errorf("found %+v", found)
+	}
+	for query, fields := range map[string]string{
+		"": "q", "q=a": "q", "q=%20a%20": "q", "q=" + strings.Repeat("x", 51): "q", "q=ab&limit=0": "limit", "q=ab&limit=51": "limit", "q=a&limit=x": "limit q",
+		"q=" + url.QueryEscape("a\x00b"): "q",
+	} {
+		if a := find(query); a.status != 400 || a.problem(t).fields() != fields {
+			t.Errorf("%q: %d %s, want faults of %s", query, a.status, a.body, fields)
+		}
+	}
+	p.want(t, 401, "", "GET", "/api/users/search?q=ab", nil)
+	var ok, refused atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 14 {
+		wg.Go(func() {
+			a, err := s.pods[i%2].try(u[2].token, "GET", "/api/users/search?q=user", nil)
+			switch {
+			case err == nil && a.status == 200:
+				ok.Add(1)
+			case err == nil && a.status == 429:
+				refused.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if ok.Load() != 10 || refused.Load() != 4 {
+		t.Errorf("of 14 searches %d passed and %d were refused, want 10 and 4", ok.Load(), refused.Load())
+	}
+}

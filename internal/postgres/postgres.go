@@ -62,7 +62,9 @@ func Open(c Config) (*DB, error) {
 	if c.PgBouncer {
 		cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
 	} else {
-		cfg.RuntimeParams["jit"] = "off" // compiling costs more than any statement of ours takes
+		// Compiling, or starting workers, takes longer than any statement of ours.
+		cfg.RuntimeParams["jit"] = "off"
+		cfg.RuntimeParams["max_parallel_workers_per_gather"] = "0"
 		cfg.RuntimeParams["statement_timeout"] = fmt.Sprint(StatementTimeout.Milliseconds())
 		cfg.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint(2 * StatementTimeout.Milliseconds())
 	}

@@ -80,12 +80,16 @@ func (s *store) byPrefix(ctx context.Context, viewerID string, q Query) ([]event
 	return s.users(ctx, byPrefixSQL, viewerID, q.Text, q.Text+lastRune, spare*q.Limit, q.Limit)
 }
 
-const bySimilaritySQL = `SELECT u.id, u.username, u.display_name, u.avatar_url FROM users u
-	WHERE (u.username || ' ' || lower(u.display_name)) %> $2 AND ` + visible + `
+// candidates bounds how many that are similar are compared: a common syllable is similar to a share of all names.
+const candidates = 500
+
+const bySimilaritySQL = `SELECT u.id, u.username, u.display_name, u.avatar_url
+	FROM (SELECT * FROM users WHERE (username || ' ' || lower(display_name)) %> $2 AND deleted_at IS NULL LIMIT $4) u
+	WHERE ` + visible + `
 	ORDER BY word_similarity($2, u.username || ' ' || lower(u.display_name)) DESC, u.username LIMIT $3`
 
 func (s *store) bySimilarity(ctx context.Context, viewerID string, q Query) ([]event.User, error) {
-	return s.users(ctx, bySimilaritySQL, viewerID, q.Text, q.Limit)
+	return s.users(ctx, bySimilaritySQL, viewerID, q.Text, q.Limit, candidates)
 }
 
 func (s *store) users(ctx context.Context, query string, args ...any) ([]event.User, error) {

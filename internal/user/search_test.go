@@ -129,7 +129,7 @@ func TestSearchPlans(t *testing.T) {
 	}{
 		"user_search_terms_pkey": {user.SearchQueries.ByPrefix, []any{id.New(), "fam", "fan", 80, 20}, "on"},
 		// Among 60,000 reading them all is still cheaper; that the index fits is what is pinned.
-		"users_similar_idx": {user.SearchQueries.BySimilarity, []any{id.New(), "familly1", 20}, "off"},
+		"users_similar_idx": {user.SearchQueries.BySimilarity, []any{id.New(), "familly1", 20, 500}, "off"},
 	} {
 		if _, err := db.Exec(`SET enable_seqscan = ` + c.seqscan); err != nil {
 			t.Fatal(err)

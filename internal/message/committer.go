@@ -22,8 +22,9 @@ type Publisher interface {
 }
 
 const (
-	// lanes is how many batches commit at once. A conversation always has the same lane, so that its order holds.
-	lanes = 8
+	// lanes is how many batches commit at once. A conversation always has the same lane, so that its order holds. Few lanes
+	// make large batches, and planning a batch's statement costs as much as eight of its messages (bench/chat).
+	lanes = 2
 	// maxBatch bounds a batch, laneQueue what waits for one: more is refused with ErrBusy.
 	maxBatch  = 64
 	laneQueue = 1024

@@ -13,9 +13,7 @@ import (
 	"github.com/parley-chat/parley/internal/user"
 )
 
-const users = 1_000_000
-
-// fill makes users with usernames of their own and display names of 2,000 given and 30,000 family names, some made of
+// fill makes a million users with usernames of their own and display names of 2,000 given and 30,000 family names, some made of
 // syllables, so that prefixes and misspellings meet many that are like them.
 func fill(b *testing.B, db *sql.DB) {
 	b.Helper()

@@ -8,9 +8,6 @@ import (
 	"github.com/parley-chat/parley/internal/event"
 )
 
-// pageSize is how many items a list has where the client does not say.
-const pageSize = 50
-
 func conversationID(c *fiber.Ctx) (string, error) { return pathID(c, "id", conversation.ErrNotFound) }
 
 func (s *Server) createConversation(c *fiber.Ctx) error {
@@ -29,7 +26,7 @@ func (s *Server) createConversation(c *fiber.Ctx) error {
 }
 
 func (s *Server) listConversations(c *fiber.Ctx) error {
-	p, err := pageOf(c, pageSize)
+	p, err := pageOf(c)
 	if err != nil {
 		return err
 	}
@@ -75,7 +72,7 @@ func (s *Server) listMembers(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	p, err := pageOf(c, pageSize)
+	p, err := pageOf(c)
 	if err != nil {
 		return err
 	}

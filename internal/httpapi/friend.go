@@ -14,7 +14,7 @@ func relationPosition(r friend.Relation) cursor.Position {
 }
 
 func (s *Server) listFriends(c *fiber.Ctx) error {
-	p, err := pageOf(c, pageSize)
+	p, err := pageOf(c)
 	if err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ type requestsBody struct {
 }
 
 func (s *Server) listRequests(c *fiber.Ctx) error {
-	p, err := pageOf(c, pageSize)
+	p, err := pageOf(c)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (s *Server) dropRequest(c *fiber.Ctx) error {
 }
 
 func (s *Server) listBlocks(c *fiber.Ctx) error {
-	p, err := pageOf(c, pageSize)
+	p, err := pageOf(c)
 	if err != nil {
 		return err
 	}

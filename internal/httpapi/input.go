@@ -49,12 +49,16 @@ type page struct {
 	limit int
 }
 
-const maxPage = 100
+// pageSize is how many items a list has where the client does not say, maxPage at most.
+const (
+	pageSize = 50
+	maxPage  = 100
+)
 
 // pageOf reads cursor and limit.
-func pageOf(c *fiber.Ctx, def int) (page, error) {
+func pageOf(c *fiber.Ctx) (page, error) {
 	var f invalid.Faults
-	p := page{limit: int(queryInt(c, &f, "limit", int64(def), 1, maxPage))}
+	p := page{limit: int(queryInt(c, &f, "limit", pageSize, 1, maxPage))}
 	if err := f.Err(); err != nil {
 		return page{}, err
 	}

@@ -37,7 +37,7 @@ func (s *Server) listMessages(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	p, err := pageOf(c, pageSize)
+	p, err := pageOf(c)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ var (
 	ErrBusy = errors.New("too many logins at once")
 )
 
-var usernameRule = regexp.MustCompile(`^[a-z0-9_.]{3,32}$`)
+var usernameRule = regexp.MustCompile(`^[A-Za-z0-9_.]{3,32}$`)
 
 var (
 	passwordRule    = invalid.Text{Min: 8, Max: 128}
@@ -33,10 +33,10 @@ var (
 )
 
 func checkUsername(f *invalid.Faults, s *string) {
-	*s = strings.ToLower(*s)
-	if !usernameRule.MatchString(*s) {
+	if !usernameRule.MatchString(*s) { // before folding: other alphabets have letters that fold to ours
 		f.Add("username", "must have 3 to 32 characters of a-z, 0-9, _ and .")
 	}
+	*s = strings.ToLower(*s)
 }
 
 func checkNewPassword(f *invalid.Faults, field string, s *string) {

@@ -196,7 +196,9 @@ type reader struct {
 func (r *reader) run() int {
 	r.conn.SetPingHandler(func(payload string) error {
 		r.session.Heard()
-		r.session.Send(event.PongFrame(payload))
+		if r.within() {
+			r.session.Send(event.PongFrame(payload))
+		}
 		return nil
 	})
 	r.conn.SetPongHandler(func(string) error {
@@ -221,12 +223,20 @@ func (r *reader) run() int {
 	}
 }
 
+// within takes a frame from the socket's limit, and closes the socket where that is used up.
+func (r *reader) within() bool {
+	if r.limit == nil || r.limit.Allow() {
+		return true
+	}
+	r.session.Close(realtime.CloseTooMany, "too many frames")
+	return false
+}
+
 var frameBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // read takes one frame. What closes the socket queues a close frame; the loop ends when the peer answers it, or soon after.
 func (r *reader) read(kind int, frame io.Reader) {
-	if r.limit != nil && !r.limit.Allow() {
-		r.session.Close(realtime.CloseTooMany, "too many frames")
+	if r.session.Closing() || !r.within() {
 		return
 	}
 	buf := frameBuffers.Get().(*bytes.Buffer) //nolint:forcetypeassert // the pool holds nothing else

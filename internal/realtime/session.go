@@ -143,6 +143,13 @@ func (s *Session) start(ready event.Frame) {
 	s.wake()
 }
 
+// Closing tells whether a close frame is on its way: what the peer says from then on is not heard.
+func (s *Session) Closing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
 // Heard notes a sign of life of the peer.
 func (s *Session) Heard() { s.lastHeard.Store(s.hub.now()) }
 

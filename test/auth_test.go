@@ -51,6 +51,7 @@ func TestBadRegistrations(t *testing.T) {
 		`{"username":"with space",` + ok + `}`:                              "username",
 		`{"username":"größe",` + ok + `}`:                                   "username",
 		`{"username":7,` + ok + `}`:                                         "username",
+		"{\"username\":\"\u212aelvin\"," + ok + "}":                         "username",
 		`{"username":"anna","password":"short"}`:                            "password",
 		`{"username":"anna","password":"` + strings.Repeat("x", 129) + `"}`: "password",
 		`{"username":"anna","password":"Password123"}`:                      "password",

@@ -6,6 +6,9 @@
 -- The statement's snapshot is older than the locks that it waits for. What must be new is therefore read through locks
 -- (conversations, members: a row that changed meanwhile is read again, one that went is gone), and what can't be
 -- (a client's id that another statement used meanwhile) ends the whole statement by a unique index.
+--
+-- Messages are looked up by scalar subqueries: an EXISTS may be hashed, and a plan that was made while the table was small
+-- then reads all of it for each batch.
 WITH input AS MATERIALIZED (
     SELECT *
     FROM unnest($1::int[], $2::text[]::uuid[], $3::text[]::uuid[], $4::text[]::uuid[], $5::text[], $6::text[], $7::text[]::uuid[], $8::bytea[])
@@ -34,17 +37,17 @@ checked AS MATERIALIZED (
     SELECT i.*, l.last_seq, l.revision, l.base,
            CASE
                WHEN m.user_id IS NULL THEN 'not_member'
-               WHEN i.client_message_id IS NOT NULL AND EXISTS (
-                   SELECT FROM messages d
-                   WHERE d.conversation_id = i.conversation_id AND d.sender_id = i.sender_id AND d.client_message_id = i.client_message_id)
+               WHEN i.client_message_id IS NOT NULL AND (
+                   SELECT true FROM messages d
+                   WHERE d.conversation_id = i.conversation_id AND d.sender_id = i.sender_id AND d.client_message_id = i.client_message_id LIMIT 1)
                    THEN 'duplicate'
                WHEN l.type = 'direct' AND EXISTS (
                    SELECT FROM conversation_members o
                    JOIN blocks b ON (b.user_id = o.user_id AND b.blocked_id = i.sender_id) OR (b.user_id = i.sender_id AND b.blocked_id = o.user_id)
                    WHERE o.conversation_id = i.conversation_id AND o.user_id <> i.sender_id)
                    THEN 'blocked'
-               WHEN i.reply_to_id IS NOT NULL AND NOT EXISTS (
-                   SELECT FROM messages r WHERE r.id = i.reply_to_id AND r.conversation_id = i.conversation_id)
+               WHEN i.reply_to_id IS NOT NULL AND (
+                   SELECT true FROM messages r WHERE r.id = i.reply_to_id AND r.conversation_id = i.conversation_id LIMIT 1) IS NULL
                    THEN 'bad_reply'
                ELSE 'stored'
            END AS outcome

@@ -15,6 +15,7 @@ import (
 	fasthttpws "github.com/fasthttp/websocket"
 	"github.com/gofiber/contrib/websocket"
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 	"golang.org/x/time/rate"
 
 	"github.com/parley-chat/parley/internal/auth"
@@ -33,6 +34,7 @@ const (
 	protocol     = "parley.v1"
 	bearerPrefix = "bearer."
 	localDevice  = "device_id"
+	localRequest = "request"
 )
 
 var deviceRule = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -54,8 +56,27 @@ func (s *Server) socket() fiber.Handler {
 		if err := s.admit(c); err != nil {
 			return err
 		}
+		lighten(c)
 		return upgrade(c)
 	}
+}
+
+// lighten takes off the request what its socket does not need: the library copies all headers, and keeps them.
+func lighten(c *fiber.Ctx) {
+	h := &c.Request().Header
+	var drop []string
+	for name := range h.All() {
+		switch n := string(name); n {
+		case "Connection", "Upgrade", "Sec-Websocket-Version", "Sec-Websocket-Key", "Sec-Websocket-Protocol":
+		default:
+			drop = append(drop, n)
+		}
+	}
+	for _, n := range drop {
+		h.Del(n)
+	}
+	c.Context().QueryArgs().Reset()
+	c.Locals(localRequest, c.Context())
 }
 
 // admit checks an upgrade, in the order of the contract.
@@ -145,9 +166,10 @@ func (s *Server) serveSocket(c *websocket.Conn) {
 	who, _ := c.Locals(localIdentity).(auth.Identity)
 	device, _ := c.Locals(localDevice).(string)
 	request, _ := c.Locals(localRequestID).(string)
-	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
-	session, err := s.Hub.Connect(ctx, realtime.Identity{UserID: who.UserID, DeviceID: device, SessionID: who.SessionID}, underlying(c))
-	cancel()
+	if r, ok := c.Locals(localRequest).(*fasthttp.RequestCtx); ok { // ours until the handler returns, and of no more use
+		r.Request, r.Response = fasthttp.Request{}, fasthttp.Response{}
+	}
+	session, err := s.connect(realtime.Identity{UserID: who.UserID, DeviceID: device, SessionID: who.SessionID}, underlying(c))
 	if err != nil {
 		s.refuse(c, err, request)
 		return
@@ -162,6 +184,26 @@ func (s *Server) serveSocket(c *websocket.Conn) {
 		session.Detach(code)
 	}()
 	code = r.run()
+}
+
+// connect makes the session on a goroutine of its own: what it asks of Postgres takes a deep stack, and the socket's would
+// stay that large while it idles.
+func (s *Server) connect(who realtime.Identity, conn net.Conn) (session *realtime.Session, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if v := recover(); v != nil {
+				s.panicked("socket", v)
+				err = errInternal
+			}
+		}()
+		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+		defer cancel()
+		session, err = s.Hub.Connect(ctx, who, conn)
+	}()
+	<-done
+	return session, err
 }
 
 // refuse closes a socket that could not be served. The client comes again.

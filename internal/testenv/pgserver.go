@@ -22,18 +22,20 @@ type PGServer struct {
 	t     testing.TB
 	dir   string
 	port  int
+	args  []string
 	attr  *syscall.SysProcAttr // as whom it runs
 	child *child
 }
 
-// PostgresServer starts a server with one database that has the newest schema.
-func PostgresServer(t testing.TB) *PGServer {
+// PostgresServer starts a server with one database that has the newest schema. args are added to its command line, such as
+// "-c", "fsync=on", which it has off.
+func PostgresServer(t testing.TB, args ...string) *PGServer {
 	t.Helper()
 	s, err := newServer()
 	if err != nil {
 		t.Fatalf("make a Postgres server: %v", err)
 	}
-	s.t = t
+	s.t, s.args = t, args
 	t.Cleanup(func() { _ = os.RemoveAll(s.dir) })
 	s.Start()
 	t.Cleanup(s.Stop)
@@ -45,6 +47,9 @@ func PostgresServer(t testing.TB) *PGServer {
 
 // URL is the database's.
 func (s *PGServer) URL() string { return s.serverURL() }
+
+// PID is the server's first process, the parent of all its others.
+func (s *PGServer) PID() int { return s.child.cmd.Process.Pid }
 
 func (s *PGServer) serverURL() string {
 	return fmt.Sprintf("postgres://parley@127.0.0.1:%d/postgres?sslmode=disable", s.port)
@@ -98,9 +103,10 @@ func (s *PGServer) start() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(postgres, "-D", s.data(), "-p", strconv.Itoa(s.port), "-k", s.dir,
+	base := []string{"-D", s.data(), "-p", strconv.Itoa(s.port), "-k", s.dir,
 		"-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=300", "-c", "shared_buffers=64MB",
-		"-c", "log_min_messages=fatal")
+		"-c", "log_min_messages=fatal"}
+	cmd := exec.Command(postgres, append(base, s.args...)...)
 	attr := *s.attr
 	cmd.SysProcAttr, cmd.Dir = &attr, s.dir
 	// SIGQUIT lets it give its shared memory back.

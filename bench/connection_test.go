@@ -1,0 +1,51 @@
+package bench
+
+import (
+	"testing"
+	"time"
+)
+
+// groupSize is how many share a group in the benchmark of connections.
+const groupSize = 10
+
+// BenchmarkConnections opens sockets, each of a user in one group, and lets them idle.
+func BenchmarkConnections(b *testing.B) {
+	n := size(b, "SOCKETS", 10_000)
+	s := start(b, 1)
+	who := s.people(b, n)
+	for i := 0; i < n; i += groupSize {
+		s.group(b, who[i:min(n, i+groupSize)])
+	}
+	api := s.pods[0].PID()
+	// The first ones pay for what is made once.
+	s.openAll(b, who[:groupSize])
+	stack, heap := s.pods[0].metric(b, "go_memstats_stack_inuse_bytes"), s.pods[0].metric(b, "go_memstats_heap_inuse_bytes")
+	empty, before, all := rss(b, api), cpu(api), s.allCPU()
+	b.ResetTimer()
+	sockets := s.openAll(b, who[groupSize:])
+	b.StopTimer()
+	opened, took := float64(len(sockets)), cpu(api)-before
+	b.ReportMetric(took/opened*1000, "api-CPU-s/1000-connects")
+	b.ReportMetric((s.allCPU()-all)/opened*1000, "all-CPU-s/1000-connects")
+	b.ReportMetric((rss(b, api)-empty)/opened, "KiB/socket-at-once")
+	settled := s.settle(b)
+	b.ReportMetric((settled-empty)/opened, "KiB/socket")
+	b.ReportMetric((s.pods[0].metric(b, "go_memstats_stack_inuse_bytes")-stack)/opened/1024, "KiB-stack/socket")
+	b.ReportMetric((s.pods[0].metric(b, "go_memstats_heap_inuse_bytes")-heap)/opened/1024, "KiB-heap/socket")
+	b.ReportMetric(0, "ns/op")
+	s.keep(b, "heap", "?gc=1")
+	s.keep(b, "goroutine", "")
+}
+
+// settle waits until the api's memory has not shrunk by a hundredth for some seconds: what the upgrades left is given back by and by.
+func (s *system) settle(b *testing.B) float64 {
+	b.Helper()
+	const steady, limit = 15 * time.Second, 3 * time.Minute
+	least, since := rss(b, s.pods[0].PID()), time.Now()
+	for end := since.Add(limit); time.Since(since) < steady && time.Now().Before(end); time.Sleep(time.Second) {
+		if now := rss(b, s.pods[0].PID()); now < least*0.99 {
+			least, since = now, time.Now()
+		}
+	}
+	return least
+}

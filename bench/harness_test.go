@@ -1,0 +1,291 @@
+// Package bench measures what Parley costs: real api processes, built without the race detector, on a Postgres that syncs
+// each commit and a Redis of their own. CPU is counted by process, so that what the load itself uses stands apart, and
+// each benchmark proves that what it counted was right: a delivery that is missing, doubled or out of order fails it.
+//
+//	go test -run '^$' -bench . ./bench/
+//
+// Larger runs are had by the environment: PARLEY_BENCH_SOCKETS, PARLEY_BENCH_DEPTH, PARLEY_BENCH_SECONDS.
+// PARLEY_BENCH_PROFILES names a folder for heap, CPU and goroutine profiles of the first api process.
+package bench
+
+import (
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver
+
+	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/testenv"
+)
+
+const secret = "a secret of at least thirty-two bytes"
+
+// size is a size from the environment, or its default.
+func size(b *testing.B, name string, normal int) int {
+	b.Helper()
+	v := os.Getenv("PARLEY_BENCH_" + name)
+	if v == "" {
+		return normal
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		b.Fatalf("PARLEY_BENCH_%s: %v", name, err)
+	}
+	return n
+}
+
+// system is Parley with its databases.
+type system struct {
+	pg    *testenv.PGServer
+	db    *sql.DB
+	redis *testenv.RedisServer
+	pods  []*pod
+}
+
+// pod is an api process.
+type pod struct {
+	*testenv.Process
+	port    int
+	profile string // where its profiles are served, "" without
+}
+
+func (p *pod) url() string { return fmt.Sprintf("http://127.0.0.1:%d", p.port) }
+
+// start starts n api processes on databases of their own.
+func start(b *testing.B, n int) *system {
+	b.Helper()
+	raiseFiles(b)
+	s := &system{
+		pg: testenv.PostgresServer(b, "-c", "fsync=on", "-c", "shared_buffers=256MB", "-c", "max_wal_size=4GB"), redis: testenv.Redis(b),
+	}
+	db, err := sql.Open("pgx", s.pg.URL())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = db.Close() })
+	s.db = db
+	for range n {
+		s.addPod(b)
+	}
+	return s
+}
+
+func (s *system) addPod(b *testing.B) {
+	b.Helper()
+	p := &pod{port: testenv.FreePort(b)}
+	env := []string{
+		"PARLEY_DATABASE_URL=" + s.pg.URL(), "PARLEY_REDIS_URL=" + s.redis.URL(), "PARLEY_JWT_SECRET=" + secret, "PARLEY_LOG_FORMAT=text",
+		"PARLEY_RATE_LIMIT_DEFAULT=off", "PARLEY_RATE_LIMIT_SEND=off", "PARLEY_RATE_LIMIT_SOCKET=off", "PARLEY_RATE_LIMIT_FRAMES=off",
+		fmt.Sprintf("PARLEY_HTTP_ADDR=127.0.0.1:%d", p.port), fmt.Sprintf("PARLEY_OPS_ADDR=127.0.0.1:%d", testenv.FreePort(b)),
+	}
+	if os.Getenv("PARLEY_BENCH_PROFILES") != "" && len(s.pods) == 0 {
+		p.profile = fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(b))
+		env = append(env, "BENCH_PROFILE_ADDR="+p.profile)
+	}
+	p.Process = testenv.Start(b, apiBinary(b), nil, env)
+	testenv.Eventually(b, 20*time.Second, func() bool {
+		r, err := http.Get(p.url() + "/api/health/ready")
+		if err != nil {
+			return false
+		}
+		defer r.Body.Close()
+		return r.StatusCode == http.StatusOK
+	}, "the api is ready")
+	s.pods = append(s.pods, p)
+}
+
+// raiseFiles lets this process, and those that it starts, have a descriptor for each socket.
+func raiseFiles(b *testing.B) {
+	b.Helper()
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		b.Fatal(err)
+	}
+	l.Cur = l.Max
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		b.Fatal(err)
+	}
+}
+
+var built sync.Map
+
+// apiBinary is the api as it is shipped; where profiles are wanted, with a server for them.
+func apiBinary(b *testing.B) string {
+	b.Helper()
+	build, _ := built.LoadOrStore("api", sync.OnceValues(func() (string, error) {
+		dir, err := os.MkdirTemp("", "parley-bench-")
+		if err != nil {
+			return "", err
+		}
+		args := []string{"build", "-buildvcs=false", "-o", filepath.Join(dir, "api")}
+		if os.Getenv("PARLEY_BENCH_PROFILES") != "" {
+			overlay, err := profileOverlay(dir, testenv.Root(b))
+			if err != nil {
+				return "", err
+			}
+			args = append(args, "-overlay", overlay)
+		}
+		cmd := exec.Command("go", append(args, "./cmd/api")...)
+		cmd.Dir = testenv.Root(b)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%w: %s", err, out)
+		}
+		return filepath.Join(dir, "api"), nil
+	}))
+	path, err := build.(func() (string, error))()
+	if err != nil {
+		b.Fatalf("build the api: %v", err)
+	}
+	return path
+}
+
+// TestMain takes the binary away again.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if build, ok := built.Load("api"); ok {
+		if path, err := build.(func() (string, error))(); err == nil {
+			_ = os.RemoveAll(filepath.Dir(path))
+		}
+	}
+	os.Exit(code)
+}
+
+// person is a user with a session.
+type person struct{ id, token string }
+
+// people makes users who can't log in, each with a session and a good access token.
+func (s *system) people(b *testing.B, n int) []person {
+	b.Helper()
+	tokens := auth.NewTokens([][]byte{[]byte(secret)}, time.Hour)
+	out := make([]person, n)
+	users, sessions := make([]string, n), make([]string, n)
+	for i := range out {
+		users[i], sessions[i] = id.New(), id.New()
+		token, err := tokens.Issue(users[i], sessions[i])
+		if err != nil {
+			b.Fatal(err)
+		}
+		out[i] = person{users[i], token}
+	}
+	s.exec(b, `INSERT INTO users (id, username, display_name, password_hash)
+		SELECT u::uuid, 'u' || right(replace(u, '-', ''), 24), 'Somebody', '!' FROM unnest($1::text[]) u`, users)
+	s.exec(b, `INSERT INTO sessions (id, user_id, expires_at)
+		SELECT s::uuid, u::uuid, now() + interval '1 day' FROM unnest($1::text[], $2::text[]) x (s, u)`, sessions, users)
+	return out
+}
+
+// group puts people into a group that is an hour old. It answers the id.
+func (s *system) group(b *testing.B, members []person) string {
+	b.Helper()
+	g, users := id.New(), make([]string, len(members))
+	for i, m := range members {
+		users[i] = m.id
+	}
+	s.exec(b, `INSERT INTO conversations (id, type, name, last_message_at, member_count, created_at, changed_at)
+		VALUES ($1, 'group', 'a group', now() - interval '1 hour', $2, now() - interval '1 hour', now() - interval '1 hour')`, g, len(users))
+	s.exec(b, `INSERT INTO conversation_members (conversation_id, user_id, role, joined_at)
+		SELECT $1, u::uuid, 'member', now() - interval '1 hour' FROM unnest($2::text[]) u`, g, users)
+	s.exec(b, `INSERT INTO conversation_changes (conversation_id, revision, last_seq, kind, user_ids, created_at)
+		VALUES ($1, 1, 0, 'created', $2::text[]::uuid[], now() - interval '1 hour')`, g, users)
+	return g
+}
+
+func (s *system) exec(b *testing.B, query string, args ...any) {
+	b.Helper()
+	if _, err := s.db.Exec(query, args...); err != nil {
+		b.Fatalf("%s: %v", query, err)
+	}
+}
+
+// cpu is what a process and its children have used, those that ended too, in seconds.
+func cpu(pid int) float64 {
+	sum := ticks(pid, 11, 15)
+	raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	for _, c := range strings.Fields(string(raw)) {
+		child, _ := strconv.Atoi(c)
+		sum += ticks(child, 11, 13)
+	}
+	return sum / 100
+}
+
+// ticks adds fields of /proc/PID/stat, counted after the name: 11 and 12 are user and system time, 13 and 14 of children.
+func ticks(pid, from, to int) (sum float64) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0 // it ended: its parent counts it
+	}
+	f := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+2:]))
+	for _, v := range f[from:to] {
+		t, _ := strconv.ParseFloat(v, 64)
+		sum += t
+	}
+	return sum
+}
+
+// podCPU is what all api processes have used.
+func (s *system) podCPU() (sum float64) {
+	for _, p := range s.pods {
+		sum += cpu(p.PID())
+	}
+	return sum
+}
+
+// allCPU is what Parley and its databases have used.
+func (s *system) allCPU() float64 { return s.podCPU() + cpu(s.pg.PID()) + cpu(s.redis.PID()) }
+
+// rss is a process's resident memory, in KiB.
+func rss(b *testing.B, pid int) float64 {
+	b.Helper()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(raw), "VmRSS:")
+	f := strings.Fields(rest)
+	n, err := strconv.ParseFloat(f[0], 64)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return n
+}
+
+// profileOverlay adds a file to cmd/api that serves profiles, without the checkout having it.
+func profileOverlay(dir, root string) (string, error) {
+	file, overlay := filepath.Join(dir, "profile.go"), filepath.Join(dir, "overlay.json")
+	const code = `package main
+
+import (
+	"net/http"
+	_ "net/http/pprof"
+	"os"
+	"runtime"
+)
+
+func init() {
+	runtime.MemProfileRate = 4096
+	if addr := os.Getenv("BENCH_PROFILE_ADDR"); addr != "" {
+		go http.ListenAndServe(addr, nil)
+	}
+}
+`
+	if err := os.WriteFile(file, []byte(code), 0o600); err != nil {
+		return "", err
+	}
+	j, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(root, "cmd/api/profile.go"): file}})
+	if err != nil {
+		return "", err
+	}
+	return overlay, os.WriteFile(overlay, j, 0o600)
+}

@@ -1,0 +1,229 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"syscall"
+	"testing"
+)
+
+// socket is a client that costs little: a descriptor, and what came of a frame that is not whole yet.
+type socket struct {
+	fd   int
+	rest []byte
+	last map[string]int64 // conversation -> seq of the last message that came
+	got  int              // messages
+}
+
+var mask = [4]byte{0x1f, 0x2e, 0x3d, 0x4c}
+
+// open connects a person, from one of several addresses so that ports don't run out, and waits for the ready frame.
+func (p *pod) open(who person, n int) (*socket, error) {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open a socket: %w", err)
+	}
+	s := &socket{fd: fd}
+	if err := s.connect(p, who, byte(2+n/8000)); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *socket) connect(p *pod, who person, host byte) error {
+	if err := syscall.Bind(s.fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, host}}); err != nil {
+		return fmt.Errorf("bind: %w", err)
+	}
+	if err := syscall.Connect(s.fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: p.port}); err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	_ = syscall.SetsockoptInt(s.fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
+	_, err := fmt.Fprintf(s, "GET /api/ws?deviceId=bench HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-Agent: parley-bench/1\r\nAuthorization: Bearer %s\r\n\r\n", p.port, who.token)
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 4096)
+	var head []byte
+	for {
+		n, err := s.Read(buf)
+		if err != nil {
+			return err
+		}
+		head = append(head, buf[:n]...)
+		if end := bytes.Index(head, []byte("\r\n\r\n")); end >= 0 && len(head) > end+4 {
+			if !bytes.HasPrefix(head, []byte("HTTP/1.1 101")) || !bytes.Contains(head[end:], []byte(`"type":"ready"`)) {
+				return fmt.Errorf("not upgraded: %s", head)
+			}
+			return nil
+		}
+	}
+}
+
+func (s *socket) close() { _ = syscall.Close(s.fd) }
+
+// Read reads what there is, waiting where the descriptor does.
+func (s *socket) Read(b []byte) (int, error) {
+	for {
+		n, err := syscall.Read(s.fd, b)
+		switch {
+		case err == syscall.EINTR: //nolint:errorlint // a system call's own error
+			continue
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, fmt.Errorf("the server closed the socket")
+		}
+		return n, nil
+	}
+}
+
+// Write writes all of it.
+func (s *socket) Write(b []byte) (int, error) {
+	for done := 0; done < len(b); {
+		n, err := syscall.Write(s.fd, b[done:])
+		if err == syscall.EINTR { //nolint:errorlint // a system call's own error
+			continue
+		}
+		if err != nil {
+			return done, fmt.Errorf("write: %w", err)
+		}
+		done += n
+	}
+	return len(b), nil
+}
+
+const text = "the quick brown fox jumps over the lazy dog and writes about it, in a hundred letters and some more"
+
+// send asks for a message to be sent.
+func (s *socket) send(conversationID, frameID string) error {
+	type data struct {
+		ConversationID string `json:"conversationId"`
+		Content        string `json:"content"`
+		Client         string `json:"clientMessageId"`
+	}
+	body, err := json.Marshal(map[string]any{"type": "message:send", "id": frameID, "data": data{conversationID, text, frameID}})
+	if err != nil {
+		return err
+	}
+	f := binary.BigEndian.AppendUint16([]byte{0x81, 0x80 | 126}, uint16(len(body))) //nolint:gosec // some 200 bytes
+	f = append(f, mask[:]...)
+	for i, c := range body {
+		f = append(f, c^mask[i&3])
+	}
+	_, err = s.Write(f)
+	return err
+}
+
+// take walks through what came, frame by frame. Each message must be its conversation's next one. other gets the
+// payloads that are not messages; it may be nil.
+func (s *socket) take(b []byte, other func(payload []byte) error) error {
+	if len(s.rest) > 0 {
+		b = append(s.rest, b...)
+		s.rest = nil
+	}
+	for {
+		n, payload := split(b)
+		if n == 0 {
+			break
+		}
+		if err := s.frame(b[0]&15, payload, other); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	if len(b) > 0 {
+		s.rest = append([]byte(nil), b...)
+	}
+	return nil
+}
+
+// split finds the first frame. It answers its whole length, 0 where it is not whole.
+func split(b []byte) (int, []byte) {
+	if len(b) < 4 {
+		if len(b) >= 2 && int(b[1]) <= len(b)-2 && b[1] < 126 {
+			return 2 + int(b[1]), b[2 : 2+int(b[1])]
+		}
+		return 0, nil
+	}
+	head, n := 2, int(b[1])
+	if n == 126 {
+		head, n = 4, int(binary.BigEndian.Uint16(b[2:]))
+	}
+	if len(b) < head+n {
+		return 0, nil
+	}
+	return head + n, b[head : head+n]
+}
+
+var (
+	isNew = []byte(`{"type":"message:new"`)
+	inSeq = []byte(`"seq":`)
+	inID  = []byte(`"conversationId":"`)
+)
+
+func (s *socket) frame(op byte, payload []byte, other func([]byte) error) error {
+	switch {
+	case op == 8:
+		return fmt.Errorf("the server closed the socket: %q", payload)
+	case op == 1 && bytes.HasPrefix(payload, isNew):
+		return s.message(payload)
+	case op == 1 && other != nil:
+		return other(payload)
+	}
+	return nil
+}
+
+func (s *socket) message(payload []byte) error {
+	i, j := bytes.Index(payload, inSeq), bytes.Index(payload, inID)
+	if i < 0 || j < 0 {
+		return fmt.Errorf("no message: %s", payload)
+	}
+	digits := payload[i+len(inSeq):]
+	seq, err := strconv.ParseInt(string(digits[:bytes.IndexByte(digits, ',')]), 10, 64)
+	if err != nil {
+		return fmt.Errorf("no message: %s", payload)
+	}
+	if s.last == nil {
+		s.last = map[string]int64{}
+	}
+	conversation := payload[j+len(inID) : j+len(inID)+36]
+	if last := s.last[string(conversation)]; last != 0 && seq != last+1 {
+		return fmt.Errorf("message %d of %s came after %d", seq, conversation, last)
+	}
+	s.last[string(conversation)] = seq
+	s.got++
+	return nil
+}
+
+// openAll connects people, round robin to the pods, some at once.
+func (s *system) openAll(b *testing.B, who []person) []*socket {
+	b.Helper()
+	const atOnce = 16
+	out := make([]*socket, len(who))
+	errs := make(chan error, atOnce)
+	for w := range atOnce {
+		go func() {
+			var err error
+			for i := w; i < len(who) && err == nil; i += atOnce {
+				out[i], err = s.pods[i%len(s.pods)].open(who[i], i)
+			}
+			errs <- err
+		}()
+	}
+	for range atOnce {
+		if err := <-errs; err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.Cleanup(func() {
+		for _, x := range out {
+			x.close()
+		}
+	})
+	return out
+}

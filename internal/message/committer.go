@@ -23,7 +23,7 @@ type Publisher interface {
 
 const (
 	// lanes is how many batches commit at once. A conversation always has the same lane, so that its order holds. Few lanes
-	// make large batches, and planning a batch's statement costs as much as eight of its messages (bench/chat).
+	// make large batches, and planning a batch's statement costs as much as eight of its messages (bench: BenchmarkSend).
 	lanes = 2
 	// maxBatch bounds a batch, laneQueue what waits for one: more is refused with ErrBusy.
 	maxBatch  = 64

@@ -14,6 +14,7 @@ import (
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/presence"
 	"github.com/parley-chat/parley/internal/ratelimit"
 	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/redisconn"
@@ -64,14 +65,18 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		return err
 	}
 
+	presences := presence.NewService(db, rdb)
+	heartbeat := presence.NewHeartbeat(rdb, c.Presence, presence.NewHeartbeatMetrics(registry), log, publisher.Replace)
+	hub.UsePresence(presences, heartbeat)
+
 	limiter := ratelimit.New(rdb, registry, log)
-	friends := friend.NewService(db, publisher, nobody{})
+	friends := friend.NewService(db, publisher, publisher)
 	server, err := httpapi.New(httpapi.Config{
 		Addr: c.HTTPAddr, TrustedProxies: c.TrustedProxies, AllowedOrigins: c.AllowedOrigins, MetricsToken: c.MetricsToken,
 		DrainDelay: c.DrainDelay, StopTimeout: max(time.Second, c.ShutdownTimeout-c.DrainDelay-stopMargin), Limits: c.Limits,
 	}, httpapi.Deps{
 		Auth: sessions, Watch: watch, Users: user.NewService(db), Friends: friends, Conversations: conversations, Messages: messages,
-		Syncer: message.NewSyncer(feed, conversations), Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
+		Syncer: message.NewSyncer(feed, conversations), Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
 		Registry: registry, Panics: panics, Log: log,
 	})
 	if err != nil {
@@ -84,6 +89,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		lifecycle.Part{Name: "ops", Run: ops.Run},
 		lifecycle.Part{Name: "publisher", Run: publisher.Run},
 		lifecycle.Part{Name: "subscriber", Run: subscriber.Run},
+		lifecycle.Part{Name: "heartbeat", Run: heartbeat.Run},
 		lifecycle.Part{Name: "hub", Run: hub.Run},
 		lifecycle.Part{Name: "sessions", Run: watch.Run},
 		lifecycle.Part{Name: "limiter", Run: limiter.Run},
@@ -91,8 +97,3 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		lifecycle.Part{Name: "http", Run: server.Run},
 	)
 }
-
-// nobody is told of relations that change, until presence is there.
-type nobody struct{}
-
-func (nobody) RelationChanged(context.Context, string, string) {}

@@ -8,6 +8,7 @@ import (
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/presence"
 	"github.com/parley-chat/parley/internal/redisconn"
 )
 
@@ -23,7 +24,12 @@ func run(ctx context.Context, c config.Watcher, log *slog.Logger) error {
 		return err
 	}
 	defer db.Close()
-	rdb, err := redisconn.Open(redisconn.Config{URL: c.Redis.URL, SentinelMaster: c.Redis.SentinelMaster, PoolSize: redisConns, ClientName: "parley-presence-watcher"})
+	redisConfig := redisconn.Config{URL: c.Redis.URL, SentinelMaster: c.Redis.SentinelMaster, PoolSize: redisConns, ClientName: "parley-presence-watcher"}
+	redisOptions, err := redisconn.Options(redisConfig)
+	if err != nil {
+		return err
+	}
+	rdb, err := redisconn.Open(redisConfig)
 	if err != nil {
 		return err
 	}
@@ -32,10 +38,12 @@ func run(ctx context.Context, c config.Watcher, log *slog.Logger) error {
 	registry := observe.NewRegistry("presence-watcher")
 	panics := observe.NewPanicCounter(registry)
 	health := &observe.Health{DB: db.SQL, Redis: rdb, Stopping: func() bool { return ctx.Err() != nil }}
+	watcher := presence.NewWatcher(rdb, redisOptions.DB, db, c.Presence, presence.NewWatcherMetrics(registry), log)
 	ops := &observe.Ops{Addr: c.OpsAddr, Registry: registry, Ready: health.Ready, Log: log}
 	return lifecycle.Run(ctx, lifecycle.Config{
 		Log: log, StopTimeout: c.ShutdownTimeout, OnPanic: func(part string) { panics.WithLabelValues(part).Inc() },
 	},
 		lifecycle.Part{Name: "ops", Run: ops.Run},
+		lifecycle.Part{Name: "watcher", Run: watcher.Run},
 	)
 }

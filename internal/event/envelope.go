@@ -75,6 +75,10 @@ type Notice struct {
 	ExceptSocket string `json:"except,omitempty"`
 	// Join names a conversation that the user was put into, with the revision that brought it.
 	Join *Join `json:"join,omitempty"`
+	// Related is another user to whom the user is something else now: a friend, a stranger, hidden.
+	Related string `json:"related,omitempty"`
+	// Replaced are sockets of the user's that give way to newer ones.
+	Replaced []string `json:"replaced,omitempty"`
 
 	Frame Frame `json:"-"`
 }

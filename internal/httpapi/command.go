@@ -83,7 +83,7 @@ func (r *reader) problem(c command, err error) problem {
 // kindLabel keeps a client's inventions out of the log.
 func kindLabel(kind string) string {
 	switch kind {
-	case "message:send", "typing:start", "typing:stop", "sync", "ping":
+	case "message:send", "typing:start", "typing:stop", "presence:subscribe", "presence:unsubscribe", "sync", "ping":
 		return kind
 	}
 	return "unknown"
@@ -98,6 +98,10 @@ func (r *reader) carryOut(ctx context.Context, c command) (any, error) {
 		return nil, r.startTyping(ctx, c.data)
 	case "typing:stop":
 		return nil, r.endTyping(c.data)
+	case "presence:subscribe":
+		return nil, r.watch(ctx, c)
+	case "presence:unsubscribe":
+		return r.unwatch(ctx, c.data)
 	case "sync":
 		return r.sync(ctx, c.data)
 	case "ping":

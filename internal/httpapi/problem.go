@@ -14,6 +14,8 @@ import (
 	"github.com/parley-chat/parley/internal/jsonbody"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/presence"
+	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/user"
 )
 
@@ -92,6 +94,7 @@ var outcomes = []outcome{
 	{conversation.ErrTooManyGroups, 409, "limit_reached"},
 	{friend.ErrTooManyFriends, 409, "limit_reached"},
 	{friend.ErrTooManyRequests, 409, "limit_reached"},
+	{realtime.ErrTooManyWatched, 409, "limit_reached"},
 	{message.ErrDeleted, 409, "message_deleted"},
 	{message.ErrClientMessageIDReused, 409, "client_message_id_reused"},
 
@@ -102,6 +105,7 @@ var outcomes = []outcome{
 	{errHeaders, 431, "headers_too_large"},
 
 	{errUnavailable, 503, "unavailable"},
+	{presence.ErrUnavailable, 503, "unavailable"},
 	{auth.ErrBusy, 503, "unavailable"},
 	{message.ErrBusy, 503, "unavailable"},
 }

@@ -65,6 +65,9 @@ func (s *Server) routes(d *docs) []route {
 		{"PATCH", "/api/messages/:id", user, by.everything, s.editMessage},
 		{"DELETE", "/api/messages/:id", user, by.everything, s.deleteMessage},
 
+		{"GET", "/api/presence", user, by.everything, s.presences},
+		{"GET", "/api/presence/:userId", user, by.everything, s.presence},
+
 		{"GET", socketRoute, anyone, by.socket, s.socket()}, // which authenticates by itself, for browsers
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/observe"
+	"github.com/parley-chat/parley/internal/presence"
 	"github.com/parley-chat/parley/internal/ratelimit"
 	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/user"
@@ -61,6 +62,7 @@ type Deps struct {
 	Conversations *conversation.Service
 	Messages      *message.Service
 	Syncer        *message.Syncer
+	Presence      *presence.Service
 	Hub           *realtime.Hub
 	Limiter       *ratelimit.Limiter
 	Publisher     *realtime.Publisher

@@ -58,6 +58,7 @@ func (s *Server) updatePrivacy(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	s.Publisher.PrivacyChanged(c.UserContext(), caller(c).UserID)
 	return c.JSON(p)
 }
 

@@ -41,6 +41,7 @@ type Hub struct {
 	flushers    *flushers
 	repairs     *repairs
 	typing      *typers
+	watches     *watches // nil where presence is not told
 	metrics     *Metrics
 	log         *slog.Logger
 	seed        maphash.Seed
@@ -84,6 +85,7 @@ func NewHub(m Memberships, f Feed, sub *Subscriber, metrics *Metrics, log *slog.
 func (h *Hub) now() int64 { return int64(time.Since(h.born)) }
 
 func (h *Hub) topicShard(id string) *topicShard { return &h.topics[maphash.String(h.seed, id)%shards] }
+func (h *Hub) userHash(id string) uint64        { return maphash.String(h.seed, id) }
 func (h *Hub) userShard(id string) *userShard   { return &h.users[maphash.String(h.seed, id)%shards] }
 
 // ErrDraining is returned for a socket that comes while the pod goes away.
@@ -105,11 +107,20 @@ func (h *Hub) Connect(ctx context.Context, who Identity, conn net.Conn) (*Sessio
 		h.remove(s)
 		return nil, err
 	}
+	watch := func() {}
+	if h.watches != nil {
+		var err error
+		if watch, err = h.watches.connect(ctx, s); err != nil {
+			h.remove(s)
+			return nil, err
+		}
+	}
 	h.metrics.opened.Inc()
 	s.start(event.NewFrame(event.TypeReady, event.Ready{
 		UserID: who.UserID, DeviceID: who.DeviceID, SessionID: who.SessionID,
 		HeartbeatSeconds: int(h.heartbeat / time.Second), ServerTime: timestamp.Time{Time: time.Now()},
 	}))
+	watch()
 	return s, nil
 }
 
@@ -264,6 +275,9 @@ func (h *Hub) sessionsOf(userID string) []*Session {
 
 // remove forgets a session.
 func (h *Hub) remove(s *Session) {
+	if h.watches != nil {
+		h.watches.gone(s)
+	}
 	sh := h.userShard(s.UserID)
 	sh.mu.Lock()
 	rest := slices.DeleteFunc(sh.m[s.UserID], func(x *Session) bool { return x == s })
@@ -305,6 +319,14 @@ func (h *Hub) notice(n *event.Notice) {
 	}
 	if n.Join != nil {
 		h.joined(*n.Join)
+	}
+	if h.watches != nil && (n.Join != nil || n.Related != "") {
+		h.watches.related(n.UserID, n.Related)
+	}
+	for _, s := range sessions {
+		if slices.Contains(n.Replaced, s.ID) {
+			s.Close(CloseReplaced, "replaced by a newer socket")
+		}
 	}
 	if len(n.Frame) == 0 {
 		return

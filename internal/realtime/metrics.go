@@ -26,6 +26,13 @@ type Metrics struct {
 	publishErrors  prometheus.Counter
 	publishDropped prometheus.Counter
 	subscriberUp   prometheus.Gauge
+	presence       presenceMetrics
+}
+
+// presenceMetrics are those of what sockets are told of the presence of others.
+type presenceMetrics struct {
+	online, offline, hidden, dropped, errors prometheus.Counter
+	watched                                  prometheus.Gauge
 }
 
 // NewMetrics registers the metrics.
@@ -63,7 +70,17 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
 	}
-	r.MustRegister(m.closedBy, m.delivery)
+	told := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "parley_presence_told_total", Help: "Frames of presence that were queued for sockets, by type.",
+	}, []string{"type"})
+	r.MustRegister(m.closedBy, m.delivery, told)
+	m.presence = presenceMetrics{
+		online: told.WithLabelValues(event.TypePresenceOnline), offline: told.WithLabelValues(event.TypePresenceOffline),
+		hidden:  counter("parley_presence_hidden_total", "Times that a socket was told nothing because its user may not see the other's presence."),
+		dropped: counter("parley_presence_old_total", "News of presence that were dropped because this pod knew as new ones."),
+		errors:  counter("parley_presence_tell_errors_total", "Batches of presence that could not be told because Redis or Postgres did not answer; they are repeated."),
+		watched: gauge("parley_presence_watched", "Users whose presence the sockets of this pod watch."),
+	}
 	for _, code := range []int{1000, 1001, CloseAbnormal, CloseTooLarge, CloseGoingAway, CloseBadFrame, CloseSessionOver, CloseTooSlow, CloseReplaced, CloseTooMany} {
 		m.closedBy.WithLabelValues(strconv.Itoa(code))
 	}

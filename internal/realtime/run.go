@@ -31,6 +31,9 @@ func (h *Hub) Run(ctx context.Context) error {
 	g.Go(func() error {
 		return lifecycle.Every(ctx, typingLook, func(context.Context) { h.typing.expire() })
 	})
+	if h.watches != nil {
+		g.Go(func() error { return h.watches.run(ctx) })
+	}
 	return g.Wait()
 }
 

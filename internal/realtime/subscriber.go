@@ -173,6 +173,9 @@ func (s *Subscriber) confirmed(channel string) {
 	if again || channel == rediskey.SessionsChannel {
 		s.metrics.subscriberUp.Set(1)
 		s.hub.repairs.now()
+		if s.hub.watches != nil {
+			s.hub.watches.back()
+		}
 	}
 }
 
@@ -200,8 +203,23 @@ func (s *Subscriber) dispatch(channel, payload string) {
 		s.hub.notice(n)
 		return
 	}
+	if id, ok := rediskey.ParsePresenceChannel(channel); ok {
+		s.presence(id, payload)
+		return
+	}
 	if channel == rediskey.SessionsChannel {
 		s.ended(strings.Split(payload, ",")...)
+	}
+}
+
+func (s *Subscriber) presence(userID, payload string) {
+	n, err := event.DecodePresence([]byte(payload))
+	if err != nil {
+		s.log.Warn("presence could not be read", "user_id", userID, "error", err)
+		return
+	}
+	if s.hub.watches != nil {
+		s.hub.watches.heard(userID, n)
 	}
 }
 

@@ -1,0 +1,199 @@
+// Package presence is the domain of who is online.
+//
+// A pod's Heartbeat keeps the connections of its sockets in Redis. Every offline goes one way, whether by a closed tab, a
+// killed pod or a cut cable: the connection's deadline passes, and a Watcher's claim marks the user offline and publishes
+// it in the same script. Watchers learn of deadlines by sweeping sorted sets of them; the expiries that Redis tells are a
+// hint that may come first. Whoever reads (Service) asks Redis for the state, and Postgres for who may see it.
+//
+// In Redis a user has a sorted set of connections by deadline, a hash of what was told, and a key for each device. A
+// script touches the keys of one user alone. The deadlines of all users are hints in sharded sets: one is written before
+// the connection that it is of, or right after it was shortened, and goes only if nobody wrote it since. So a hint is
+// never later than the last deadline of its user, and looking too early only means looking again.
+package presence
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/rediskey"
+)
+
+// ErrUnavailable is returned where Redis cannot be asked: nobody is called offline for want of an answer.
+var ErrUnavailable = errors.New("presence cannot be read now")
+
+const (
+	// keepFor is how long what is known of a user is kept in Redis after the last change. Postgres knows last_seen_at.
+	keepFor = 24 * time.Hour
+	// batchSize is how many scripts go into one pipeline, and how many users into one statement.
+	batchSize = 500
+	// maxSockets is how many sockets, and so devices, a user has over all pods.
+	maxSockets = 20
+)
+
+var (
+	//go:embed touch.lua
+	touchSource string
+	//go:embed close.lua
+	closeSource string
+	//go:embed claim.lua
+	claimSource string
+	//go:embed state.lua
+	stateSource string
+	//go:embed schedule.lua
+	scheduleSource string
+	//go:embed lease.lua
+	leaseSource string
+	//go:embed settle.lua
+	settleSource string
+)
+
+// records are the keys in Redis and the scripts that work on them.
+type records struct {
+	rdb  redis.UniversalClient
+	keys rediskey.Presence
+
+	touch, close, claim, state, schedule, lease, settle *redis.Script
+}
+
+func newRecords(rdb redis.UniversalClient) *records {
+	_, cluster := rdb.(*redis.ClusterClient)
+	return &records{
+		rdb: rdb, keys: rediskey.Presence{Tagged: cluster},
+		touch: redis.NewScript(touchSource), close: redis.NewScript(closeSource), claim: redis.NewScript(claimSource),
+		state: redis.NewScript(stateSource), schedule: redis.NewScript(scheduleSource), lease: redis.NewScript(leaseSource),
+		settle: redis.NewScript(settleSource),
+	}
+}
+
+// call is a script's keys and arguments.
+type call struct {
+	keys []string
+	args []any
+}
+
+// run runs a script for each of the calls, in one pipeline, which may be repeated where Redis does not know the script:
+// every script can be run again. Errors of single calls are left in their commands; the error is the pipeline's.
+func (r *records) run(ctx context.Context, script *redis.Script, calls []call) ([]*redis.Cmd, error) {
+	cmds, err := pipeline(ctx, r.rdb, script.EvalSha, calls)
+	for _, c := range cmds {
+		if redis.HasErrorPrefix(c.Err(), "NOSCRIPT") {
+			cmds, err = pipeline(ctx, r.rdb, script.Eval, calls)
+			break
+		}
+	}
+	if err != nil && !isAnswer(err) {
+		return nil, fmt.Errorf("run a script of presence: %w", err)
+	}
+	return cmds, nil
+}
+
+// isAnswer tells an error that Redis gave to one command from one of the connection.
+func isAnswer(err error) bool {
+	var answer redis.Error
+	return errors.As(err, &answer)
+}
+
+type evaluate func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
+
+func pipeline(ctx context.Context, rdb redis.UniversalClient, eval evaluate, calls []call) ([]*redis.Cmd, error) {
+	cmds := make([]*redis.Cmd, len(calls))
+	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, c := range calls {
+			cmds[i] = eval(ctx, p, c.keys, c.args...)
+		}
+		return nil
+	})
+	return cmds, err
+}
+
+// scheduleIn notes when to look at users, at once for all shards.
+func (r *records) scheduleIn(ctx context.Context, in time.Duration, users []string) error {
+	shards := map[int][]any{}
+	for _, u := range users {
+		n := rediskey.PresenceShard(u)
+		if shards[n] == nil {
+			shards[n] = []any{in.Milliseconds()}
+		}
+		shards[n] = append(shards[n], u)
+	}
+	calls := make([]call, 0, len(shards))
+	for n, args := range shards {
+		calls = append(calls, call{[]string{rediskey.PresenceDeadlines(n)}, args})
+	}
+	cmds, err := r.run(ctx, r.schedule, calls)
+	if err != nil {
+		return err
+	}
+	return firstError(cmds)
+}
+
+func firstError(cmds []*redis.Cmd) error {
+	for _, c := range cmds {
+		if err := c.Err(); err != nil {
+			return fmt.Errorf("run a script of presence: %w", err)
+		}
+	}
+	return nil
+}
+
+// record is what is known of a user.
+type record struct {
+	event.PresenceState
+	// lives is whether they are online now; who is not may count as online until a watcher comes.
+	lives bool
+}
+
+// read reads what is known of users, in their order.
+func (r *records) read(ctx context.Context, users []string) ([]record, error) {
+	out := make([]record, 0, len(users))
+	for len(users) > 0 {
+		part := users[:min(len(users), batchSize)]
+		users = users[len(part):]
+		calls := make([]call, len(part))
+		for i, u := range part {
+			calls[i] = call{keys: []string{r.keys.Connections(u), r.keys.User(u)}}
+		}
+		cmds, err := r.run(ctx, r.state, calls)
+		if err == nil {
+			err = firstError(cmds)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		}
+		for _, c := range cmds {
+			f, err := numbers(c)
+			if err != nil || len(f) != 4 {
+				return nil, fmt.Errorf("read a presence: %v, %w", f, err)
+			}
+			out = append(out, record{event.PresenceState{Online: f[0] == 1, Version: f[1], Seen: f[2]}, f[3] == 1})
+		}
+	}
+	return out, nil
+}
+
+// numbers reads an answer of numbers, some of them as text because Lua's would lose digits.
+func numbers(c *redis.Cmd) ([]int64, error) {
+	list, err := c.Slice()
+	if err != nil {
+		return nil, fmt.Errorf("run a script of presence: %w", err)
+	}
+	out := make([]int64, len(list))
+	for i, v := range list {
+		switch v := v.(type) {
+		case int64:
+			out[i] = v
+		case string:
+			if out[i], err = strconv.ParseInt(v, 10, 64); err != nil {
+				return nil, fmt.Errorf("read an answer of presence: %w", err)
+			}
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,14 @@
+-- Reads a user's presence: what was told, and whether any of their connections lives, which no watcher may have come to yet.
+-- KEYS: the user's connections, the user's hash
+-- Returns {told online, version, seen, lives}.
+local t = redis.call('TIME')
+local told = redis.call('HMGET', KEYS[2], 'online', 'version', 'seen')
+local online, lives = 0, 0
+if told[1] == '1' then
+  online = 1
+  local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+  if (tonumber(last[2]) or 0) > t[1] * 1000 + math.floor(t[2] / 1000) then
+    lives = 1
+  end
+end
+return {online, told[2] or '0', told[3] or '0', lives}

@@ -1,0 +1,88 @@
+package presence
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/postgres"
+)
+
+// store holds the SQL of presence.
+type store struct {
+	db *postgres.DB
+}
+
+// maxPeers is how many users a socket watches by itself.
+const maxPeers = 10_000
+
+// peers reads the friends and direct peers of viewers, as pairs.
+func (s *store) peers(ctx context.Context, viewers []string) ([]event.PresencePair, error) {
+	rows, err := s.db.SQL.QueryContext(ctx, `SELECT v.id, p.id FROM unnest($1::uuid[]) v (id), LATERAL (
+		SELECT friend_id AS id FROM friendships WHERE user_id = v.id AND status = 'accepted'
+		UNION
+		SELECT o.user_id FROM conversation_members m
+			JOIN conversations c ON c.id = m.conversation_id AND c.type = 'direct'
+			JOIN conversation_members o ON o.conversation_id = m.conversation_id AND o.user_id <> m.user_id
+			WHERE m.user_id = v.id
+		LIMIT $2) p`, viewers, maxPeers)
+	if err != nil {
+		return nil, fmt.Errorf("read friends and peers: %w", err)
+	}
+	defer rows.Close()
+	var out []event.PresencePair
+	for rows.Next() {
+		var p event.PresencePair
+		if err := rows.Scan(&p.Viewer, &p.Target); err != nil {
+			return nil, fmt.Errorf("read friends and peers: %w", err)
+		}
+		out = append(out, p)
+	}
+	return out, rows.Err()
+}
+
+// visible reads which pairs' viewers may see their targets, with the target's last_seen_at in microseconds. The others
+// are left out.
+func (s *store) visible(ctx context.Context, pairs []event.PresencePair) (map[event.PresencePair]int64, error) {
+	viewers, targets := make([]string, len(pairs)), make([]string, len(pairs))
+	for i, p := range pairs {
+		viewers[i], targets[i] = p.Viewer, p.Target
+	}
+	rows, err := s.db.SQL.QueryContext(ctx, `SELECT p.viewer, p.target, u.last_seen_at
+		FROM unnest($1::uuid[], $2::uuid[]) p (viewer, target) JOIN users u ON u.id = p.target AND u.deleted_at IS NULL
+		WHERE p.viewer = p.target
+		OR (u.presence_sharing = 'everyone' OR u.presence_sharing = 'friends' AND EXISTS (
+			SELECT FROM friendships f WHERE f.user_id = p.target AND f.friend_id = p.viewer AND f.status = 'accepted'))
+		AND NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = p.target AND b.blocked_id = p.viewer)
+		AND NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = p.viewer AND b.blocked_id = p.target)`, viewers, targets)
+	if err != nil {
+		return nil, fmt.Errorf("read who may see whom: %w", err)
+	}
+	defer rows.Close()
+	out := make(map[event.PresencePair]int64, len(pairs))
+	for rows.Next() {
+		var p event.PresencePair
+		var seen *time.Time
+		if err := rows.Scan(&p.Viewer, &p.Target, &seen); err != nil {
+			return nil, fmt.Errorf("read who may see whom: %w", err)
+		}
+		out[p] = 0
+		if seen != nil {
+			out[p] = seen.UnixMicro()
+		}
+	}
+	return out, rows.Err()
+}
+
+// saw writes when users were last seen, in microseconds. It never moves back.
+func (s *store) saw(ctx context.Context, users []string, seen []int64) (rows int64, err error) {
+	result, err := s.db.SQL.ExecContext(ctx, `UPDATE users u SET last_seen_at = s.at
+		FROM (SELECT id, max(timestamptz 'epoch' + micros * interval '1 microsecond') AS at
+			FROM unnest($1::uuid[], $2::bigint[]) x (id, micros) GROUP BY id) s
+		WHERE u.id = s.id AND (u.last_seen_at IS NULL OR u.last_seen_at < s.at)`, users, seen)
+	if err != nil {
+		return 0, fmt.Errorf("write last_seen_at: %w", err)
+	}
+	return result.RowsAffected()
+}

@@ -1,0 +1,480 @@
+package test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/testenv"
+)
+
+// Short times, so that tests needn't wait long; what is promised relative to them holds for any.
+const (
+	presenceTTL   = 4 * time.Second
+	presenceGrace = time.Second
+)
+
+var presenceTimes = []string{
+	"PARLEY_PRESENCE_TTL=" + presenceTTL.String(), "PARLEY_PRESENCE_GRACE=" + presenceGrace.String(),
+}
+
+// addWatcher starts a presence-watcher.
+func (s *system) addWatcher() *testenv.Process {
+	s.t.Helper()
+	ops := fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(s.t))
+	env := append(s.settings(), "PARLEY_OPS_ADDR="+ops)
+	p := testenv.Start(s.t, testenv.Binary(s.t, "presence-watcher"), nil, env)
+	testenv.Eventually(s.t, 20*time.Second, func() bool {
+		r, err := http.Get("http://" + ops + "/readyz")
+		if err != nil {
+			return false
+		}
+		defer r.Body.Close()
+		return r.StatusCode == http.StatusOK
+	}, "the watcher is ready")
+	return p
+}
+
+// presences starts pods and watchers.
+func presences(t testing.TB, pods, watchers int) *system {
+	t.Helper()
+	s := start(t, pods, presenceTimes...)
+	for range watchers {
+		s.addWatcher()
+	}
+	return s
+}
+
+type presence struct {
+	UserID     string
+	Status     any // of a problem it is a number
+	LastSeenAt *string
+}
+
+func (p *pod) presence(t testing.TB, viewer user, of string) presence {
+	t.Helper()
+	var x presence
+	p.want(t, 200, viewer.token, "GET", "/api/presence/"+of, nil).into(t, &x)
+	return x
+}
+
+func (p *pod) becomes(t testing.TB, viewer user, of, status string, within time.Duration) {
+	t.Helper()
+	testenv.Eventually(t, within, func() bool {
+		a := p.call(t, viewer.token, "GET", "/api/presence/"+of, nil)
+		var x presence
+		a.into(t, &x)
+		return a.status == http.StatusOK && x.Status == status
+	}, "%s is %s", of, status)
+}
+
+func (p *pod) openAs(t testing.TB, u user, device string) *socket {
+	t.Helper()
+	s, _, err := p.dial(t, "/api/ws?deviceId="+device, http.Header{"Authorization": {"Bearer " + u.token}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.until("ready", 10*time.Second)
+	return s
+}
+
+// cut ends a socket without a word.
+func (s *socket) cut() { _ = s.conn.NetConn().Close() }
+
+// presence reads the next frame, which must be of the type and the user.
+func (s *socket) presence(typ string, who user, within time.Duration) presence {
+	s.t.Helper()
+	f := s.next(within)
+	var p presence
+	if f.Type != typ {
+		s.t.Fatalf("got %s %s where %s was due", f.Type, f.Data, typ)
+	}
+	if f.into(s.t, &p); p.UserID != who.ID {
+		s.t.Fatalf("%s tells of %s, want %s", typ, p.UserID, who.ID)
+	}
+	return p
+}
+
+func (s *socket) watch(users ...string) []presence {
+	s.t.Helper()
+	f := s.ask("presence:subscribe", map[string]any{"userIds": users})
+	if f.Type != "ack" {
+		s.t.Fatalf("subscribe: %s %s", f.Type, f.Data)
+	}
+	var a struct{ Presence []presence }
+	f.into(s.t, &a)
+	return a.Presence
+}
+
+func (p *pod) befriend(t testing.TB, a, b user) {
+	t.Helper()
+	p.ask(t, a, b, 201)
+	p.want(t, 200, b.token, "POST", "/api/friends/requests/"+a.ID+"/accept", nil)
+}
+
+func TestPresenceComesAndGoesOnce(t *testing.T) {
+	t.Parallel()
+	s := presences(t, 2, 2)
+	p, q := s.pods[0], s.pods[1]
+	u := p.users(t, 4)
+	anna, friend, peer, stranger := u[0], u[1], u[2], u[3]
+	p.befriend(t, anna, friend)
+	p.direct(t, anna, peer)
+	sockets := []*socket{p.open(t, friend), q.open(t, friend), q.open(t, peer), q.open(t, stranger)}
+	if got := sockets[3].watch(anna.ID); len(got) != 1 || got[0].Status != "offline" || got[0].LastSeenAt != nil {
+		t.Errorf("one who was never here: %+v", got)
+	}
+	unwatching := p.open(t, stranger)
+
+	phone := p.openAs(t, anna, "phone")
+	for _, x := range sockets {
+		if got := x.presence("presence:online", anna, 5*time.Second); got.LastSeenAt != nil {
+			t.Errorf("online, and seen at %s", *got.LastSeenAt)
+		}
+	}
+	q.becomes(t, stranger, anna.ID, "online", time.Second)
+	laptop := q.openAs(t, anna, "laptop")
+	phone.cut() // a reload, on another pod; and a second tab that goes
+	again := q.openAs(t, anna, "phone")
+	tab := p.openAs(t, anna, "phone")
+	tab.cut()
+	for _, x := range sockets {
+		x.silent(presenceTTL / 2)
+	}
+	laptop.cut()
+	again.cut()
+	closed := time.Now()
+	seen := sockets[0].presence("presence:offline", anna, presenceGrace+2*time.Second).LastSeenAt
+	if took := time.Since(closed); took < presenceGrace-100*time.Millisecond {
+		t.Errorf("offline %s after the close, within the grace", took)
+	}
+	for _, x := range sockets[1:] {
+		if got := x.presence("presence:offline", anna, 2*time.Second).LastSeenAt; got == nil || seen == nil || *got != *seen {
+			t.Errorf("seen at %v, elsewhere at %v", got, seen)
+		}
+	}
+	for _, x := range sockets {
+		x.silent(300 * time.Millisecond)
+	}
+	for f := range drain(unwatching) {
+		if strings.HasPrefix(f.Type, "presence") {
+			t.Errorf("who watches nobody got %s", f.Type)
+		}
+	}
+	if got := p.presence(t, stranger, anna.ID); got.Status != "offline" || got.LastSeenAt == nil || *got.LastSeenAt != *seen {
+		t.Errorf("read: %+v, told %v", got, seen)
+	}
+	db, err := sql.Open("pgx", s.pg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	testenv.Eventually(t, 5*time.Second, func() bool {
+		var at *time.Time
+		if err := db.QueryRow(`SELECT last_seen_at FROM users WHERE id = $1`, anna.ID).Scan(&at); err != nil {
+			t.Fatal(err)
+		}
+		want, err := time.Parse(time.RFC3339Nano, *seen)
+		return err == nil && at != nil && at.Equal(want)
+	}, "last_seen_at is in Postgres")
+}
+
+// drain are the frames that a socket holds already.
+func drain(s *socket) func(func(frame) bool) {
+	return func(yield func(frame) bool) {
+		for {
+			select {
+			case f, ok := <-s.frames:
+				if !ok || !yield(f) {
+					return
+				}
+			default:
+				return
+			}
+		}
+	}
+}
+
+func TestPresenceOfAKilledPod(t *testing.T) {
+	t.Parallel()
+	s := presences(t, 2, 2)
+	u := s.pods[0].users(t, 2)
+	w := s.pods[0].open(t, u[1])
+	w.watch(u[0].ID)
+	s.pods[1].open(t, u[0])
+	w.presence("presence:online", u[0], 5*time.Second)
+	s.pods[1].Kill()
+	w.presence("presence:offline", u[0], presenceTTL+2*time.Second)
+	w.silent(time.Second)
+}
+
+func TestPresenceOfAPodThatIsReplaced(t *testing.T) {
+	t.Parallel()
+	s := presences(t, 2, 1)
+	u := s.pods[0].users(t, 2)
+	w := s.pods[0].open(t, u[1])
+	w.watch(u[0].ID)
+	old := s.pods[1].open(t, u[0])
+	w.presence("presence:online", u[0], 5*time.Second)
+	s.pods[1].Signal(syscall.SIGTERM)
+	if code := old.closed(10 * time.Second); code != 1012 {
+		t.Errorf("closed with %d", code)
+	}
+	s.pods[0].open(t, u[0])
+	s.pods[1].Wait(20 * time.Second)
+	w.silent(presenceTTL)
+}
+
+func TestPresenceMissedByAPodThatWasCutOff(t *testing.T) {
+	t.Parallel()
+	s := presences(t, 1, 1)
+	u := s.pods[0].users(t, 3)
+	proxy := testenv.NewProxy(t, s.redis.Addr())
+	cut := s.addPod("PARLEY_REDIS_URL=redis://" + proxy.Addr() + "/0")
+	w := cut.open(t, u[1])
+	w.watch(u[0].ID, u[2].ID)
+	going := s.pods[0].open(t, u[0])
+	w.presence("presence:online", u[0], 5*time.Second)
+	proxy.Cut()
+	going.cut()
+	s.pods[0].becomes(t, u[2], u[0].ID, "offline", presenceGrace+3*time.Second)
+	s.pods[0].open(t, u[2])
+	s.pods[0].becomes(t, u[1], u[2].ID, "online", 3*time.Second)
+	proxy.Mend()
+	got := map[string]string{}
+	for range 2 {
+		f := w.next(5 * time.Second)
+		var x presence
+		f.into(t, &x)
+		got[x.UserID] = f.Type
+	}
+	if got[u[0].ID] != "presence:offline" || got[u[2].ID] != "presence:online" {
+		t.Errorf("told %v", got)
+	}
+	w.silent(time.Second)
+}
+
+func TestPresenceThatEndsWithoutAWatcher(t *testing.T) {
+	t.Parallel()
+	s := presences(t, 1, 0)
+	killed := s.addWatcher()
+	u := s.pods[0].users(t, 2)
+	w := s.pods[0].open(t, u[1])
+	w.watch(u[0].ID)
+	going := s.pods[0].open(t, u[0])
+	w.presence("presence:online", u[0], 5*time.Second)
+	killed.Kill()
+	going.cut()
+	s.pods[0].becomes(t, u[1], u[0].ID, "offline", presenceGrace+2*time.Second)
+	w.silent(500 * time.Millisecond)
+	s.addWatcher()
+	w.presence("presence:offline", u[0], 3*time.Second)
+}
+
+func TestPresenceAfterRedisWasAway(t *testing.T) {
+	t.Parallel()
+	s := presences(t, 2, 2)
+	u := s.pods[0].users(t, 4)
+	w := s.pods[0].open(t, u[1])
+	w.watch(u[0].ID, u[2].ID)
+	staying := s.pods[1].open(t, u[0])
+	w.presence("presence:online", u[0], 5*time.Second)
+	going := s.pods[1].open(t, u[2])
+	w.presence("presence:online", u[2], 5*time.Second)
+	s.redis.Stop()
+	if a := s.pods[0].call(t, u[1].token, "GET", "/api/presence/"+u[0].ID, nil); a.status != 503 || a.code() != "unavailable" {
+		t.Errorf("without Redis presence answers %d %s", a.status, a.body)
+	}
+	going.cut()
+	late := s.pods[1].open(t, u[3])
+	time.Sleep(presenceTTL + time.Second) // the fault's length is the point
+	s.redis.Start()
+	s.pods[0].becomes(t, u[1], u[0].ID, "online", presenceTTL/3+time.Second)
+	s.pods[0].becomes(t, u[1], u[3].ID, "online", presenceTTL/3+time.Second)
+	w.presence("presence:offline", u[2], 10*time.Second) // who went meanwhile; who stayed did not flap
+	w.silent(time.Second)
+	staying.cut()
+	w.presence("presence:offline", u[0], presenceGrace+2*time.Second)
+	late.cut()
+}
+
+func TestPresenceAfterRedisForgot(t *testing.T) {
+	t.Parallel()
+	s := presences(t, 2, 2)
+	u := s.pods[0].users(t, 2)
+	w := s.pods[0].open(t, u[1])
+	w.watch(u[0].ID)
+	staying := s.pods[1].open(t, u[0])
+	w.presence("presence:online", u[0], 5*time.Second)
+	if err := s.redis.Client(t).FlushAll(context.Background()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	s.pods[0].becomes(t, u[1], u[0].ID, "online", presenceTTL/3+time.Second)
+	w.silent(presenceTTL)
+	staying.cut()
+	w.presence("presence:offline", u[0], presenceGrace+2*time.Second)
+	w.silent(300 * time.Millisecond)
+}
+
+func TestPresenceIsRetracted(t *testing.T) {
+	t.Parallel()
+	s := presences(t, 2, 1)
+	p, q := s.pods[0], s.pods[1]
+	u := p.users(t, 3)
+	anna, friend, stranger := u[0], u[1], u[2]
+	p.befriend(t, anna, friend)
+	f, x := p.open(t, friend), q.open(t, stranger)
+	x.watch(anna.ID)
+	p.open(t, anna)
+	f.presence("presence:online", anna, 5*time.Second)
+	x.presence("presence:online", anna, 5*time.Second)
+	share := func(with string) {
+		t.Helper()
+		q.want(t, 200, anna.token, "PATCH", "/api/users/me/privacy", map[string]any{"presenceSharing": with})
+	}
+	hidden := func(viewer user, from *pod) {
+		t.Helper()
+		never := from.presence(t, viewer, id.New())
+		if got := from.presence(t, viewer, anna.ID); got.Status != never.Status || got.LastSeenAt != nil {
+			t.Errorf("hidden reads as %+v", got)
+		}
+	}
+	retracted := func(s *socket) {
+		t.Helper()
+		if got := s.presence("presence:offline", anna, 2*time.Second); got.LastSeenAt != nil {
+			t.Errorf("a retraction says %s", *got.LastSeenAt)
+		}
+	}
+	share("friends")
+	hidden(stranger, p)
+	retracted(x)
+	f.silent(300 * time.Millisecond)
+	share("nobody")
+	hidden(friend, q)
+	retracted(f)
+	share("friends")
+	f.presence("presence:online", anna, 2*time.Second)
+	share("everyone")
+	x.presence("presence:online", anna, 2*time.Second)
+	p.want(t, 204, anna.token, "PUT", "/api/blocks/"+stranger.ID, nil)
+	hidden(stranger, q)
+	retracted(x)
+	p.want(t, 204, anna.token, "DELETE", "/api/blocks/"+stranger.ID, nil)
+	x.presence("presence:online", anna, 2*time.Second)
+	share("friends")
+	retracted(x)
+	q.want(t, 204, friend.token, "DELETE", "/api/friends/"+anna.ID, nil)
+	hidden(friend, p)
+	f.until("friend:removed", 2*time.Second)
+	retracted(f)
+	x.silent(300 * time.Millisecond)
+}
+
+func TestNewFriendsAndPeersAreWatched(t *testing.T) {
+	t.Parallel()
+	s := presences(t, 2, 1)
+	p, q := s.pods[0], s.pods[1]
+	u := p.users(t, 3)
+	w := p.open(t, u[0])
+	p.befriend(t, u[0], u[1])
+	p.direct(t, u[2], u[0])
+	w.until("conversation:created", 5*time.Second)
+	for _, other := range u[1:] {
+		q.open(t, other)
+		w.presence("presence:online", other, 5*time.Second)
+	}
+}
+
+func TestPresenceIsAsked(t *testing.T) {
+	t.Parallel()
+	s := presences(t, 1, 0)
+	p := s.pods[0]
+	u := p.users(t, 2)
+	w := p.open(t, u[0])
+	p.becomes(t, u[1], u[0].ID, "online", 2*time.Second)
+	nobody := id.New()
+	var l struct{ Data []presence }
+	p.want(t, 200, u[1].token, "GET", "/api/presence?userIds="+nobody+","+u[0].ID, nil).into(t, &l)
+	if len(l.Data) != 2 || l.Data[0].UserID != nobody || l.Data[0].Status != "offline" || l.Data[1].Status != "online" {
+		t.Errorf("a batch: %+v", l.Data)
+	}
+	many := strings.TrimSuffix(strings.Repeat(nobody+",", 101), ",")
+	for _, bad := range []string{"", "?userIds=", "?userIds=x", "?userIds=" + many} {
+		if a := p.call(t, u[1].token, "GET", "/api/presence"+bad, nil); a.status != 400 || a.problem(t).fields() != "userIds" {
+			t.Errorf("%.30s: %d %s", bad, a.status, a.body)
+		}
+	}
+	p.want(t, 404, u[1].token, "GET", "/api/presence/x", nil)
+	p.want(t, 401, "", "GET", "/api/presence/"+nobody, nil)
+	ids := make([]string, 200)
+	for i := range ids {
+		ids[i] = id.New()
+	}
+	if got := w.watch(ids...); len(got) != 200 || got[7].UserID != ids[7] {
+		t.Errorf("%d presences", len(got))
+	}
+	if f := w.ask("presence:subscribe", map[string]any{"userIds": []string{nobody}}); f.Type != "error" || !strings.Contains(string(f.Data), "limit_reached") {
+		t.Errorf("one too many: %s %s", f.Type, f.Data)
+	}
+	if f := w.ask("presence:unsubscribe", map[string]any{"userIds": ids[:1]}); f.Type != "ack" {
+		t.Errorf("unsubscribe: %s %s", f.Type, f.Data)
+	}
+	w.watch(nobody)
+	for _, bad := range []any{map[string]any{"userIds": []string{"x"}}, map[string]any{}, map[string]any{"userIds": append(ids, nobody)}} {
+		if f := w.ask("presence:subscribe", bad); f.Type != "error" || !strings.Contains(string(f.Data), "userIds") {
+			t.Errorf("bad data: %s %s", f.Type, f.Data)
+		}
+	}
+}
+
+func TestForeignKeysThatExpireTellNothing(t *testing.T) {
+	t.Parallel()
+	s := presences(t, 1, 2)
+	u := s.pods[0].users(t, 2)
+	w := s.pods[0].open(t, u[1])
+	w.watch(u[0].ID)
+	s.pods[0].open(t, u[0])
+	w.presence("presence:online", u[0], 5*time.Second)
+	rdb := s.redis.Client(t)
+	expired := rdb.Subscribe(t.Context(), "__keyevent@0__:expired")
+	defer expired.Close()
+	if _, err := expired.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	foreign := []string{"session:" + u[0].ID + ":phone", "presence:" + u[0].ID + ":", "presence:nobody:phone", "presence:" + u[0].ID + ":ghost"}
+	for _, k := range foreign {
+		if err := rdb.Set(t.Context(), k, "", 50*time.Millisecond).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range foreign {
+		if _, err := expired.ReceiveMessage(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.silent(time.Second)
+}
+
+func TestTheOldestSocketOverAllPodsGivesWay(t *testing.T) {
+	t.Parallel()
+	s := presences(t, 2, 0)
+	u := s.pods[0].users(t, 1)
+	oldest := s.pods[0].openAs(t, u[0], "first")
+	s.pods[0].becomes(t, u[0], u[0].ID, "online", 5*time.Second)
+	var rest []*socket
+	for n := range 20 {
+		rest = append(rest, s.pods[n%2].openAs(t, u[0], fmt.Sprintf("device-%d", n)))
+	}
+	if code := oldest.closed(5 * time.Second); code != 4409 {
+		t.Errorf("the oldest was closed with %d", code)
+	}
+	for _, x := range rest {
+		x.silent(10 * time.Millisecond)
+	}
+}

@@ -1,10 +1,12 @@
 package test
 
 import (
+	"database/sql"
 	"fmt"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -287,5 +289,110 @@ func TestOpenRequestsAreBounded(t *testing.T) {
 		if want := map[bool]int{true: 201, false: 409}[i < 100]; a.status != want {
 			t.Fatalf("request %d: %d %s", i+1, a.status, a.body)
 		}
+	}
+}
+
+// To block is a 204 for any id, so what it leaves must not tell who is there either.
+func TestBlockingBackShowsNothing(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1)
+	p := s.pods[0]
+	u := p.users(t, 2)
+	a, b := u[0], u[1]
+	blocks := func(who user) (n int) {
+		var l struct{ Data []relation }
+		p.want(t, 200, who.token, "GET", "/api/blocks", nil).into(t, &l)
+		return len(l.Data)
+	}
+	p.want(t, 204, a.token, "PUT", "/api/blocks/"+b.ID, nil)
+	p.want(t, 204, b.token, "PUT", "/api/blocks/"+a.ID, nil)
+	if x, y := blocks(a), blocks(b); x != 1 || y != 0 {
+		t.Errorf("who blocked first lists %d, who blocked back %d; want 1 and 0", x, y)
+	}
+	p.want(t, 204, a.token, "DELETE", "/api/blocks/"+b.ID, nil)
+	if x, y := blocks(a), blocks(b); x != 0 || y != 1 {
+		t.Errorf("after the first is gone: %d and %d, want 0 and 1", x, y)
+	}
+	p.want(t, 404, a.token, "GET", "/api/users/"+b.ID, nil) // the second block holds
+}
+
+// One's own other sockets follow; a block that ends a request looks like a declined one.
+func TestFriendEventsReachBothSides(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2)
+	p, q := s.pods[0], s.pods[1]
+	u := p.users(t, 3)
+	a, b, c := u[0], u[1], u[2]
+	as, bs, cs := q.open(t, a), q.open(t, b), q.open(t, c)
+	p.ask(t, a, b, 201)
+	bs.friend("friend:requested", a)
+	p.want(t, 200, b.token, "POST", "/api/friends/requests/"+a.ID+"/accept", nil)
+	as.friend("friend:accepted", b)
+	bs.friend("friend:accepted", a)
+	p.want(t, 204, a.token, "DELETE", "/api/friends/"+b.ID, nil)
+	as.friend("friend:removed", b)
+	bs.friend("friend:removed", a)
+	p.ask(t, c, a, 201)
+	as.friend("friend:requested", c)
+	p.want(t, 204, a.token, "PUT", "/api/blocks/"+c.ID, nil)
+	cs.friend("friend:removed", a)
+	p.want(t, 204, b.token, "PUT", "/api/blocks/"+c.ID, nil) // they were nothing to each other
+	cs.silent(500 * time.Millisecond)
+}
+
+func TestDeletedUsersAreUnknown(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1)
+	p := s.pods[0]
+	u := p.users(t, 3)
+	gone := u[2]
+	for _, x := range u[:2] {
+		p.ask(t, gone, x, 201)
+	}
+	p.ask(t, u[0], gone, 200)
+	p.want(t, 204, gone.token, "DELETE", "/api/users/me", map[string]any{"password": password})
+	for _, x := range u[:2] {
+		if ids, in, out := p.friends(t, x); len(ids)+in+out != 0 {
+			t.Errorf("left of a deleted user: %v %d %d", ids, in, out)
+		}
+		if r := p.call(t, x.token, "POST", "/api/friends/requests", map[string]any{"userId": gone.ID}); r.status != 404 || r.code() != "user_not_found" {
+			t.Errorf("asking a deleted user: %d %s", r.status, r.body)
+		}
+		p.want(t, 204, x.token, "PUT", "/api/blocks/"+gone.ID, nil)
+	}
+}
+
+// The last free place goes to one of two who are accepted at once, over two pods.
+func TestFriendsAreBounded(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2)
+	u := s.pods[0].users(t, 3)
+	popular := u[0]
+	db, err := sql.Open("pgx", s.pg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(`WITH f AS (INSERT INTO users (id, username, display_name, password_hash)
+		SELECT gen_random_uuid(), 'bulk_' || n, 'Bulk', '!' FROM generate_series(1, 4999) n RETURNING id)
+		INSERT INTO friendships (user_id, friend_id, status) SELECT $1::uuid, id, 'accepted' FROM f`, popular.ID); err != nil {
+		t.Fatal(err)
+	}
+	var ok, full atomic.Int64
+	var wg sync.WaitGroup
+	for i, x := range u[1:] {
+		s.pods[0].ask(t, x, popular, 201)
+		wg.Go(func() {
+			switch a, err := s.pods[i].try(popular.token, "POST", "/api/friends/requests/"+x.ID+"/accept", nil); {
+			case err == nil && a.status == 200:
+				ok.Add(1)
+			case err == nil && a.status == 409 && a.code() == "limit_reached":
+				full.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	if ok.Load() != 1 || full.Load() != 1 {
+		t.Errorf("with one place left %d were accepted and %d refused", ok.Load(), full.Load())
 	}
 }

@@ -153,7 +153,10 @@ func erase(tx *gorm.DB, userID string) error {
 		`UPDATE users SET username = 'deleted_' || right(replace(id::text, '-', ''), 24), display_name = 'Deleted user', avatar_url = NULL,
 			password_hash = '', presence_sharing = 'nobody', read_receipts_enabled = false, last_seen_at = NULL, deleted_at = clock_timestamp()
 			WHERE id = @id`,
-		`DELETE FROM friendships WHERE user_id = @id OR friend_id = @id`,
+		// By the primary key and the index of requests: there is none of friends the other way round.
+		`DELETE FROM friendships f USING friendships own WHERE own.user_id = @id AND f.user_id = own.friend_id AND f.friend_id = @id`,
+		`DELETE FROM friendships WHERE friend_id = @id AND status = 'pending'`,
+		`DELETE FROM friendships WHERE user_id = @id`,
 		`DELETE FROM blocks WHERE user_id = @id OR blocked_id = @id`,
 	} {
 		if err := tx.Exec(q, sql.Named("id", userID)).Error; err != nil {

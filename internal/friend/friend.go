@@ -250,11 +250,11 @@ func (s *Service) Block(ctx context.Context, userID, otherID string) error {
 
 // Unblock ends a block. Where there is none it changes nothing.
 func (s *Service) Unblock(ctx context.Context, userID, otherID string) error {
-	if err := s.store.unblock(ctx, userID, otherID); err != nil {
-		return err
+	changed, err := s.store.unblock(ctx, userID, otherID)
+	if changed {
+		s.relations.RelationChanged(ctx, userID, otherID)
 	}
-	s.relations.RelationChanged(ctx, userID, otherID)
-	return nil
+	return err
 }
 
 // Friends is a page of a user's friends, the newest first.
@@ -262,7 +262,7 @@ func (s *Service) Friends(ctx context.Context, userID string, before *cursor.Pos
 	return page(limit, func(n int) ([]Relation, error) { return s.store.list(ctx, friendsSQL, userID, before, n) })
 }
 
-// Blocks is a page of whom a user blocks, the newest first.
+// Blocks is a page of whom a user blocks, the newest first, without those who blocked the user before.
 func (s *Service) Blocks(ctx context.Context, userID string, before *cursor.Position, limit int) (list []Relation, hasMore bool, err error) {
 	return page(limit, func(n int) ([]Relation, error) { return s.store.list(ctx, blocksSQL, userID, before, n) })
 }

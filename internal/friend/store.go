@@ -139,12 +139,13 @@ func block(tx *gorm.DB, userID, otherID string) error {
 	return nil
 }
 
-func (s *store) unblock(ctx context.Context, userID, otherID string) error {
-	err := s.db.Gorm.WithContext(ctx).Exec(`DELETE FROM blocks WHERE user_id = ? AND blocked_id = ?`, userID, otherID).Error
-	if err != nil {
-		return fmt.Errorf("delete a block: %w", err)
+// unblock tells whether there was a block.
+func (s *store) unblock(ctx context.Context, userID, otherID string) (bool, error) {
+	r := s.db.Gorm.WithContext(ctx).Exec(`DELETE FROM blocks WHERE user_id = ? AND blocked_id = ?`, userID, otherID)
+	if r.Error != nil {
+		return false, fmt.Errorf("delete a block: %w", r.Error)
 	}
-	return nil
+	return r.RowsAffected > 0, nil
 }
 
 // The lists: what each is read from, r the relation and u the other user.
@@ -152,7 +153,9 @@ const (
 	friendsSQL  = `friendships r JOIN users u ON u.id = r.friend_id WHERE r.user_id = $1 AND r.status = 'accepted'`
 	outgoingSQL = `friendships r JOIN users u ON u.id = r.friend_id WHERE r.user_id = $1 AND r.status = 'pending'`
 	incomingSQL = `friendships r JOIN users u ON u.id = r.user_id WHERE r.friend_id = $1 AND r.status = 'pending'`
-	blocksSQL   = `blocks r JOIN users u ON u.id = r.blocked_id WHERE r.user_id = $1`
+	// Who was the first to block is as good as unknown: to block them is a 204, as for any id, and shows no profile.
+	blocksSQL = `blocks r JOIN users u ON u.id = r.blocked_id WHERE r.user_id = $1
+		AND NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = r.blocked_id AND b.blocked_id = $1 AND b.created_at < r.created_at)`
 )
 
 // list reads a page of one of the lists, before a position.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -426,7 +427,7 @@ func TestPresenceIsAsked(t *testing.T) {
 		t.Errorf("unsubscribe: %s %s", f.Type, f.Data)
 	}
 	w.watch(nobody)
-	for _, bad := range []any{map[string]any{"userIds": []string{"x"}}, map[string]any{}, map[string]any{"userIds": append(ids, nobody)}} {
+	for _, bad := range []any{map[string]any{"userIds": []string{"x"}}, map[string]any{}, map[string]any{"userIds": slices.Concat(ids, []string{nobody})}} {
 		if f := w.ask("presence:subscribe", bad); f.Type != "error" || !strings.Contains(string(f.Data), "userIds") {
 			t.Errorf("bad data: %s %s", f.Type, f.Data)
 		}

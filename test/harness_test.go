@@ -153,24 +153,37 @@ func (p *pod) call(t testing.TB, token, method, path string, body any, headers .
 	if err := v.Response(method, plain, a.status, a.header, a.body); err != nil && method != "OPTIONS" {
 		t.Errorf("not as in the OpenAPI document: %v", err)
 	}
+	if body != nil && a.status < 300 {
+		sent, err := encode(body)
+		if err == nil {
+			err = v.Request(method, plain, sent)
+		}
+		if err != nil {
+			t.Errorf("taken, and not as in the OpenAPI document: %v", err)
+		}
+	}
 	return a
 }
 
-// document is the OpenAPI document, which every answer to call is held against.
+// document is the OpenAPI document, which every answer to call is held against, and every body that was taken.
 var document = sync.OnceValues(apidoctest.New)
+
+// encode is a body as it is sent.
+func encode(body any) ([]byte, error) {
+	if s, ok := body.(string); ok {
+		return []byte(s), nil
+	}
+	return json.Marshal(body)
+}
 
 func (p *pod) try(token, method, path string, body any, headers ...string) (answer, error) {
 	var r io.Reader
-	switch b := body.(type) {
-	case nil:
-	case string:
-		r = strings.NewReader(b)
-	default:
-		j, err := json.Marshal(b)
+	if body != nil {
+		b, err := encode(body)
 		if err != nil {
 			return answer{}, err
 		}
-		r = bytes.NewReader(j)
+		r = bytes.NewReader(b)
 	}
 	q, err := http.NewRequest(method, p.url+path, r)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package apidoctest holds real answers against the OpenAPI document.
+// Package apidoctest holds real requests and answers against the OpenAPI document.
 package apidoctest
 
 import (
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -47,8 +48,8 @@ func New() (*Validator, error) {
 // Operations are all that the document describes, as "GET /api/users/{id}", sorted.
 func (v *Validator) Operations() []string {
 	var out []string
-	for path, item := range v.doc["paths"].(map[string]any) { //nolint:forcetypeassert // a test pins the document's form
-		for method := range item.(map[string]any) { //nolint:forcetypeassert // as above
+	for path := range v.get("paths") {
+		for method := range v.get("paths", path) {
 			out = append(out, strings.ToUpper(method)+" "+path)
 		}
 	}
@@ -56,42 +57,150 @@ func (v *Validator) Operations() []string {
 	return out
 }
 
-// Response returns what is wrong with an answer: its operation or status is not described, or its body is not as it is.
-// path is the request's own, without the query. A path that no operation has is answered with a problem.
+// Codes are the codes of all problems that are described, sorted.
+func (v *Validator) Codes() []string {
+	var out []string
+	for name := range v.get("components", "responses") {
+		code := v.get("components", "responses", name, "content", problemMedia, "schema", "properties", "code")
+		list, _ := code["enum"].([]any)
+		for _, c := range list {
+			out = append(out, fmt.Sprint(c))
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+const problemMedia = "application/problem+json"
+
+// anywhere are the answers that every route may give, whatever it says itself; outside are those of requests that are no
+// operation's: an unknown path, or a method that a path does not have.
+var (
+	anywhere = map[int]string{400: "BadRequest", 408: "RequestTimeout", 431: "HeadersTooLarge"}
+	outside  = map[int]string{404: "NotFound", 405: "MethodNotAllowed", 413: "TooLarge", 429: "Limited", 500: "Internal", 503: "Unavailable"}
+)
+
+// Response returns what is wrong with an answer: its operation or status is not described, or its headers or body are not
+// as they are. path is the request's own, without the query.
 func (v *Validator) Response(method, path string, status int, header http.Header, body []byte) error {
-	template := v.template(path)
-	at := []string{"paths", template, strings.ToLower(method), "responses", fmt.Sprint(status)}
-	response := v.get(at...)
-	if anywhere := status == http.StatusRequestHeaderFieldsTooLarge || status == http.StatusRequestTimeout; template == "" ||
-		v.get("paths", template, strings.ToLower(method)) == nil || response == nil && anywhere {
-		at = []string{"components", "responses", "Internal"}
-		response = v.get(at...)
-	}
+	name := fmt.Sprintf("%s %s %d", method, path, status)
+	response, at := v.response(method, path, status)
 	if response == nil {
-		return fmt.Errorf("%s %s: the status %d is not described", method, template, status)
+		return fmt.Errorf("%s: the status is not described", name)
 	}
-	if to, ok := response["$ref"].(string); ok {
-		at = strings.Split(strings.TrimPrefix(to, "#/"), "/")
-		response = v.get(at...)
+	if err := v.headers(at, response, header); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
-	media, _, _ := strings.Cut(header.Get("Content-Type"), ";")
 	content, _ := response["content"].(map[string]any)
-	if len(content) == 0 {
+	if len(content) == 0 && len(body) > 0 && status == http.StatusNoContent {
+		return fmt.Errorf("%s: a body where none is described", name)
+	}
+	if len(content) == 0 || method == http.MethodHead {
 		return nil
 	}
+	media, _, _ := strings.Cut(header.Get("Content-Type"), ";")
 	if content[media] == nil {
-		return fmt.Errorf("%s %s %d: %q is not described", method, template, status, media)
+		return fmt.Errorf("%s: %q is not described", name, media)
 	}
-	schema, err := v.schema(append(at, "content", media, "schema"))
+	if !strings.HasSuffix(media, "json") {
+		return nil
+	}
+	if err := v.validate(body, append(at, "content", media, "schema")); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// Request returns what is wrong with a body that the server took: the operation is described without one, or otherwise.
+func (v *Validator) Request(method, path string, body []byte) error {
+	at := []string{"paths", v.template(path), strings.ToLower(method), "requestBody", "content", "application/json", "schema"}
+	if v.get(at...) == nil {
+		return fmt.Errorf("%s %s: no body is described", method, path)
+	}
+	if err := v.validate(body, at); err != nil {
+		return fmt.Errorf("the body of %s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+// response finds what is described for an answer, and where.
+func (v *Validator) response(method, path string, status int) (response map[string]any, at []string) {
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	at = []string{"paths", v.template(path), strings.ToLower(method)}
+	known := v.get(at...) != nil
+	if at = append(at, "responses", strconv.Itoa(status)); known && v.get(at...) != nil {
+		return v.follow(at)
+	}
+	name := anywhere[status]
+	if !known && name == "" {
+		name = outside[status]
+	}
+	return v.follow([]string{"components", "responses", name})
+}
+
+// follow gets what is at a path of the document, or where the reference there points.
+func (v *Validator) follow(at []string) (object map[string]any, where []string) {
+	o := v.get(at...)
+	if to, ok := o["$ref"].(string); ok {
+		return v.follow(strings.Split(strings.TrimPrefix(to, "#/"), "/"))
+	}
+	return o, at
+}
+
+// limitHeaders come together or, on a route without limit, not at all.
+var limitHeaders = []string{"X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"}
+
+func (v *Validator) headers(at []string, response map[string]any, header http.Header) error {
+	described, _ := response["headers"].(map[string]any)
+	for name := range described {
+		h, where := v.follow(append(slices.Clone(at), "headers", name))
+		value := header.Get(name)
+		if value == "" {
+			if h["required"] == true {
+				return fmt.Errorf("without %s", name)
+			}
+			continue
+		}
+		schema, err := v.schema(append(slices.Clone(where), "schema"))
+		if err != nil {
+			return err
+		}
+		if err := schema.Validate(headerValue(value)); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	n := 0
+	for _, name := range limitHeaders {
+		if header.Get(name) != "" {
+			n++
+		}
+	}
+	if n != 0 && n != len(limitHeaders) {
+		return fmt.Errorf("%d of the %d headers of the limit", n, len(limitHeaders))
+	}
+	return nil
+}
+
+func headerValue(s string) any {
+	if n, err := strconv.Atoi(s); err == nil {
+		return n
+	}
+	return s
+}
+
+func (v *Validator) validate(body []byte, at []string) error {
+	schema, err := v.schema(at)
 	if err != nil {
 		return err
 	}
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("%s %s %d: %w", method, template, status, err)
+		return err
 	}
 	if err := schema.Validate(value); err != nil {
-		return fmt.Errorf("%s %s %d: %s: %w", method, template, status, body, err)
+		return fmt.Errorf("%.1000s: %w", body, err)
 	}
 	return nil
 }
@@ -100,7 +209,7 @@ func (v *Validator) Response(method, path string, status int, header http.Header
 func (v *Validator) template(path string) string {
 	best, bestLiterals := "", -1
 	parts := strings.Split(path, "/")
-	for template := range v.doc["paths"].(map[string]any) { //nolint:forcetypeassert // a test pins the document's form
+	for template := range v.get("paths") {
 		want := strings.Split(template, "/")
 		if len(want) != len(parts) {
 			continue
@@ -110,7 +219,7 @@ func (v *Validator) template(path string) string {
 			switch {
 			case want[i] == parts[i]:
 				literals++
-			case !strings.HasPrefix(want[i], "{"):
+			case !strings.HasPrefix(want[i], "{") || parts[i] == "":
 				literals = -len(parts) - 1
 			}
 		}
@@ -127,11 +236,6 @@ func (v *Validator) get(path ...string) map[string]any {
 		at, _ = at[p].(map[string]any)
 	}
 	return at
-}
-
-// Schema compiles a named schema of the document.
-func (v *Validator) Schema(name string) (*jsonschema.Schema, error) {
-	return v.schema([]string{"components", "schemas", name})
 }
 
 func (v *Validator) schema(at []string) (*jsonschema.Schema, error) {
@@ -151,27 +255,4 @@ func (v *Validator) schema(at []string) (*jsonschema.Schema, error) {
 	}
 	v.schemas[pointer] = s
 	return s, nil
-}
-
-// Walk calls f with every object of the document and its path.
-func (v *Validator) Walk(f func(path string, o map[string]any)) { walk("#", v.doc, f) }
-
-func walk(path string, v any, f func(string, map[string]any)) {
-	switch v := v.(type) {
-	case map[string]any:
-		f(path, v)
-		for k, x := range v {
-			walk(path+"/"+k, x, f)
-		}
-	case []any:
-		for i, x := range v {
-			walk(fmt.Sprintf("%s/%d", path, i), x, f)
-		}
-	}
-}
-
-// Resolves tells whether a reference within the document has a target.
-func (v *Validator) Resolves(ref string) bool {
-	inside, ok := strings.CutPrefix(ref, "#/")
-	return ok && v.get(strings.Split(inside, "/")...) != nil
 }

@@ -11,3 +11,6 @@ var PagingQueries = map[string]struct {
 	"history":     {historySQL, func(c string, at time.Time, id string) []any { return []any{c, 50, at, id} }, "ROW(created_at, id) <"},
 	"after a seq": {afterSeqSQL, func(c string, _ time.Time, _ string) []any { return []any{c, 50, 100} }, "seq >"},
 }
+
+// SendSQL is the statement that stores a batch, whose plan a test pins.
+func SendSQL() string { return sendSQL }

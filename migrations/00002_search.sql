@@ -1,10 +1,24 @@
 -- +goose Up
--- pg_trgm is a trusted extension: the database's owner may create it. Where migrations run as somebody else, an
--- administrator creates it once before.
+-- pg_trgm is a trusted extension: who may create things in the database may create it. Where migrations run as somebody
+-- else, an administrator creates it once before.
 CREATE EXTENSION IF NOT EXISTS pg_trgm;
 
--- What a user is found by: the username, and the display name from each of its words on, in lower case. The collation
--- makes the primary key's order the order of bytes, in which a prefix is a range.
+-- Lower case with one space between words. ICU's rules, where the server has them, hold whatever the database's locale is:
+-- under the locale C (some operators' default) lower() knows ASCII only. One sigma, so that a prefix of a word is one.
+-- +goose StatementBegin
+DO $do$
+DECLARE
+    icu text := CASE WHEN EXISTS (SELECT FROM pg_collation WHERE collname = 'und-x-icu') THEN 'COLLATE "und-x-icu"' ELSE '' END;
+BEGIN
+    EXECUTE format($f$
+        CREATE FUNCTION user_search_fold(name text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
+        AS $$ SELECT btrim(regexp_replace(replace(lower(name %s), 'ς', 'σ'), '\s+', ' ', 'g')) $$ $f$, icu);
+END
+$do$;
+-- +goose StatementEnd
+
+-- What a user is found by: the username, and the display name from each of its words on. The collation makes the primary
+-- key's order the order of bytes, in which a prefix is a range.
 CREATE TABLE user_search_terms (
     term    text COLLATE "C" NOT NULL,
     user_id uuid             NOT NULL REFERENCES users (id) ON DELETE CASCADE,
@@ -12,16 +26,38 @@ CREATE TABLE user_search_terms (
 );
 CREATE INDEX user_search_terms_user_idx ON user_search_terms (user_id);
 
+-- Every word of a name that was ever used, once: misspellings are looked for among these, which are far fewer than users.
+-- A word that nobody bears any more finds nobody. Without fastupdate no search reads a list of what is not indexed yet.
+CREATE TABLE user_search_words (
+    word text COLLATE "C" PRIMARY KEY
+);
+CREATE INDEX user_search_words_similar_idx ON user_search_words USING gin (word gin_trgm_ops) WITH (fastupdate = off);
+
+-- % and _ are letters, so they end no word.
 -- +goose StatementBegin
 CREATE FUNCTION user_search_terms_of(username text, display_name text) RETURNS SETOF text
     LANGUAGE sql IMMUTABLE AS $$
     SELECT username
     UNION
-    SELECT array_to_string(w.words[i:], ' ')
-    FROM (SELECT regexp_split_to_array(btrim(lower(display_name)), '\s+') AS words) w, generate_subscripts(w.words, 1) i
+    SELECT array_to_string(f.words[i:], '')
+    FROM (SELECT regexp_split_to_array(user_search_fold(display_name), '(?<=[ ''"(),./-])(?=[^ ''"(),./-])') AS words) f,
+        generate_subscripts(f.words, 1) i
 $$;
 -- +goose StatementEnd
 
+-- Of a username it is what it begins with: no term begins further on.
+-- +goose StatementBegin
+CREATE FUNCTION user_search_words_of(username text, display_name text) RETURNS SETOF text
+    LANGUAGE sql IMMUTABLE AS $$
+    SELECT w FROM (
+        SELECT substring(username FROM '^[a-z]+') AS w
+        UNION
+        SELECT regexp_split_to_table(user_search_fold(display_name), '[ ''"(),./-]+')
+    ) words WHERE length(w) >= 3
+$$;
+-- +goose StatementEnd
+
+-- Words are inserted in their order, so that two transactions with the same new words wait and don't deadlock.
 -- +goose StatementBegin
 CREATE FUNCTION users_search_changed() RETURNS trigger
     LANGUAGE plpgsql AS $$
@@ -30,6 +66,8 @@ BEGIN
     IF NEW.deleted_at IS NULL THEN
         INSERT INTO user_search_terms (term, user_id)
         SELECT t, NEW.id FROM user_search_terms_of(NEW.username, NEW.display_name) t;
+        INSERT INTO user_search_words (word)
+        SELECT w FROM user_search_words_of(NEW.username, NEW.display_name) w ORDER BY w COLLATE "C" ON CONFLICT DO NOTHING;
     END IF;
     RETURN NULL;
 END
@@ -41,13 +79,14 @@ CREATE TRIGGER users_search_changed AFTER INSERT OR UPDATE OF username, display_
 
 INSERT INTO user_search_terms (term, user_id)
 SELECT t, u.id FROM users u, user_search_terms_of(u.username, u.display_name) t WHERE u.deleted_at IS NULL;
-
--- Misspellings are looked for in username and display name together.
-CREATE INDEX users_similar_idx ON users USING gin ((username || ' ' || lower(display_name)) gin_trgm_ops) WHERE deleted_at IS NULL;
+INSERT INTO user_search_words (word)
+SELECT DISTINCT w FROM users u, user_search_words_of(u.username, u.display_name) w WHERE u.deleted_at IS NULL;
 
 -- +goose Down
-DROP INDEX users_similar_idx;
 DROP TRIGGER users_search_changed ON users;
 DROP FUNCTION users_search_changed();
+DROP FUNCTION user_search_words_of(text, text);
 DROP FUNCTION user_search_terms_of(text, text);
+DROP TABLE user_search_words;
 DROP TABLE user_search_terms;
+DROP FUNCTION user_search_fold(text);

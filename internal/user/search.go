@@ -6,8 +6,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"golang.org/x/text/unicode/norm"
-
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/invalid"
 )
@@ -16,8 +14,10 @@ import (
 const (
 	minQuery = 2
 	maxQuery = 50
-	// minSimilar is how many characters a misspelling has at least: fewer are similar to everything.
+	// minSimilar is how many characters a misspelt word has at least: fewer are similar to everything.
 	minSimilar = 4
+	// maxSimilar is how many words of a query may be misspelt.
+	maxSimilar = 4
 )
 
 // Query is a search for users.
@@ -26,20 +26,23 @@ type Query struct {
 	Limit int
 }
 
-// Check normalises the query and notes its faults.
+// Check normalises the query and notes its faults. The case is the database's affair, as it is for the names.
 func (q *Query) Check(f *invalid.Faults) {
 	invalid.Text{Min: minQuery, Max: maxQuery, Trim: true}.Check(f, "q", &q.Text)
-	q.Text = norm.NFC.String(strings.ToLower(strings.Join(strings.Fields(q.Text), " ")))
 }
 
-// Search finds users by prefixes of the username and of the display name's words, and where these are few by similarity.
-// The best come first: exact, prefix, similar. It leaves out the viewer, and whom a block hides.
+// Search finds users by prefixes of the username and of the display name's words, and where these are few by words that
+// are similar. The best come first: exact, prefix, similar. It leaves out the viewer, and whom a block hides.
 func (s *Service) Search(ctx context.Context, viewerID string, q Query) ([]event.User, error) {
-	found, err := s.store.byPrefix(ctx, viewerID, q)
-	if err != nil || len(found) >= q.Limit || utf8.RuneCountInString(q.Text) < minSimilar {
+	found, err := s.store.byPrefix(ctx, viewerID, []string{q.Text}, q.Limit)
+	if err != nil || len(found) >= q.Limit {
 		return found, err
 	}
-	similar, err := s.store.bySimilarity(ctx, viewerID, q)
+	phrases, err := s.corrections(ctx, q.Text)
+	if err != nil || len(phrases) == 0 {
+		return found, err
+	}
+	similar, err := s.store.byPrefix(ctx, viewerID, phrases, q.Limit)
 	if err != nil {
 		return nil, err
 	}
@@ -55,45 +58,75 @@ func (s *Service) Search(ctx context.Context, viewerID string, q Query) ([]event
 	return found, nil
 }
 
-// visible leaves out the viewer ($1), whom a block hides, and deleted accounts.
-const visible = `u.id <> $1::uuid AND u.deleted_at IS NULL AND NOT EXISTS (SELECT FROM blocks b
+// corrections are phrases that may have been meant, those with few corrections first: each word as it is, or as one that
+// somebody bears.
+func (s *Service) corrections(ctx context.Context, text string) ([]string, error) {
+	words := strings.Fields(text)
+	var long []string
+	for _, w := range words {
+		if utf8.RuneCountInString(w) >= minSimilar && len(long) < maxSimilar {
+			long = append(long, w)
+		}
+	}
+	if len(long) == 0 {
+		return nil, nil
+	}
+	similar, err := s.store.similarWords(ctx, long, choices(len(long)))
+	if err != nil {
+		return nil, err
+	}
+	phrases := []string{""}
+	for _, w := range words {
+		options := append([]string{w}, similar[w]...)
+		next := make([]string, 0, len(phrases)*len(options))
+		for _, p := range phrases {
+			for _, o := range options {
+				next = append(next, strings.TrimSpace(p+" "+o))
+			}
+		}
+		phrases = next
+		delete(similar, w) // a word that comes twice is corrected once
+	}
+	return phrases[1:], nil // the first is the text itself
+}
+
+// choices is how many corrections each of n words has, so that there are few phrases in all.
+func choices(n int) int {
+	switch n {
+	case 1:
+		return 12
+	case 2:
+		return 4
+	case 3:
+		return 2
+	}
+	return 1
+}
+
+// unhidden leaves out the viewer ($1) and whom a block hides.
+const unhidden = `u.id <> $1::uuid AND NOT EXISTS (SELECT FROM blocks b
 	WHERE (b.user_id = $1::uuid AND b.blocked_id = u.id) OR (b.user_id = u.id AND b.blocked_id = $1::uuid))`
 
-// spare is how many terms more than users are read, because one user may be found by several and some are hidden.
-const spare = 4
-
-// The range of the primary key stops early however many begin so. lastRune ends it: no term has it.
+// For each phrase it is who is called exactly so, and a range of the terms' primary key, which stops early however many
+// begin so. A user counts with the first of their terms in the range. Nothing sorts behind U+10FFFF, which no name has.
 const byPrefixSQL = `SELECT u.id, u.username, u.display_name, u.avatar_url
 	FROM (
-		SELECT user_id, min(rank) AS rank, min(term) AS term FROM (
-			(SELECT id AS user_id, 0 AS rank, '' COLLATE "C" AS term FROM users WHERE username = $2)
+		SELECT DISTINCT ON (found.id) found.id, p.n, found.term
+		FROM (SELECT user_search_fold(v.phrase) AS first, user_search_fold(v.phrase) || chr(1114111) AS last, v.n
+			FROM unnest($2::text[]) WITH ORDINALITY v (phrase, n) OFFSET 0) p,
+		LATERAL (
+			(SELECT u.id, '' AS term FROM users u WHERE u.username = p.first AND u.deleted_at IS NULL AND ` + unhidden + `)
 			UNION ALL
-			(SELECT user_id, 1, term FROM user_search_terms WHERE term >= $2 AND term < $3 ORDER BY term, user_id LIMIT $4)
-		) t GROUP BY user_id
-	) f JOIN users u ON u.id = f.user_id
-	WHERE ` + visible + `
-	ORDER BY f.rank, f.term, u.username LIMIT $5`
+			(SELECT u.id, u.term FROM user_search_terms u (term, id) WHERE u.term >= p.first AND u.term < p.last AND ` + unhidden + `
+				AND NOT EXISTS (SELECT FROM user_search_terms e WHERE e.user_id = u.id AND e.term >= p.first AND e.term < u.term)
+			ORDER BY u.term, u.id LIMIT $3)
+		) found
+		ORDER BY found.id, p.n, found.term
+	) f JOIN users u ON u.id = f.id
+	ORDER BY f.n, f.term, u.username LIMIT $3`
 
-const lastRune = string(utf8.MaxRune)
-
-func (s *store) byPrefix(ctx context.Context, viewerID string, q Query) ([]event.User, error) {
-	return s.users(ctx, byPrefixSQL, viewerID, q.Text, q.Text+lastRune, spare*q.Limit, q.Limit)
-}
-
-// candidates bounds how many that are similar are compared: a common syllable is similar to a share of all names.
-const candidates = 500
-
-const bySimilaritySQL = `SELECT u.id, u.username, u.display_name, u.avatar_url
-	FROM (SELECT * FROM users WHERE (username || ' ' || lower(display_name)) %> $2 AND deleted_at IS NULL LIMIT $4) u
-	WHERE ` + visible + `
-	ORDER BY word_similarity($2, u.username || ' ' || lower(u.display_name)) DESC, u.username LIMIT $3`
-
-func (s *store) bySimilarity(ctx context.Context, viewerID string, q Query) ([]event.User, error) {
-	return s.users(ctx, bySimilaritySQL, viewerID, q.Text, q.Limit, candidates)
-}
-
-func (s *store) users(ctx context.Context, query string, args ...any) ([]event.User, error) {
-	rows, err := s.db.SQL.QueryContext(ctx, query, args...)
+func (s *store) byPrefix(ctx context.Context, viewerID string, phrases []string, limit int) ([]event.User, error) {
+	rows, err := s.db.SQL.QueryContext(ctx, byPrefixSQL, viewerID, phrases, limit)
 	if err != nil {
 		return nil, fmt.Errorf("search users: %w", err)
 	}
@@ -105,6 +138,33 @@ func (s *store) users(ctx context.Context, query string, args ...any) ([]event.U
 			return nil, fmt.Errorf("search users: %w", err)
 		}
 		out = append(out, u)
+	}
+	return out, rows.Err()
+}
+
+// One letter too many, too few, wrong or exchanged for its neighbour leaves the more in common, the longer the word. A
+// higher threshold for the longer ones reads less of the index, for whose sake it is set word by word, for this statement.
+const similarWordsSQL = `SELECT q.word, s.word
+	FROM (SELECT v.word, user_search_fold(v.word) AS fold, set_config('pg_trgm.similarity_threshold',
+			CASE WHEN length(v.word) < 8 THEN '0.3' WHEN length(v.word) < 10 THEN '0.38' ELSE '0.45' END, true) AS threshold
+		FROM unnest($1::text[]) v (word) OFFSET 0) q,
+	LATERAL (SELECT w.word FROM user_search_words w WHERE q.threshold <> '' AND w.word % q.fold AND w.word <> q.fold
+		ORDER BY similarity(w.word, q.fold) DESC, w.word LIMIT $2) s`
+
+// similarWords are, for each of the words, those most similar among all that are in names, by pg_trgm's threshold.
+func (s *store) similarWords(ctx context.Context, words []string, limit int) (map[string][]string, error) {
+	rows, err := s.db.SQL.QueryContext(ctx, similarWordsSQL, words, limit)
+	if err != nil {
+		return nil, fmt.Errorf("find similar words: %w", err)
+	}
+	defer rows.Close()
+	out := map[string][]string{}
+	for rows.Next() {
+		var word, similar string
+		if err := rows.Scan(&word, &similar); err != nil {
+			return nil, fmt.Errorf("find similar words: %w", err)
+		}
+		out[word] = append(out[word], similar)
 	}
 	return out, rows.Err()
 }

@@ -19,6 +19,8 @@ import (
 const (
 	// renewals is how often a connection is renewed within its TTL.
 	renewals = 3
+	// keepBeats is how many renewals pass until the records' own expiry is moved on: a command that most can do without.
+	keepBeats = 64
 	// lookEvery is how often the heartbeat looks for connections that are due.
 	lookEvery = 250 * time.Millisecond
 	// epochEvery is how often it looks whether Redis has lost its memory.
@@ -28,11 +30,12 @@ const (
 	farewellWait = 2 * time.Second
 )
 
-// connection is a socket of this pod. due and told are of Run's goroutine alone.
+// connection is a socket of this pod. due, told and beats are of Run's goroutine alone.
 type connection struct {
 	userID, deviceID, id string
 	due                  time.Time
 	told                 bool
+	beats                int
 	closedAt             time.Time
 }
 
@@ -195,16 +198,19 @@ func (h *Heartbeat) renew(ctx context.Context, batch []*connection) bool {
 }
 
 func (h *Heartbeat) touch(c *connection) call {
-	opening := 0
+	opening, keep := 0, 0
 	if !c.told {
 		opening = 1
+	}
+	if c.beats++; c.beats%keepBeats == 0 {
+		keep = 1
 	}
 	k := h.records.keys
 	return call{
 		[]string{k.Connections(c.userID), k.User(c.userID), k.Device(c.userID, c.deviceID)},
 		[]any{
 			c.deviceID, c.id, h.config.TTL.Milliseconds(), opening, maxSockets, rediskey.PresenceChannel(c.userID),
-			keepFor.Milliseconds(),
+			keep, keepFor.Milliseconds(),
 		},
 	}
 }

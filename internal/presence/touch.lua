@@ -1,6 +1,7 @@
 -- Keeps a connection, and with it its device and its user, online for the TTL, and tells so where the user was not.
 -- KEYS: the user's connections, the user's hash, the device's key
--- ARGV: device, connection, TTL in ms, 1 for a new connection, sockets a user may have, channel, ms that records are kept
+-- ARGV: device, connection, TTL in ms, 1 for a new connection, sockets a user may have, channel, 1 to keep the records on,
+--   for how many ms
 -- Returns 1 where the user came online, else 0, and then the connections that are too many, the oldest first.
 local t = redis.call('TIME')
 local micros = t[1] * 1000000 + t[2]
@@ -11,7 +12,6 @@ if redis.call('ZSCORE', KEYS[1], member .. ':closed') then
 end
 local deadline = string.format('%.0f', now + ARGV[3])
 redis.call('ZADD', KEYS[1], deadline, member)
-redis.call('PEXPIRE', KEYS[1], ARGV[7])
 redis.call('SET', KEYS[3], '', 'PXAT', deadline)
 local answer = {0}
 local told = redis.call('HMGET', KEYS[2], 'online', 'version')
@@ -21,7 +21,10 @@ if told[1] ~= '1' then
   redis.call('PUBLISH', ARGV[6], '{"version":' .. version .. ',"online":true,"seen":0}')
   answer[1] = 1
 end
-redis.call('PEXPIRE', KEYS[2], ARGV[7])
+if answer[1] == 1 or ARGV[7] ~= '0' then
+  redis.call('PEXPIRE', KEYS[1], ARGV[8])
+  redis.call('PEXPIRE', KEYS[2], ARGV[8])
+end
 if ARGV[4] == '1' then
   redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
   local open = {}

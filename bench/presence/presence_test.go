@@ -1,0 +1,246 @@
+// Package presence measures how late users are told to be offline, and what presence costs Redis.
+//
+//	go test -run '^$' -bench . ./bench/presence/
+//
+// PARLEY_BENCH_DEVICES is how many other devices are alive (20000), PARLEY_BENCH_WAIT how many seconds expiry events are
+// waited for (30).
+package presence
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/parley-chat/parley/internal/config"
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/presence"
+	"github.com/parley-chat/parley/internal/rediskey"
+	"github.com/parley-chat/parley/internal/testenv"
+)
+
+const (
+	doomed   = 1000
+	watchers = 2
+	// spread is over what time the doomed devices' deadlines lie.
+	spread = 5 * time.Second
+)
+
+func size(b *testing.B, name string, normal int) int {
+	b.Helper()
+	v := os.Getenv("PARLEY_BENCH_" + name)
+	if v == "" {
+		return normal
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		b.Fatalf("PARLEY_BENCH_%s: %v", name, err)
+	}
+	return n
+}
+
+// run runs a part until stop is called, or the benchmark ends.
+func run(b *testing.B, part func(context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := part(ctx); err != nil {
+			b.Error(err)
+		}
+	}()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		<-done
+	})
+	b.Cleanup(stop)
+	return stop
+}
+
+// alive keeps devices online by a heartbeat of their own, which it runs until they are.
+func alive(b *testing.B, rdb redis.UniversalClient, users []string, ttl, over time.Duration) (stop func()) {
+	b.Helper()
+	registry := prometheus.NewRegistry()
+	h := presence.NewHeartbeat(rdb, config.Presence{TTL: ttl, Grace: time.Second}, presence.NewHeartbeatMetrics(registry),
+		slog.New(slog.DiscardHandler), func(string, []string) {})
+	stop = run(b, h.Run)
+	for i, u := range users {
+		if over > 0 && i%10 == 0 {
+			time.Sleep(over / time.Duration(len(users)/10)) // the load's own rhythm
+		}
+		h.Opened(u, "device", id.New())
+	}
+	testenv.Eventually(b, 10*time.Minute, func() bool { return renewals(b, registry) >= len(users) }, "all are online")
+	return stop
+}
+
+func renewals(b *testing.B, r *prometheus.Registry) int {
+	b.Helper()
+	families, err := r.Gather()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "parley_presence_renewals_total" {
+			return int(f.GetMetric()[0].GetCounter().GetValue())
+		}
+	}
+	return 0
+}
+
+func ids(n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = id.New()
+	}
+	return out
+}
+
+// cpu is what a process has used.
+func cpu(b *testing.B, pid int) time.Duration {
+	b.Helper()
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	f := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+1:]))
+	user, _ := strconv.Atoi(f[11])
+	system, _ := strconv.Atoi(f[12])
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+func percentile(d []time.Duration, p float64) float64 {
+	slices.Sort(d)
+	return d[min(len(d)-1, int(float64(len(d))*p))].Seconds() * 1000
+}
+
+// BenchmarkOfflineLag lets a thousand devices go while others live, and measures from each one's deadline, by Redis's
+// clock, to the published presence:offline; and, beside it, to the expiry that Redis tells by itself.
+func BenchmarkOfflineLag(b *testing.B) {
+	server := testenv.Redis(b)
+	rdb := server.Client(b)
+	alive(b, rdb, ids(size(b, "DEVICES", 20_000)), time.Hour, 0)
+	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(b), MaxConns: 4, Application: "bench"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = db.Close() })
+	const ttl = 30 * time.Second // so that none of the doomed is renewed before the last is online
+	for range watchers {
+		run(b, presence.NewWatcher(rdb, 0, db, config.Presence{TTL: ttl, Grace: time.Second},
+			presence.NewWatcherMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler)).Run)
+	}
+	idle := cpu(b, server.PID())
+	const look = 5 * time.Second
+	time.Sleep(look)
+	idle = cpu(b, server.PID()) - idle
+
+	for b.Loop() {
+		measure(b, rdb, server, ttl)
+	}
+	b.ReportMetric(100*idle.Seconds()/look.Seconds(), "redis-idle-%cpu")
+}
+
+func measure(b *testing.B, rdb *redis.Client, server *testenv.RedisServer, ttl time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	told := rdb.PSubscribe(ctx, rediskey.PresenceChannel("*"))
+	expired := rdb.Subscribe(ctx, rediskey.ExpiredChannel(0))
+	defer told.Close()
+	defer expired.Close()
+	going := ids(doomed)
+	stop := alive(b, rdb, going, ttl, spread)
+	stop() // the pod is gone, without a word
+	keys := rediskey.Presence{}
+	deadline := map[string]time.Time{}
+	for _, u := range going {
+		z, err := rdb.ZRangeWithScores(ctx, keys.Connections(u), 0, -1).Result()
+		if err != nil || len(z) != 1 {
+			b.Fatalf("%v, %v", z, err)
+		}
+		deadline[u] = time.UnixMilli(int64(z[0].Score))
+	}
+	var lags, hints []time.Duration
+	published, expiries := told.Channel(redis.WithChannelSize(1<<16)), expired.Channel(redis.WithChannelSize(1<<16))
+	before, start := cpu(b, server.PID()), time.Now()
+	give := time.After(ttl + time.Duration(size(b, "WAIT", 30))*time.Second)
+	for waiting := true; waiting && (len(lags) < doomed || len(hints) < doomed); {
+		select {
+		case m := <-published:
+			u, _ := rediskey.ParsePresenceChannel(m.Channel)
+			n, err := event.DecodePresence([]byte(m.Payload))
+			if at, ours := deadline[u]; err == nil && ours && !n.Online {
+				lags = append(lags, time.UnixMicro(n.Version).Sub(at))
+			}
+		case m := <-expiries:
+			if u, _, ok := rediskey.ParseDevice(m.Payload); ok {
+				if at, ours := deadline[u]; ours {
+					hints = append(hints, time.Since(at))
+				}
+			}
+		case <-give:
+			waiting = false
+		}
+	}
+	if len(lags) != doomed {
+		b.Fatalf("%d of %d were told", len(lags), doomed)
+	}
+	b.ReportMetric(100*(cpu(b, server.PID())-before).Seconds()/time.Since(start).Seconds(), "redis-%cpu")
+	b.ReportMetric(percentile(lags, .5), "p50-ms")
+	b.ReportMetric(percentile(lags, .99), "p99-ms")
+	b.ReportMetric(percentile(lags, 1), "max-ms")
+	b.ReportMetric(float64(len(hints))/doomed*100, "expiries-%")
+	if len(hints) > 0 {
+		b.ReportMetric(percentile(hints, .5), "expiry-p50-ms")
+		b.ReportMetric(percentile(hints, 1), "expiry-max-ms")
+	}
+}
+
+// BenchmarkRenewal is what one renewal of ten thousand devices costs.
+func BenchmarkRenewal(b *testing.B) {
+	const devices = 10_000
+	server := testenv.Redis(b)
+	rdb := server.Client(b)
+	const ttl = 6 * time.Second
+	registry := prometheus.NewRegistry()
+	m := presence.NewHeartbeatMetrics(registry)
+	h := presence.NewHeartbeat(rdb, config.Presence{TTL: ttl, Grace: time.Second}, m, slog.New(slog.DiscardHandler), func(string, []string) {})
+	run(b, h.Run)
+	for _, u := range ids(devices) {
+		h.Opened(u, "device", id.New())
+	}
+	testenv.Eventually(b, time.Minute, func() bool { return renewals(b, registry) >= devices }, "all are online")
+	for b.Loop() {
+		from, used, own, commands := renewals(b, registry), cpu(b, server.PID()), cpu(b, os.Getpid()), processed(b, rdb)
+		start := time.Now()
+		testenv.Eventually(b, time.Minute, func() bool { return renewals(b, registry) >= from+5*devices }, "five rounds")
+		n := float64(renewals(b, registry)-from) / devices
+		b.ReportMetric((cpu(b, server.PID())-used).Seconds()*1000/n, "redis-cpu-ms/10000")
+		b.ReportMetric((cpu(b, os.Getpid())-own).Seconds()*1000/n, "pod-cpu-ms/10000")
+		b.ReportMetric(float64(processed(b, rdb)-commands)/n, "commands/10000")
+		b.ReportMetric(time.Since(start).Seconds()/n, "s/round")
+	}
+}
+
+// processed is how many commands Redis has carried out, those of scripts among them.
+func processed(b *testing.B, rdb *redis.Client) int {
+	b.Helper()
+	info, err := rdb.Info(context.Background(), "stats").Result()
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(info, "total_commands_processed:")
+	n, _ := strconv.Atoi(strings.TrimSpace(strings.SplitN(rest, "\n", 2)[0]))
+	return n
+}

@@ -13,9 +13,7 @@ func TestTwoPeopleChatOverTwoPods(t *testing.T) {
 	anna, ben := s.pods[0].open(t, u[0]), s.pods[1].open(t, u[1])
 	c := s.pods[0].direct(t, u[0], u[1])
 	for _, x := range []*socket{anna, ben} {
-		if f := x.next(5 * time.Second); f.Type != "conversation:created" {
-			t.Fatalf("got %s %s", f.Type, f.Data)
-		}
+		x.until("conversation:created", 5*time.Second)
 	}
 	for n := range 10 {
 		from, to := anna, ben

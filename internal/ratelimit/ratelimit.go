@@ -23,8 +23,9 @@ import (
 var gcraSource string
 
 const (
-	// patience is how long Redis may take for an answer before the process counts by itself.
-	patience = 100 * time.Millisecond
+	// patience is how long Redis may take for an answer before the process counts by itself. Those requests that find out
+	// wait so long, once; a Redis that is only busy must not be taken for one that is away.
+	patience = 500 * time.Millisecond
 	// probeEvery is how often a Redis that was away is asked whether it is back.
 	probeEvery = 500 * time.Millisecond
 )

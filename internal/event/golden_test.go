@@ -67,6 +67,11 @@ func frames() map[string]event.Frame {
 		"conversation_member_added":   event.MemberAdded(c, members[1:], when).Frame,
 		"conversation_member_removed": event.MemberWasRemoved(conversation, ben, 1, 46, when).Frame,
 		"conversation_read":           event.NewFrame(event.TypeConversationRead, event.ConversationRead{ConversationID: conversation, Marker: event.Marker{LastReadSeq: 40, UnreadCount: 2}}),
+		"presence_online":             event.PresenceOnline(ben),
+		"presence_offline":            event.PresenceOffline(ben, ptr(at("2026-11-23T10:05:00.25Z"))),
+		"friend_requested":            event.FriendNotice(event.TypeFriendRequested, anna, members[1].User).Frame,
+		"friend_accepted":             event.FriendNotice(event.TypeFriendAccepted, anna, members[1].User).Frame,
+		"friend_removed":              event.FriendNotice(event.TypeFriendRemoved, anna, members[1].User).Frame,
 		"typing":                      event.UserTyping(event.Typing{ConversationID: conversation, UserID: anna, Active: true}).Frame,
 	}
 }

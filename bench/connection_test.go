@@ -3,6 +3,8 @@ package bench
 import (
 	"testing"
 	"time"
+
+	"github.com/parley-chat/parley/internal/id"
 )
 
 // groupSize is how many share a group in the benchmark of connections.
@@ -10,15 +12,16 @@ const groupSize = 10
 
 // BenchmarkConnections opens sockets, each of a user in one group, and lets them idle.
 func BenchmarkConnections(b *testing.B) {
-	n := size(b, "SOCKETS", 10_000)
+	n := size(b, "SOCKETS", 10_000) / groupSize * groupSize
 	s := start(b, 1)
 	who := s.people(b, n)
+	var groups []string
 	for i := 0; i < n; i += groupSize {
-		s.group(b, who[i:min(n, i+groupSize)])
+		groups = append(groups, s.group(b, who[i:min(n, i+groupSize)]))
 	}
 	api := s.pods[0].PID()
 	// The first ones pay for what is made once.
-	s.openAll(b, who[:groupSize])
+	first := s.openAll(b, who[:groupSize])
 	stack, heap := s.pods[0].metric(b, "go_memstats_stack_inuse_bytes"), s.pods[0].metric(b, "go_memstats_heap_inuse_bytes")
 	empty, before, all := rss(b, api), cpu(api), s.allCPU()
 	b.ResetTimer()
@@ -27,7 +30,6 @@ func BenchmarkConnections(b *testing.B) {
 	opened, took := float64(len(sockets)), cpu(api)-before
 	b.ReportMetric(took/opened*1000, "api-CPU-s/1000-connects")
 	b.ReportMetric((s.allCPU()-all)/opened*1000, "all-CPU-s/1000-connects")
-	b.ReportMetric((rss(b, api)-empty)/opened, "KiB/socket-at-once")
 	settled := s.settle(b)
 	b.ReportMetric((settled-empty)/opened, "KiB/socket")
 	b.ReportMetric((s.pods[0].metric(b, "go_memstats_stack_inuse_bytes")-stack)/opened/1024, "KiB-stack/socket")
@@ -35,6 +37,23 @@ func BenchmarkConnections(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 	s.keep(b, "heap", "?gc=1")
 	s.keep(b, "goroutine", "")
+	traffic(b, groups, append(first, sockets...))
+	b.ReportMetric((s.settle(b)-empty)/opened, "KiB/socket-after-traffic")
+}
+
+// traffic has one of each group send some messages to all of it.
+func traffic(b *testing.B, groups []string, sockets []*socket) {
+	b.Helper()
+	const rounds = 5
+	r := receive(b, sockets, nil)
+	for i := range rounds {
+		for k, g := range groups {
+			if err := sockets[k*groupSize+i].send(g, id.New()); err != nil {
+				b.Fatal(err)
+			}
+		}
+		r.await(b, int64((i+1)*len(sockets)))
+	}
 }
 
 // settle waits until the api's memory has not shrunk by a hundredth for some seconds: what the upgrades left is given back by and by.

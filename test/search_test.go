@@ -25,7 +25,7 @@ func TestSearchingUsers(t *testing.T) {
 	}
 	for query, fields := range map[string]string{
 		"": "q", "q=a": "q", "q=%20a%20": "q", "q=" + strings.Repeat("x", 51): "q", "q=ab&limit=0": "limit", "q=ab&limit=51": "limit", "q=a&limit=x": "limit q",
-		"q=" + url.QueryEscape("a\x00b"): "q",
+		"q=" + url.QueryEscape("a\x00b"): "q", "q=ab%FF%FE": "q",
 	} {
 		if a := find(query); a.status != 400 || a.problem(t).fields() != fields {
 			t.Errorf("%q: %d %s, want faults of %s", query, a.status, a.body, fields)

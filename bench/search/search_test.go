@@ -13,8 +13,8 @@ import (
 	"github.com/parley-chat/parley/internal/user"
 )
 
-// fill makes a million users with usernames of their own and display names of 2,000 given and 30,000 family names, some made of
-// syllables, so that prefixes and misspellings meet many that are like them.
+// fill makes a million users with usernames of their own and display names of 2,000 given and 30,000 family names, all made of
+// 30 syllables, so that prefixes and misspellings meet many that are like them: some 300,000 words.
 func fill(b *testing.B, db *sql.DB) {
 	b.Helper()
 	for _, q := range []string{
@@ -23,10 +23,11 @@ func fill(b *testing.B, db *sql.DB) {
 			SELECT string_agg((ARRAY['an','be','chi','do','el','fa','gre','ha','is','jo','ka','li','ma','ni','or','pe','ro','sa','ti','ul','vi','wal','xa','yo','zu','mer','son','ton','berg','ner'])
 				[1 + (abs(hashint4(n * 31 + i))) % 30], '') FROM generate_series(1, k) i $$`,
 		`INSERT INTO users (id, username, display_name, password_hash)
-			SELECT gen_random_uuid(), pg_temp.name(n, 3) || '_' || n, initcap(pg_temp.name(n % 2000, 2)) || ' ' || initcap(pg_temp.name(n % 30000 + 5000, 3)), '!'
+			SELECT gen_random_uuid(), pg_temp.name(n, 3 + n % 3 / 2) || '_' || n, initcap(pg_temp.name(n % 2000, 2)) || ' ' || initcap(pg_temp.name(n % 30000 + 5000, 3)), '!'
 			FROM generate_series(1, 1000000) n`,
-		`INSERT INTO user_search_terms SELECT t, u.id FROM users u, user_search_terms_of(u.username, u.display_name) t`,
-		`VACUUM ANALYZE users`, `VACUUM ANALYZE user_search_terms`,
+		`INSERT INTO user_search_terms SELECT t, u.id FROM users u, user_search_terms_of(u.username, u.display_name) t ORDER BY 1`,
+		`INSERT INTO user_search_words SELECT DISTINCT w FROM users u, user_search_words_of(u.username, u.display_name) w`,
+		`VACUUM ANALYZE users`, `VACUUM ANALYZE user_search_terms`, `VACUUM ANALYZE user_search_words`,
 	} {
 		if _, err := db.Exec(q); err != nil {
 			b.Fatal(err)

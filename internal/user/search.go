@@ -28,6 +28,10 @@ type Query struct {
 
 // Check normalises the query and notes its faults. The case is the database's affair, as it is for the names.
 func (q *Query) Check(f *invalid.Faults) {
+	if !utf8.ValidString(q.Text) { // which a URL may hold, and Postgres doesn't take
+		f.Add("q", "must be UTF-8")
+		return
+	}
 	invalid.Text{Min: minQuery, Max: maxQuery, Trim: true}.Check(f, "q", &q.Text)
 }
 

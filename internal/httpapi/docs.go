@@ -33,5 +33,11 @@ func (d *docs) document(c *fiber.Ctx) error {
 
 func (d *docs) page(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderContentSecurityPolicy, "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:")
-	return d.ui(c)
+	if err := d.ui(c); err != nil {
+		return err
+	}
+	if c.Response().StatusCode() == fiber.StatusNotFound { // in plain text
+		return errNotFound
+	}
+	return nil
 }

@@ -158,10 +158,13 @@ func TestALateGoodbyeDoesNotEndTheNewSocketOfTheDevice(t *testing.T) {
 	connections := rediskey.Presence{}.Connections(u)
 	testenv.Eventually(t, 5*time.Second, func() bool { return e.rdb.ZCard(t.Context(), connections).Val() == 2 }, "both are open")
 	h.Closed(old)
-	silent(t, news, times.Grace+time.Second)
-	if ttl := e.rdb.PTTL(t.Context(), rediskey.Presence{}.Device(u, "phone")).Val(); ttl < time.Second {
+	testenv.Eventually(t, 5*time.Second, func() bool {
+		return e.rdb.ZScore(t.Context(), connections, "phone:"+old+":closed").Err() == nil
+	}, "the old one has said goodbye")
+	if ttl := e.rdb.PTTL(t.Context(), rediskey.Presence{}.Device(u, "phone")).Val(); ttl <= times.Grace {
 		t.Errorf("the device lives %s more", ttl)
 	}
+	silent(t, news, times.Grace+time.Second)
 	h.Closed(fresh)
 	h.Closed(fresh)
 	if _, n := next(t, news, times.Grace+time.Second); n.Online || n.Seen == 0 {
@@ -198,6 +201,21 @@ func TestWhoWasToldToBeGoneIsToldToBeBack(t *testing.T) {
 	proxy.Mend()
 }
 
+func counted(t *testing.T, r *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	t.Fatalf("no metric %s", name)
+	return 0
+}
+
 func TestLastSeenIsNeverLostAndNeverMovesBack(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 2)
@@ -225,14 +243,14 @@ func TestLastSeenIsNeverLostAndNeverMovesBack(t *testing.T) {
 	}
 	stop()
 	// The first watcher tells, and dies before it could write: its Postgres is away.
-	away := &env{t: t, redis: e.redis, rdb: e.rdb, db: e.db}
 	closed, err := postgres.Open(postgres.Config{URL: "postgres://127.0.0.1:1/none", MaxConns: 1, Application: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = closed.Close() })
-	away.db = closed
-	kill := away.watcher()
+	registry := prometheus.NewRegistry()
+	w := presence.NewWatcher(e.rdb, 0, closed, times, presence.NewWatcherMetrics(registry), slog.New(slog.DiscardHandler))
+	kill := e.run(w.Run)
 	var seen int64
 	for range e.users {
 		u, n := next(t, news, times.TTL+3*time.Second)
@@ -243,6 +261,7 @@ func TestLastSeenIsNeverLostAndNeverMovesBack(t *testing.T) {
 			seen = n.Seen
 		}
 	}
+	testenv.Eventually(t, 20*time.Second, func() bool { return counted(t, registry, "parley_presence_seen_errors_total") > 0 }, "Postgres is asked in vain")
 	kill()
 	if read(e.users[0]) != nil {
 		t.Fatal("something was written without Postgres")

@@ -27,10 +27,15 @@ CREATE TABLE user_search_terms (
 CREATE INDEX user_search_terms_user_idx ON user_search_terms (user_id);
 
 -- Every word of a name that was ever used, once: misspellings are looked for among these, which are far fewer than users.
--- A word that nobody bears any more finds nobody. Without fastupdate no search reads a list of what is not indexed yet.
+-- A word that nobody bears any more finds nobody. near is what it becomes without one of its letters, and itself: two words
+-- that have one in common differ by a letter too many, too few, wrong, or exchanged for its neighbour. That is looked up in
+-- no time however many words there are; trigrams are for what is further off. Without fastupdate no search reads a list of
+-- what is not indexed yet.
 CREATE TABLE user_search_words (
-    word text COLLATE "C" PRIMARY KEY
+    word text   COLLATE "C" PRIMARY KEY,
+    near text[] COLLATE "C" NOT NULL
 );
+CREATE INDEX user_search_words_near_idx ON user_search_words USING gin (near) WITH (fastupdate = off);
 CREATE INDEX user_search_words_similar_idx ON user_search_words USING gin (word gin_trgm_ops) WITH (fastupdate = off);
 
 -- % and _ are letters, so they end no word.
@@ -57,6 +62,13 @@ CREATE FUNCTION user_search_words_of(username text, display_name text) RETURNS S
 $$;
 -- +goose StatementEnd
 
+-- +goose StatementBegin
+CREATE FUNCTION user_search_near(word text) RETURNS text[]
+    LANGUAGE sql IMMUTABLE AS $$
+    SELECT array_agg(DISTINCT overlay(word PLACING '' FROM i FOR 1)) || word FROM generate_series(1, length(word)) i
+$$;
+-- +goose StatementEnd
+
 -- Words are inserted in their order, so that two transactions with the same new words wait and don't deadlock.
 -- +goose StatementBegin
 CREATE FUNCTION users_search_changed() RETURNS trigger
@@ -66,8 +78,8 @@ BEGIN
     IF NEW.deleted_at IS NULL THEN
         INSERT INTO user_search_terms (term, user_id)
         SELECT t, NEW.id FROM user_search_terms_of(NEW.username, NEW.display_name) t;
-        INSERT INTO user_search_words (word)
-        SELECT w FROM user_search_words_of(NEW.username, NEW.display_name) w ORDER BY w COLLATE "C" ON CONFLICT DO NOTHING;
+        INSERT INTO user_search_words (word, near)
+        SELECT w, user_search_near(w) FROM user_search_words_of(NEW.username, NEW.display_name) w ORDER BY w COLLATE "C" ON CONFLICT DO NOTHING;
     END IF;
     RETURN NULL;
 END
@@ -79,12 +91,15 @@ CREATE TRIGGER users_search_changed AFTER INSERT OR UPDATE OF username, display_
 
 INSERT INTO user_search_terms (term, user_id)
 SELECT t, u.id FROM users u, user_search_terms_of(u.username, u.display_name) t WHERE u.deleted_at IS NULL;
-INSERT INTO user_search_words (word)
-SELECT DISTINCT w FROM users u, user_search_words_of(u.username, u.display_name) w WHERE u.deleted_at IS NULL;
+INSERT INTO user_search_words (word, near)
+SELECT w, user_search_near(w) FROM (
+    SELECT DISTINCT w FROM users u, user_search_words_of(u.username, u.display_name) w WHERE u.deleted_at IS NULL
+) words;
 
 -- +goose Down
 DROP TRIGGER users_search_changed ON users;
 DROP FUNCTION users_search_changed();
+DROP FUNCTION user_search_near(text);
 DROP FUNCTION user_search_words_of(text, text);
 DROP FUNCTION user_search_terms_of(text, text);
 DROP TABLE user_search_words;

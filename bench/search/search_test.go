@@ -26,7 +26,7 @@ func fill(b *testing.B, db *sql.DB) {
 			SELECT gen_random_uuid(), pg_temp.name(n, 3 + n % 3 / 2) || '_' || n, initcap(pg_temp.name(n % 2000, 2)) || ' ' || initcap(pg_temp.name(n % 30000 + 5000, 3)), '!'
 			FROM generate_series(1, 1000000) n`,
 		`INSERT INTO user_search_terms SELECT t, u.id FROM users u, user_search_terms_of(u.username, u.display_name) t ORDER BY 1`,
-		`INSERT INTO user_search_words SELECT DISTINCT w FROM users u, user_search_words_of(u.username, u.display_name) w`,
+		`INSERT INTO user_search_words SELECT w, user_search_near(w) FROM (SELECT DISTINCT w FROM users u, user_search_words_of(u.username, u.display_name) w) t`,
 		`VACUUM ANALYZE users`, `VACUUM ANALYZE user_search_terms`, `VACUUM ANALYZE user_search_words`,
 	} {
 		if _, err := db.Exec(q); err != nil {

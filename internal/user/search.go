@@ -146,8 +146,14 @@ func (s *store) byPrefix(ctx context.Context, viewerID string, phrases []string,
 	return out, rows.Err()
 }
 
-// One letter too many, too few, wrong or exchanged for its neighbour leaves the more in common, the longer the word. A
-// higher threshold for the longer ones reads less of the index, for whose sake it is set word by word, for this statement.
+const nearWordsSQL = `SELECT q.word, s.word
+	FROM (SELECT v.word, user_search_fold(v.word) AS fold, user_search_near(user_search_fold(v.word)) AS near
+		FROM unnest($1::text[]) v (word) OFFSET 0) q,
+	LATERAL (SELECT w.word FROM user_search_words w WHERE w.near && q.near AND w.word <> q.fold
+		ORDER BY similarity(w.word, q.fold) DESC, w.word LIMIT $2) s`
+
+// A higher threshold for longer words, which have more in common when misspelt, reads less of the index, for whose sake it
+// is set word by word, for this statement.
 const similarWordsSQL = `SELECT q.word, s.word
 	FROM (SELECT v.word, user_search_fold(v.word) AS fold, set_config('pg_trgm.similarity_threshold',
 			CASE WHEN length(v.word) < 8 THEN '0.3' WHEN length(v.word) < 10 THEN '0.38' ELSE '0.45' END, true) AS threshold
@@ -155,9 +161,18 @@ const similarWordsSQL = `SELECT q.word, s.word
 	LATERAL (SELECT w.word FROM user_search_words w WHERE q.threshold <> '' AND w.word % q.fold AND w.word <> q.fold
 		ORDER BY similarity(w.word, q.fold) DESC, w.word LIMIT $2) s`
 
-// similarWords are, for each of the words, those most similar among all that are in names, by pg_trgm's threshold.
+// similarWords are, for each of the words, those most like it among all that are in names: those a letter off, and where
+// no word has any, those that share enough trigrams.
 func (s *store) similarWords(ctx context.Context, words []string, limit int) (map[string][]string, error) {
-	rows, err := s.db.SQL.QueryContext(ctx, similarWordsSQL, words, limit)
+	found, err := s.wordsBy(ctx, nearWordsSQL, words, limit)
+	if err != nil || len(found) > 0 {
+		return found, err
+	}
+	return s.wordsBy(ctx, similarWordsSQL, words, limit)
+}
+
+func (s *store) wordsBy(ctx context.Context, query string, words []string, limit int) (map[string][]string, error) {
+	rows, err := s.db.SQL.QueryContext(ctx, query, words, limit)
 	if err != nil {
 		return nil, fmt.Errorf("find similar words: %w", err)
 	}

@@ -83,9 +83,6 @@ func (s *Server) next(c *fiber.Ctx) (err error) {
 			err = fmt.Errorf("%w: panic", errInternal)
 		}
 	}()
-	if len(c.Request().Body()) > maxBody {
-		return errTooLarge
-	}
 	return c.Next()
 }
 

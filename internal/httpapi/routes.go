@@ -79,6 +79,9 @@ func (s *Server) add(r route) {
 		if err := s.guard(c, r.limit); err != nil {
 			return err
 		}
+		if len(c.Request().Body()) > maxBody {
+			return errTooLarge
+		}
 		if r.auth {
 			if err := s.authenticate(c); err != nil {
 				return err

@@ -88,10 +88,14 @@ func (p *pod) openAs(t testing.TB, u user, device string) *socket {
 // cut ends a socket without a word.
 func (s *socket) cut() { _ = s.conn.NetConn().Close() }
 
-// presence reads the next frame, which must be of the type and the user.
+// presence reads the next frame of presence, which must be of the type and the user. Friendships that were made just before
+// may still be told.
 func (s *socket) presence(typ string, who user, within time.Duration) presence {
 	s.t.Helper()
 	f := s.next(within)
+	for strings.HasPrefix(f.Type, "friend:") || strings.HasPrefix(f.Type, "conversation:") {
+		f = s.next(within)
+	}
 	var p presence
 	if f.Type != typ {
 		s.t.Fatalf("got %s %s where %s was due", f.Type, f.Data, typ)

@@ -476,10 +476,10 @@ func TestSlowReaderIsClosed(t *testing.T) {
 	for range n {
 		p.send(t, e.group, e.users[2], big)
 	}
-	quick.messages(1, n, 10*time.Second)
-	testenv.Eventually(t, 10*time.Second, func() bool { return count(t, p.registry, "parley_sockets_slow_total") == 1 }, "the slow reader is noticed")
+	quick.messages(1, n, 30*time.Second)
+	testenv.Eventually(t, 30*time.Second, func() bool { return count(t, p.registry, "parley_sockets_slow_total") == 1 }, "the slow reader is noticed")
 	go slow.read()
-	for f := slow.next(5 * time.Second); ; f = slow.next(5 * time.Second) {
+	for f := slow.next(20 * time.Second); ; f = slow.next(20 * time.Second) {
 		if f.code == 4408 {
 			break
 		}

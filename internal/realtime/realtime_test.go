@@ -306,6 +306,10 @@ func setup(t testing.TB, pods, users int) *env {
 	}
 	e.users = testenv.Users(t, e.pods[0].db.SQL, users)
 	e.group = e.pods[0].group(t, e.users...)
+	// Sockets that open while the group is still being told of may be told of it too.
+	testenv.Eventually(t, 10*time.Second, func() bool {
+		return count(t, e.pods[0].registry, "parley_events_published_total") >= float64(1+users)
+	}, "the group is told of")
 	return e
 }
 

@@ -2,6 +2,7 @@ package presence_test
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +39,7 @@ func TestOnACluster(t *testing.T) {
 	e.run(w.Run)
 	h := presence.NewHeartbeat(cluster, times, presence.NewHeartbeatMetrics(prometheus.NewRegistry()), log, func(string, []string) {})
 	stop := e.run(h.Run)
-	users := append(e.users, id.New(), id.New(), id.New())
+	users := slices.Concat(e.users, []string{id.New(), id.New(), id.New()})
 	for _, u := range users {
 		h.Opened(u, "phone", id.New())
 	}

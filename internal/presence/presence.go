@@ -22,6 +22,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
@@ -78,39 +79,14 @@ type call struct {
 	args []any
 }
 
-// run runs a script for each of the calls, in one pipeline, which may be repeated where Redis does not know the script:
-// every script can be run again. Errors of single calls are left in their commands; the error is the pipeline's.
+// run runs a script for each of the calls, in one pipeline. Errors of single calls are left in their commands; the error is
+// the pipeline's.
 func (r *records) run(ctx context.Context, script *redis.Script, calls []call) ([]*redis.Cmd, error) {
-	cmds, err := pipeline(ctx, r.rdb, script.EvalSha, calls)
-	for _, c := range cmds {
-		if redis.HasErrorPrefix(c.Err(), "NOSCRIPT") {
-			cmds, err = pipeline(ctx, r.rdb, script.Eval, calls)
-			break
-		}
+	all := make([]redisconn.Call, len(calls))
+	for i, c := range calls {
+		all[i] = redisconn.Call{Script: script, Keys: c.keys, Args: c.args}
 	}
-	if err != nil && !isAnswer(err) {
-		return nil, fmt.Errorf("run a script of presence: %w", err)
-	}
-	return cmds, nil
-}
-
-// isAnswer tells an error that Redis gave to one command from one of the connection.
-func isAnswer(err error) bool {
-	var answer redis.Error
-	return errors.As(err, &answer)
-}
-
-type evaluate func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
-
-func pipeline(ctx context.Context, rdb redis.UniversalClient, eval evaluate, calls []call) ([]*redis.Cmd, error) {
-	cmds := make([]*redis.Cmd, len(calls))
-	_, err := rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, c := range calls {
-			cmds[i] = eval(ctx, p, c.keys, c.args...)
-		}
-		return nil
-	})
-	return cmds, err
+	return redisconn.RunScripts(ctx, r.rdb, all)
 }
 
 // scheduleIn notes when to look at users, at once for all shards.
@@ -131,16 +107,7 @@ func (r *records) scheduleIn(ctx context.Context, in time.Duration, users []stri
 	if err != nil {
 		return err
 	}
-	return firstError(cmds)
-}
-
-func firstError(cmds []*redis.Cmd) error {
-	for _, c := range cmds {
-		if err := c.Err(); err != nil {
-			return fmt.Errorf("run a script of presence: %w", err)
-		}
-	}
-	return nil
+	return redisconn.FirstError(cmds)
 }
 
 // record is what is known of a user.
@@ -162,7 +129,7 @@ func (r *records) read(ctx context.Context, users []string) ([]record, error) {
 		}
 		cmds, err := r.run(ctx, r.state, calls)
 		if err == nil {
-			err = firstError(cmds)
+			err = redisconn.FirstError(cmds)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)

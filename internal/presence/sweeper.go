@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
@@ -112,7 +113,7 @@ func (w *Watcher) lease(ctx context.Context) (due []lease, full bool, err error)
 	}
 	cmds, err := w.records.run(ctx, w.records.lease, calls)
 	if err == nil {
-		err = firstError(cmds)
+		err = redisconn.FirstError(cmds)
 	}
 	if err != nil {
 		return nil, false, err
@@ -190,7 +191,7 @@ func (w *Watcher) settle(ctx context.Context, list []settlement) error {
 	if err != nil {
 		return err
 	}
-	return firstError(cmds)
+	return redisconn.FirstError(cmds)
 }
 
 // writeSeen writes last_seen_at until ctx ends, and then what waits already.

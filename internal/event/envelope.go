@@ -2,9 +2,12 @@ package event
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/parley-chat/parley/internal/tracing"
 )
 
 // Envelope carries one event of a conversation from the pod that made it to the pods that serve the conversation.
@@ -25,6 +28,8 @@ type Envelope struct {
 	Sent *Sent `json:"sent,omitempty"`
 	// Typing is set on typing events.
 	Typing *Typing `json:"typing,omitempty"`
+	// TraceParent is the trace that the event belongs to (W3C Trace Context), "" where it is in none that is recorded.
+	TraceParent string `json:"traceparent,omitempty"`
 
 	Frame   Frame `json:"-"`
 	Welcome Frame `json:"-"`
@@ -34,6 +39,12 @@ type Envelope struct {
 type wireEnvelope struct {
 	*Envelope
 	FrameLen int `json:"n"`
+}
+
+// In puts the event into the trace that ctx is in.
+func (e *Envelope) In(ctx context.Context) *Envelope {
+	e.TraceParent = tracing.Parent(ctx)
+	return e
 }
 
 var errEnvelope = errors.New("not an envelope")

@@ -7,7 +7,9 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sync/errgroup"
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/fault"
+	"github.com/parley-chat/parley/internal/lifecycle"
 )
 
 const (
@@ -48,12 +50,12 @@ func (f *flushers) run(ctx context.Context) error {
 		f.wakeup.Broadcast()
 	})
 	defer stop()
-	var g errgroup.Group
+	g := lifecycle.NewGroup(ctx)
 	for range flushWorkers {
-		g.Go(func() error {
+		g.Go("flusher", func(ctx context.Context) error {
 			w := newWriter()
 			for s := f.next(); s != nil; s = f.next() {
-				s.flush(w)
+				s.guarded(ctx, func() { s.flush(ctx, w) })
 			}
 			return nil
 		})
@@ -113,8 +115,8 @@ func (w *writer) write(s *Session, b []byte) (n int, err error) {
 }
 
 // take moves queued frames into one piece of at most coalesce bytes, or one frame if that alone is longer. It returns nil
-// and gives the queue back where nothing is left.
-func (s *Session) take(buf []byte) []byte {
+// and gives the queue back where nothing is left. of is the oldest event among them, nil where none is.
+func (s *Session) take(buf []byte) (piece []byte, of *event.Envelope) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.queue) == 0 {
@@ -131,10 +133,9 @@ func (s *Session) take(buf []byte) []byte {
 			close(s.drained)
 			s.drained = nil
 		}
-		return nil
+		return nil, nil
 	}
 	n := 0
-	var piece []byte
 	for n < len(s.queue) && (n == 0 || len(piece)+len(s.queue[n]) <= coalesce) {
 		if n == 0 {
 			piece = s.queue[0]
@@ -149,21 +150,44 @@ func (s *Session) take(buf []byte) []byte {
 		n++
 	}
 	s.queue = s.queue[n:]
-	return piece
+	of = s.oldest
+	if len(s.queue) == 0 {
+		s.oldest = nil
+	}
+	return piece, of
+}
+
+// guarded does something with the queue in hand. Where that panics the socket is given up, and nobody waits for it.
+func (s *Session) guarded(ctx context.Context, f func()) {
+	if !lifecycle.Caught(ctx, "flusher", f) {
+		return
+	}
+	s.mu.Lock()
+	s.busy = false
+	if s.drained != nil {
+		close(s.drained)
+		s.drained = nil
+	}
+	s.mu.Unlock()
+	s.fail(reasonPanic)
 }
 
 // flush writes the queue until it is empty or the socket is full; what is left then is a goroutine's of its own.
-func (s *Session) flush(w *writer) {
-	for piece := s.take(w.buf); piece != nil; piece = s.take(w.buf) {
+func (s *Session) flush(ctx context.Context, w *writer) {
+	fault.Point("socket.flush")
+	for piece, of := s.take(w.buf); piece != nil; piece, of = s.take(w.buf) {
 		n, err := w.write(s, piece)
 		s.lastWritten.Store(s.hub.now())
 		if err != nil {
-			s.fail()
+			s.fail(reasonWriteError)
 			continue
+		}
+		if n == len(piece) && of != nil {
+			s.hub.metrics.delivered(of)
 		}
 		if n < len(piece) {
 			rest := append([]byte(nil), piece[n:]...)
-			go s.flushSlowly(rest)
+			go s.guarded(ctx, func() { s.flushSlowly(rest) })
 			return
 		}
 	}
@@ -172,7 +196,7 @@ func (s *Session) flush(w *writer) {
 // flushSlowly writes to a reader that is slow, waiting for it. It ends when the queue is empty or the reader is given up.
 func (s *Session) flushSlowly(rest []byte) {
 	buf := make([]byte, 0, coalesce)
-	for ; rest != nil; rest = s.take(buf) {
+	for ; rest != nil; rest, _ = s.take(buf) {
 		s.mu.Lock()
 		if s.slow = true; !s.closing && s.drained == nil {
 			_ = s.conn.SetWriteDeadline(time.Now().Add(writeWait))
@@ -188,7 +212,7 @@ func (s *Session) flushSlowly(rest []byte) {
 				continue
 			}
 		}
-		s.fail()
+		s.fail(reasonWriteError)
 	}
 }
 
@@ -199,16 +223,15 @@ func (s *Session) giveUp() bool {
 	if s.closing || s.gone || s.drained != nil {
 		return false
 	}
-	s.hub.metrics.slowReaders.Inc()
-	s.queue, s.bytes = nil, 0
-	s.closeLocked(CloseTooSlow, "too slow")
+	s.tooSlow(reasonWriteTimeout, len(s.queue))
 	return true
 }
 
 // fail drops what is queued and cuts the connection: its reader ends, and detaches.
-func (s *Session) fail() {
+func (s *Session) fail(reason string) {
 	s.mu.Lock()
-	s.queue, s.bytes = nil, 0
+	s.because(reason)
+	s.queue, s.bytes, s.oldest = nil, 0, nil
 	s.mu.Unlock()
 	_ = s.conn.Close()
 }

@@ -10,8 +10,10 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/rediskey"
+	"github.com/parley-chat/parley/internal/tracing"
 )
 
 const (
@@ -31,7 +33,9 @@ type Subscriber struct {
 	rdb     redis.UniversalClient
 	log     *slog.Logger
 	metrics *Metrics
+	tracer  *tracing.Tracer
 	hub     *Hub
+	probe   *Probe // nil where none is sent
 	// ended is told of sessions that ended, as another pod announced.
 	ended func(sessionIDs ...string)
 
@@ -49,9 +53,9 @@ type subscription struct {
 }
 
 // NewSubscriber makes a subscriber. ended is told of sessions that ended on another pod.
-func NewSubscriber(rdb redis.UniversalClient, metrics *Metrics, log *slog.Logger, ended func(sessionIDs ...string)) *Subscriber {
+func NewSubscriber(rdb redis.UniversalClient, metrics *Metrics, tracer *tracing.Tracer, log *slog.Logger, ended func(sessionIDs ...string)) *Subscriber {
 	s := &Subscriber{
-		rdb: rdb, log: log, metrics: metrics, ended: ended,
+		rdb: rdb, log: log, metrics: metrics, tracer: tracer, ended: ended,
 		wanted: map[string]*subscription{}, dirty: map[string]bool{}, wake: make(chan struct{}, 1), down: true,
 	}
 	s.add(rediskey.SessionsChannel)
@@ -113,12 +117,14 @@ func (s *Subscriber) Run(ctx context.Context) error {
 		s.log.Warn("redis cannot be listened to; messages come by way of postgres until it can", "error", err)
 	}
 	messages := ps.ChannelWithSubscriptions(redis.WithChannelSize(channelSize), redis.WithChannelHealthCheckInterval(healthEvery))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.change(ctx, ps)
-	}()
-	defer func() { <-done }()
+	g := lifecycle.NewGroup(ctx)
+	has := map[string]bool{rediskey.SessionsChannel: true} // of the loop of changes alone
+	g.Go("subscriptions", func(ctx context.Context) error { return s.change(ctx, ps, has) })
+	g.Go("messages", func(ctx context.Context) error { return s.listen(ctx, messages) })
+	return g.Wait()
+}
+
+func (s *Subscriber) listen(ctx context.Context, messages <-chan any) error {
 	watch := time.NewTicker(healthEvery)
 	defer watch.Stop()
 	for {
@@ -180,6 +186,7 @@ func (s *Subscriber) confirmed(channel string) {
 }
 
 func (s *Subscriber) dispatch(channel, payload string) {
+	fault.Point("subscriber.heard")
 	s.metrics.heard.Inc()
 	if id, ok := rediskey.ParseConversationChannel(channel); ok {
 		t := s.hub.serving(id)
@@ -191,6 +198,8 @@ func (s *Subscriber) dispatch(channel, payload string) {
 			s.log.Warn("an event could not be read", "channel", channel, "error", err)
 			return
 		}
+		_, span := s.tracer.Consumer(context.Background(), "deliver "+e.Type, e.TraceParent, attributes(e)...)
+		defer span.End()
 		t.receive(e)
 		return
 	}
@@ -207,8 +216,11 @@ func (s *Subscriber) dispatch(channel, payload string) {
 		s.presence(id, payload)
 		return
 	}
-	if channel == rediskey.SessionsChannel {
+	switch {
+	case channel == rediskey.SessionsChannel:
 		s.ended(strings.Split(payload, ",")...)
+	case s.probe != nil && channel == s.probe.channel:
+		s.probe.heard(payload)
 	}
 }
 
@@ -224,9 +236,8 @@ func (s *Subscriber) presence(userID, payload string) {
 }
 
 // change brings Redis to what is wanted.
-func (s *Subscriber) change(ctx context.Context, ps *redis.PubSub) {
-	has := map[string]bool{rediskey.SessionsChannel: true}
-	_ = lifecycle.Every(ctx, changeEvery, func(ctx context.Context) {
+func (s *Subscriber) change(ctx context.Context, ps *redis.PubSub, has map[string]bool) error {
+	return lifecycle.Every(ctx, changeEvery, func(ctx context.Context) {
 		select {
 		case <-s.wake:
 		case <-ctx.Done():

@@ -65,15 +65,15 @@ func (m *Monitor) look(ctx context.Context) {
 	m.postgres.Set(number(c.Postgres == nil))
 	m.redis.Set(number(c.Redis == nil))
 	m.schema.Set(number(c.Postgres == nil && !c.Outdated))
-	m.ready.Set(number(c.Ready() == nil))
 	if c.Redis != nil {
 		m.looks = 0 // it may come back with other settings
-		return
+	} else {
+		if m.looks%settingsEvery == 0 {
+			m.settings(ctx)
+		}
+		m.looks++
 	}
-	if m.looks%settingsEvery == 0 {
-		m.settings(ctx)
-	}
-	m.looks++
+	m.ready.Set(number(c.Ready() == nil))
 }
 
 // settings looks at what Redis must be set to.

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/lifecycle"
 )
 
@@ -61,6 +62,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 }
 
 func (m *Monitor) look(ctx context.Context) {
+	fault.Point("monitor.look")
 	c := m.health.Check(ctx)
 	m.postgres.Set(number(c.Postgres == nil))
 	m.redis.Set(number(c.Redis == nil))

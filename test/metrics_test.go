@@ -138,7 +138,7 @@ func TestSeriesAreBounded(t *testing.T) {
 			t.Errorf("a client's invention is a label: %s", s)
 		}
 	}
-	if len(after) > 700 {
+	if len(after) > 400 {
 		t.Errorf("%d series", len(after))
 	}
 	t.Logf("%d series", len(after))
@@ -327,6 +327,62 @@ func TestErrorCountersStartAtZero(t *testing.T) {
 		}
 		if f.value("go_sql_max_open_connections") < 1 || f.value("parley_redis_pool_size") < 1 {
 			t.Errorf("%s: the pools have no bounds", process)
+		}
+	}
+}
+
+// The end of every socket is counted by its close code and by why it ended, and its frames by type.
+func TestSocketsAreCounted(t *testing.T) {
+	t.Parallel()
+	p := start(t, 1, "PARLEY_RATE_LIMIT_FRAMES=3/10s").pods[0]
+	u := p.users(t, 2)
+	one := func(act func(*socket)) {
+		sock := p.open(t, u[0])
+		act(sock)
+		sock.closed(time.Minute)
+	}
+	one(func(s *socket) {
+		s.write(map[string]any{"type": "ping"})
+		s.until("pong", time.Minute)
+		s.write("no frame")
+	})
+	one(func(s *socket) { s.write(map[string]any{"type": "message:send", "data": strings.Repeat("x", 200_000)}) })
+	one(func(s *socket) {
+		for range 7 { // six pass, twice the limit
+			_ = s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(time.Minute))
+		}
+	})
+	one(func(s *socket) {
+		_ = s.conn.WriteMessage(websocket.CloseMessage, websocket.FormatCloseMessage(1000, ""))
+	})
+	one(func(s *socket) { s.cut() })
+	one(func(*socket) {
+		p.want(t, 204, u[0].token, "POST", "/api/auth/logout", map[string]any{"refreshToken": u[0].refresh})
+	})
+	counts := func(labels ...string) float64 {
+		return scrape(t, p.ops).value("parley_sockets_closed_total", labels...)
+	}
+	for _, x := range [][2]string{
+		{"4400", "bad_frame"}, {"1009", "too_large"}, {"4429", "too_many_frames"}, {"1000", "peer"}, {"1006", "lost"}, {"4401", "session_over"},
+	} {
+		testenv.Eventually(t, time.Minute, func() bool { return counts("code", x[0], "reason", x[1]) == 1 }, "an end by %s, %s", x[0], x[1])
+	}
+	m := scrape(t, p.ops)
+	for _, x := range []struct {
+		name, label, value string
+		want               float64
+	}{
+		{"parley_socket_frames_received_total", "type", "ping", 1}, {"parley_socket_frames_received_total", "type", "unknown", 2},
+		{"parley_socket_frames_received_total", "type", "protocol_ping", 7}, {"parley_socket_frames_sent_total", "type", "ready", 6},
+		{"parley_socket_frames_sent_total", "type", "pong", 1}, {"parley_socket_frames_sent_total", "type", "protocol_pong", 6},
+		{"parley_rate_limited_total", "rule", "frames", 1}, {"parley_sockets_opened_total", "", "", 6},
+	} {
+		labels := []string{x.label, x.value}
+		if x.label == "" {
+			labels = nil
+		}
+		if got := m.value(x.name, labels...); got != x.want {
+			t.Errorf("%s %s is %v, want %v", x.name, x.value, got, x.want)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/fault"
@@ -65,7 +66,7 @@ func (r *reader) handle(data []byte) {
 	}
 	ctx, cancel := context.WithTimeout(observe.WithRequestID(context.Background(), r.request), requestTimeout)
 	defer cancel()
-	ctx, span := r.server.Tracer.Server(ctx, "socket "+kindLabel(c.kind), "")
+	ctx, span := r.trace(ctx, c)
 	defer span.End()
 	var answer any
 	if err == nil {
@@ -80,6 +81,14 @@ func (r *reader) handle(data []byte) {
 	case c.id != "" && answer != nil:
 		r.session.Send(event.TypeAck, event.NewReply(event.TypeAck, c.id, answer))
 	}
+}
+
+// trace begins a frame's span, a trace of its own.
+func (r *reader) trace(ctx context.Context, c command) (context.Context, trace.Span) {
+	if !r.server.Tracer.On() {
+		return ctx, noop.Span{}
+	}
+	return r.server.Tracer.Server(ctx, "socket "+kindLabel(c.kind), "")
 }
 
 // guarded carries out a frame. A panic closes the socket: what it left undone the client finds out by its sync.

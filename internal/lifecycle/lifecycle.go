@@ -81,7 +81,12 @@ func Run(ctx context.Context, c Config, parts ...Part) error {
 			return errors.Join(first, fmt.Errorf("%w: %s after %s", ErrStopTimeout, parts[i].Name, c.StopTimeout))
 		}
 	}
-	return first
+	select {
+	case err := <-failed: // while it stopped
+		return errors.Join(first, err)
+	default:
+		return first
+	}
 }
 
 type running struct {

@@ -70,6 +70,17 @@ func TestOneFailureStopsAll(t *testing.T) {
 	}
 }
 
+func TestAFailureWhileStoppingIsTold(t *testing.T) {
+	t.Parallel()
+	boom := errors.New("boom")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	err := lifecycle.Run(ctx, config(), lifecycle.Part{Name: "bad", Run: func(ctx context.Context) error { <-ctx.Done(); return boom }})
+	if !errors.Is(err, boom) {
+		t.Errorf("Run = %v", err)
+	}
+}
+
 func TestAPanicRunsThePartAgain(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(context.Background())

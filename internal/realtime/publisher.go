@@ -133,7 +133,8 @@ func (p *Publisher) trace(ctx context.Context, batch []publication) (first conte
 		if x.event == nil || x.event.TraceParent == "" {
 			continue
 		}
-		in, span := p.tracer.Producer(ctx, "publish "+x.event.Type, x.event.TraceParent, attributes(x.event)...)
+		in, span := p.tracer.Producer(ctx, "publish "+x.event.Type, x.event.TraceParent)
+		describe(span, x.event)
 		if len(spans) == 0 {
 			first = in
 		}
@@ -146,8 +147,9 @@ func (p *Publisher) trace(ctx context.Context, batch []publication) (first conte
 	}
 }
 
-func attributes(e *event.Envelope) []attribute.KeyValue {
-	return []attribute.KeyValue{
-		semconv.MessagingSystemKey.String("redis"), attribute.String("parley.conversation_id", e.ConversationID), attribute.Int64("parley.revision", e.Revision),
+func describe(span trace.Span, e *event.Envelope) {
+	if span.IsRecording() {
+		span.SetAttributes(semconv.MessagingSystemKey.String("redis"), attribute.String("parley.conversation_id", e.ConversationID),
+			attribute.Int64("parley.revision", e.Revision))
 	}
 }

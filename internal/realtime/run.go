@@ -24,7 +24,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	g.Go("flushers", h.flushers.run)
 	g.Go("repairs", h.repairs.run)
 	g.Go("heartbeat", func(ctx context.Context) error {
-		return lifecycle.Every(ctx, heartbeatLook, func(context.Context) { h.beat() })
+		return lifecycle.Every(ctx, heartbeatLook, func(context.Context) { h.beat(h.now()) })
 	})
 	g.Go("typing", func(ctx context.Context) error {
 		return lifecycle.Every(ctx, typingLook, func(context.Context) { h.typing.expire() })
@@ -37,8 +37,8 @@ func (h *Hub) Run(ctx context.Context) error {
 
 // beat gives every socket that heard nothing else a ping, and one that only listens a protocol ping, which its client
 // answers by itself. Those that said nothing for two heartbeats are cut.
-func (h *Hub) beat() {
-	now, beat := h.now(), int64(h.heartbeat)
+func (h *Hub) beat(now int64) {
+	beat := int64(h.heartbeat)
 	ping, protocolPing := event.HeartbeatFrame(), event.PingFrame()
 	h.each(func(s *Session) {
 		switch {

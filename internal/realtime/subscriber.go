@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/fault"
@@ -198,7 +200,7 @@ func (s *Subscriber) dispatch(channel, payload string) {
 			s.log.Warn("an event could not be read", "channel", channel, "error", err)
 			return
 		}
-		_, span := s.tracer.Consumer(context.Background(), "deliver "+e.Type, e.TraceParent, attributes(e)...)
+		span := s.trace(e)
 		defer span.End()
 		t.receive(e)
 		return
@@ -222,6 +224,16 @@ func (s *Subscriber) dispatch(channel, payload string) {
 	case s.probe != nil && channel == s.probe.channel:
 		s.probe.heard(payload)
 	}
+}
+
+// trace begins the span of an event's delivery, if it is in a trace.
+func (s *Subscriber) trace(e *event.Envelope) trace.Span {
+	if e.TraceParent == "" {
+		return noop.Span{}
+	}
+	_, span := s.tracer.Consumer(context.Background(), "deliver "+e.Type, e.TraceParent)
+	describe(span, e)
+	return span
 }
 
 func (s *Subscriber) presence(userID, payload string) {

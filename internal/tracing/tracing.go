@@ -107,30 +107,23 @@ func (t *Tracer) Close() {
 func (t *Tracer) On() bool { return t != nil }
 
 // Server begins the span of a request, in the trace of parent, or in one of its own where that is "".
-func (t *Tracer) Server(ctx context.Context, name, parent string, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
-	return t.begin(With(ctx, parent), trace.SpanKindServer, name, attrs)
+func (t *Tracer) Server(ctx context.Context, name, parent string) (context.Context, trace.Span) {
+	return t.begin(ctx, trace.SpanKindServer, name, parent)
 }
 
-// Consumer begins the span of what is done with something that was queued by a span of the trace parent. It makes none
-// where parent is "".
-func (t *Tracer) Consumer(ctx context.Context, name, parent string, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
-	if parent == "" {
-		return ctx, noop.Span{}
-	}
-	return t.begin(With(ctx, parent), trace.SpanKindConsumer, name, attrs)
+// Consumer begins the span of what is done with something that was queued in the trace of parent.
+func (t *Tracer) Consumer(ctx context.Context, name, parent string) (context.Context, trace.Span) {
+	return t.begin(ctx, trace.SpanKindConsumer, name, parent)
 }
 
-// Producer begins the span of queueing something, in the trace of parent. It makes none where that is "".
-func (t *Tracer) Producer(ctx context.Context, name, parent string, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
-	if parent == "" {
-		return ctx, noop.Span{}
-	}
-	return t.begin(With(ctx, parent), trace.SpanKindProducer, name, attrs)
+// Producer begins the span of queueing something in the trace of parent.
+func (t *Tracer) Producer(ctx context.Context, name, parent string) (context.Context, trace.Span) {
+	return t.begin(ctx, trace.SpanKindProducer, name, parent)
 }
 
 // Task begins the span of a task that runs by itself, a trace of its own.
-func (t *Tracer) Task(ctx context.Context, name string, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
-	return t.begin(ctx, trace.SpanKindConsumer, name, attrs)
+func (t *Tracer) Task(ctx context.Context, name string) (context.Context, trace.Span) {
+	return t.begin(ctx, trace.SpanKindConsumer, name, "")
 }
 
 // Batch begins the span of something that is done for several requests at once: n of them, with these spans. It is in the
@@ -153,11 +146,11 @@ func Batch(ctx context.Context, name string, n int, spanOf func(i int) trace.Spa
 	return ctx, batch
 }
 
-func (t *Tracer) begin(ctx context.Context, kind trace.SpanKind, name string, attrs []attribute.KeyValue) (context.Context, trace.Span) {
+func (t *Tracer) begin(ctx context.Context, kind trace.SpanKind, name, parent string) (context.Context, trace.Span) {
 	if t == nil {
 		return ctx, noop.Span{}
 	}
-	return t.tracer.Start(ctx, name, trace.WithSpanKind(kind), trace.WithAttributes(attrs...))
+	return t.tracer.Start(With(ctx, parent), name, trace.WithSpanKind(kind))
 }
 
 // Postgres makes the spans of statements; nil where none are made. Their parameters are not in them.

@@ -54,13 +54,19 @@ func (f *flushers) run(ctx context.Context) error {
 	for range flushWorkers {
 		g.Go("flusher", func(ctx context.Context) error {
 			w := newWriter()
-			for s := f.next(); s != nil; s = f.next() {
-				s.guarded(ctx, func() { s.flush(ctx, w) })
+			for lifecycle.Caught(ctx, "flusher", func() { f.work(ctx, w) }) {
+				w.session.abandon()
 			}
 			return nil
 		})
 	}
 	return g.Wait()
+}
+
+func (f *flushers) work(ctx context.Context, w *writer) {
+	for w.session = f.next(); w.session != nil; w.session = f.next() {
+		w.session.flush(ctx, w)
+	}
 }
 
 func (f *flushers) next() *Session {
@@ -80,6 +86,8 @@ func (f *flushers) next() *Session {
 
 // writer is what a worker writes with: a buffer to coalesce in, and one system call that does not wait.
 type writer struct {
+	session *Session // whose queue is in hand
+
 	buf []byte
 	b   []byte
 	n   int
@@ -157,11 +165,8 @@ func (s *Session) take(buf []byte) (piece []byte, of *event.Envelope) {
 	return piece, of
 }
 
-// guarded does something with the queue in hand. Where that panics the socket is given up, and nobody waits for it.
-func (s *Session) guarded(ctx context.Context, f func()) {
-	if !lifecycle.Caught(ctx, "flusher", f) {
-		return
-	}
+// abandon gives up a socket whose writing panicked, so that nobody waits for it.
+func (s *Session) abandon() {
 	s.mu.Lock()
 	s.busy = false
 	if s.drained != nil {
@@ -177,17 +182,22 @@ func (s *Session) flush(ctx context.Context, w *writer) {
 	fault.Point("socket.flush")
 	for piece, of := s.take(w.buf); piece != nil; piece, of = s.take(w.buf) {
 		n, err := w.write(s, piece)
-		s.lastWritten.Store(s.hub.now())
+		now := time.Now()
+		s.lastWritten.Store(int64(now.Sub(s.hub.born)))
 		if err != nil {
 			s.fail(reasonWriteError)
 			continue
 		}
 		if n == len(piece) && of != nil {
-			s.hub.metrics.delivered(of)
+			s.hub.metrics.delivered(of, now)
 		}
 		if n < len(piece) {
 			rest := append([]byte(nil), piece[n:]...)
-			go s.guarded(ctx, func() { s.flushSlowly(rest) })
+			go func() {
+				if lifecycle.Caught(ctx, "slow reader", func() { s.flushSlowly(rest) }) {
+					s.abandon()
+				}
+			}()
 			return
 		}
 	}

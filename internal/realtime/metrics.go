@@ -172,8 +172,8 @@ func (m *Metrics) told(typ string, sockets int) {
 }
 
 // delivered measures an event that was written to a socket.
-func (m *Metrics) delivered(e *event.Envelope) {
+func (m *Metrics) delivered(e *event.Envelope, at time.Time) {
 	if e.CommittedAt > 0 {
-		observe.Exemplar(m.delivery, max(0, time.Since(time.UnixMicro(e.CommittedAt)).Seconds()), tracing.ID(e.TraceParent))
+		observe.Exemplar(m.delivery, max(0, time.Duration(at.UnixMicro()-e.CommittedAt)*time.Microsecond).Seconds(), tracing.ID(e.TraceParent))
 	}
 }

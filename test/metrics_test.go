@@ -174,8 +174,10 @@ func everything(t *testing.T) map[string]families {
 		_, bases[name] = s.addBeside(name)
 	}
 	for name, base := range bases {
-		testenv.Eventually(t, time.Minute, func() bool { return scrape(t, base).value("parley_ready") == 1 }, "%s is ready", name)
-		out[name] = scrape(t, base)
+		testenv.Eventually(t, time.Minute, func() bool {
+			out[name] = scrape(t, base)
+			return out[name].value("parley_ready") == 1 && (name != "receipt-worker" || out[name]["parley_asynq_tasks"] != nil)
+		}, "%s is ready, and worked", name)
 	}
 	return out
 }
@@ -307,7 +309,10 @@ func TestErrorCountersStartAtZero(t *testing.T) {
 			{"parley_panics_total", "part", "watcher"}, {"parley_presence_sweep_errors_total"}, {"parley_presence_expiries_dropped_total"},
 			{"parley_log_records_total", "level", "error"},
 		},
-		"receipt-worker": {{"parley_panics_total", "part", "ops"}, {"parley_log_records_total", "level", "error"}},
+		"receipt-worker": {
+			{"parley_panics_total", "part", "worker"}, {"parley_log_records_total", "level", "error"}, {"parley_receipts_flush_failures_total"},
+			{"parley_receipts_flush_dropped_total"}, {"parley_receipts_flush_ticks_missed_total"},
+		},
 	} {
 		for _, x := range list {
 			if v := of[process].value(x[0], x[1:]...); v != 0 {

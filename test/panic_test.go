@@ -133,25 +133,35 @@ func TestAPanicInALoopRunsItAgain(t *testing.T) {
 	p.want(t, 200, "", "GET", "/api/health/ready", nil)
 }
 
-func TestAPanicInTheOtherProcessesRunsTheLoopAgain(t *testing.T) {
+func TestAPanicOfTheWatcherRunsItAgain(t *testing.T) {
 	t.Parallel()
-	s := start(t, 0)
-	for name, point := range map[string]string{"presence-watcher": "watcher.sweep", "receipt-worker": "monitor.look"} {
+	x := newSwitches(t)
+	_, ops := start(t, 0).addBeside("presence-watcher", x.setting("watcher.sweep"))
+	x.on("watcher.sweep")
+	counted(t, ops, "watcher")
+	x.off("watcher.sweep")
+	sweeps := func() float64 { return scrape(t, ops).value("parley_presence_sweep_seconds") }
+	before := sweeps()
+	testenv.Eventually(t, time.Minute, func() bool { return sweeps() > before }, "it sweeps again")
+}
+
+// A flush that panics fails, and the next one writes what it left.
+func TestAPanicInAFlushFailsThatFlushAlone(t *testing.T) {
+	t.Parallel()
+	for _, point := range []string{"receipt.read", "receipt.remove"} {
 		x := newSwitches(t)
-		part, _, _ := strings.Cut(point, ".")
-		_, ops := s.addBeside(name, x.setting(point))
+		s := start(t, 1)
+		p := s.pods[0]
+		u := p.users(t, 3)
+		c := p.group(t, u[0], u[1:]...)
+		m := p.send(t, u[0], c.ID, "hello")
 		x.on(point)
-		counted(t, ops, part)
+		w := s.addWorker(x.setting(point))
+		p.want(t, 204, u[1].token, "POST", "/api/messages/"+m.ID+"/read", nil)
+		counted(t, w.ops, "worker")
 		x.off(point)
-		runs := func() float64 {
-			m := scrape(t, ops)
-			if name == "presence-watcher" {
-				return m.value("parley_presence_sweep_seconds")
-			}
-			return m.value("go_sql_in_use_connections") + m.value("parley_redis_pool_hits_total")
-		}
-		before := runs()
-		testenv.Eventually(t, time.Minute, func() bool { return runs() > before }, "the loop of %s runs again", name)
+		testenv.Eventually(t, time.Minute, func() bool { return s.rows(t, m.ID) == 1 }, "the read is written")
+		testenv.Eventually(t, time.Minute, func() bool { return scrape(t, w.ops).value("parley_receipts_pending") == 0 }, "nothing is pending")
 	}
 }
 

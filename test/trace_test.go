@@ -206,6 +206,23 @@ func TestATraceGoesFromASendToItsDelivery(t *testing.T) {
 	}
 }
 
+// A flush is one trace from the tick that queued it, through asynq, to what it asks of Redis.
+func TestATraceGoesThroughATask(t *testing.T) {
+	t.Parallel()
+	c := collect(t)
+	s := start(t, 0)
+	s.addBeside("receipt-worker", "OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_ENDPOINT="+c.http, "OTEL_BSP_SCHEDULE_DELAY=50", "OTEL_SERVICE_NAME=ours",
+		"PARLEY_RECEIPT_FLUSH_INTERVAL=1s")
+	task := c.find(t, "a flush", func(x span) bool { return x.Name == "task receipts:flush" && x.Kind == trace.Span_SPAN_KIND_CONSUMER })
+	c.find(t, "its being queued", func(x span) bool {
+		return x.Name == "enqueue receipts:flush" && x.id() == task.parent() && x.trace() == task.trace()
+	})
+	c.find(t, "what it asks of Redis", func(x span) bool { return x.Kind == trace.Span_SPAN_KIND_CLIENT && x.parent() == task.id() })
+	if task.service != "ours" {
+		t.Errorf("the service is %s", task.service)
+	}
+}
+
 func openMetrics(t *testing.T, p *pod) string {
 	t.Helper()
 	r, err := http.NewRequest(http.MethodGet, p.ops+"/metrics", nil)

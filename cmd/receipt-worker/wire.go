@@ -53,9 +53,9 @@ func run(ctx context.Context, c config.Worker, log *slog.Logger) error {
 	ops := &observe.Ops{Addr: c.OpsAddr, Registry: registry, Ready: health.Ready, Log: log}
 	return lifecycle.Run(ctx, lifecycle.Config{Log: log, StopTimeout: c.ShutdownTimeout, Panics: panics},
 		lifecycle.Part{Name: "ops", Run: ops.Run},
-		lifecycle.Part{Name: "sampler", Run: receipt.NewSampler(flusher).Run},
-		lifecycle.Part{Name: "worker", Run: receipt.NewWorker(flusher, c.ShutdownTimeout-stopMargin).Run},
-		lifecycle.Part{Name: "schedule", Run: receipt.NewSchedule(rdb, c.FlushInterval, metrics, log).Run},
 		lifecycle.Part{Name: "monitor", Run: monitor.Run},
+		lifecycle.Part{Name: "sampler", Run: receipt.NewSampler(flusher).Run},
+		lifecycle.Part{Name: "worker", Run: receipt.NewWorker(flusher, c.ShutdownTimeout-stopMargin, tracer).Run},
+		lifecycle.Part{Name: "schedule", Run: receipt.NewSchedule(rdb, c.FlushInterval, metrics, tracer, log).Run},
 	)
 }

@@ -92,8 +92,16 @@ type Notice struct {
 	Related string `json:"related,omitempty"`
 	// Replaced are sockets of the user's that give way to newer ones.
 	Replaced []string `json:"replaced,omitempty"`
+	// TraceParent is as an Envelope's.
+	TraceParent string `json:"traceparent,omitempty"`
 
 	Frame Frame `json:"-"`
+}
+
+// In puts the notice into the trace that ctx is in.
+func (n *Notice) In(ctx context.Context) *Notice {
+	n.TraceParent = tracing.Parent(ctx)
+	return n
 }
 
 // Join is a conversation that a user sees from a revision on.

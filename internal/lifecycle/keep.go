@@ -36,6 +36,11 @@ func keeperOf(ctx context.Context) *keeper {
 	return k
 }
 
+// Within has what is done with ctx belong to the part whose Run was given part: for work that comes with a context of its own.
+func Within(ctx, part context.Context) context.Context {
+	return context.WithValue(ctx, keeperKey{}, keeperOf(part))
+}
+
 // fail stops the process. The first failure is the one that is told.
 func (k *keeper) fail(err error) {
 	select {

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"go.opentelemetry.io/otel/attribute"
-	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/parley-chat/parley/internal/event"
@@ -27,7 +25,8 @@ const (
 type publication struct {
 	channel string
 	payload []byte
-	event   *event.Envelope // nil for what is no conversation's event
+	typ     string
+	trace   string // the trace that it belongs to, "" for none
 }
 
 // Publisher tells all pods. Nobody waits for it: events are queued, in order, and go to Redis in pipelines.
@@ -48,7 +47,7 @@ func NewPublisher(rdb redis.UniversalClient, metrics *Metrics, tracer *tracing.T
 // Publish tells the pods of events of conversations, and the pods of those who are added by them that they are.
 func (p *Publisher) Publish(events ...*event.Envelope) {
 	for _, e := range events {
-		p.queueUp(publication{rediskey.ConversationChannel(e.ConversationID), e.Encode(), e})
+		p.queueUp(publication{rediskey.ConversationChannel(e.ConversationID), e.Encode(), e.Type, e.TraceParent})
 		for _, u := range e.Added {
 			n := event.Notice{Join: &event.Join{ConversationID: e.ConversationID, Revision: e.Revision}}
 			p.add(rediskey.UserChannel(u), n.Encode())
@@ -57,7 +56,9 @@ func (p *Publisher) Publish(events ...*event.Envelope) {
 }
 
 // Notify tells the pods of what concerns one user alone.
-func (p *Publisher) Notify(n *event.Notice) { p.add(rediskey.UserChannel(n.UserID), n.Encode()) }
+func (p *Publisher) Notify(n *event.Notice) {
+	p.queueUp(publication{rediskey.UserChannel(n.UserID), n.Encode(), n.Type, n.TraceParent})
+}
 
 // SessionsEnded tells the pods of sessions that ended.
 func (p *Publisher) SessionsEnded(_ context.Context, sessionIDs []string) {
@@ -67,7 +68,7 @@ func (p *Publisher) SessionsEnded(_ context.Context, sessionIDs []string) {
 }
 
 func (p *Publisher) add(channel string, payload []byte) {
-	p.queueUp(publication{channel, payload, nil})
+	p.queueUp(publication{channel: channel, payload: payload})
 }
 
 func (p *Publisher) queueUp(x publication) {
@@ -130,11 +131,10 @@ func (p *Publisher) trace(ctx context.Context, batch []publication) (first conte
 	first = ctx
 	var spans []trace.Span
 	for _, x := range batch {
-		if x.event == nil || x.event.TraceParent == "" {
+		if x.trace == "" {
 			continue
 		}
-		in, span := p.tracer.Producer(ctx, "publish "+x.event.Type, x.event.TraceParent)
-		describe(span, x.event)
+		in, span := p.tracer.Producer(ctx, "publish "+x.typ, x.trace)
 		if len(spans) == 0 {
 			first = in
 		}
@@ -144,12 +144,5 @@ func (p *Publisher) trace(ctx context.Context, batch []publication) (first conte
 		for _, s := range spans {
 			s.End()
 		}
-	}
-}
-
-func describe(span trace.Span, e *event.Envelope) {
-	if span.IsRecording() {
-		span.SetAttributes(semconv.MessagingSystemKey.String("redis"), attribute.String("parley.conversation_id", e.ConversationID),
-			attribute.Int64("parley.revision", e.Revision))
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
@@ -200,8 +201,11 @@ func (s *Subscriber) dispatch(channel, payload string) {
 			s.log.Warn("an event could not be read", "channel", channel, "error", err)
 			return
 		}
-		span := s.trace(e)
+		span := s.trace(e.Type, e.TraceParent)
 		defer span.End()
+		if span.IsRecording() {
+			span.SetAttributes(attribute.String("parley.conversation_id", id), attribute.Int64("parley.revision", e.Revision))
+		}
 		t.receive(e)
 		return
 	}
@@ -211,6 +215,7 @@ func (s *Subscriber) dispatch(channel, payload string) {
 			s.log.Warn("a notice could not be read", "channel", channel, "error", err)
 			return
 		}
+		defer s.trace(n.Type, n.TraceParent).End()
 		s.hub.notice(n)
 		return
 	}
@@ -226,13 +231,12 @@ func (s *Subscriber) dispatch(channel, payload string) {
 	}
 }
 
-// trace begins the span of an event's delivery, if it is in a trace.
-func (s *Subscriber) trace(e *event.Envelope) trace.Span {
-	if e.TraceParent == "" {
+// trace begins the span of a delivery to this pod's sockets, if it is in a trace.
+func (s *Subscriber) trace(typ, parent string) trace.Span {
+	if parent == "" {
 		return noop.Span{}
 	}
-	_, span := s.tracer.Consumer(context.Background(), "deliver "+e.Type, e.TraceParent)
-	describe(span, e)
+	_, span := s.tracer.Consumer(context.Background(), "deliver "+typ, parent)
 	return span
 }
 

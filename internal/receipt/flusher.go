@@ -3,6 +3,7 @@ package receipt
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/rediskey"
@@ -193,13 +195,13 @@ func (f *Flusher) flush(ctx context.Context, src source, entries []row, now time
 	var g sync.WaitGroup
 	g.Go(func() {
 		defer close(pieces)
-		readErr = f.read(reading, src, entries, now, pieces)
+		readErr = guarded(ctx, func() error { return f.read(reading, src, entries, now, pieces) })
 	})
 	g.Go(func() {
 		defer close(written)
 		for p := range pieces {
 			if writeErr == nil {
-				writeErr = f.write(ctx, src, p, &t)
+				writeErr = guarded(ctx, func() error { return f.write(ctx, src, p, &t) })
 			}
 			if writeErr != nil {
 				stop()
@@ -212,7 +214,7 @@ func (f *Flusher) flush(ctx context.Context, src source, entries []row, now time
 	g.Go(func() {
 		for p := range written {
 			if removeErr == nil {
-				removeErr = f.remove(ctx, src, p)
+				removeErr = guarded(ctx, func() error { return f.remove(ctx, src, p) })
 			}
 			if removeErr != nil {
 				stop()
@@ -231,6 +233,16 @@ func (f *Flusher) flush(ctx context.Context, src source, entries []row, now time
 		return t, nil // it was told to stop
 	}
 	return t, readErr
+}
+
+var errPanic = errors.New("it panicked")
+
+// guarded does a step of a flush. Where it panics the flush fails, and the next one tries.
+func guarded(ctx context.Context, step func() error) (err error) {
+	if lifecycle.Caught(ctx, "flush", func() { err = step() }) {
+		return errPanic
+	}
+	return err
 }
 
 // read hands on what ids have, in pieces. Ids that wait after a failure are left alone.
@@ -366,6 +378,7 @@ func (f *Flusher) isolate(ctx context.Context, src source, rows []row, cause err
 
 // remove removes what was written, and from the index what has idled for long.
 func (f *Flusher) remove(ctx context.Context, src source, p *piece) error {
+	fault.Point("receipt.remove")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisWait)
 	defer cancel()
 	var calls []redisconn.Call

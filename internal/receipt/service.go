@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/event"
@@ -101,20 +100,22 @@ func (s *Service) Sent(conversationID string, m event.Sent) { s.known.sent(conve
 
 // Run works until ctx ends, and then on what is queued already.
 func (s *Service) Run(ctx context.Context) error {
-	var g errgroup.Group
-	rest, stop := context.WithCancel(context.Background())
-	g.Go(func() error {
-		defer stop() // what is looked up goes on to the others
+	looking := lifecycle.NewGroup(ctx)
+	rest, stop := context.WithCancel(context.WithoutCancel(ctx))
+	others := lifecycle.NewGroup(rest)
+	looking.Go("look", func(ctx context.Context) error {
 		s.look.run(ctx)
 		return nil
 	})
-	for _, run := range []func(context.Context){s.keep.run, s.write.run, s.teller.run, s.probe} {
-		g.Go(func() error {
-			run(rest)
+	for name, run := range map[string]func(context.Context){"keep": s.keep.run, "write": s.write.run, "tell": s.teller.run, "probe": s.probe} {
+		others.Go(name, func(ctx context.Context) error {
+			run(ctx)
 			return nil
 		})
 	}
-	return g.Wait()
+	err := looking.Wait()
+	stop() // what was looked up went on to the others
+	return errors.Join(err, others.Wait())
 }
 
 // Read notes that a user has read a message, and with it all before. socketID is the socket that said so, "" for none: it is

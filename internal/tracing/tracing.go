@@ -121,9 +121,9 @@ func (t *Tracer) Producer(ctx context.Context, name, parent string) (context.Con
 	return t.begin(ctx, trace.SpanKindProducer, name, parent)
 }
 
-// Task begins the span of a task that runs by itself, a trace of its own.
-func (t *Tracer) Task(ctx context.Context, name string) (context.Context, trace.Span) {
-	return t.begin(ctx, trace.SpanKindConsumer, name, "")
+// Enqueue begins the span of queueing a task that nobody asked for, a trace of its own.
+func (t *Tracer) Enqueue(ctx context.Context, name string) (context.Context, trace.Span) {
+	return t.begin(ctx, trace.SpanKindProducer, name, "")
 }
 
 // Batch begins the span of something that is done for several requests at once: n of them, with these spans. It is in the

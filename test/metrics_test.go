@@ -391,3 +391,35 @@ func TestSocketsAreCounted(t *testing.T) {
 		}
 	}
 }
+
+// Redis away is seen in the metrics, and that it is back.
+func TestRedisAwayIsSeen(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1, "PARLEY_RATE_LIMIT_DEFAULT=10000/1m")
+	p := s.pods[0]
+	u := p.register(t)
+	see := func(what string, seen func(f families) bool) {
+		t.Helper()
+		testenv.Eventually(t, time.Minute, func() bool {
+			p.want(t, 200, u.token, "GET", "/api/users/me", nil)
+			return seen(scrape(t, p.ops))
+		}, "%s", what)
+	}
+	well := func(f families) bool {
+		return f.value("parley_pubsub_silence_seconds") < 2 && f.value("parley_subscriber_up") == 1 && f.value("parley_rate_limit_fallback") == 0 &&
+			f.value("parley_dependency_up", "dependency", "redis") == 1
+	}
+	see("all is well", well)
+	before := scrape(t, p.ops).value("parley_pubsub_lag_seconds")
+	if !(before > 0) {
+		t.Errorf("%v notes came back", before)
+	}
+	s.redis.Stop()
+	see("Redis is away", func(f families) bool {
+		return f.value("parley_pubsub_silence_seconds") > 3 && f.value("parley_subscriber_up") == 0 && f.value("parley_rate_limit_fallback") == 1 &&
+			f.value("parley_rate_limit_fallbacks_total") == 1 && f.value("parley_dependency_up", "dependency", "redis") == 0 &&
+			f.value("parley_publish_errors_total") > 0 && f.value("parley_ready") == 1
+	})
+	s.redis.Start()
+	see("Redis is back", func(f families) bool { return well(f) && f.value("parley_pubsub_lag_seconds") > before })
+}

@@ -282,3 +282,41 @@ func TestAStopIsBounded(t *testing.T) {
 	}
 	s.unconnected(t, "bounded")
 }
+
+// A process stops in time and with 0 also while what it depends on hangs.
+func TestAStopWhileADependencyHangs(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"redis", "postgres"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pg := testenv.PostgresServer(t)
+			s := &system{t: t, pg: pg.URL(), redis: testenv.Redis(t)}
+			p := s.addPod()
+			u := p.users(t, 3)
+			c := p.group(t, u[0], u[1:]...)
+			sock := p.open(t, u[1])
+			p.send(t, u[0], c.ID, "hello")
+			watcher, _ := s.addBeside("presence-watcher")
+			worker := s.addWorker()
+			if name == "redis" {
+				s.redis.Pause()
+				defer s.redis.Resume()
+			} else {
+				pg.Pause()
+				defer pg.Resume()
+			}
+			processes := map[string]*testenv.Process{"api": p.Process, "presence-watcher": watcher, "receipt-worker": worker.Process}
+			for _, x := range processes {
+				x.Signal(syscall.SIGTERM)
+			}
+			if code := sock.closed(time.Minute); code != 1012 {
+				t.Errorf("the socket was closed with %d", code)
+			}
+			for process, x := range processes {
+				if code := x.Wait(time.Minute); code != 0 {
+					t.Errorf("%s exited with %d", process, code)
+				}
+			}
+		})
+	}
+}

@@ -3,6 +3,7 @@ package receipt
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/rediskey"
@@ -172,13 +174,16 @@ func (f *Flusher) flush(ctx context.Context, src source, now time.Time) (totals,
 	var g sync.WaitGroup
 	g.Go(func() {
 		defer close(pieces)
-		t.ids, readErr = f.read(reading, src, now, pieces)
+		readErr = guarded(ctx, func() (err error) {
+			t.ids, err = f.read(reading, src, now, pieces)
+			return err
+		})
 	})
 	g.Go(func() {
 		defer close(written)
 		for p := range pieces {
 			if writeErr == nil {
-				writeErr = f.write(ctx, src, p, &t)
+				writeErr = guarded(ctx, func() error { return f.write(ctx, src, p, &t) })
 			}
 			if writeErr != nil {
 				stop()
@@ -191,7 +196,7 @@ func (f *Flusher) flush(ctx context.Context, src source, now time.Time) (totals,
 	g.Go(func() {
 		for p := range written {
 			if removeErr == nil {
-				removeErr = f.remove(ctx, src, p)
+				removeErr = guarded(ctx, func() error { return f.remove(ctx, src, p) })
 			}
 			if removeErr != nil {
 				stop()
@@ -209,6 +214,16 @@ func (f *Flusher) flush(ctx context.Context, src source, now time.Time) (totals,
 		return t, nil // it was told to stop
 	}
 	return t, readErr
+}
+
+var errPanic = errors.New("it panicked")
+
+// guarded does a step of a flush. Where it panics the flush fails, and the next one tries.
+func guarded(ctx context.Context, step func() error) (err error) {
+	if lifecycle.Caught(ctx, "flush", func() { err = step() }) {
+		return errPanic
+	}
+	return err
 }
 
 // read hands on what ids have, the least recently touched first, and answers how many there were.
@@ -380,6 +395,7 @@ func (f *Flusher) isolate(ctx context.Context, src source, rows []row, cause err
 
 // remove removes what was written, and from the index what has idled for long.
 func (f *Flusher) remove(ctx context.Context, src source, p *piece) error {
+	fault.Point("receipt.remove")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisWait)
 	defer cancel()
 	calls := append(removals(src, p.rows, f.cluster), removals(src, p.junk, f.cluster)...)

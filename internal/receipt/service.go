@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/event"
@@ -100,20 +99,22 @@ func (s *Service) Sent(conversationID string, m event.Sent) { s.known.sent(conve
 
 // Run works until ctx ends, and then on what is queued already.
 func (s *Service) Run(ctx context.Context) error {
-	var g errgroup.Group
-	rest, stop := context.WithCancel(context.Background())
-	g.Go(func() error {
-		defer stop() // what was taken in goes on to the others
+	taking := lifecycle.NewGroup(ctx)
+	rest, stop := context.WithCancel(context.WithoutCancel(ctx))
+	others := lifecycle.NewGroup(rest)
+	taking.Go("take", func(ctx context.Context) error {
 		s.take.run(ctx)
 		return nil
 	})
-	for _, run := range []func(context.Context){s.write.run, s.teller.run, s.probe} {
-		g.Go(func() error {
-			run(rest)
+	for name, run := range map[string]func(context.Context){"write": s.write.run, "tell": s.teller.run, "probe": s.probe} {
+		others.Go(name, func(ctx context.Context) error {
+			run(ctx)
 			return nil
 		})
 	}
-	return g.Wait()
+	err := taking.Wait()
+	stop() // what was taken in went on to the others
+	return errors.Join(err, others.Wait())
 }
 
 // Read notes that a user has read a message, and with it all before. socketID is the socket that said so, "" for none: it is

@@ -482,12 +482,16 @@ func TestSlowReaderIsClosed(t *testing.T) {
 	}
 	big = big[:8000]
 	const n = 1200
-	for range n {
-		p.send(t, e.group, e.users[2], big)
-	}
-	quick.messages(1, n, 30*time.Second)
-	testenv.Eventually(t, 30*time.Second, func() bool { return count(t, p.registry, "parley_sockets_slow_total") == 1 }, "the slow reader is noticed")
-	go slow.read()
+	var g sync.WaitGroup
+	g.Go(func() {
+		for range n {
+			p.send(t, e.group, e.users[2], big)
+		}
+	})
+	testenv.Eventually(t, 60*time.Second, func() bool { return count(t, p.registry, "parley_sockets_slow_total") == 1 }, "the slow reader is noticed")
+	go slow.read() // soon: the close frame waits for it a few seconds only
+	quick.messages(1, n, 60*time.Second)
+	g.Wait()
 	for f := slow.next(20 * time.Second); ; f = slow.next(20 * time.Second) {
 		if f.code == 4408 {
 			break

@@ -22,7 +22,7 @@ func processes() dashboard {
 				lines("Heap", bytes, "Live and not yet collected.", pod(selector("go_memstats_heap_alloc_bytes"))),
 				lines("Goroutines", count, "They rise and fall with the sockets.", pod(selector("go_goroutines"))).runbook("ParleyGoroutineLeak"),
 				lines("Collections", perSec, "Garbage collections.", pod(perSecond("go_gc_duration_seconds_count"))),
-				lines("Longest pause", seconds, "The longest pause of a collection lately.", pod(selector("go_gc_duration_seconds", `quantile="1"`))),
+				lines("Longest pause", seconds, "The longest pause of a collection lately.", pod(selector("go_gc_duration_seconds", `quantile=~"1(\\.0)?"`))),
 				lines("Allocations", "Bps", "Bytes allocated.", pod(perSecond("go_memstats_alloc_bytes_total"))),
 			}},
 		},

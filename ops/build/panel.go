@@ -100,6 +100,9 @@ func rate(metric, by, legend string, matchers ...string) query {
 	return query{sum(perSecond(metric, matchers...), by), legend}
 }
 
+// some leaves out what did not happen, of a counter with many labels that are there before they count.
+func (q query) some() query { return query{q.expr + " > 0", q.legend} }
+
 // gauge is a query for a gauge, aggregated by labels.
 func gauge(how, metric, by, legend string, matchers ...string) query {
 	return query{aggregate(how, selector(metric, matchers...), by), legend}

@@ -32,7 +32,7 @@ main() {
 	migrate
 	start_processes
 	wait_ready
-	provide_monitoring "api-1=$api_1_ops" "api-2=$api_2_ops" "presence-watcher=$watcher_ops" "receipt-worker=$worker_ops"
+	start_monitoring
 	announce
 	while :; do
 		check_children
@@ -233,6 +233,11 @@ start_processes() {
 	process presence-watcher presence-watcher "$watcher_ops"
 	process receipt-worker receipt-worker "$worker_ops"
 	show_errors &
+}
+
+# shellcheck disable=SC2154 # port sets them
+start_monitoring() {
+	provide_monitoring "api-1=$api_1_ops" "api-2=$api_2_ops" "presence-watcher=$watcher_ops" "receipt-worker=$worker_ops"
 }
 
 # process NAME BINARY OPS_PORT [HTTP_PORT]

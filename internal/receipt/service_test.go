@@ -113,3 +113,35 @@ func TestWhoLooksDoesNotWaitForARedisThatIsAway(t *testing.T) {
 	e.server.Start()
 	testenv.Eventually(t, 30*time.Second, func() bool { return strings.Contains(e.log.String(), "redis takes reads again") }, "it is noticed")
 }
+
+// A read again is no read: the first one's time stays, and a marker moves forward only.
+func TestPendingReadsKeepTheirTimeAndMarkersDoNotMoveBack(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	c, users, messages := fixture(t, e.db.SQL, "group", 3, 3)
+	for _, m := range []string{messages[2], messages[0]} {
+		e.read(users[1], m)
+		if held := e.service.Markers(t.Context(), users[1]); held[c] != 3 {
+			t.Errorf("the marker is at %d", held[c])
+		}
+	}
+	first := e.rdb.ZScore(t.Context(), "read_batch:"+messages[2], users[1]).Val()
+	testenv.Eventually(t, 30*time.Second, func() bool { return float64(e.rdb.Time(t.Context()).Val().UnixMilli()) > first }, "time passes")
+	e.read(users[1], messages[2])
+	if again := e.rdb.ZScore(t.Context(), "read_batch:"+messages[2], users[1]).Val(); again != first {
+		t.Errorf("a read of %f is of %f after the second", first, again)
+	}
+	if n := e.rdb.Get(t.Context(), "read_count:"+messages[2]).Val(); n != "1" {
+		t.Errorf("read_count is %q", n)
+	}
+	testenv.Eventually(t, 30*time.Second, func() bool {
+		e.notices.mu.Lock()
+		defer e.notices.mu.Unlock()
+		return e.notices.n[event.TypeReceiptRead] >= 2
+	}, "the sender is told of both")
+	e.notices.mu.Lock()
+	defer e.notices.mu.Unlock()
+	if n := e.notices.n[event.TypeConversationRead]; n != 1 {
+		t.Errorf("the reader's sockets were told %d times of a marker that moved once", n)
+	}
+}

@@ -344,3 +344,16 @@ func TestAWorkerStopsAfterThePieceInHand(t *testing.T) {
 	s.addWorker()
 	c.settle(t)
 }
+
+// A worker that can ask nobody stops in time all the same.
+func TestAWorkerStopsWhileRedisIsAway(t *testing.T) {
+	t.Parallel()
+	s := &system{t: t, pg: testenv.Postgres(t), redis: testenv.Redis(t)}
+	w := s.addWorker()
+	s.redis.Stop()
+	testenv.Eventually(t, 60*time.Second, func() bool { return metric(t, w.ops, "parley_receipts_flush_ticks_missed_total") >= 1 }, "a tick is missed")
+	w.Signal(syscall.SIGTERM)
+	if code := w.Wait(60 * time.Second); code != 0 {
+		t.Errorf("the worker exits with %d: %s", code, w.Logs())
+	}
+}

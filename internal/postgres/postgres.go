@@ -104,6 +104,12 @@ func IsUniqueViolation(err error, constraint string) bool {
 	return ok && pg.Code == "23505" && pg.ConstraintName == constraint
 }
 
+// IsLocked tells whether err means that a row was locked for longer than lock_timeout.
+func IsLocked(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == "55P03"
+}
+
 // IsUnavailable tells whether err means that the database could not be asked, rather than that it answered no.
 func IsUnavailable(err error) bool {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {

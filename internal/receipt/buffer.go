@@ -61,7 +61,7 @@ func (g *grouped) add(id string, place int) {
 	g.places[id] = append(g.places[id], place)
 }
 
-// add takes reads, in one round trip, and notes in each what was new.
+// add takes reads, in one round trip, on a cluster in two, and notes in each what was new.
 func (b *buffer) add(ctx context.Context, batch []*read) error {
 	var messages, readers grouped
 	for i, r := range batch {
@@ -72,11 +72,24 @@ func (b *buffer) add(ctx context.Context, batch []*read) error {
 			readers.add(r.userID, i)
 		}
 	}
-	calls := make([]redisconn.Call, 0, 2+len(messages.ids)+len(readers.ids))
 	// The indexes come first: what is written without being in one would never be found.
-	calls = b.touch(calls, rediskey.DirtyMessages, messages.ids)
-	calls = b.touch(calls, rediskey.DirtyReaders, readers.ids)
-	first := len(calls)
+	touches := b.touch(b.touch(nil, rediskey.DirtyMessages, messages.ids), rediskey.DirtyReaders, readers.ids)
+	if b.keys.Tagged { // its nodes take their parts of a pipeline at the same time
+		if _, err := runAll(ctx, b.rdb, touches); err != nil {
+			return fmt.Errorf("note what is dirty: %w", err)
+		}
+		touches = nil
+	}
+	cmds, err := runAll(ctx, b.rdb, append(touches, b.additions(batch, &messages, &readers)...))
+	if err != nil {
+		return fmt.Errorf("keep reads in redis: %w", err)
+	}
+	return noteAnswers(cmds[len(touches):], batch, &messages, &readers)
+}
+
+// additions are the calls that add reads to their messages' batches and move their readers' markers.
+func (b *buffer) additions(batch []*read, messages, readers *grouped) []redisconn.Call {
+	calls := make([]redisconn.Call, 0, len(messages.ids)+len(readers.ids))
 	for _, m := range messages.ids {
 		args := make([]any, len(messages.places[m]))
 		for n, i := range messages.places[m] {
@@ -91,15 +104,13 @@ func (b *buffer) add(ctx context.Context, batch []*read) error {
 		}
 		calls = append(calls, redisconn.Call{Script: b.mark, Keys: []string{b.keys.ReadMarkers(u)}, Args: args})
 	}
-	cmds, err := redisconn.RunScripts(ctx, b.rdb, calls)
-	if err == nil {
-		err = redisconn.FirstError(cmds)
-	}
-	if err != nil {
-		return fmt.Errorf("keep reads in redis: %w", err)
-	}
+	return calls
+}
+
+// noteAnswers notes in reads what was new, by the answers to additions.
+func noteAnswers(cmds []*redis.Cmd, batch []*read, messages, readers *grouped) error {
 	for n, m := range messages.ids {
-		answer, err := cmds[first+n].Int64Slice()
+		answer, err := cmds[n].Int64Slice()
 		if err != nil || len(answer) != 1+len(messages.places[m]) {
 			return fmt.Errorf("read an answer of read.lua: %v, %w", answer, err)
 		}
@@ -108,7 +119,7 @@ func (b *buffer) add(ctx context.Context, batch []*read) error {
 		}
 	}
 	for n, u := range readers.ids {
-		answer, err := cmds[first+len(messages.ids)+n].Int64Slice()
+		answer, err := cmds[len(messages.ids)+n].Int64Slice()
 		if err != nil || len(answer) != len(readers.places[u]) {
 			return fmt.Errorf("read an answer of mark.lua: %v, %w", answer, err)
 		}
@@ -117,6 +128,15 @@ func (b *buffer) add(ctx context.Context, batch []*read) error {
 		}
 	}
 	return nil
+}
+
+// runAll runs scripts in one pipeline, and fails where one of them does.
+func runAll(ctx context.Context, rdb redis.UniversalClient, calls []redisconn.Call) ([]*redis.Cmd, error) {
+	cmds, err := redisconn.RunScripts(ctx, rdb, calls)
+	if err == nil {
+		err = redisconn.FirstError(cmds)
+	}
+	return cmds, err
 }
 
 func (b *buffer) touch(calls []redisconn.Call, index string, ids []string) []redisconn.Call {

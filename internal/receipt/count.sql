@@ -1,7 +1,7 @@
 -- How many receipts messages have, pending ones among them, of those who show them, and the latest. Parameters: messages;
 -- then pending ones, each an array: message, reader, time.
--- Answers a row a message that is not deleted, whose sender shows receipts and that has any: message, conversation, sender,
--- count, the latest reader, and when.
+-- Answers a row a message that is not deleted, whose sender shows receipts and is a member still, and that has any: message,
+-- conversation, sender, count, the latest reader, and when.
 WITH readers AS (
     SELECT x.message_id, x.user_id, min(x.read_at) AS read_at
     FROM (
@@ -17,4 +17,5 @@ FROM readers r
 JOIN users u ON u.id = r.user_id AND u.read_receipts_enabled
 JOIN messages m ON m.id = r.message_id AND m.deleted_at IS NULL
 JOIN users s ON s.id = m.sender_id AND s.read_receipts_enabled
+JOIN conversation_members k ON k.conversation_id = m.conversation_id AND k.user_id = m.sender_id
 ORDER BY m.id, r.read_at DESC, r.user_id DESC

@@ -1,8 +1,12 @@
 -- Moves a piece of pending markers, forward only. Parameters, each an array: reader, conversation, seq. Members' rows are
--- locked in the order in which sends lock them.
-WITH locked AS MATERIALIZED (
+-- locked in the order in which sends lock them, and not waited for for long.
+WITH patience AS MATERIALIZED (
+    SELECT set_config('lock_timeout', '1s', true)
+),
+locked AS MATERIALIZED (
     SELECT k.conversation_id, k.user_id, i.seq
-    FROM unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS i (user_id, conversation_id, seq)
+    FROM patience
+    CROSS JOIN unnest($1::uuid[], $2::uuid[], $3::bigint[]) AS i (user_id, conversation_id, seq)
     JOIN conversation_members k ON k.conversation_id = i.conversation_id AND k.user_id = i.user_id
     WHERE k.last_read_seq < i.seq
     ORDER BY k.conversation_id, k.user_id

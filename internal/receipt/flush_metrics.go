@@ -35,7 +35,7 @@ func NewFlushMetrics(r prometheus.Registerer) *FlushMetrics {
 		markers:         counter("parley_receipts_flush_markers_total", "Pending markers that moved a member's last_read_seq."),
 		dropped:         counter("parley_receipts_flush_dropped_total", "Pending receipts that made no row: written already, or of a message or a user that is gone."),
 		failures:        counter("parley_receipts_flush_failures_total", "Flushes that Redis or Postgres did not take, and ids that could not be written; all are retried."),
-		missed:          counter("parley_receipts_flush_ticks_missed_total", "Ticks of the schedule that could not be enqueued because Redis did not take them."),
+		missed:          counter("parley_receipts_flush_ticks_missed_total", "Attempts to enqueue a flush that Redis did not take; they are repeated every second until it does."),
 		lastSuccess:     gauge("parley_receipts_flush_last_success_timestamp_seconds", "When this worker last ended a flush that went through."),
 		pending:         gauge("parley_receipts_pending", "Reads in Redis that are not in Postgres yet; beyond 20,000 messages an estimate."),
 		pendingMessages: gauge("parley_receipts_pending_messages", "Messages that have such reads."),

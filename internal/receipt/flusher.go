@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"time"
 
@@ -26,8 +27,6 @@ var (
 	unmarkSource string
 	//go:embed forget.lua
 	forgetSource string
-	//go:embed lease.lua
-	leaseSource string
 )
 
 const (
@@ -38,8 +37,6 @@ const (
 	pieceRows = 5000
 	// linger is how long an id with nothing left stays in its index: longer than a read is on its way from there to its key.
 	linger = 15 * time.Second
-	// leaseFor is after what time another worker flushes, where one died.
-	leaseFor = 5 * time.Second
 	// redisWait bounds one pipeline.
 	redisWait = 5 * time.Second
 )
@@ -105,54 +102,15 @@ func (f *Flusher) Flush(ctx context.Context) error {
 		}
 	}
 	f.metrics.duration.Observe(time.Since(began).Seconds())
-	if failed != nil && ctx.Err() == nil {
+	if ctx.Err() != nil {
+		return nil // it was told to stop, and what is left is the next one's
+	}
+	if failed != nil {
 		f.metrics.failures.Inc()
 		return fmt.Errorf("flush: %w", failed)
 	}
 	f.metrics.lastSuccess.SetToCurrentTime()
 	return nil
-}
-
-// hold takes the lease, so that no two workers do the same work, and keeps it. ctx is nil where another has it, and ends
-// where it is lost; nothing but work is lost then.
-func (f *Flusher) hold(ctx context.Context) (held context.Context, release func(), err error) {
-	got, err := f.rdb.SetNX(ctx, rediskey.FlushLease, f.holder, leaseFor).Result()
-	if err != nil {
-		f.metrics.failures.Inc()
-		return nil, nil, fmt.Errorf("take the lease of flushing: %w", err)
-	}
-	if !got {
-		return nil, nil, nil
-	}
-	held, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		t := time.NewTicker(leaseFor / 4)
-		defer t.Stop()
-		for {
-			select {
-			case <-held.Done():
-				return
-			case <-t.C:
-			}
-			if n, err := f.keepLease(held, leaseFor); err == nil && n == 0 {
-				f.log.Warn("another worker has taken over the flush")
-				cancel()
-			}
-		}
-	}()
-	return held, func() {
-		cancel()
-		<-done
-		_, _ = f.keepLease(context.Background(), 0) // it ends by itself
-	}, nil
-}
-
-func (f *Flusher) keepLease(ctx context.Context, d time.Duration) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, redisWait)
-	defer cancel()
-	return f.lease.Run(ctx, f.rdb, []string{rediskey.FlushLease}, f.holder, d.Milliseconds()).Int64()
 }
 
 // piece is what goes into one statement.
@@ -229,7 +187,10 @@ func guarded(ctx context.Context, step func() error) (err error) {
 // read hands on what ids have, the least recently touched first, and answers how many there were.
 func (f *Flusher) read(ctx context.Context, src source, now time.Time, to chan<- *piece) (ids int, err error) {
 	c := &cutter{to: to, p: &piece{}}
-	last := fmt.Sprint(now.UnixMilli())
+	last, err := f.last(ctx, src, now)
+	if err != nil {
+		return 0, err
+	}
 	for from := start; ; {
 		entries, next, err := readPiece(ctx, f.rdb, src.index(), from, last, listSize)
 		if err != nil {
@@ -248,6 +209,20 @@ func (f *Flusher) read(ctx context.Context, src source, now time.Time, to chan<-
 		}
 		from = *next
 	}
+}
+
+// last is the score up to which a flush reads an index: what is touched meanwhile is the next flush's. Scores are ahead of
+// Redis's clock where that stepped back.
+func (f *Flusher) last(ctx context.Context, src source, now time.Time) (string, error) {
+	highest, err := f.rdb.ZRevRangeWithScores(ctx, src.index(), 0, 0).Result()
+	if err != nil {
+		return "", fmt.Errorf("read the end of an index: %w", err)
+	}
+	last := float64(now.UnixMilli())
+	for _, z := range highest {
+		last = max(last, z.Score)
+	}
+	return strconv.FormatFloat(last, 'f', -1, 64), nil
 }
 
 // readPart reads what some ids have. Those that wait after a failure are left alone.
@@ -344,10 +319,10 @@ func (f *Flusher) write(ctx context.Context, src source, p *piece, t *totals) er
 	}
 	ctx = context.WithoutCancel(ctx) // what was begun is finished
 	n, err := src.write(ctx, p.rows)
-	if err != nil && !postgres.IsUnavailable(err) {
+	if refused(err) {
 		n, err = src.write(ctx, p.rows) // a message may have been deleted in between
 	}
-	if err != nil && !postgres.IsUnavailable(err) {
+	if refused(err) {
 		p.rows, n, err = f.isolate(ctx, src, p.rows, err, t)
 	}
 	if err != nil {
@@ -356,6 +331,11 @@ func (f *Flusher) write(ctx context.Context, src source, p *piece, t *totals) er
 	t.rows += len(p.rows)
 	t.written += n
 	return nil
+}
+
+// refused tells an error that is of what was to be written, or of who has it locked, from one of Postgres.
+func refused(err error) bool {
+	return err != nil && (postgres.IsLocked(err) || !postgres.IsUnavailable(err))
 }
 
 // isolate writes what can be written of rows that were refused together, and lets the ids wait that are to blame.
@@ -380,7 +360,7 @@ func (f *Flusher) isolate(ctx context.Context, src source, rows []row, cause err
 		switch {
 		case err == nil:
 			done, n = append(done, part...), n+m
-		case postgres.IsUnavailable(err):
+		case !refused(err):
 			return nil, 0, err
 		default:
 			d, m, err := f.isolate(ctx, src, part, err, t)
@@ -406,11 +386,7 @@ func (f *Flusher) remove(ctx context.Context, src source, p *piece) error {
 	if len(p.idle) > 0 {
 		calls = append(calls, redisconn.Call{Script: f.forget, Keys: []string{src.index()}, Args: pairs(p.idle)})
 	}
-	cmds, err := redisconn.RunScripts(ctx, f.rdb, calls)
-	if err == nil {
-		err = redisconn.FirstError(cmds)
-	}
-	if err != nil {
+	if _, err := runAll(ctx, f.rdb, calls); err != nil {
 		return fmt.Errorf("remove what was written: %w", err)
 	}
 	if src.index() == rediskey.DirtyMessages && len(p.rows) > 0 {

@@ -32,11 +32,13 @@ func TestMain(m *testing.M) { testenv.VerifyNoLeaks(m) }
 type notices struct {
 	mu sync.Mutex
 	n  map[string]int
+	of []*event.Notice
 }
 
 func (n *notices) Notify(x *event.Notice) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.of = append(n.of, x)
 	if n.n == nil {
 		n.n = map[string]int{}
 	}
@@ -75,13 +77,20 @@ func (l *lines) String() string {
 
 func newEnv(t testing.TB) *env {
 	t.Helper()
+	server := testenv.Redis(t)
+	return newEnvOn(t, server, server.Client(t))
+}
+
+// newEnvOn makes an env whose service reaches the server by a client of its own.
+func newEnvOn(t testing.TB, server *testenv.RedisServer, rdb redis.UniversalClient) *env {
+	t.Helper()
 	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(t), MaxConns: 12, Application: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &env{t: t, db: db, server: testenv.Redis(t), registry: prometheus.NewRegistry(), log: &lines{}, notices: &notices{}}
+	e := &env{t: t, db: db, server: server, registry: prometheus.NewRegistry(), log: &lines{}, notices: &notices{}}
 	e.rdb = e.server.Client(t)
-	e.service = receipt.NewService(db, e.rdb, e.notices, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(e.log, nil)))
+	e.service = receipt.NewService(db, rdb, e.notices, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(e.log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = e.service.Run(ctx) }()
@@ -89,8 +98,10 @@ func newEnv(t testing.TB) *env {
 	return e
 }
 
-func (e *env) flusher() *receipt.Flusher {
-	return receipt.NewFlusher(e.db, e.rdb, time.Second, receipt.NewFlushMetrics(e.registry), slog.New(slog.NewTextHandler(e.log, nil)))
+func (e *env) flusher() *receipt.Flusher { return e.flusherOn(e.rdb) }
+
+func (e *env) flusherOn(rdb redis.UniversalClient) *receipt.Flusher {
+	return receipt.NewFlusher(e.db, rdb, time.Second, receipt.NewFlushMetrics(e.registry), slog.New(slog.NewTextHandler(e.log, nil)))
 }
 
 // fixture makes a conversation with members and messages, straight in the database. The first member sends.

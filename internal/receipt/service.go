@@ -2,7 +2,6 @@ package receipt
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/event"
@@ -36,7 +36,7 @@ const (
 	// one statement.
 	takeBatch  = 1024
 	writeBatch = 256
-	// keepWait bounds one pipeline.
+	// keepWait bounds what is asked of Redis.
 	keepWait = 2 * time.Second
 	// probeEvery is how often a Redis that was away is asked whether it is back.
 	probeEvery = 250 * time.Millisecond
@@ -99,22 +99,24 @@ func (s *Service) Sent(conversationID string, m event.Sent) { s.known.sent(conve
 
 // Run works until ctx ends, and then on what is queued already.
 func (s *Service) Run(ctx context.Context) error {
-	taking := lifecycle.NewGroup(ctx)
-	rest, stop := context.WithCancel(context.WithoutCancel(ctx))
-	others := lifecycle.NewGroup(rest)
-	taking.Go("take", func(ctx context.Context) error {
-		s.take.run(ctx)
-		return nil
-	})
-	for name, run := range map[string]func(context.Context){"write": s.write.run, "tell": s.teller.run, "probe": s.probe} {
-		others.Go(name, func(ctx context.Context) error {
-			run(ctx)
-			return nil
+	var g errgroup.Group
+	// Each part ends after the one that it gets its work from.
+	for _, part := range []struct {
+		name string
+		run  func(context.Context)
+	}{{"take", s.take.run}, {"write", s.write.run}, {"tell", s.teller.run}, {"probe", s.probe}} {
+		mine := ctx
+		next, stop := context.WithCancel(context.WithoutCancel(ctx))
+		g.Go(func() error {
+			defer stop()
+			return lifecycle.Keep(mine, part.name, func(ctx context.Context) error {
+				part.run(ctx)
+				return nil
+			})
 		})
+		ctx = next
 	}
-	err := taking.Wait()
-	stop() // what was taken in went on to the others
-	return errors.Join(err, others.Wait())
+	return g.Wait()
 }
 
 // Read notes that a user has read a message, and with it all before. socketID is the socket that said so, "" for none: it is
@@ -205,9 +207,7 @@ func (s *Service) keepInRedis(batch []*read) {
 	ctx, cancel := context.WithTimeout(context.Background(), keepWait)
 	defer cancel()
 	if err := s.buffer.add(ctx, batch); err != nil {
-		if s.away.CompareAndSwap(false, true) {
-			s.log.Warn("redis does not take reads; they go straight to postgres until it does", "error", err)
-		}
+		s.lost(err)
 		for part := range slices.Chunk(batch, writeBatch) {
 			s.writeDown(part)
 		}
@@ -283,6 +283,13 @@ func (s *Service) tellMarkers(batch []*read) {
 	}
 }
 
+// lost notes that Redis did not answer: nobody waits for it until it does.
+func (s *Service) lost(err error) {
+	if s.away.CompareAndSwap(false, true) {
+		s.log.Warn("redis does not take reads; they go straight to postgres until it does", "error", err)
+	}
+}
+
 // probe asks, until ctx ends, a Redis that was away whether it is back, so that no read waits for it.
 func (s *Service) probe(ctx context.Context) {
 	_ = lifecycle.Every(ctx, probeEvery, func(ctx context.Context) {
@@ -305,13 +312,10 @@ func (s *Service) Receipts(ctx context.Context, viewerID, messageID string, afte
 	if err != nil {
 		return Page{}, err
 	}
-	if !v.shows {
+	if !v.shows || v.deleted {
 		return Page{Receipts: []Receipt{}}, nil
 	}
-	var pending []row
-	if !v.deleted {
-		pending = s.pending(ctx, messageID)
-	}
+	pending := s.pending(ctx, messageID) // before Postgres: what is flushed in between is found there
 	return s.store.receipts(ctx, messageID, pending, after, limit)
 }
 
@@ -319,9 +323,11 @@ func (s *Service) pending(ctx context.Context, messageID string) []row {
 	if s.away.Load() {
 		return nil
 	}
-	pending, err := s.buffer.readers(ctx, messageID)
-	if err != nil && !errors.Is(err, context.Canceled) {
-		s.log.Warn("pending receipts cannot be read", "message_id", messageID, "error", err)
+	wait, cancel := context.WithTimeout(ctx, keepWait)
+	defer cancel()
+	pending, err := s.buffer.readers(wait, messageID)
+	if err != nil && ctx.Err() == nil {
+		s.lost(err)
 	}
 	return pending
 }
@@ -332,9 +338,11 @@ func (s *Service) Markers(ctx context.Context, userID string) map[string]int64 {
 	if s.away.Load() {
 		return nil
 	}
-	held, err := s.buffer.markers(ctx, userID)
-	if err != nil && !errors.Is(err, context.Canceled) {
-		s.log.Warn("pending markers cannot be read", "user_id", userID, "error", err)
+	wait, cancel := context.WithTimeout(ctx, keepWait)
+	defer cancel()
+	held, err := s.buffer.markers(wait, userID)
+	if err != nil && ctx.Err() == nil {
+		s.lost(err)
 	}
 	return held
 }

@@ -16,7 +16,9 @@ const (
 	// tellMessages and tellPending bound what one round reads.
 	tellMessages = 256
 	tellPending  = 50_000
-	tellWait     = 5 * time.Second
+	// tellWaiting bounds the messages that wait to be told of. Those beyond are left: receipts are read by REST too.
+	tellWaiting = 1 << 14
+	tellWait    = 5 * time.Second
 )
 
 // teller tells senders who has read their messages in groups: at once where it is quiet, and in a burst once a second for
@@ -42,10 +44,12 @@ func newTeller(s *store, b *buffer, n Notifier, m *Metrics, log *slog.Logger) *t
 // note wants a message told of.
 func (t *teller) note(messageID string) {
 	t.mu.Lock()
-	if t.waiting[messageID] {
+	switch {
+	case t.waiting[messageID]:
 		t.metrics.coalesced.Inc()
+	case len(t.waiting) < tellWaiting:
+		t.waiting[messageID] = true
 	}
-	t.waiting[messageID] = true
 	t.mu.Unlock()
 	select {
 	case t.wake <- struct{}{}:

@@ -1,0 +1,147 @@
+package receipt_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/rediskey"
+	"github.com/parley-chat/parley/internal/testenv"
+)
+
+func (e *env) exec(query string, args ...any) {
+	e.t.Helper()
+	if _, err := e.db.SQL.Exec(query, args...); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+func (e *env) read(user, message string) {
+	e.t.Helper()
+	if err := e.service.Read(e.t.Context(), user, message, ""); err != nil {
+		e.t.Fatal(err)
+	}
+}
+
+// Whoever has left a conversation hears nothing of it, of their own messages either.
+func TestWhoHasLeftIsToldOfNoReads(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	c, users, messages := fixture(t, e.db.SQL, "group", 4, 2)
+	gone, here := users[0], users[1]
+	e.exec(`UPDATE messages SET sender_id = $1 WHERE id = $2`, here, messages[1])
+	e.exec(`DELETE FROM conversation_members WHERE conversation_id = $1 AND user_id = $2`, c, gone)
+	for range 2 { // the second is told after the first, whatever order the first two are in
+		for i, m := range messages {
+			e.read(users[2], m)
+			e.read(users[3], messages[1-i])
+		}
+		told := 0
+		testenv.Eventually(t, 30*time.Second, func() bool {
+			e.notices.mu.Lock()
+			defer e.notices.mu.Unlock()
+			told = 0
+			for _, n := range e.notices.of {
+				if n.Type == event.TypeReceiptRead && n.UserID == gone {
+					t.Fatal("who has left is told")
+				}
+				if n.Type == event.TypeReceiptRead && n.UserID == here {
+					told++
+				}
+			}
+			return told > 0
+		}, "the other sender is told")
+	}
+}
+
+// A deleted message has no receipts, whether they were written before or not.
+func TestADeletedMessageHasNoReceipts(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	_, users, messages := fixture(t, e.db.SQL, "group", 4, 1)
+	e.read(users[1], messages[0])
+	e.flush(e.flusher())
+	e.read(users[2], messages[0])
+	e.exec(`UPDATE messages SET deleted_at = now(), content = '' WHERE id = $1`, messages[0])
+	page, err := e.service.Receipts(t.Context(), users[0], messages[0], nil, 50)
+	if err != nil || page.Count != 0 || len(page.Receipts) != 0 || page.HasMore {
+		t.Errorf("its receipts are %+v, %v", page, err)
+	}
+}
+
+// Where a read is in Postgres and pending as well, because Redis or Postgres was away for one of them, the first counts,
+// before the flush and after it.
+func TestTheFirstReadCountsWhereverItIs(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	_, users, messages := fixture(t, e.db.SQL, "group", 4, 1)
+	m, late := messages[0], time.Now().UTC().Truncate(time.Millisecond)
+	early := late.Add(-time.Hour)
+	e.exec(`INSERT INTO read_receipts (message_id, user_id, read_at) VALUES ($1, $2, $3), ($1, $4, $5)`, m, users[1], late, users[2], early)
+	e.rdb.ZAdd(t.Context(), rediskey.DirtyMessages, redis.Z{Score: 1, Member: m})
+	e.rdb.ZAdd(t.Context(), "read_batch:"+m, redis.Z{Score: float64(early.UnixMilli()), Member: users[1]},
+		redis.Z{Score: float64(late.UnixMilli()), Member: users[2]})
+	f := e.flusher()
+	for _, when := range []string{"before", "after"} {
+		page, err := e.service.Receipts(t.Context(), users[0], m, nil, 50)
+		if err != nil || len(page.Receipts) != 2 || !page.Receipts[0].ReadAt.Equal(early) || !page.Receipts[1].ReadAt.Equal(early) {
+			t.Errorf("%s the flush: %+v, %v", when, page, err)
+		}
+		e.flush(f)
+		e.empty()
+	}
+}
+
+// While Redis is away, who looks waits for it once, and the log says so once.
+func TestWhoLooksDoesNotWaitForARedisThatIsAway(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	_, users, messages := fixture(t, e.db.SQL, "group", 3, 1)
+	e.server.Stop()
+	for range 200 {
+		e.service.Markers(t.Context(), users[0])
+		if _, err := e.service.Receipts(t.Context(), users[0], messages[0], nil, 50); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(e.log.String(), "level=WARN"); n != 1 {
+		t.Errorf("%d warnings: %s", n, e.log)
+	}
+	e.server.Start()
+	testenv.Eventually(t, 30*time.Second, func() bool { return strings.Contains(e.log.String(), "redis takes reads again") }, "it is noticed")
+}
+
+// A read again is no read: the first one's time stays, and a marker moves forward only.
+func TestPendingReadsKeepTheirTimeAndMarkersDoNotMoveBack(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	c, users, messages := fixture(t, e.db.SQL, "group", 3, 3)
+	for _, m := range []string{messages[2], messages[0]} {
+		e.read(users[1], m)
+		if held := e.service.Markers(t.Context(), users[1]); held[c] != 3 {
+			t.Errorf("the marker is at %d", held[c])
+		}
+	}
+	first := e.rdb.ZScore(t.Context(), "read_batch:"+messages[2], users[1]).Val()
+	testenv.Eventually(t, 30*time.Second, func() bool { return float64(e.rdb.Time(t.Context()).Val().UnixMilli()) > first }, "time passes")
+	e.read(users[1], messages[2])
+	if again := e.rdb.ZScore(t.Context(), "read_batch:"+messages[2], users[1]).Val(); again != first {
+		t.Errorf("a read of %f is of %f after the second", first, again)
+	}
+	if n := e.rdb.Get(t.Context(), "read_count:"+messages[2]).Val(); n != "1" {
+		t.Errorf("read_count is %q", n)
+	}
+	testenv.Eventually(t, 30*time.Second, func() bool {
+		e.notices.mu.Lock()
+		defer e.notices.mu.Unlock()
+		return e.notices.n[event.TypeReceiptRead] >= 2
+	}, "the sender is told of both")
+	e.notices.mu.Lock()
+	defer e.notices.mu.Unlock()
+	if n := e.notices.n[event.TypeConversationRead]; n != 1 {
+		t.Errorf("the reader's sockets were told %d times of a marker that moved once", n)
+	}
+}

@@ -163,7 +163,7 @@ func TestWorkersKilledAtEveryStep(t *testing.T) {
 	g.Go(func() { c.reads(t, 4) })
 	for _, point := range []string{"receipt.read", "receipt.written", "receipt.removed"} {
 		for range 2 {
-			doomed := s.addWorker("PARLEY_FAULT=" + point + "=kill")
+			doomed, _ := s.launchBeside("receipt-worker", "PARLEY_RECEIPT_FLUSH_INTERVAL=1s", "PARLEY_FAULT="+point+"=kill") // before it is ready, maybe
 			select {
 			case <-doomed.Done():
 			case <-time.After(60 * time.Second):

@@ -172,14 +172,21 @@ func (s *Subscriber) take(m any) {
 func (s *Subscriber) confirmed(channel string) {
 	s.mu.Lock()
 	sub := s.wanted[channel]
-	again := s.down
-	s.down = false
 	if sub != nil && !sub.ok {
 		sub.ok = true
 		close(sub.holds)
 	}
 	s.mu.Unlock()
-	if again || channel == rediskey.SessionsChannel {
+	s.hears(channel == rediskey.SessionsChannel)
+}
+
+// hears notes that Redis is heard. If it was away, or the connection is a new one, what was told in between is repaired.
+func (s *Subscriber) hears(fresh bool) {
+	s.mu.Lock()
+	again := s.down
+	s.down = false
+	s.mu.Unlock()
+	if again || fresh {
 		s.metrics.subscriberUp.Set(1)
 		s.hub.repairs.now()
 		if s.hub.watches != nil {
@@ -228,6 +235,7 @@ func (s *Subscriber) dispatch(channel, payload string) {
 		s.ended(strings.Split(payload, ",")...)
 	case s.probe != nil && channel == s.probe.channel:
 		s.probe.heard(payload)
+		s.hears(false) // check may have found Redis away after the subscriptions were made again
 	}
 }
 

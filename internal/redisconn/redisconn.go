@@ -25,6 +25,8 @@ const (
 type Config struct {
 	// URL is redis:// or rediss://, several comma separated for a cluster.
 	URL string
+	// Username and Password, where set, are used instead of the URL's.
+	Username, Password string
 	// SentinelMaster names the master of a Sentinel set-up; URL then names the sentinels.
 	SentinelMaster string
 	// PoolSize bounds the connections to each node.
@@ -65,6 +67,12 @@ func Options(c Config) (*redis.UniversalOptions, error) {
 		if u.MasterName != "" {
 			u.SentinelUsername, u.SentinelPassword = o.Username, o.Password
 		}
+	}
+	if c.Username != "" {
+		u.Username = c.Username
+	}
+	if c.Password != "" {
+		u.Password = c.Password
 	}
 	if len(u.Addrs) > 1 && u.MasterName == "" && u.DB != 0 {
 		return nil, errors.New("a cluster has only database 0")

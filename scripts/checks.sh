@@ -37,6 +37,9 @@ tests() {
 	go test -race -timeout 15m ${TESTFLAGS:-} "${packages[@]}"
 }
 
+# The chart's tests are a module of their own, since they need Helm and Kubernetes.
+chart() { (cd test/chart && go vet ./... && go test ./...); }
+
 packages=("$@")
 if [ $# = 0 ]; then packages=(./...); fi
 PARLEY_TEST_BIN_DIR=$(mktemp -d)
@@ -46,3 +49,4 @@ step 'vet' go vet -race ./...
 step 'lint' lint
 step 'the processes' build
 step 'tests' tests
+if [ $# = 0 ]; then step 'the chart' chart; fi

@@ -37,15 +37,18 @@ func (h *Hub) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// beat gives every socket that heard nothing else a ping, and cuts those that said nothing for twice as long.
+// beat gives every socket that heard or said nothing else a ping, and cuts those that said nothing for twice as long: who
+// only listens, to much, says nothing but pongs.
 func (h *Hub) beat() {
 	now, beat := h.now(), int64(h.heartbeat)
 	ping := event.HeartbeatFrame()
 	h.each(func(s *Session) {
-		switch {
-		case now-s.lastHeard.Load() > 2*beat:
+		silent := now - s.lastHeard.Load()
+		asked := s.asked && silent >= beat
+		switch s.asked = silent >= beat; {
+		case silent > 2*beat:
 			s.fail()
-		case now-s.lastWritten.Load() >= beat:
+		case now-s.lastWritten.Load() >= beat, s.asked && !asked:
 			s.Send(ping)
 		}
 	})

@@ -52,6 +52,7 @@ type Session struct {
 	raw  syscall.RawConn // nil where the connection has none: then every write takes the slow way
 
 	lastHeard, lastWritten atomic.Int64 // nanoseconds since the hub's start
+	asked                  bool         // whether a client that is silent was pinged for it; beat's alone
 
 	mu      sync.Mutex // guards what follows
 	queue   []event.Frame

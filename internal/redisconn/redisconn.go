@@ -19,6 +19,9 @@ const (
 	dialTries    = 1
 	poolMinIdle  = 1
 	connIdleTime = 5 * time.Minute
+	// clusterReload is how old the client's picture of a cluster gets while nobody tells it of another: after a failover a
+	// pipeline, or a subscription, goes on trying the dead master.
+	clusterReload = 2 * time.Second
 )
 
 // Config is how to reach Redis.
@@ -85,6 +88,11 @@ func Open(c Config) (redis.UniversalClient, error) {
 	o, err := Options(c)
 	if err != nil {
 		return nil, fmt.Errorf("open redis: %w", err)
+	}
+	if len(o.Addrs) > 1 && o.MasterName == "" {
+		c := o.Cluster()
+		c.ClusterStateReloadInterval = clusterReload
+		return redis.NewClusterClient(c), nil
 	}
 	return redis.NewUniversalClient(o), nil
 }

@@ -11,7 +11,7 @@ postgres_bin() {
 	[ -n "$found" ] && echo "$found"
 }
 
-# missing_packages WHAT... prints the packages that have to be installed for postgres, redis, gcc.
+# missing_packages WHAT... prints the packages that have to be installed for postgres, redis, gcc, pgbouncer.
 missing_packages() {
 	local what
 	for what; do
@@ -19,6 +19,7 @@ missing_packages() {
 		postgres) postgres_bin >/dev/null || echo postgresql ;;
 		redis) have redis-server || echo redis-server ;;
 		gcc) have "${CC:-gcc}" || echo gcc libc6-dev ;;
+		pgbouncer) have pgbouncer || [ -x /usr/sbin/pgbouncer ] || echo pgbouncer ;;
 		esac
 	done
 }
@@ -76,7 +77,7 @@ try_install() {
 	apt_with_update install -y --no-install-recommends "$@" || return
 	local service
 	for service; do
-		case $service in postgresql | redis-server) update-rc.d "$service" disable ;; esac
+		case $service in postgresql | redis-server | pgbouncer) update-rc.d "$service" disable ;; esac
 	done
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# with-services.sh [--durable] CMD...: runs the command where it has Go, a C compiler, redis-server, and a Postgres server of
+# with-services.sh [--durable] CMD...: runs the command where it has Go, a C compiler, redis-server, Prometheus's programs, and a Postgres server of
 # its own, named by PARLEY_TEST_POSTGRES_URL. All of that is gone when it ends, however it ends. --durable has Postgres sync
 # each commit, which benchmarks want and tests don't.
 #
@@ -15,12 +15,12 @@ main() {
 		fsync=on flags=(--durable)
 		shift
 	fi
-	if go_works && { can_install || [ -z "$(missing_packages postgres redis gcc)" ]; }; then
+	if go_works && { can_install || [ -z "$(missing_packages postgres redis prometheus gcc)" ]; }; then
 		here "$@"
 	elif docker_works; then
 		in_container "$@"
 	elif go_works; then
-		need_packages postgres redis gcc # tells what is missing
+		need_packages postgres redis prometheus gcc # tells what is missing
 	else
 		die "this needs Go $(sed -n 's/^go //p' go.mod) or later, or Docker"
 	fi
@@ -30,7 +30,7 @@ here() {
 	trap clean_up EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
-	need_packages postgres redis gcc
+	need_packages postgres redis prometheus gcc
 	work=$(mktemp -d "${TMPDIR:-/tmp}/parley-services.XXXXXX")
 	chmod 755 "$work" # the user that runs Postgres has to get in
 	export TMPDIR=$work

@@ -61,12 +61,19 @@ type result struct {
 	err error
 }
 
-// try runs a command.
+// try runs a command. What it prints as an error is kept where it fails.
 func (n *namespace) try(timeout time.Duration, args ...string) result {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	b, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
-	return result{strings.TrimSpace(string(b)), err}
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	var warnings strings.Builder
+	cmd.Stderr = &warnings
+	b, err := cmd.Output()
+	out := string(b)
+	if err != nil {
+		out += warnings.String()
+	}
+	return result{strings.TrimSpace(out), err}
 }
 
 // must runs a command that has to succeed.

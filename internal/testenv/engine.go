@@ -96,7 +96,9 @@ func RedisCluster(t testing.TB, replicas int) *RedisGroup {
 	for range g.masters * (1 + replicas) {
 		port := FreePort(t)
 		g.Nodes = append(g.Nodes, Redis(t, "--cluster-enabled", "yes", "--cluster-port", fmt.Sprint(port),
-			"--cluster-node-timeout", fmt.Sprint(nodeTimeout.Milliseconds())))
+			"--cluster-node-timeout", fmt.Sprint(nodeTimeout.Milliseconds()),
+			// However late it is on a busy machine, a replica takes over.
+			"--cluster-replica-validity-factor", "0"))
 		bus = append(bus, port)
 	}
 	first := g.Nodes[0].Client(t)
@@ -266,10 +268,13 @@ func Pooled(t testing.TB, database string) string {
 		program = "/usr/sbin/pgbouncer" // where Debian keeps it, off the path of who is not root
 	}
 	dir, port := tempDir(t, "pgbouncer"), FreePort(t)
-	password, _ := u.User.Password()
-	config := fmt.Sprintf("[databases]\n* = host=%s port=%s user=%s password=%s\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %d\n"+
-		"unix_socket_dir =\nauth_type = any\npool_mode = transaction\nmax_client_conn = 1000\ndefault_pool_size = 15\n",
-		u.Hostname(), u.Port(), u.User.Username(), password, port)
+	login := "user=" + u.User.Username()
+	if password, ok := u.User.Password(); ok {
+		login += " password=" + password
+	}
+	config := fmt.Sprintf("[databases]\n* = host=%s port=%s %s\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %d\n"+
+		"unix_socket_dir =\nauth_type = any\npool_mode = transaction\nmax_client_conn = 1000\ndefault_pool_size = 15\nserver_login_retry = 1\n",
+		u.Hostname(), u.Port(), login, port)
 	if err := os.WriteFile(filepath.Join(dir, "pgbouncer.ini"), []byte(config), 0o644); err != nil { //nolint:gosec // for who runs it
 		t.Fatal(err)
 	}

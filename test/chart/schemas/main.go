@@ -1,5 +1,6 @@
 // Command schemas writes testdata/schemas.json: what the API server of a Kubernetes holds the chart's objects against, from
-// the modules that publish it. Objects are closed, descriptions left out, and so is every kind that the chart has not.
+// the modules that publish it. Objects are closed, descriptions left out, and so is every kind that the chart has not. Beside
+// it goes Skaffold's own schema of skaffold.yaml.
 //
 //	go run ./schemas
 package main
@@ -17,7 +18,13 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-const out = "testdata/schemas.json"
+const (
+	out         = "testdata/schemas.json"
+	skaffoldOut = "testdata/skaffold.json"
+	skaffold    = "github.com/GoogleContainerTools/skaffold/v2@v2.16.1"
+	// skaffoldSchema is of the version that skaffold.yaml names.
+	skaffoldSchema = "docs-v2/content/en/schemas/v4beta11.json"
+)
 
 // kinds are those of Kubernetes itself, by their names in its OpenAPI document.
 var kinds = []string{
@@ -63,11 +70,35 @@ func run() error {
 			}
 		}
 	}
-	b, err := json.Marshal(object{"definitions": definitions, "kinds": byKind})
+	if err := write(out, object{"definitions": definitions, "kinds": byKind}); err != nil {
+		return err
+	}
+	return copySkaffold()
+}
+
+func write(file string, v any) error {
+	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(out, append(b, '\n'), 0o644)
+	return os.WriteFile(file, append(b, '\n'), 0o644)
+}
+
+// copySkaffold keeps what it is for, without its texts for readers.
+func copySkaffold() error {
+	dir, err := download(skaffold)
+	if err != nil {
+		return err
+	}
+	b, err := os.ReadFile(filepath.Join(dir, skaffoldSchema))
+	if err != nil {
+		return err
+	}
+	var schema any
+	if err := json.Unmarshal(b, &schema); err != nil {
+		return err
+	}
+	return write(skaffoldOut, closed(schema))
 }
 
 // download answers the folder of a module.

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -316,4 +317,28 @@ func (s *system) bareUsers(t testing.TB, n int) []string {
 	}
 	defer db.Close()
 	return testenv.Users(t, db, n)
+}
+
+// metric reads a series, with its labels as they are written, from a process's ops endpoint; 0 where there is none.
+func metric(t testing.TB, ops, series string) float64 {
+	t.Helper()
+	r, err := http.Get(ops + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, series+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+			if err != nil {
+				t.Fatalf("%q: %v", line, err)
+			}
+			return v
+		}
+	}
+	return 0
 }

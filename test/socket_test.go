@@ -210,3 +210,18 @@ func TestNoSocketGetsAnothersMessages(t *testing.T) {
 	p.send(t, u[2], public.ID, "hello")
 	sock.messages(1, 1, 5*time.Second)
 }
+
+// rest reads the frames that come until nothing has for a while.
+func (s *socket) rest(quiet time.Duration) (out []frame) {
+	for {
+		select {
+		case f, open := <-s.frames:
+			if !open {
+				return out
+			}
+			out = append(out, f)
+		case <-time.After(quiet):
+			return out
+		}
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/parley-chat/parley/internal/presence"
 	"github.com/parley-chat/parley/internal/ratelimit"
 	"github.com/parley-chat/parley/internal/realtime"
+	"github.com/parley-chat/parley/internal/receipt"
 	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/user"
 )
@@ -52,7 +53,8 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	committer := message.NewCommitter(messageStore, publisher, log, message.NewMetrics(registry))
 	messages := message.NewService(db, messageStore, committer, publisher)
 	conversationStore := conversation.NewStore(db, messageStore)
-	conversations := conversation.NewService(db, conversationStore, publisher)
+	receipts := receipt.NewService(db, rdb, publisher, receipt.NewMetrics(registry), log)
+	conversations := conversation.NewService(db, conversationStore, receipts, publisher)
 	feed := message.NewFeed(db, conversationStore)
 
 	var hub *realtime.Hub
@@ -68,6 +70,8 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	presences := presence.NewService(db, rdb)
 	heartbeat := presence.NewHeartbeat(rdb, c.Presence, presence.NewHeartbeatMetrics(registry), log, publisher.Replace)
 	hub.UsePresence(presences, heartbeat)
+	hub.OnSent(receipts.Sent)
+	receipts.UseMembers(hub)
 
 	limiter := ratelimit.New(rdb, registry, log)
 	friends := friend.NewService(db, publisher, publisher)
@@ -75,7 +79,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		Addr: c.HTTPAddr, TrustedProxies: c.TrustedProxies, AllowedOrigins: c.AllowedOrigins, MetricsToken: c.MetricsToken,
 		DrainDelay: c.DrainDelay, StopTimeout: max(time.Second, c.ShutdownTimeout-c.DrainDelay-stopMargin), Limits: c.Limits,
 	}, httpapi.Deps{
-		Auth: sessions, Watch: watch, Users: user.NewService(db), Friends: friends, Conversations: conversations, Messages: messages,
+		Auth: sessions, Watch: watch, Users: user.NewService(db), Friends: friends, Conversations: conversations, Messages: messages, Receipts: receipts,
 		Syncer: message.NewSyncer(feed, conversations), Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
 		Registry: registry, Panics: panics, Log: log,
 	})
@@ -94,6 +98,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		lifecycle.Part{Name: "sessions", Run: watch.Run},
 		lifecycle.Part{Name: "limiter", Run: limiter.Run},
 		lifecycle.Part{Name: "committer", Run: committer.Run},
+		lifecycle.Part{Name: "receipts", Run: receipts.Run},
 		lifecycle.Part{Name: "http", Run: server.Run},
 	)
 }

@@ -19,16 +19,23 @@ type Publisher interface {
 	Publish(events ...*event.Envelope)
 }
 
+// Markers is what conversations need of the domain of receipts.
+type Markers interface {
+	// Markers reads how far a user has read by what Postgres does not have yet, a seq by conversation.
+	Markers(ctx context.Context, userID string) map[string]int64
+}
+
 // Service is what can be done with conversations.
 type Service struct {
 	db        *postgres.DB
 	store     *Store
+	markers   Markers
 	publisher Publisher
 }
 
 // NewService makes the service.
-func NewService(db *postgres.DB, store *Store, p Publisher) *Service {
-	return &Service{db: db, store: store, publisher: p}
+func NewService(db *postgres.DB, store *Store, m Markers, p Publisher) *Service {
+	return &Service{db: db, store: store, markers: m, publisher: p}
 }
 
 // Create makes a conversation, or finds the direct one that there is; created tells which.
@@ -141,11 +148,12 @@ func (s *Service) Get(ctx context.Context, conversationID, viewerID string) (*ev
 
 // Object is Get with nil for a viewer who is no member.
 func (s *Service) Object(ctx context.Context, conversationID, viewerID string) (*event.Conversation, error) {
+	pending := s.markers.Markers(ctx, viewerID) // before Postgres: what is flushed in between is found there
 	m, err := membershipOf(s.db.Gorm.WithContext(ctx), conversationID, viewerID)
 	if err != nil || m == nil {
 		return nil, err
 	}
-	list, err := s.objects(ctx, []marked{{conversationID, m.LastReadSeq}})
+	list, err := s.objects(ctx, []marked{{conversationID, m.LastReadSeq}}, pending)
 	if err != nil {
 		return nil, err
 	}
@@ -159,6 +167,7 @@ func (s *Service) Memberships(ctx context.Context, userID string) (map[string]in
 
 // List is a page of a user's conversations, the newest activity first.
 func (s *Service) List(ctx context.Context, userID string, before *cursor.Position, limit int) (list []event.Conversation, hasMore bool, err error) {
+	pending := s.markers.Markers(ctx, userID) // before Postgres, as in Object
 	page, err := s.store.newest(ctx, userID, before, limit+1)
 	if err != nil {
 		return nil, false, err
@@ -166,11 +175,11 @@ func (s *Service) List(ctx context.Context, userID string, before *cursor.Positi
 	if hasMore = len(page) > limit; hasMore {
 		page = page[:limit]
 	}
-	list, err = s.objects(ctx, page)
+	list, err = s.objects(ctx, page, pending)
 	return list, hasMore, err
 }
 
-func (s *Service) objects(ctx context.Context, page []marked) ([]event.Conversation, error) {
+func (s *Service) objects(ctx context.Context, page []marked, pending map[string]int64) ([]event.Conversation, error) {
 	ids := make([]string, len(page))
 	for i, m := range page {
 		ids[i] = m.id
@@ -182,7 +191,8 @@ func (s *Service) objects(ctx context.Context, page []marked) ([]event.Conversat
 	out := make([]event.Conversation, 0, len(page))
 	for _, m := range page {
 		c := *found[m.id]
-		c.Marker = &event.Marker{LastReadSeq: m.lastReadSeq, UnreadCount: max(0, c.LastSeq-m.lastReadSeq)}
+		read := min(max(m.lastReadSeq, pending[m.id]), c.LastSeq)
+		c.Marker = &event.Marker{LastReadSeq: read, UnreadCount: c.LastSeq - read}
 		out = append(out, c)
 	}
 	return out, nil

@@ -3,7 +3,11 @@ package event
 // The envelopes of a conversation's changes, one function each. at is the commit's time in microseconds since 1970.
 
 // MessageNew tells of a message that was sent.
-func MessageNew(m *Message) *Envelope { return ofMessage(TypeMessageNew, m, m.CreatedAt.UnixMicro()) }
+func MessageNew(m *Message) *Envelope {
+	e := ofMessage(TypeMessageNew, m, m.CreatedAt.UnixMicro())
+	e.Sent = &Sent{ID: m.ID, Seq: m.Seq, SenderID: m.SenderID}
+	return e
+}
 
 // MessageUpdated tells of an edit.
 func MessageUpdated(m *Message) *Envelope {

@@ -21,6 +21,8 @@ type Envelope struct {
 	Removed string `json:"removed,omitempty"`
 	// Except is a user who does not get the event: the one who types.
 	Except string `json:"except,omitempty"`
+	// Sent is set on new messages.
+	Sent *Sent `json:"sent,omitempty"`
 	// Typing is set on typing events.
 	Typing *Typing `json:"typing,omitempty"`
 

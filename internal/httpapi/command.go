@@ -83,7 +83,7 @@ func (r *reader) problem(c command, err error) problem {
 // kindLabel keeps a client's inventions out of the log.
 func kindLabel(kind string) string {
 	switch kind {
-	case "message:send", "typing:start", "typing:stop", "presence:subscribe", "presence:unsubscribe", "sync", "ping":
+	case "message:send", "message:read", "typing:start", "typing:stop", "presence:subscribe", "presence:unsubscribe", "sync", "ping":
 		return kind
 	}
 	return "unknown"
@@ -94,6 +94,8 @@ func (r *reader) carryOut(ctx context.Context, c command) (any, error) {
 	switch c.kind {
 	case "message:send":
 		return r.send(ctx, c.data)
+	case "message:read":
+		return r.markRead(ctx, c.data)
 	case "typing:start":
 		return nil, r.startTyping(ctx, c.data)
 	case "typing:stop":

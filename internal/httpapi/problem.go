@@ -16,6 +16,7 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/presence"
 	"github.com/parley-chat/parley/internal/realtime"
+	"github.com/parley-chat/parley/internal/receipt"
 	"github.com/parley-chat/parley/internal/user"
 )
 
@@ -83,6 +84,7 @@ var outcomes = []outcome{
 	{conversation.ErrMemberNotFound, 404, "member_not_found"},
 	{message.ErrConversationNotFound, 404, "conversation_not_found"},
 	{message.ErrNotFound, 404, "message_not_found"},
+	{receipt.ErrNotFound, 404, "message_not_found"},
 
 	{errMethod, 405, "method_not_allowed"},
 	{errSlowRequest, 408, "request_timeout"},
@@ -108,6 +110,7 @@ var outcomes = []outcome{
 	{presence.ErrUnavailable, 503, "unavailable"},
 	{auth.ErrBusy, 503, "unavailable"},
 	{message.ErrBusy, 503, "unavailable"},
+	{receipt.ErrBusy, 503, "unavailable"},
 }
 
 // problemOf is what an error is to a client. Nothing of an error that is not ours is shown.

@@ -65,6 +65,10 @@ func (s *Server) routes(d *docs) []route {
 		{"PATCH", "/api/messages/:id", user, by.everything, s.editMessage},
 		{"DELETE", "/api/messages/:id", user, by.everything, s.deleteMessage},
 
+		{"POST", "/api/messages/:id/read", user, by.everything, s.readMessage},
+		{"POST", "/api/conversations/:id/read", user, by.everything, s.readConversation},
+		{"GET", "/api/messages/:id/receipts", user, by.everything, s.listReceipts},
+
 		{"GET", "/api/presence", user, by.everything, s.presences},
 		{"GET", "/api/presence/:userId", user, by.everything, s.presence},
 

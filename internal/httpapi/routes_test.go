@@ -11,13 +11,6 @@ import (
 	"github.com/parley-chat/parley/internal/httpapi/apidoc/apidoctest"
 )
 
-// planned are operations of the contract that are described already and not served yet.
-var planned = []string{
-	"GET /api/messages/{id}/receipts",
-	"POST /api/conversations/{id}/read",
-	"POST /api/messages/{id}/read",
-}
-
 func TestEveryRouteIsDescribedAndTheOtherWayRound(t *testing.T) {
 	t.Parallel()
 	v, err := apidoctest.New()
@@ -38,7 +31,7 @@ func TestEveryRouteIsDescribedAndTheOtherWayRound(t *testing.T) {
 		}
 	}
 	for _, r := range described {
-		if !slices.Contains(served, r) && !slices.Contains(planned, r) {
+		if !slices.Contains(served, r) {
 			t.Errorf("%s is not served", r)
 		}
 	}

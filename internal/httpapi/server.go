@@ -24,6 +24,7 @@ import (
 	"github.com/parley-chat/parley/internal/presence"
 	"github.com/parley-chat/parley/internal/ratelimit"
 	"github.com/parley-chat/parley/internal/realtime"
+	"github.com/parley-chat/parley/internal/receipt"
 	"github.com/parley-chat/parley/internal/user"
 )
 
@@ -61,6 +62,7 @@ type Deps struct {
 	Friends       *friend.Service
 	Conversations *conversation.Service
 	Messages      *message.Service
+	Receipts      *receipt.Service
 	Syncer        *message.Syncer
 	Presence      *presence.Service
 	Hub           *realtime.Hub

@@ -47,6 +47,11 @@ func (t *told) count(typ string) int {
 	return n
 }
 
+// noMarkers is for tests in which nobody reads.
+type noMarkers struct{}
+
+func (noMarkers) Markers(context.Context, string) map[string]int64 { return nil }
+
 // pod is what one api process has of messages and conversations.
 type pod struct {
 	db            *postgres.DB
@@ -66,7 +71,7 @@ func newPod(t testing.TB, url string) *pod {
 	p := &pod{db: db, told: &told{}}
 	store := message.NewStore(db)
 	conversations := conversation.NewStore(db, store)
-	p.conversations = conversation.NewService(db, conversations, p.told)
+	p.conversations = conversation.NewService(db, conversations, noMarkers{}, p.told)
 	committer := message.NewCommitter(store, p.told, slog.New(slog.DiscardHandler), message.NewMetrics(prometheus.NewRegistry()))
 	p.messages = message.NewService(db, store, committer, p.told)
 	p.feed = message.NewFeed(db, conversations)

@@ -42,6 +42,7 @@ type Hub struct {
 	repairs     *repairs
 	typing      *typers
 	watches     *watches // nil where presence is not told
+	sent        func(conversationID string, m event.Sent)
 	metrics     *Metrics
 	log         *slog.Logger
 	seed        maphash.Seed
@@ -354,6 +355,15 @@ func (h *Hub) expected(t *topic) {
 	t.expecting = false
 	t.mu.Unlock()
 	h.dropIfEmpty(t)
+}
+
+// OnSent has f told of every new message that this pod tells its sockets, before they hear of it. It is called before Run, and
+// must not wait.
+func (h *Hub) OnSent(f func(conversationID string, m event.Sent)) { h.sent = f }
+
+// Serves tells whether a socket of the user's on this pod gets the conversation's events, which only members do.
+func (h *Hub) Serves(userID, conversationID string) bool {
+	return slices.ContainsFunc(h.sessionsOf(userID), func(s *Session) bool { return s.Serves(conversationID) })
 }
 
 // EndSessions closes the sockets of sessions that ended.

@@ -27,6 +27,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// noMarkers is for tests in which nobody reads.
+type noMarkers struct{}
+
+func (noMarkers) Markers(context.Context, string) map[string]int64 { return nil }
+
 func TestMain(m *testing.M) { testenv.VerifyNoLeaks(m) }
 
 // lossy passes events on to the real publisher, but for those that a test wants lost.
@@ -80,7 +85,7 @@ func newPod(t testing.TB, databaseURL, redisURL string) *pod {
 	p.events = &lossy{next: p.publisher}
 	store := message.NewStore(db)
 	conversations := conversation.NewStore(db, store)
-	p.conversations = conversation.NewService(db, conversations, p.events)
+	p.conversations = conversation.NewService(db, conversations, noMarkers{}, p.events)
 	committer := message.NewCommitter(store, p.events, log, message.NewMetrics(p.registry))
 	p.messages = message.NewService(db, store, committer, p.events)
 	subscriber := realtime.NewSubscriber(rdb, metrics, log, func(ids ...string) { p.hub.EndSessions(ids...) })

@@ -92,6 +92,9 @@ func (t *topic) tellPending() {
 func (t *topic) tell(e *event.Envelope) {
 	t.told = e.Revision
 	delete(t.pending, e.Revision)
+	if e.Sent != nil && t.hub.sent != nil {
+		t.hub.sent(t.id, *e.Sent)
+	}
 	if len(e.Added) > 0 {
 		t.welcome(e)
 		return

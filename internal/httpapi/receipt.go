@@ -1,0 +1,84 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/receipt"
+)
+
+func (s *Server) readMessage(c *fiber.Ctx) error {
+	id, err := messageID(c)
+	if err != nil {
+		return err
+	}
+	if err := s.Receipts.Read(c.UserContext(), caller(c).UserID, id, ""); err != nil {
+		return err
+	}
+	return c.SendStatus(fiber.StatusNoContent)
+}
+
+func (s *Server) readConversation(c *fiber.Ctx) error {
+	id, err := conversationID(c)
+	if err != nil {
+		return err
+	}
+	var in receipt.UpTo
+	if err := decode(c, &in); err != nil {
+		return err
+	}
+	if err := s.Receipts.ReadUpTo(c.UserContext(), caller(c).UserID, id, &in); err != nil {
+		return err
+	}
+	return c.SendStatus(fiber.StatusNoContent)
+}
+
+type receiptsBody struct {
+	listBody
+	Count int `json:"count"`
+}
+
+func (s *Server) listReceipts(c *fiber.Ctx) error {
+	id, err := messageID(c)
+	if err != nil {
+		return err
+	}
+	p, err := pageOf(c)
+	if err != nil {
+		return err
+	}
+	found, err := s.Receipts.Receipts(c.UserContext(), caller(c).UserID, id, p.after, p.limit)
+	if err != nil {
+		return err
+	}
+	return c.JSON(receiptsBody{
+		listBody{Data: found.Receipts, Pagination: paginate(found.Receipts, found.HasMore, func(r receipt.Receipt) cursor.Position {
+			return cursor.Position{Time: r.ReadAt.Time, ID: r.UserID}
+		})},
+		found.Count,
+	})
+}
+
+// readData is the data of a message:read.
+type readData struct {
+	MessageID string `json:"messageId"`
+}
+
+// Check has nothing to note: an id that is malformed is as good as unknown.
+func (*readData) Check(*invalid.Faults) {}
+
+func (r *reader) markRead(ctx context.Context, data json.RawMessage) (any, error) {
+	var in readData
+	if err := decodeData(data, &in); err != nil {
+		return nil, err
+	}
+	if !id.Valid(in.MessageID) {
+		return nil, receipt.ErrNotFound
+	}
+	return struct{}{}, r.server.Receipts.Read(ctx, r.session.UserID, in.MessageID, r.session.ID)
+}

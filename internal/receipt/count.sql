@@ -1,0 +1,20 @@
+-- How many receipts messages have, pending ones among them, of those who show them, and the latest. Parameters: messages;
+-- then pending ones, each an array: message, reader, time.
+-- Answers a row a message that is not deleted, whose sender shows receipts and that has any: message, conversation, sender,
+-- count, the latest reader, and when.
+WITH readers AS (
+    SELECT x.message_id, x.user_id, min(x.read_at) AS read_at
+    FROM (
+        SELECT r.message_id, r.user_id, r.read_at FROM read_receipts r WHERE r.message_id = ANY ($1::text[]::uuid[])
+        UNION ALL
+        SELECT p.message_id, p.user_id, p.read_at
+        FROM unnest($2::text[]::uuid[], $3::text[]::uuid[], $4::timestamptz[]) AS p (message_id, user_id, read_at)
+    ) x
+    GROUP BY x.message_id, x.user_id
+)
+SELECT DISTINCT ON (m.id) m.id, m.conversation_id, m.sender_id, count(*) OVER (PARTITION BY m.id), r.user_id, r.read_at
+FROM readers r
+JOIN users u ON u.id = r.user_id AND u.read_receipts_enabled
+JOIN messages m ON m.id = r.message_id AND m.deleted_at IS NULL
+JOIN users s ON s.id = m.sender_id AND s.read_receipts_enabled
+ORDER BY m.id, r.read_at DESC, r.user_id DESC

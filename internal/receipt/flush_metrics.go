@@ -1,0 +1,56 @@
+package receipt
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// FlushMetrics are what on-call sees of the receipt-worker.
+type FlushMetrics struct {
+	duration, lag                            prometheus.Histogram
+	rows, markers, dropped, failures, missed prometheus.Counter
+	lastSuccess                              prometheus.Gauge
+	pending, pendingMessages, age, retrying  prometheus.Gauge
+}
+
+// NewFlushMetrics registers the metrics.
+func NewFlushMetrics(r prometheus.Registerer) *FlushMetrics {
+	counter := func(name, help string) prometheus.Counter {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
+		r.MustRegister(c)
+		return c
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
+		r.MustRegister(g)
+		return g
+	}
+	m := &FlushMetrics{
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "parley_receipts_flush_seconds", Help: "Duration of one flush of all that was pending.",
+			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
+		}),
+		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "parley_receipts_flush_lag_seconds", Help: "Time from a read in a group to its row in Postgres, by Redis's clock.",
+			Buckets: []float64{1, 2.5, 5, 7.5, 10, 12.5, 15, 20, 30, 60, 120, 300},
+		}),
+		rows:            counter("parley_receipts_flush_rows_total", "Pending receipts that became rows."),
+		markers:         counter("parley_receipts_flush_markers_total", "Pending markers that moved a member's last_read_seq."),
+		dropped:         counter("parley_receipts_flush_dropped_total", "Pending receipts that made no row: written already, or of a message or a user that is gone."),
+		failures:        counter("parley_receipts_flush_failures_total", "Flushes that Redis or Postgres did not take, and ids that could not be written; all are retried."),
+		missed:          counter("parley_receipts_flush_ticks_missed_total", "Ticks of the schedule that could not be enqueued because Redis did not take them."),
+		lastSuccess:     gauge("parley_receipts_flush_last_success_timestamp_seconds", "When this worker last ended a flush that went through."),
+		pending:         gauge("parley_receipts_pending", "Reads in Redis that are not in Postgres yet; beyond 20,000 messages an estimate."),
+		pendingMessages: gauge("parley_receipts_pending_messages", "Messages that have such reads."),
+		age:             gauge("parley_receipts_oldest_age_seconds", "Age of the oldest read that is not in Postgres yet, 0 where there is none."),
+		retrying:        gauge("parley_receipts_retrying", "Ids that this worker could not write and will try again."),
+	}
+	r.MustRegister(m.duration, m.lag)
+	return m
+}
+
+func (m *FlushMetrics) flushed(src source, t totals) {
+	if _, ok := src.(*markers); ok {
+		m.markers.Add(float64(t.written))
+		return
+	}
+	m.rows.Add(float64(t.written))
+	m.dropped.Add(float64(int64(t.rows) - t.written))
+}

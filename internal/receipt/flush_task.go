@@ -1,0 +1,160 @@
+package receipt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	flushTask  = "receipts:flush"
+	flushQueue = "receipts"
+	// pollEvery is how often the server looks for a task, and so how late a tick is at most.
+	pollEvery = 200 * time.Millisecond
+	// flushTimeout bounds one flush. What is left over is the next one's.
+	flushTimeout = 10 * time.Minute
+	// tickRetry is the pause after a tick that Redis did not take.
+	tickRetry = time.Second
+)
+
+// Schedule enqueues a flush each interval, once, however many workers run: a task bears the number of its interval by
+// Redis's clock, which no other can take, and which no later one has. So a task that failed, was archived or is stuck with
+// a dead worker is never in the way of the next.
+type Schedule struct {
+	rdb      redis.UniversalClient
+	client   *asynq.Client
+	interval time.Duration
+	metrics  *FlushMetrics
+	log      *slog.Logger
+}
+
+// NewSchedule makes the schedule of flushes.
+func NewSchedule(rdb redis.UniversalClient, interval time.Duration, m *FlushMetrics, log *slog.Logger) *Schedule {
+	return &Schedule{rdb: rdb, client: asynq.NewClientFromRedisClient(rdb), interval: interval, metrics: m, log: log}
+}
+
+// Run enqueues until ctx ends.
+func (s *Schedule) Run(ctx context.Context) error {
+	failing := false
+	for {
+		wait, err := s.tick(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.metrics.missed.Inc()
+			if !failing {
+				s.log.Warn("redis does not take the next flush; it is tried again", "error", err)
+			}
+			wait = tickRetry
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// tick enqueues this interval's flush, unless another worker has, and answers how long the next one is away.
+func (s *Schedule) tick(ctx context.Context) (time.Duration, error) {
+	now, err := s.rdb.Time(ctx).Result()
+	if err != nil {
+		return 0, fmt.Errorf("ask redis for the time: %w", err)
+	}
+	n := now.UnixNano() / int64(s.interval)
+	_, err = s.client.EnqueueContext(ctx, asynq.NewTask(flushTask, nil), asynq.TaskID(fmt.Sprintf("%s:%d", flushTask, n)),
+		asynq.Queue(flushQueue), asynq.MaxRetry(0), asynq.Timeout(flushTimeout), asynq.Retention(3*s.interval))
+	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
+		return 0, fmt.Errorf("enqueue a flush: %w", err)
+	}
+	return time.Unix(0, (n+1)*int64(s.interval)).Sub(now), nil
+}
+
+// Worker runs the flushes that are enqueued.
+type Worker struct {
+	flusher *Flusher
+	rdb     redis.UniversalClient
+	stop    time.Duration
+	log     *slog.Logger
+}
+
+// NewWorker makes a worker. stop bounds how long a flush has, once the worker is told to stop, for what it has in hand.
+func NewWorker(f *Flusher, stop time.Duration) *Worker {
+	return &Worker{flusher: f, rdb: f.rdb, stop: stop, log: f.log}
+}
+
+// Run works until ctx ends. A flush that runs then ends the pieces that it has in hand.
+func (w *Worker) Run(ctx context.Context) error {
+	server := asynq.NewServerFromRedisClient(w.rdb, asynq.Config{
+		Concurrency: 1, Queues: map[string]int{flushQueue: 1}, TaskCheckInterval: pollEvery, ShutdownTimeout: w.stop,
+		Logger: asynqLog{w.log}, LogLevel: asynq.WarnLevel,
+	})
+	handler := asynq.HandlerFunc(func(task context.Context, _ *asynq.Task) error {
+		task, cancel := context.WithCancel(task)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		err := w.flusher.Flush(task)
+		if err != nil {
+			w.log.Error("a flush failed; what is pending stays for the next", "error", err)
+		}
+		return err
+	})
+	if err := server.Start(handler); err != nil {
+		return fmt.Errorf("start asynq: %w", err)
+	}
+	<-ctx.Done()
+	server.Shutdown()
+	return nil
+}
+
+// asynqLog brings asynq's words to slog. They are of its own housekeeping: what matters of flushes is logged by themselves.
+type asynqLog struct {
+	log *slog.Logger
+}
+
+func (l asynqLog) Debug(args ...any) { l.log.Debug(fmt.Sprint(args...), "part", "asynq") }
+func (l asynqLog) Info(args ...any)  { l.log.Debug(fmt.Sprint(args...), "part", "asynq") }
+func (l asynqLog) Warn(args ...any)  { l.log.Warn(fmt.Sprint(args...), "part", "asynq") }
+func (l asynqLog) Error(args ...any) { l.log.Warn(fmt.Sprint(args...), "part", "asynq") }
+func (l asynqLog) Fatal(args ...any) { l.log.Error(fmt.Sprint(args...), "part", "asynq") }
+
+// queues tells what waits in asynq, when it is asked.
+type queues struct {
+	inspector      *asynq.Inspector
+	tasks, latency *prometheus.Desc
+}
+
+// RegisterQueues registers the metrics of asynq's queue. All workers tell the same: take the maximum, not the sum.
+func RegisterQueues(r prometheus.Registerer, rdb redis.UniversalClient) {
+	r.MustRegister(&queues{
+		inspector: asynq.NewInspectorFromRedisClient(rdb),
+		tasks: prometheus.NewDesc("parley_asynq_tasks",
+			"Flushes in asynq by state. Those that are completed are kept for a while and are no backlog. All workers tell the same.", []string{"queue", "state"}, nil),
+		latency: prometheus.NewDesc("parley_asynq_latency_seconds", "Age of the oldest pending flush. All workers tell the same.", []string{"queue"}, nil),
+	})
+}
+
+// Describe implements prometheus.Collector.
+func (q *queues) Describe(c chan<- *prometheus.Desc) {
+	c <- q.tasks
+	c <- q.latency
+}
+
+// Collect implements prometheus.Collector. Without Redis there is nothing to tell.
+func (q *queues) Collect(c chan<- prometheus.Metric) {
+	info, err := q.inspector.GetQueueInfo(flushQueue)
+	if err != nil {
+		return
+	}
+	for state, n := range map[string]int{
+		"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled, "retry": info.Retry, "archived": info.Archived, "completed": info.Completed,
+	} {
+		c <- prometheus.MustNewConstMetric(q.tasks, prometheus.GaugeValue, float64(n), flushQueue, state)
+	}
+	c <- prometheus.MustNewConstMetric(q.latency, prometheus.GaugeValue, info.Latency.Seconds(), flushQueue)
+}

@@ -1,0 +1,24 @@
+-- A page of a message's receipts, of those who show them, after a position; and how many there are in all. What is pending
+-- counts with what is written, each reader once. Parameters: message, pending readers, their times, the position's time and
+-- user or nulls, how many.
+-- Answers: count, and a row a receipt: user, time; nulls where the page is empty.
+WITH readers AS (
+    SELECT x.user_id, min(x.read_at) AS read_at
+    FROM (
+        SELECT r.user_id, r.read_at FROM read_receipts r WHERE r.message_id = $1
+        UNION ALL
+        SELECT p.user_id, p.read_at FROM unnest($2::text[]::uuid[], $3::timestamptz[]) AS p (user_id, read_at)
+    ) x
+    GROUP BY x.user_id
+),
+shown AS MATERIALIZED (
+    SELECT r.user_id, r.read_at FROM readers r JOIN users u ON u.id = r.user_id AND u.read_receipts_enabled
+)
+SELECT n.count, s.user_id, s.read_at
+FROM (SELECT count(*) FROM shown) n
+LEFT JOIN LATERAL (
+    SELECT * FROM shown
+    WHERE $4::timestamptz IS NULL OR (read_at, user_id) > ($4::timestamptz, $5::uuid)
+    ORDER BY read_at, user_id
+    LIMIT $6
+) s ON true

@@ -1,0 +1,75 @@
+package receipt
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	// maxRetries bounds the ids that wait; what fails beyond that is tried by every flush.
+	maxRetries   = 10_000
+	longestRetry = 10 * time.Minute
+)
+
+// retries are the ids that can't be written, each with when it is tried again: later and later.
+type retries struct {
+	interval time.Duration
+
+	mu sync.Mutex // guards m
+	m  map[string]*retry
+}
+
+type retry struct {
+	wait  time.Duration
+	until time.Time
+}
+
+func newRetries(interval time.Duration) *retries {
+	return &retries{interval: interval, m: map[string]*retry{}}
+}
+
+func (r *retries) key(src source, id string) string { return src.name() + ":" + id }
+
+// waits tells whether an id is to be left alone for now.
+func (r *retries) waits(src source, id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	x := r.m[r.key(src, id)]
+	return x != nil && time.Now().Before(x.until)
+}
+
+// failed notes a failure, and answers how long the id waits.
+func (r *retries) failed(src source, id string) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := r.key(src, id)
+	x := r.m[k]
+	if x == nil {
+		x = &retry{wait: r.interval}
+		if len(r.m) < maxRetries {
+			r.m[k] = x
+		}
+	}
+	x.wait = min(2*x.wait, longestRetry)
+	x.until = time.Now().Add(x.wait)
+	return x.wait
+}
+
+// done forgets an id that was written.
+func (r *retries) done(src source, id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.m, r.key(src, id))
+}
+
+// count is how many wait. Those that were not tried for long, because they are gone or another worker tries them, don't.
+func (r *retries) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for k, x := range r.m {
+		if time.Since(x.until) > longestRetry {
+			delete(r.m, k)
+		}
+	}
+	return len(r.m)
+}

@@ -1,0 +1,119 @@
+package receipt
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/rediskey"
+)
+
+const (
+	// sampleEvery is how often what is pending is counted.
+	sampleEvery = 5 * time.Second
+	// sampleMost is how many messages are looked at for that; what more have is reckoned from them.
+	sampleMost  = 20_000
+	samplePiece = 1000
+)
+
+// Sampler counts what is pending, for the gauges. It sees what a flush that fails does not come to.
+type Sampler struct {
+	rdb     redis.UniversalClient
+	keys    rediskey.Receipts
+	retries *retries
+	metrics *FlushMetrics
+	log     *slog.Logger
+}
+
+// NewSampler makes the sampler of a flusher.
+func NewSampler(f *Flusher) *Sampler {
+	_, cluster := f.rdb.(*redis.ClusterClient)
+	return &Sampler{rdb: f.rdb, keys: rediskey.Receipts{Tagged: cluster}, retries: f.retries, metrics: f.metrics, log: f.log}
+}
+
+// Run samples until ctx ends. While Redis is away the gauges keep what was seen last.
+func (s *Sampler) Run(ctx context.Context) error {
+	return lifecycle.Every(ctx, sampleEvery, func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, redisWait)
+		defer cancel()
+		if err := s.sample(ctx); err != nil {
+			s.log.Debug("what is pending can't be counted", "error", err)
+		}
+	})
+}
+
+func (s *Sampler) sample(ctx context.Context) error {
+	s.metrics.retrying.Set(float64(s.retries.count()))
+	now, err := s.rdb.Time(ctx).Result()
+	if err != nil {
+		return fmt.Errorf("sample: %w", err)
+	}
+	var seen, messages, reads int64
+	oldest := now
+	from := start
+	for seen < sampleMost {
+		entries, next, err := readPiece(ctx, s.rdb, rediskey.DirtyMessages, from, forever, samplePiece)
+		if err != nil {
+			return err
+		}
+		counts, firsts, err := s.look(ctx, entries)
+		if err != nil {
+			return err
+		}
+		for i, n := range counts {
+			if n > 0 {
+				messages++
+				reads += n
+			}
+			if at := firsts[i]; !at.IsZero() && at.Before(oldest) {
+				oldest = at
+			}
+		}
+		if seen += int64(len(entries)); next == nil {
+			break
+		}
+		from = *next
+	}
+	all, err := s.rdb.ZCard(ctx, rediskey.DirtyMessages).Result()
+	if err != nil {
+		return fmt.Errorf("sample: %w", err)
+	}
+	scale := 1.0
+	if seen >= sampleMost {
+		scale = max(1, float64(all)/float64(seen))
+	}
+	s.metrics.pending.Set(float64(reads) * scale)
+	s.metrics.pendingMessages.Set(float64(messages) * scale)
+	s.metrics.age.Set(now.Sub(oldest).Seconds())
+	return nil
+}
+
+// look reads how many readers messages have, and the time of the first.
+func (s *Sampler) look(ctx context.Context, entries []row) ([]int64, []time.Time, error) {
+	counts, firsts := make([]int64, len(entries)), make([]time.Time, len(entries))
+	if len(entries) == 0 {
+		return counts, firsts, nil
+	}
+	cards, heads := make([]*redis.IntCmd, len(entries)), make([]*redis.ZSliceCmd, len(entries))
+	_, err := s.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, e := range entries {
+			key := s.keys.ReadBatch(e.member)
+			cards[i], heads[i] = p.ZCard(ctx, key), p.ZRangeWithScores(ctx, key, 0, 0)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("sample: %w", err)
+	}
+	for i := range entries {
+		counts[i] = cards[i].Val()
+		for _, z := range heads[i].Val() {
+			firsts[i] = time.UnixMilli(int64(z.Score))
+		}
+	}
+	return counts, firsts, nil
+}

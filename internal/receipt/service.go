@@ -1,0 +1,330 @@
+package receipt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/timestamp"
+)
+
+// Notifier tells all pods of what concerns one user alone. It never waits for Redis.
+type Notifier interface {
+	Notify(n *event.Notice)
+}
+
+// Members is what the pod knows of who is where, without asking.
+type Members interface {
+	// Serves tells whether a socket of the user's on this pod gets the conversation's events, which only members do.
+	Serves(userID, conversationID string) bool
+}
+
+const (
+	// readQueue bounds the reads that wait on a pod: more are refused with ErrBusy.
+	readQueue = 1 << 13
+	// lookBatch, keepBatch and writeBatch are how many reads go into one statement or one pipeline.
+	lookBatch  = 1024
+	keepBatch  = 512
+	writeBatch = 256
+	// keepWait bounds one pipeline.
+	keepWait = 2 * time.Second
+	// probeEvery is how often a Redis that was away is asked whether it is back.
+	probeEvery = 250 * time.Millisecond
+)
+
+// facts is what is known of a read before it is made.
+type facts struct {
+	conversationID, senderID string
+	seq                      int64
+	// What follows is known where Postgres was asked.
+	looked                   bool
+	direct, deleted, written bool
+	shows, senderShows       bool
+	lastSeq, lastReadSeq     int64
+}
+
+// read is one that waits.
+type read struct {
+	userID, messageID string
+	in                string // the conversation that the message must be of, "" for any
+	socketID          string // which caused it, "" for REST
+	done              chan struct{}
+
+	facts
+	receipt, marker bool      // what is to be written
+	fresh, moved    bool      // what was new
+	readAt          time.Time // of a fresh one in Postgres
+	err             error     // set before done is closed
+}
+
+// Service takes reads on a pod and shows receipts.
+type Service struct {
+	store    *store
+	buffer   *buffer
+	known    *known
+	teller   *teller
+	notifier Notifier
+	metrics  *Metrics
+	log      *slog.Logger
+	away     atomic.Bool // Redis did not answer
+
+	look  *batcher[*read]
+	keep  *batcher[*read]
+	write *batcher[*read]
+}
+
+// NewService makes the service; its Run makes it work.
+func NewService(db *postgres.DB, rdb redis.UniversalClient, n Notifier, m *Metrics, log *slog.Logger) *Service {
+	s := &Service{store: &store{db}, buffer: newBuffer(rdb), known: newKnown(), notifier: n, metrics: m, log: log}
+	s.teller = newTeller(s.store, s.buffer, n, m, log)
+	s.look = newBatcher(readQueue, lookBatch, s.lookUp)
+	s.keep = newBatcher(readQueue, keepBatch, s.keepInRedis)
+	s.write = newBatcher(readQueue, writeBatch, s.writeDown)
+	return s
+}
+
+// UseMembers names who knows what sockets this pod has. It is called before Run.
+func (s *Service) UseMembers(m Members) { s.known.members = m }
+
+// Sent notes a message that this pod heard of.
+func (s *Service) Sent(conversationID string, m event.Sent) { s.known.sent(conversationID, m) }
+
+// Run works until ctx ends, and then on what is queued already.
+func (s *Service) Run(ctx context.Context) error {
+	var g errgroup.Group
+	rest, stop := context.WithCancel(context.Background())
+	g.Go(func() error {
+		defer stop() // what is looked up goes on to the others
+		s.look.run(ctx)
+		return nil
+	})
+	for _, run := range []func(context.Context){s.keep.run, s.write.run, s.teller.run, s.probe} {
+		g.Go(func() error {
+			run(rest)
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// Read notes that a user has read a message, and with it all before. socketID is the socket that said so, "" for none: it is
+// not told what it did.
+func (s *Service) Read(ctx context.Context, userID, messageID, socketID string) error {
+	return s.submit(ctx, &read{userID: userID, messageID: messageID, socketID: socketID})
+}
+
+// ReadUpTo is Read of a message that must be of the conversation.
+func (s *Service) ReadUpTo(ctx context.Context, userID, conversationID string, u *UpTo) error {
+	return s.submit(ctx, &read{userID: userID, messageID: u.UpToMessageID, in: conversationID})
+}
+
+func (s *Service) submit(ctx context.Context, r *read) error {
+	r.done = make(chan struct{})
+	if !s.look.offer(r) {
+		s.metrics.refused.Inc()
+		return ErrBusy
+	}
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return fmt.Errorf("wait for a read: %w", ctx.Err())
+	}
+}
+
+// lookUp finds out what is to be done for reads, and hands them to who does it.
+func (s *Service) lookUp(batch []*read) {
+	ctx, cancel := context.WithTimeout(context.Background(), postgres.StatementTimeout)
+	defer cancel()
+	err := s.store.look(ctx, batch)
+	for _, r := range batch {
+		s.route(r, err)
+	}
+}
+
+func (s *Service) route(r *read, err error) {
+	switch {
+	case err == nil:
+		s.known.note(r)
+	case postgres.IsUnavailable(err) && s.known.recall(r):
+	default:
+		s.finish(r, err)
+		return
+	}
+	if r.conversationID == "" || r.in != "" && r.in != r.conversationID {
+		s.finish(r, ErrNotFound)
+		return
+	}
+	r.receipt = r.senderID != r.userID && r.shows && !r.deleted && !r.written
+	r.marker = !r.looked || r.seq > r.lastReadSeq
+	next := s.keep
+	switch {
+	case !r.receipt && !r.marker:
+		s.finish(r, nil)
+		return
+	case r.direct || s.away.Load():
+		next = s.write
+	}
+	if !next.offer(r) {
+		s.metrics.refused.Inc()
+		s.finish(r, ErrBusy)
+	}
+}
+
+func (*Service) finish(r *read, err error) {
+	r.err = err
+	close(r.done)
+}
+
+// keepInRedis takes the reads of groups. Where Redis does not, Postgres does.
+func (s *Service) keepInRedis(batch []*read) {
+	ctx, cancel := context.WithTimeout(context.Background(), keepWait)
+	defer cancel()
+	if err := s.buffer.add(ctx, batch); err != nil {
+		if s.away.CompareAndSwap(false, true) {
+			s.log.Warn("redis does not take reads; they go straight to postgres until it does", "error", err)
+		}
+		for len(batch) > 0 {
+			n := min(len(batch), writeBatch)
+			s.writeDown(batch[:n])
+			batch = batch[n:]
+		}
+		return
+	}
+	for _, r := range batch {
+		if r.fresh {
+			s.teller.note(r.messageID)
+		}
+		s.metrics.count(r, pathBuffered)
+	}
+	s.tellMarkers(batch)
+	for _, r := range batch {
+		s.finish(r, nil)
+	}
+}
+
+// writeDown writes reads to Postgres. Where one can't be written, each is by itself, so that it fails alone.
+func (s *Service) writeDown(batch []*read) {
+	ctx, cancel := context.WithTimeout(context.Background(), postgres.StatementTimeout)
+	defer cancel()
+	err := s.store.write(ctx, batch)
+	if err != nil && !postgres.IsUnavailable(err) && len(batch) > 1 {
+		for i := range batch {
+			s.writeDown(batch[i : i+1])
+		}
+		return
+	}
+	if err == nil {
+		s.wrote(batch)
+	}
+	for _, r := range batch {
+		s.finish(r, err)
+	}
+}
+
+func (s *Service) wrote(batch []*read) {
+	told := map[[2]string]bool{}
+	for _, r := range batch {
+		key := [2]string{r.messageID, r.userID}
+		switch {
+		case r.fresh && r.direct && !told[key]:
+			told[key] = true
+			if r.senderShows {
+				s.teller.tell(tally{r.messageID, r.conversationID, r.senderID, r.userID, 1, r.readAt})
+			}
+		case r.fresh && !r.direct:
+			s.teller.note(r.messageID)
+		}
+		if r.direct {
+			s.metrics.count(r, pathDirect)
+		} else {
+			s.metrics.count(r, pathFallback)
+		}
+	}
+	s.tellMarkers(batch)
+}
+
+// tellMarkers tells the readers' other sockets how far they have read, once for each conversation.
+func (s *Service) tellMarkers(batch []*read) {
+	furthest := map[[2]string]*read{}
+	for _, r := range batch {
+		key := [2]string{r.userID, r.conversationID}
+		if f := furthest[key]; r.moved && r.looked && (f == nil || f.seq < r.seq) {
+			furthest[key] = r
+		}
+	}
+	for _, r := range furthest {
+		s.notifier.Notify(event.ReadNotice(r.userID, r.socketID, event.ConversationRead{
+			ConversationID: r.conversationID,
+			Marker:         event.Marker{LastReadSeq: r.seq, UnreadCount: max(0, r.lastSeq-r.seq)},
+		}))
+	}
+}
+
+// probe asks, until ctx ends, a Redis that was away whether it is back, so that no read waits for it.
+func (s *Service) probe(ctx context.Context) {
+	_ = lifecycle.Every(ctx, probeEvery, func(ctx context.Context) {
+		if !s.away.Load() {
+			return
+		}
+		ctx, cancel := context.WithTimeout(ctx, keepWait)
+		defer cancel()
+		if s.buffer.rdb.Ping(ctx).Err() == nil {
+			s.away.Store(false)
+			s.log.Info("redis takes reads again")
+		}
+	})
+}
+
+// Receipts is a page of a message's receipts, the first read first, as a member may see them. Without Redis it is of what
+// is written.
+func (s *Service) Receipts(ctx context.Context, viewerID, messageID string, after *cursor.Position, limit int) (Page, error) {
+	v, err := s.store.view(ctx, messageID, viewerID)
+	if err != nil {
+		return Page{}, err
+	}
+	if !v.shows {
+		return Page{Receipts: []Receipt{}}, nil
+	}
+	var pending []row
+	if !v.deleted {
+		pending = s.pending(ctx, messageID)
+	}
+	return s.store.receipts(ctx, messageID, pending, after, limit)
+}
+
+func (s *Service) pending(ctx context.Context, messageID string) []row {
+	if s.away.Load() {
+		return nil
+	}
+	pending, err := s.buffer.readers(ctx, messageID)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		s.log.Warn("pending receipts cannot be read", "message_id", messageID, "error", err)
+	}
+	return pending
+}
+
+// Markers reads how far a user has read by what Postgres does not have yet, a seq by conversation. Who wants the markers as
+// they are reads these first, and Postgres after. Without Redis there are none.
+func (s *Service) Markers(ctx context.Context, userID string) map[string]int64 {
+	if s.away.Load() {
+		return nil
+	}
+	held, err := s.buffer.markers(ctx, userID)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		s.log.Warn("pending markers cannot be read", "user_id", userID, "error", err)
+	}
+	return held
+}
+
+func at(t time.Time) timestamp.Time { return timestamp.Time{Time: t.UTC()} }

@@ -1,0 +1,163 @@
+package receipt
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/redisconn"
+	"github.com/parley-chat/parley/internal/rediskey"
+)
+
+// source is one kind of what is pending: an index of dirty ids, and what each of them has.
+type source interface {
+	name() string
+	index() string
+	// first reads the first rows of ids, in one pipeline, and for those that have more, where they go on.
+	first(ctx context.Context, ids []string) ([][]row, []*place, error)
+	// more reads rows of an id that follow.
+	more(ctx context.Context, id string, from place) ([]row, *place, error)
+	// write writes rows and answers how many of them are new.
+	write(ctx context.Context, rows []row) (int64, error)
+	// remove is the script's call that removes rows of an id that were written, but not what has changed since.
+	remove(id string, rows []row) redisconn.Call
+}
+
+const (
+	// firstRows is how many rows of an id are read at first.
+	firstRows = 128
+	// writeWait bounds one statement.
+	writeWait = postgres.StatementTimeout
+)
+
+// batches are the reads of messages.
+type batches struct {
+	db      *postgres.DB
+	rdb     redis.UniversalClient
+	keys    rediskey.Receipts
+	unbatch *redis.Script
+}
+
+func (*batches) name() string  { return "receipts" }
+func (*batches) index() string { return rediskey.DirtyMessages }
+
+func (b *batches) first(ctx context.Context, ids []string) ([][]row, []*place, error) {
+	cmds := make([]*redis.ZSliceCmd, len(ids))
+	_, err := b.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, id := range ids {
+			cmds[i] = p.ZRangeByScoreWithScores(ctx, b.keys.ReadBatch(id), pieceOf(start, forever, firstRows))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("read batches: %w", err)
+	}
+	rows, nexts := make([][]row, len(ids)), make([]*place, len(ids))
+	for i, id := range ids {
+		rows[i], nexts[i] = follow(cmds[i].Val(), start, firstRows)
+		of(id, rows[i])
+	}
+	return rows, nexts, nil
+}
+
+func (b *batches) more(ctx context.Context, id string, from place) ([]row, *place, error) {
+	rows, next, err := readPiece(ctx, b.rdb, b.keys.ReadBatch(id), from, forever, pieceSize)
+	of(id, rows)
+	return rows, next, err
+}
+
+func of(id string, rows []row) {
+	for i := range rows {
+		rows[i].id = id
+	}
+}
+
+func (b *batches) write(ctx context.Context, rows []row) (int64, error) {
+	messages, users, times := make([]pgtype.UUID, len(rows)), make([]pgtype.UUID, len(rows)), make([]time.Time, len(rows))
+	for i, r := range rows {
+		messages[i], users[i], times[i] = uuid(r.id), uuid(r.member), r.at()
+	}
+	return exec(ctx, b.db, flushReceiptsSQL, messages, users, times)
+}
+
+func (b *batches) remove(id string, rows []row) redisconn.Call {
+	return redisconn.Call{Script: b.unbatch, Keys: []string{b.keys.ReadBatch(id), b.keys.ReadCount(id)}, Args: pairs(rows)}
+}
+
+// markers are how far readers have read.
+type markers struct {
+	db     *postgres.DB
+	rdb    redis.UniversalClient
+	keys   rediskey.Receipts
+	unmark *redis.Script
+}
+
+func (*markers) name() string  { return "markers" }
+func (*markers) index() string { return rediskey.DirtyReaders }
+
+// first reads all that there is: a reader has at most one marker for each of their conversations.
+func (m *markers) first(ctx context.Context, ids []string) ([][]row, []*place, error) {
+	cmds := make([]*redis.MapStringStringCmd, len(ids))
+	_, err := m.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, id := range ids {
+			cmds[i] = p.HGetAll(ctx, m.keys.ReadMarkers(id))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("read markers: %w", err)
+	}
+	rows := make([][]row, len(ids))
+	for i, id := range ids {
+		for conversation, v := range cmds[i].Val() {
+			seq, err := strconv.ParseInt(v, 10, 64)
+			if err != nil {
+				continue // nobody of ours wrote that
+			}
+			rows[i] = append(rows[i], row{id: id, member: conversation, value: seq})
+		}
+	}
+	return rows, make([]*place, len(ids)), nil
+}
+
+func (*markers) more(context.Context, string, place) ([]row, *place, error) { return nil, nil, nil }
+
+func (m *markers) write(ctx context.Context, rows []row) (int64, error) {
+	users, conversations, seqs := make([]pgtype.UUID, len(rows)), make([]pgtype.UUID, len(rows)), make([]int64, len(rows))
+	for i, r := range rows {
+		users[i], conversations[i], seqs[i] = uuid(r.id), uuid(r.member), r.value
+	}
+	return exec(ctx, m.db, flushMarkersSQL, users, conversations, seqs)
+}
+
+func (m *markers) remove(id string, rows []row) redisconn.Call {
+	return redisconn.Call{Script: m.unmark, Keys: []string{m.keys.ReadMarkers(id)}, Args: pairs(rows)}
+}
+
+func pairs(rows []row) []any {
+	args := make([]any, 0, 2*len(rows))
+	for _, r := range rows {
+		args = append(args, r.member, r.value)
+	}
+	return args
+}
+
+func uuid(s string) (u pgtype.UUID) {
+	_ = u.Scan(s) // it was checked; of anything else the statement makes a null, which joins nothing
+	return u
+}
+
+func exec(ctx context.Context, db *postgres.DB, query string, args ...any) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, writeWait)
+	defer cancel()
+	r, err := db.SQL.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, fmt.Errorf("write what is pending: %w", err)
+	}
+	return r.RowsAffected()
+}

@@ -1,0 +1,184 @@
+package receipt
+
+import (
+	"context"
+	"database/sql"
+	_ "embed"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/timestamp"
+)
+
+// store holds the SQL of receipts.
+type store struct {
+	db *postgres.DB
+}
+
+var (
+	//go:embed look.sql
+	lookSQL string
+	//go:embed write.sql
+	writeSQL string
+	//go:embed receipts.sql
+	receiptsSQL string
+	//go:embed count.sql
+	countSQL string
+	//go:embed flush_receipts.sql
+	flushReceiptsSQL string
+	//go:embed flush_markers.sql
+	flushMarkersSQL string
+)
+
+// look reads what is to be known of reads, in one statement, and notes it in them. Reads that may not be made are left
+// without a conversation.
+func (s *store) look(ctx context.Context, batch []*read) error {
+	ord, messages, users := make([]int32, len(batch)), make([]string, len(batch)), make([]string, len(batch))
+	for i, r := range batch {
+		ord[i], messages[i], users[i] = int32(i), r.messageID, r.userID //nolint:gosec // batches are small
+	}
+	rows, err := s.db.SQL.QueryContext(ctx, lookSQL, ord, messages, users)
+	if err != nil {
+		return fmt.Errorf("look up reads: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var i int
+		var f facts
+		if err := rows.Scan(&i, &f.conversationID, &f.direct, &f.seq, &f.senderID, &f.deleted, &f.lastSeq, &f.lastReadSeq, &f.shows, &f.written, &f.senderShows); err != nil {
+			return fmt.Errorf("look up reads: %w", err)
+		}
+		f.looked = true
+		batch[i].facts = f
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("look up reads: %w", err)
+	}
+	return nil
+}
+
+// write writes reads, in one statement, and notes in them what was new.
+func (s *store) write(ctx context.Context, batch []*read) error {
+	n := len(batch)
+	ord, conversations, messages, users := make([]int32, n), make([]string, n), make([]string, n), make([]string, n)
+	seqs, receipts := make([]int64, n), make([]bool, n)
+	for i, r := range batch {
+		ord[i], conversations[i], messages[i], users[i] = int32(i), r.conversationID, r.messageID, r.userID //nolint:gosec // batches are small
+		seqs[i], receipts[i] = r.seq, r.receipt
+	}
+	rows, err := s.db.SQL.QueryContext(ctx, writeSQL, ord, conversations, messages, users, seqs, receipts)
+	if err != nil {
+		return fmt.Errorf("write reads: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var i int
+		var at *time.Time
+		var marker *int64
+		if err := rows.Scan(&i, &at, &marker); err != nil {
+			return fmt.Errorf("write reads: %w", err)
+		}
+		r := batch[i]
+		if r.fresh = at != nil; r.fresh {
+			r.readAt = *at
+		}
+		if r.moved = marker != nil; r.moved {
+			r.lastReadSeq = *marker
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("write reads: %w", err)
+	}
+	return nil
+}
+
+// view is what a member may see of a message's receipts.
+type view struct {
+	// shows is whether the member shows their own: who doesn't sees none.
+	shows, deleted bool
+}
+
+// view reads it. It returns ErrNotFound for who is no member.
+func (s *store) view(ctx context.Context, messageID, viewerID string) (view, error) {
+	var v view
+	err := s.db.SQL.QueryRowContext(ctx, `SELECT u.read_receipts_enabled, m.deleted_at IS NOT NULL
+		FROM messages m
+		JOIN conversation_members k ON k.conversation_id = m.conversation_id AND k.user_id = $2
+		JOIN users u ON u.id = $2
+		WHERE m.id = $1`, messageID, viewerID).Scan(&v.shows, &v.deleted)
+	if errors.Is(err, sql.ErrNoRows) {
+		return view{}, ErrNotFound
+	}
+	if err != nil {
+		return view{}, fmt.Errorf("look up a message's reader: %w", err)
+	}
+	return v, nil
+}
+
+// receipts reads a page of what is written and pending.
+func (s *store) receipts(ctx context.Context, messageID string, pending []row, after *cursor.Position, limit int) (Page, error) {
+	users, times := make([]string, len(pending)), make([]time.Time, len(pending))
+	for i, r := range pending {
+		users[i], times[i] = r.member, r.at()
+	}
+	var at *time.Time
+	var user *string
+	if after != nil {
+		at, user = &after.Time, &after.ID
+	}
+	rows, err := s.db.SQL.QueryContext(ctx, receiptsSQL, messageID, users, times, at, user, limit+1)
+	if err != nil {
+		return Page{}, fmt.Errorf("read receipts: %w", err)
+	}
+	defer rows.Close()
+	page := Page{Receipts: []Receipt{}}
+	for rows.Next() {
+		var user *string
+		var at *time.Time
+		if err := rows.Scan(&page.Count, &user, &at); err != nil {
+			return Page{}, fmt.Errorf("read receipts: %w", err)
+		}
+		if user != nil {
+			page.Receipts = append(page.Receipts, Receipt{UserID: *user, ReadAt: timestamp.Time{Time: at.UTC()}})
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return Page{}, fmt.Errorf("read receipts: %w", err)
+	}
+	if page.HasMore = len(page.Receipts) > limit; page.HasMore {
+		page.Receipts = page.Receipts[:limit]
+	}
+	return page, nil
+}
+
+// tally is how many have read a message, and who was the last.
+type tally struct {
+	messageID, conversationID, senderID, latest string
+	count                                       int
+	at                                          time.Time
+}
+
+// tallies reads those of messages whose senders may be told.
+func (s *store) tallies(ctx context.Context, messages []string, pending []row) ([]tally, error) {
+	of, users, times := make([]string, len(pending)), make([]string, len(pending)), make([]time.Time, len(pending))
+	for i, r := range pending {
+		of[i], users[i], times[i] = r.id, r.member, r.at()
+	}
+	rows, err := s.db.SQL.QueryContext(ctx, countSQL, messages, of, users, times)
+	if err != nil {
+		return nil, fmt.Errorf("count receipts: %w", err)
+	}
+	defer rows.Close()
+	var out []tally
+	for rows.Next() {
+		var t tally
+		if err := rows.Scan(&t.messageID, &t.conversationID, &t.senderID, &t.count, &t.latest, &t.at); err != nil {
+			return nil, fmt.Errorf("count receipts: %w", err)
+		}
+		out = append(out, t)
+	}
+	return out, rows.Err()
+}

@@ -1,0 +1,372 @@
+package test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/http"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/testenv"
+)
+
+// worker is a receipt-worker.
+type worker struct {
+	*testenv.Process
+	ops string
+}
+
+// addWorker starts a receipt-worker that flushes every second.
+func (s *system) addWorker(env ...string) *worker {
+	s.t.Helper()
+	ops := fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(s.t))
+	env = append(append(s.settings(), "PARLEY_OPS_ADDR="+ops, "PARLEY_RECEIPT_FLUSH_INTERVAL=1s"), env...)
+	w := &worker{testenv.Start(s.t, testenv.Binary(s.t, "receipt-worker"), nil, env), "http://" + ops}
+	testenv.Eventually(s.t, 20*time.Second, func() bool {
+		r, err := http.Get(w.ops + "/readyz")
+		if err != nil {
+			return false
+		}
+		defer r.Body.Close()
+		return r.StatusCode == http.StatusOK
+	}, "the worker is ready")
+	return w
+}
+
+// withTokens makes users straight in the database, with tokens of sessions that nobody began.
+func (s *system) withTokens(t testing.TB, n int) []user {
+	t.Helper()
+	tokens := auth.NewTokens([][]byte{[]byte(secret)}, time.Hour)
+	out := make([]user, n)
+	for i, u := range s.bareUsers(t, n) {
+		token, err := tokens.Issue(u, id.New())
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[i] = user{ID: u, token: token}
+	}
+	return out
+}
+
+func (s *system) db(t testing.TB) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("pgx", s.pg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func (s *system) count(t testing.TB, query string, args ...any) (n int) {
+	t.Helper()
+	db, err := sql.Open("pgx", s.pg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.QueryRow(query, args...).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+// rows is how many receipts of a message are written.
+func (s *system) rows(t testing.TB, messageID string) int {
+	t.Helper()
+	return s.count(t, `SELECT count(*) FROM read_receipts WHERE message_id = $1`, messageID)
+}
+
+// flushed waits until nothing is pending in Redis.
+func (s *system) flushed(t testing.TB, within time.Duration) {
+	t.Helper()
+	c := s.redis.Client(t)
+	testenv.Eventually(t, within, func() bool {
+		for _, pattern := range []string{"read_batch:*", "read_count:*", "read_markers:*"} {
+			if k, err := c.Keys(context.Background(), pattern).Result(); err != nil || len(k) > 0 {
+				return false
+			}
+		}
+		return true
+	}, "all that was pending is flushed")
+}
+
+type receipts struct {
+	Data []struct {
+		UserID string
+		ReadAt time.Time
+	}
+	Count      int
+	Pagination struct {
+		NextCursor *string
+		HasMore    bool
+	}
+}
+
+func (p *pod) receipts(t testing.TB, u user, messageID string) receipts {
+	t.Helper()
+	var r receipts
+	p.want(t, 200, u.token, "GET", "/api/messages/"+messageID+"/receipts?limit=100", nil).into(t, &r)
+	return r
+}
+
+func (p *pod) read(t testing.TB, u user, messageID string) {
+	t.Helper()
+	p.want(t, 204, u.token, "POST", "/api/messages/"+messageID+"/read", nil)
+}
+
+func (p *pod) unread(t testing.TB, u user, conversationID string) (read, unread int64) {
+	t.Helper()
+	var c conversation
+	p.want(t, 200, u.token, "GET", "/api/conversations/"+conversationID, nil).into(t, &c)
+	return c.LastReadSeq, c.UnreadCount
+}
+
+type receiptRead struct {
+	ConversationID, MessageID, UserID string
+	ReadAt                            time.Time
+	Count                             int
+}
+
+func TestReadsOfADirectConversationAreWrittenAtOnce(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2)
+	p, q := s.pods[0], s.pods[1]
+	u := p.users(t, 3)
+	c := p.direct(t, u[0], u[1])
+	sender, phone, laptop := q.open(t, u[0]), p.openAs(t, u[1], "phone"), q.openAs(t, u[1], "laptop")
+	var sent []message
+	for n := range 5 {
+		sent = append(sent, p.send(t, u[0], c.ID, fmt.Sprint(n)))
+	}
+	if f := phone.ask("message:read", map[string]any{"messageId": sent[2].ID}); f.Type != "ack" {
+		t.Fatalf("got %s %s", f.Type, f.Data)
+	}
+	var got receiptRead
+	sender.until("receipt:read", 10*time.Second).into(t, &got)
+	if got.MessageID != sent[2].ID || got.ConversationID != c.ID || got.UserID != u[1].ID || got.Count != 1 || got.ReadAt.IsZero() {
+		t.Errorf("the sender was told %+v", got)
+	}
+	if f := laptop.until("conversation:read", 10*time.Second); string(f.Data) != fmt.Sprintf(`{"conversationId":%q,"lastReadSeq":3,"unreadCount":2}`, c.ID) {
+		t.Errorf("the other device was told %s", f.Data)
+	}
+	if n := s.rows(t, sent[2].ID); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+	p.read(t, u[1], sent[0].ID) // the marker stays, the receipt is made
+	p.read(t, u[1], sent[0].ID)
+	if read, unread := q.unread(t, u[1], c.ID); read != 3 || unread != 2 {
+		t.Errorf("read up to %d, %d unread", read, unread)
+	}
+	if r := p.receipts(t, u[0], sent[2].ID); r.Count != 1 || len(r.Data) != 1 || r.Data[0].UserID != u[1].ID || !r.Data[0].ReadAt.Equal(got.ReadAt) {
+		t.Errorf("the receipts are %+v", r)
+	}
+	p.want(t, 204, u[1].token, "POST", "/api/conversations/"+c.ID+"/read", map[string]any{"upToMessageId": sent[4].ID})
+	if read, unread := p.unread(t, u[1], c.ID); read != 5 || unread != 0 {
+		t.Errorf("read up to %d, %d unread", read, unread)
+	}
+	if n := s.count(t, `SELECT count(*) FROM read_receipts`); n != 3 {
+		t.Errorf("%d receipts where the one call makes one", n)
+	}
+	phone.until("conversation:read", 10*time.Second)
+	phone.silent(200 * time.Millisecond) // of what it did itself nothing was told, and the sender's marker did not move
+
+	p.read(t, u[0], sent[4].ID) // one's own
+	if n := s.rows(t, sent[4].ID); n != 1 {
+		t.Errorf("%d rows of a message that one has read", n)
+	}
+	for _, x := range []struct {
+		who                string
+		method, path, code string
+		body               any
+		status             int
+	}{
+		{u[2].token, "POST", "/api/messages/" + sent[0].ID + "/read", "message_not_found", nil, 404},
+		{u[1].token, "POST", "/api/messages/" + id.New() + "/read", "message_not_found", nil, 404},
+		{u[1].token, "POST", "/api/messages/nonsense/read", "message_not_found", nil, 404},
+		{u[2].token, "GET", "/api/messages/" + sent[0].ID + "/receipts", "message_not_found", nil, 404},
+		{u[1].token, "GET", "/api/messages/" + sent[0].ID + "/receipts?cursor=x", "invalid_cursor", nil, 400},
+		{u[1].token, "POST", "/api/conversations/" + id.New() + "/read", "message_not_found", map[string]any{"upToMessageId": sent[0].ID}, 404},
+		{u[1].token, "POST", "/api/conversations/" + c.ID + "/read", "invalid_request", map[string]any{"upToMessageId": "x"}, 400},
+		{u[1].token, "POST", "/api/conversations/" + c.ID + "/read", "invalid_request", map[string]any{}, 400},
+	} {
+		if a := p.want(t, x.status, x.who, x.method, x.path, x.body); a.code() != x.code {
+			t.Errorf("%s %s: %s", x.method, x.path, a.body)
+		}
+	}
+	for _, data := range []any{map[string]any{"messageId": id.New()}, map[string]any{"messageId": "x"}, map[string]any{}, map[string]any{"messageId": 1}, "x"} {
+		if f := phone.ask("message:read", data); f.Type != "error" {
+			t.Errorf("%v: %s %s", data, f.Type, f.Data)
+		}
+	}
+}
+
+func TestReadsOfAGroupWaitInRedis(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2)
+	p, q := s.pods[0], s.pods[1]
+	u := p.users(t, 4)
+	c := p.group(t, u[0], u[1:]...)
+	sender, phone, laptop := q.open(t, u[0]), p.openAs(t, u[1], "phone"), q.openAs(t, u[1], "laptop")
+	first, second := p.send(t, u[0], c.ID, "one"), q.send(t, u[0], c.ID, "two")
+	phone.ask("message:read", map[string]any{"messageId": first.ID})
+	var got receiptRead
+	sender.until("receipt:read", 10*time.Second).into(t, &got)
+	if got.MessageID != first.ID || got.UserID != u[1].ID || got.Count != 1 {
+		t.Errorf("the sender was told %+v", got)
+	}
+	if f := laptop.until("conversation:read", 10*time.Second); string(f.Data) != fmt.Sprintf(`{"conversationId":%q,"lastReadSeq":1,"unreadCount":1}`, c.ID) {
+		t.Errorf("the other device was told %s", f.Data)
+	}
+	q.read(t, u[2], first.ID)
+	q.read(t, u[2], first.ID)
+	q.read(t, u[3], second.ID)
+	if n := s.count(t, `SELECT count(*) FROM read_receipts`); n != 0 {
+		t.Errorf("%d rows before any flush", n)
+	}
+	if n := s.count(t, `SELECT count(*) FROM conversation_members WHERE user_id <> $1 AND last_read_seq > 0`, u[0].ID); n != 0 {
+		t.Errorf("%d markers moved in Postgres before any flush", n)
+	}
+	rdb := s.redis.Client(t)
+	if n, err := rdb.Get(t.Context(), "read_count:"+first.ID).Int(); n != 2 || err != nil {
+		t.Errorf("read_count is %d, %v", n, err)
+	}
+	batch, err := rdb.ZRangeWithScores(t.Context(), "read_batch:"+first.ID, 0, -1).Result()
+	if err != nil || len(batch) != 2 || batch[0].Member != u[1].ID || time.Since(time.UnixMilli(int64(batch[0].Score))).Abs() > time.Minute {
+		t.Errorf("read_batch is %v, %v", batch, err)
+	}
+	check := func(when string) {
+		t.Helper()
+		for _, pod := range s.pods {
+			r := pod.receipts(t, u[0], first.ID)
+			if r.Count != 2 || len(r.Data) != 2 || r.Data[0].UserID != u[1].ID || r.Data[1].UserID != u[2].ID {
+				t.Errorf("%s the receipts are %+v", when, r)
+			}
+			for i, want := range [][2]int64{{2, 0}, {1, 1}, {1, 1}, {2, 0}} {
+				if read, unread := pod.unread(t, u[i], c.ID); read != want[0] || unread != want[1] {
+					t.Errorf("%s user %d has read up to %d, %d unread", when, i, read, unread)
+				}
+			}
+			var list struct{ Data []conversation }
+			pod.want(t, 200, u[2].token, "GET", "/api/conversations", nil).into(t, &list)
+			if len(list.Data) != 1 || list.Data[0].UnreadCount != 1 {
+				t.Errorf("%s the list shows %+v", when, list.Data)
+			}
+		}
+	}
+	check("before the flush")
+	before := p.receipts(t, u[0], first.ID)
+	w := s.addWorker()
+	s.flushed(t, 20*time.Second)
+	check("after the flush")
+	if after := p.receipts(t, u[0], first.ID); !after.Data[0].ReadAt.Equal(before.Data[0].ReadAt) {
+		t.Errorf("a receipt of %s is of %s after the flush", before.Data[0].ReadAt, after.Data[0].ReadAt)
+	}
+	if n := s.count(t, `SELECT count(*) FROM read_receipts`); n != 3 {
+		t.Errorf("%d rows", n)
+	}
+	p.read(t, u[1], first.ID) // again: nothing is to be done
+	if n, err := rdb.Exists(t.Context(), "read_batch:"+first.ID).Result(); n != 0 || err != nil {
+		t.Errorf("a repeated read waits in Redis: %d, %v", n, err)
+	}
+	w.Signal(syscall.SIGTERM)
+	if code := w.Wait(20 * time.Second); code != 0 {
+		t.Errorf("the worker exits with %d", code)
+	}
+}
+
+func TestReceiptsAreSharedBothWaysOrNotAtAll(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1)
+	p := s.pods[0]
+	u := p.users(t, 4)
+	c, d := p.group(t, u[0], u[1:]...), p.direct(t, u[0], u[1])
+	switchTo := func(who user, on bool) {
+		t.Helper()
+		p.want(t, 200, who.token, "PATCH", "/api/users/me/privacy", map[string]any{"readReceiptsEnabled": on})
+	}
+	m, direct := p.send(t, u[0], c.ID, "x"), p.send(t, u[0], d.ID, "y")
+	p.read(t, u[1], m.ID)
+	p.read(t, u[1], direct.ID)
+	sender := p.open(t, u[0])
+	switchTo(u[1], false)
+	p.read(t, u[2], m.ID)
+	var got receiptRead
+	if sender.until("receipt:read", 10*time.Second).into(t, &got); got.UserID != u[2].ID || got.Count != 1 {
+		t.Errorf("the sender was told %+v", got)
+	}
+	if r := p.receipts(t, u[0], m.ID); r.Count != 1 || len(r.Data) != 1 || r.Data[0].UserID != u[2].ID {
+		t.Errorf("with one who hides theirs: %+v", r)
+	}
+	if r := p.receipts(t, u[0], direct.ID); r.Count != 0 || len(r.Data) != 0 {
+		t.Errorf("the one of the direct conversation: %+v", r)
+	}
+	if r := p.receipts(t, u[1], m.ID); r.Count != 0 || len(r.Data) != 0 || r.Pagination.HasMore {
+		t.Errorf("who hides theirs sees %+v", r)
+	}
+	next := p.send(t, u[0], c.ID, "z")
+	p.read(t, u[1], next.ID) // the marker moves, and no receipt is made, ever
+	nextDirect := p.send(t, u[0], d.ID, "z")
+	p.read(t, u[1], nextDirect.ID)
+	if read, unread := p.unread(t, u[1], c.ID); read != 2 || unread != 0 {
+		t.Errorf("read up to %d, %d unread", read, unread)
+	}
+	if read, unread := p.unread(t, u[1], d.ID); read != 2 || unread != 0 {
+		t.Errorf("read up to %d, %d unread", read, unread)
+	}
+	switchTo(u[0], false)
+	p.read(t, u[2], next.ID)
+	p.read(t, u[3], next.ID)
+	for _, f := range sender.rest(2 * time.Second) {
+		if f.Type == "receipt:read" {
+			t.Errorf("told while they were off: %s", f.Data)
+		}
+	}
+	switchTo(u[0], true)
+	switchTo(u[1], true)
+	if r := p.receipts(t, u[0], next.ID); r.Count != 2 || slices.ContainsFunc(r.Data, func(x struct {
+		UserID string
+		ReadAt time.Time
+	}) bool {
+		return x.UserID == u[1].ID
+	}) {
+		t.Errorf("a read that was made while they were off: %+v", r)
+	}
+	if r := p.receipts(t, u[0], m.ID); r.Count != 2 {
+		t.Errorf("those of before are back: %+v", r)
+	}
+}
+
+func TestDeletedMessagesAndTheirReads(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1)
+	p := s.pods[0]
+	u := p.users(t, 3)
+	c := p.group(t, u[0], u[1:]...)
+	kept, soft, hard := p.send(t, u[0], c.ID, "kept"), p.send(t, u[0], c.ID, "soft"), p.send(t, u[0], c.ID, "hard")
+	for _, m := range []message{kept, soft, hard} {
+		p.read(t, u[1], m.ID)
+	}
+	p.want(t, 204, u[0].token, "DELETE", "/api/messages/"+soft.ID, nil)
+	testenv.Exec(t, s.pg, `DELETE FROM messages WHERE id = '`+hard.ID+`'`) // as an operator may
+	s.addWorker()
+	s.flushed(t, 20*time.Second)
+	if n, m := s.rows(t, kept.ID), s.count(t, `SELECT count(*) FROM read_receipts`); n != 1 || m != 1 {
+		t.Errorf("%d rows of the message that is left, %d in all", n, m)
+	}
+	if n := s.count(t, `SELECT last_read_seq FROM conversation_members WHERE user_id = $1 AND conversation_id = $2`, u[1].ID, c.ID); n != 3 {
+		t.Errorf("the marker is at %d", n)
+	}
+	p.read(t, u[2], soft.ID) // the marker moves, and no receipt is made
+	if read, _ := p.unread(t, u[2], c.ID); read != 2 {
+		t.Errorf("read up to %d", read)
+	}
+	if r := p.receipts(t, u[0], soft.ID); r.Count != 0 || len(r.Data) != 0 {
+		t.Errorf("the receipts of a deleted message: %+v", r)
+	}
+}

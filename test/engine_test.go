@@ -1,8 +1,10 @@
 package test
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,7 +20,7 @@ func TestRedisFailover(t *testing.T) {
 		t.Skip("it brings its own engines")
 	}
 	for name, newGroup := range map[string]func(t testing.TB) *testenv.RedisGroup{
-		"sentinels": testenv.RedisSentinels,
+		"sentinels": func(t testing.TB) *testenv.RedisGroup { return testenv.RedisSentinels(t) },
 		"cluster":   func(t testing.TB) *testenv.RedisGroup { return testenv.RedisCluster(t, 1) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -84,4 +86,38 @@ func takeover(t testing.TB, g *testenv.RedisGroup) func() bool {
 		}
 		return masters == len(g.Nodes)/2
 	}
+}
+
+// key is what stands for an id's key: on a cluster the id is a hash tag.
+func key(prefix, id string) string {
+	if testenv.Engine() == testenv.Cluster {
+		return prefix + "{" + id + "}"
+	}
+	return prefix + id
+}
+
+// keys are those of all nodes that match.
+func keys(t testing.TB, rdb redis.UniversalClient, pattern string) []string {
+	t.Helper()
+	cluster, ok := rdb.(*redis.ClusterClient)
+	if !ok {
+		list, err := rdb.Keys(t.Context(), pattern).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list
+	}
+	var mu sync.Mutex
+	var list []string
+	err := cluster.ForEachMaster(t.Context(), func(ctx context.Context, c *redis.Client) error {
+		some, err := c.Keys(ctx, pattern).Result()
+		mu.Lock()
+		defer mu.Unlock()
+		list = append(list, some...)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }

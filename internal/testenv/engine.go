@@ -44,16 +44,16 @@ type RedisEngine interface {
 	Flush(t testing.TB)
 }
 
-// NewRedis starts what Engine says.
-func NewRedis(t testing.TB) RedisEngine {
+// NewRedis starts what Engine says. args are added to the command lines of the servers that hold data.
+func NewRedis(t testing.TB, args ...string) RedisEngine {
 	t.Helper()
 	switch Engine() {
 	case Cluster:
-		return RedisCluster(t, 0)
+		return RedisCluster(t, 0, args...)
 	case Sentinel:
-		return RedisSentinels(t)
+		return RedisSentinels(t, args...)
 	}
-	return single{Redis(t)}
+	return single{Redis(t, args...)}
 }
 
 // single is one server.
@@ -89,16 +89,17 @@ const nodeTimeout = time.Second
 const engineStart = time.Minute
 
 // RedisCluster starts a cluster of three masters, each with so many replicas.
-func RedisCluster(t testing.TB, replicas int) *RedisGroup {
+func RedisCluster(t testing.TB, replicas int, args ...string) *RedisGroup {
 	t.Helper()
 	g := &RedisGroup{t: t, masters: 3}
 	var bus []int
 	for range g.masters * (1 + replicas) {
 		port := FreePort(t)
-		g.Nodes = append(g.Nodes, Redis(t, "--cluster-enabled", "yes", "--cluster-port", fmt.Sprint(port),
-			"--cluster-node-timeout", fmt.Sprint(nodeTimeout.Milliseconds()),
+		g.Nodes = append(g.Nodes, Redis(t, append([]string{
+			"--cluster-enabled", "yes", "--cluster-port", fmt.Sprint(port), "--cluster-node-timeout", fmt.Sprint(nodeTimeout.Milliseconds()),
 			// However late it is on a busy machine, a replica takes over.
-			"--cluster-replica-validity-factor", "0"))
+			"--cluster-replica-validity-factor", "0",
+		}, args...)...))
 		bus = append(bus, port)
 	}
 	first := g.Nodes[0].Client(t)
@@ -121,10 +122,11 @@ func RedisCluster(t testing.TB, replicas int) *RedisGroup {
 }
 
 // RedisSentinels starts a master, a replica, and three sentinels that watch them.
-func RedisSentinels(t testing.TB) *RedisGroup {
+func RedisSentinels(t testing.TB, args ...string) *RedisGroup {
 	t.Helper()
-	g := &RedisGroup{t: t, masters: 1, Nodes: []*RedisServer{Redis(t, "--repl-diskless-sync-delay", "0")}}
-	g.Nodes = append(g.Nodes, Redis(t, "--repl-diskless-sync-delay", "0", "--replicaof", "127.0.0.1", fmt.Sprint(g.Nodes[0].port)))
+	args = append([]string{"--repl-diskless-sync-delay", "0"}, args...)
+	g := &RedisGroup{t: t, masters: 1, Nodes: []*RedisServer{Redis(t, args...)}}
+	g.Nodes = append(g.Nodes, Redis(t, append(args, "--replicaof", "127.0.0.1", fmt.Sprint(g.Nodes[0].port))...))
 	for range 3 {
 		s := &RedisServer{t: t, port: FreePort(t), dir: tempDir(t, "sentinel"), sentinel: true}
 		config := fmt.Sprintf("bind 127.0.0.1\nport %d\ndir %s\nsentinel monitor %s 127.0.0.1 %d 2\n"+

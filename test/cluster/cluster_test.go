@@ -152,7 +152,12 @@ func (n *namespace) forward(what string, port int) string {
 // startLoad has people chat through the Service, from a pod.
 func (n *namespace) startLoad(name string, rate int) {
 	n.t.Helper()
-	n.runPod(name, "run", "http://parley-api", fmt.Sprint(people), fmt.Sprint(rate))
+	n.startLoadAt(name, "http://parley-api", rate)
+}
+
+func (n *namespace) startLoadAt(name, base string, rate int) {
+	n.t.Helper()
+	n.runPod(name, "run", base, fmt.Sprint(people), fmt.Sprint(rate))
 	testenv.Eventually(n.t, patience, func() bool {
 		return strings.Contains(n.try(time.Minute, "kubectl", "-n", n.name, "logs", name).out, "running")
 	}, "the load runs")
@@ -247,6 +252,7 @@ func TestCluster(t *testing.T) {
 		{"force delete under load", testForceDelete},
 		{"drain", testDrain},
 		{"wrong password", testWrongPassword},
+		{"ingress", testIngress},
 		{"autoscaling", testAutoscaling},
 		{"uninstall", testUninstall},
 	} {
@@ -474,6 +480,28 @@ func testWrongPassword(t *testing.T, n *namespace) {
 	r := n.stopLoad("load-wrong")
 	nothingLost(t, r, true)
 	closedOnlyBy1012(t, r)
+}
+
+// Where ingress-nginx runs as it is usually installed: sockets pass, and the metrics do not.
+func testIngress(t *testing.T, n *namespace) {
+	const controller, service = "ingress-nginx", "ingress-nginx-controller"
+	if r := n.try(time.Minute, "kubectl", "-n", controller, "get", "service", service); r.err != nil {
+		t.Skip("the cluster has no ingress-nginx")
+	}
+	r := n.helm(patience, os.Getenv(imageVar), "ingress.enabled=true", "ingress.className=nginx", "config.trustedProxies={0.0.0.0/0}",
+		"jwt.secret=0123456789abcdef0123456789abcdef")
+	if r.err != nil {
+		t.Fatalf("helm upgrade: %v: %s", r.err, r.out)
+	}
+	base := (&namespace{t, controller}).forward("svc/"+service, 80)
+	for path, want := range map[string]string{"/api/health": "200", "/api/docs/openapi.json": "200", "/api/metrics": "404", "/metrics": "404", "/readyz": "404"} {
+		if got := n.must("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", base+path); got != want {
+			t.Errorf("%s is answered %s, want %s", path, got, want)
+		}
+	}
+	n.startLoadAt("load-ingress", "http://"+service+"."+controller, rate)
+	time.Sleep(10 * time.Second)
+	nothingLost(t, n.stopLoad("load-ingress"), true)
 }
 
 func testAutoscaling(t *testing.T, n *namespace) {

@@ -290,9 +290,11 @@ func TestReceiptsAreSharedBothWaysOrNotAtAll(t *testing.T) {
 		p.want(t, 200, who.token, "PATCH", "/api/users/me/privacy", map[string]any{"readReceiptsEnabled": on})
 	}
 	m, direct := p.send(t, u[0], c.ID, "x"), p.send(t, u[0], d.ID, "y")
-	p.read(t, u[1], m.ID)
-	p.read(t, u[1], direct.ID)
 	sender := p.open(t, u[0])
+	for _, read := range []string{m.ID, direct.ID} {
+		p.read(t, u[1], read)
+		sender.until("receipt:read", 10*time.Second)
+	}
 	switchTo(u[1], false)
 	p.read(t, u[2], m.ID)
 	var got receiptRead

@@ -19,21 +19,25 @@ var domains = []string{"auth", "user", "friend", "conversation", "message", "pre
 // leaves know no domain, no realtime and no edge.
 var leaves = []string{
 	"config", "cursor", "event", "fault", "id", "invalid", "jsonbody", "lifecycle", "observe", "postgres", "ratelimit", "redisconn",
-	"rediskey", "timestamp",
+	"rediskey", "timestamp", "tracing",
 }
 
 // onlyIn are libraries that one package alone knows, or those named.
 var onlyIn = map[string]string{
-	"github.com/gofiber/":             "internal/httpapi",
-	"github.com/valyala/fasthttp":     "internal/httpapi",
-	"github.com/spf13/viper":          "internal/config",
-	"github.com/golang-jwt/":          "internal/auth",
-	"github.com/hibiken/asynq":        "internal/receipt",
-	"github.com/alexedwards/argon2id": "internal/auth",
-	"github.com/pressly/goose/":       "migrations",
-	"gorm.io/driver/postgres":         "internal/postgres",
-	"github.com/fasthttp/websocket":   "internal/httpapi internal/client",
-	"github.com/swaggest/swgui/v5emb": "internal/httpapi",
+	"github.com/gofiber/":                "internal/httpapi",
+	"github.com/valyala/fasthttp":        "internal/httpapi",
+	"github.com/spf13/viper":             "internal/config",
+	"github.com/golang-jwt/":             "internal/auth",
+	"github.com/hibiken/asynq":           "internal/receipt",
+	"github.com/alexedwards/argon2id":    "internal/auth",
+	"github.com/pressly/goose/":          "migrations",
+	"gorm.io/driver/postgres":            "internal/postgres",
+	"github.com/fasthttp/websocket":      "internal/httpapi internal/client",
+	"github.com/swaggest/swgui/v5emb":    "internal/httpapi",
+	"go.opentelemetry.io/otel/sdk":       "internal/tracing",
+	"go.opentelemetry.io/otel/exporters": "internal/tracing",
+	"github.com/redis/go-redis/extra":    "internal/tracing",
+	"github.com/exaring/otelpgx":         "internal/tracing",
 }
 
 func TestImportsPointInward(t *testing.T) {

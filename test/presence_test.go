@@ -27,17 +27,7 @@ var presenceTimes = []string{
 // addWatcher starts a presence-watcher.
 func (s *system) addWatcher() *testenv.Process {
 	s.t.Helper()
-	ops := fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(s.t))
-	env := append(s.settings(), "PARLEY_OPS_ADDR="+ops)
-	p := testenv.Start(s.t, testenv.Binary(s.t, "presence-watcher"), nil, env)
-	testenv.Eventually(s.t, 20*time.Second, func() bool {
-		r, err := http.Get("http://" + ops + "/readyz")
-		if err != nil {
-			return false
-		}
-		defer r.Body.Close()
-		return r.StatusCode == http.StatusOK
-	}, "the watcher is ready")
+	p, _ := s.addBeside("presence-watcher")
 	return p
 }
 

@@ -3,7 +3,6 @@ package test
 import (
 	"database/sql"
 	"fmt"
-	"net/http"
 	"slices"
 	"syscall"
 	"testing"
@@ -23,18 +22,8 @@ type worker struct {
 // addWorker starts a receipt-worker that flushes every second.
 func (s *system) addWorker(env ...string) *worker {
 	s.t.Helper()
-	ops := fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(s.t))
-	env = append(append(s.settings(), "PARLEY_OPS_ADDR="+ops, "PARLEY_RECEIPT_FLUSH_INTERVAL=1s"), env...)
-	w := &worker{testenv.Start(s.t, testenv.Binary(s.t, "receipt-worker"), nil, env), "http://" + ops}
-	testenv.Eventually(s.t, 20*time.Second, func() bool {
-		r, err := http.Get(w.ops + "/readyz")
-		if err != nil {
-			return false
-		}
-		defer r.Body.Close()
-		return r.StatusCode == http.StatusOK
-	}, "the worker is ready")
-	return w
+	p, ops := s.addBeside("receipt-worker", append([]string{"PARLEY_RECEIPT_FLUSH_INTERVAL=1s"}, env...)...)
+	return &worker{p, ops}
 }
 
 // withTokens makes users straight in the database, with tokens of sessions that nobody began.

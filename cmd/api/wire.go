@@ -19,19 +19,25 @@ import (
 	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/receipt"
 	"github.com/parley-chat/parley/internal/redisconn"
+	"github.com/parley-chat/parley/internal/tracing"
 	"github.com/parley-chat/parley/internal/user"
 )
 
 const (
 	databaseConns = 20
 	redisConns    = 20
-	// stopMargin is what the edge leaves of the time to stop for the parts behind it.
+	// stopMargin is what the edge leaves of the time to stop for the parts behind it, at most a quarter of it.
 	stopMargin = 3 * time.Second
 )
 
 // run joins the parts of the api and runs them until ctx ends.
 func run(ctx context.Context, c config.API, log *slog.Logger) error {
-	db, err := postgres.Open(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-api"})
+	tracer, err := tracing.Start(ctx, "api", observe.Version, c.Tracing, log)
+	if err != nil {
+		return err
+	}
+	defer tracer.Close()
+	db, err := postgres.Open(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-api", Tracer: tracer.Postgres()})
 	if err != nil {
 		return err
 	}
@@ -41,14 +47,17 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		return err
 	}
 	defer rdb.Close()
+	if err := tracer.Redis(rdb); err != nil {
+		return err
+	}
 
-	registry := observe.NewRegistry("api")
+	registry := observe.NewRegistry("api", log)
 	panics := observe.NewPanicCounter(registry)
 	gate := &lifecycle.Gate{}
 	health := &observe.Health{DB: db.SQL, Redis: rdb, Stopping: gate.Closed}
 
 	metrics := realtime.NewMetrics(registry)
-	publisher := realtime.NewPublisher(rdb, metrics, log)
+	publisher := realtime.NewPublisher(rdb, metrics, tracer, log)
 	messageStore := message.NewStore(db)
 	committer := message.NewCommitter(messageStore, publisher, log, message.NewMetrics(registry))
 	messages := message.NewService(db, messageStore, committer, publisher)
@@ -59,7 +68,8 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 
 	var hub *realtime.Hub
 	watch := auth.NewWatch(db, c.AccessTTL, log, func(ids ...string) { hub.EndSessions(ids...) })
-	subscriber := realtime.NewSubscriber(rdb, metrics, log, watch.Note)
+	subscriber := realtime.NewSubscriber(rdb, metrics, tracer, log, watch.Note)
+	probe := realtime.NewProbe(publisher, subscriber, registry)
 	hub = realtime.NewHub(conversationStore, feed, subscriber, metrics, log)
 	sessions, err := auth.NewService(auth.Config{RefreshTTL: c.RefreshTTL, Grace: c.RefreshGrace}, db,
 		auth.NewTokens(c.JWTSecrets, c.AccessTTL), publisher, watch, conversations)
@@ -75,24 +85,27 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 
 	limiter := ratelimit.New(rdb, registry, log)
 	friends := friend.NewService(db, publisher, publisher)
+	stop := c.ShutdownTimeout - c.DrainDelay
 	server, err := httpapi.New(httpapi.Config{
 		Addr: c.HTTPAddr, TrustedProxies: c.TrustedProxies, AllowedOrigins: c.AllowedOrigins, MetricsToken: c.MetricsToken,
-		DrainDelay: c.DrainDelay, StopTimeout: max(time.Second, c.ShutdownTimeout-c.DrainDelay-stopMargin), Limits: c.Limits,
+		DrainDelay: c.DrainDelay, StopTimeout: stop - min(stopMargin, stop/4), Limits: c.Limits,
 	}, httpapi.Deps{
 		Auth: sessions, Watch: watch, Users: user.NewService(db), Friends: friends, Conversations: conversations, Messages: messages, Receipts: receipts,
 		Syncer: message.NewSyncer(feed, conversations), Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
-		Registry: registry, Panics: panics, Log: log,
+		Registry: registry, Panics: panics, Tracer: tracer, Log: log,
 	})
 	if err != nil {
 		return err
 	}
+	observe.RegisterPools(registry, db.SQL, rdb, redisConns)
+	monitor := observe.NewMonitor(health, registry, log)
 	ops := &observe.Ops{Addr: c.OpsAddr, Registry: registry, Ready: health.Ready, Log: log}
-	return lifecycle.Run(ctx, lifecycle.Config{
-		Log: log, StopTimeout: c.ShutdownTimeout, OnPanic: func(part string) { panics.WithLabelValues(part).Inc() },
-	},
+	return lifecycle.Run(ctx, lifecycle.Config{Log: log, StopTimeout: c.ShutdownTimeout, Panics: panics},
 		lifecycle.Part{Name: "ops", Run: ops.Run},
+		lifecycle.Part{Name: "monitor", Run: monitor.Run},
 		lifecycle.Part{Name: "publisher", Run: publisher.Run},
 		lifecycle.Part{Name: "subscriber", Run: subscriber.Run},
+		lifecycle.Part{Name: "probe", Run: probe.Run},
 		lifecycle.Part{Name: "heartbeat", Run: heartbeat.Run},
 		lifecycle.Part{Name: "hub", Run: hub.Run},
 		lifecycle.Part{Name: "sessions", Run: watch.Run},

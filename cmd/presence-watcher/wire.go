@@ -10,6 +10,7 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/presence"
 	"github.com/parley-chat/parley/internal/redisconn"
+	"github.com/parley-chat/parley/internal/tracing"
 )
 
 const (
@@ -19,7 +20,12 @@ const (
 
 // run joins the parts of the presence-watcher and runs them until ctx ends.
 func run(ctx context.Context, c config.Watcher, log *slog.Logger) error {
-	db, err := postgres.Open(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-presence-watcher"})
+	tracer, err := tracing.Start(ctx, "presence-watcher", observe.Version, c.Tracing, log)
+	if err != nil {
+		return err
+	}
+	defer tracer.Close()
+	db, err := postgres.Open(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-presence-watcher", Tracer: tracer.Postgres()})
 	if err != nil {
 		return err
 	}
@@ -34,16 +40,20 @@ func run(ctx context.Context, c config.Watcher, log *slog.Logger) error {
 		return err
 	}
 	defer rdb.Close()
+	if err := tracer.Redis(rdb); err != nil {
+		return err
+	}
 
-	registry := observe.NewRegistry("presence-watcher")
+	registry := observe.NewRegistry("presence-watcher", log)
 	panics := observe.NewPanicCounter(registry)
 	health := &observe.Health{DB: db.SQL, Redis: rdb, Stopping: func() bool { return ctx.Err() != nil }}
 	watcher := presence.NewWatcher(rdb, redisOptions.DB, db, c.Presence, presence.NewWatcherMetrics(registry), log)
+	observe.RegisterPools(registry, db.SQL, rdb, redisConns)
+	monitor := observe.NewMonitor(health, registry, log)
 	ops := &observe.Ops{Addr: c.OpsAddr, Registry: registry, Ready: health.Ready, Log: log}
-	return lifecycle.Run(ctx, lifecycle.Config{
-		Log: log, StopTimeout: c.ShutdownTimeout, OnPanic: func(part string) { panics.WithLabelValues(part).Inc() },
-	},
+	return lifecycle.Run(ctx, lifecycle.Config{Log: log, StopTimeout: c.ShutdownTimeout, Panics: panics},
 		lifecycle.Part{Name: "ops", Run: ops.Run},
+		lifecycle.Part{Name: "monitor", Run: monitor.Run},
 		lifecycle.Part{Name: "watcher", Run: watcher.Run},
 	)
 }

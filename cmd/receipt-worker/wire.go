@@ -11,6 +11,7 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/receipt"
 	"github.com/parley-chat/parley/internal/redisconn"
+	"github.com/parley-chat/parley/internal/tracing"
 )
 
 const (
@@ -22,7 +23,12 @@ const (
 
 // run joins the parts of the receipt-worker and runs them until ctx ends.
 func run(ctx context.Context, c config.Worker, log *slog.Logger) error {
-	db, err := postgres.Open(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-receipt-worker"})
+	tracer, err := tracing.Start(ctx, "receipt-worker", observe.Version, c.Tracing, log)
+	if err != nil {
+		return err
+	}
+	defer tracer.Close()
+	db, err := postgres.Open(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-receipt-worker", Tracer: tracer.Postgres()})
 	if err != nil {
 		return err
 	}
@@ -32,20 +38,24 @@ func run(ctx context.Context, c config.Worker, log *slog.Logger) error {
 		return err
 	}
 	defer rdb.Close()
+	if err := tracer.Redis(rdb); err != nil {
+		return err
+	}
 
-	registry := observe.NewRegistry("receipt-worker")
+	registry := observe.NewRegistry("receipt-worker", log)
 	panics := observe.NewPanicCounter(registry)
 	health := &observe.Health{DB: db.SQL, Redis: rdb, Stopping: func() bool { return ctx.Err() != nil }}
 	metrics := receipt.NewFlushMetrics(registry)
 	receipt.RegisterQueues(registry, rdb)
 	flusher := receipt.NewFlusher(db, rdb, c.FlushInterval, metrics, log)
+	observe.RegisterPools(registry, db.SQL, rdb, redisConns)
+	monitor := observe.NewMonitor(health, registry, log)
 	ops := &observe.Ops{Addr: c.OpsAddr, Registry: registry, Ready: health.Ready, Log: log}
-	return lifecycle.Run(ctx, lifecycle.Config{
-		Log: log, StopTimeout: c.ShutdownTimeout, OnPanic: func(part string) { panics.WithLabelValues(part).Inc() },
-	},
+	return lifecycle.Run(ctx, lifecycle.Config{Log: log, StopTimeout: c.ShutdownTimeout, Panics: panics},
 		lifecycle.Part{Name: "ops", Run: ops.Run},
+		lifecycle.Part{Name: "monitor", Run: monitor.Run},
 		lifecycle.Part{Name: "sampler", Run: receipt.NewSampler(flusher).Run},
-		lifecycle.Part{Name: "worker", Run: receipt.NewWorker(flusher, c.ShutdownTimeout-stopMargin).Run},
-		lifecycle.Part{Name: "schedule", Run: receipt.NewSchedule(rdb, c.FlushInterval, metrics, log).Run},
+		lifecycle.Part{Name: "worker", Run: receipt.NewWorker(flusher, c.ShutdownTimeout-stopMargin, tracer).Run},
+		lifecycle.Part{Name: "schedule", Run: receipt.NewSchedule(rdb, c.FlushInterval, metrics, tracer, log).Run},
 	)
 }

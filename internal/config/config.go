@@ -117,6 +117,8 @@ type Common struct {
 	ShutdownTimeout time.Duration
 	Database        Database
 	Redis           Redis
+	// Tracing is the protocol of OTLP by which spans are exported, "" where none are.
+	Tracing string
 }
 
 // Database is how to reach Postgres.
@@ -143,6 +145,7 @@ func (r *reader) common() Common {
 			URL: r.required("REDIS_URL"), SentinelMaster: r.text("REDIS_SENTINEL_MASTER", ""),
 			Username: r.text("REDIS_USERNAME", ""), Password: r.text("REDIS_PASSWORD", ""),
 		},
+		Tracing: r.tracing(),
 	}
 	level := r.choice("LOG_LEVEL", "info", "debug", "info", "warn", "error")
 	_ = c.LogLevel.UnmarshalText([]byte(level)) // a wrong one was told by choice

@@ -184,7 +184,7 @@ func (s *Service) Remove(ctx context.Context, conversationID, actorID, memberID 
 	if err != nil {
 		return err
 	}
-	s.publisher.Publish(event.MemberWasRemoved(conversationID, memberID, removed.MemberCount, removed.Revision, removed.CreatedAt.UnixMicro()))
+	s.publisher.Publish(event.MemberWasRemoved(conversationID, memberID, removed.MemberCount, removed.Revision, removed.CreatedAt.UnixMicro()).In(ctx))
 	if inherited.Revision == 0 {
 		return nil
 	}

@@ -133,7 +133,7 @@ func (s *Service) publishObject(ctx context.Context, conversationID string, at s
 	}
 	o := found[conversationID]
 	o.Revision, o.MemberCount = at.Revision, at.MemberCount
-	s.publisher.Publish(build(o))
+	s.publisher.Publish(build(o).In(ctx))
 	return nil
 }
 

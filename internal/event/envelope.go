@@ -2,9 +2,12 @@ package event
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/parley-chat/parley/internal/tracing"
 )
 
 // Envelope carries one event of a conversation from the pod that made it to the pods that serve the conversation.
@@ -25,6 +28,8 @@ type Envelope struct {
 	Sent *Sent `json:"sent,omitempty"`
 	// Typing is set on typing events.
 	Typing *Typing `json:"typing,omitempty"`
+	// TraceParent is the trace that the event belongs to (W3C Trace Context), "" where it is in none that is recorded.
+	TraceParent string `json:"traceparent,omitempty"`
 
 	Frame   Frame `json:"-"`
 	Welcome Frame `json:"-"`
@@ -34,6 +39,12 @@ type Envelope struct {
 type wireEnvelope struct {
 	*Envelope
 	FrameLen int `json:"n"`
+}
+
+// In puts the event into the trace that ctx is in.
+func (e *Envelope) In(ctx context.Context) *Envelope {
+	e.TraceParent = tracing.Parent(ctx)
+	return e
 }
 
 var errEnvelope = errors.New("not an envelope")
@@ -81,8 +92,16 @@ type Notice struct {
 	Related string `json:"related,omitempty"`
 	// Replaced are sockets of the user's that give way to newer ones.
 	Replaced []string `json:"replaced,omitempty"`
+	// TraceParent is as an Envelope's.
+	TraceParent string `json:"traceparent,omitempty"`
 
 	Frame Frame `json:"-"`
+}
+
+// In puts the notice into the trace that ctx is in.
+func (n *Notice) In(ctx context.Context) *Notice {
+	n.TraceParent = tracing.Parent(ctx)
+	return n
 }
 
 // Join is a conversation that a user sees from a revision on.

@@ -55,9 +55,12 @@ func PongFrame(payload string) Frame {
 	return append(appendHeader(nil, opPong, len(payload)), payload...)
 }
 
+// PingFrame is a protocol ping.
+func PingFrame() Frame { return appendHeader(nil, opPing, 0) }
+
 // HeartbeatFrame is a protocol ping and a ping that browsers see, in one write.
 func HeartbeatFrame() Frame {
-	return append(appendHeader(nil, opPing, 0), NewFrame(TypePing, nil)...)
+	return append(PingFrame(), NewFrame(TypePing, nil)...)
 }
 
 func appendHeader(f Frame, op byte, n int) Frame {

@@ -28,6 +28,13 @@ const (
 	TypeFriendRemoved       = "friend:removed"
 )
 
+// Types are all of them.
+var Types = []string{
+	TypeReady, TypeAck, TypeError, TypePing, TypePong, TypeMessageNew, TypeMessageUpdated, TypeMessageDeleted, TypeConversationCreated,
+	TypeConversationUpdated, TypeConversationRead, TypeMemberAdded, TypeMemberRemoved, TypeReceiptRead, TypePresenceOnline, TypePresenceOffline,
+	TypeTyping, TypeFriendRequested, TypeFriendAccepted, TypeFriendRemoved,
+}
+
 // User is a user as everyone may see them.
 type User struct {
 	ID          string  `json:"id"`

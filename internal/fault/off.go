@@ -1,6 +1,6 @@
 //go:build !faultpoints
 
-// Package fault has the instants at which tests kill or stall a process. They exist only in binaries built with the tag
+// Package fault has the instants at which tests kill or stall a process, or make it panic. They exist only in binaries built with the tag
 // faultpoints; in all others a Point is nothing.
 package fault
 

@@ -1,6 +1,6 @@
 //go:build faultpoints
 
-// Package fault has the instants at which tests kill or stall a process. They exist only in binaries built with the tag
+// Package fault has the instants at which tests kill or stall a process, or make it panic. They exist only in binaries built with the tag
 // faultpoints; in all others a Point is nothing.
 package fault
 
@@ -11,8 +11,9 @@ import (
 	"time"
 )
 
-// Point kills or stalls the process where PARLEY_FAULT names it: "name=kill" sends SIGKILL, "name=stall:FILE" waits while
-// FILE exists. Several are separated by commas. "name=kill:FILE" kills only while FILE exists.
+// Point kills or stalls the process, or panics, where PARLEY_FAULT names it: "name=kill" sends SIGKILL, "name=panic" panics,
+// "name=kill:FILE" and "name=panic:FILE" do so only while FILE exists, and "name=stall:FILE" waits while it does. Several are
+// separated by commas.
 func Point(name string) {
 	for _, f := range strings.Split(os.Getenv("PARLEY_FAULT"), ",") {
 		point, what, _ := strings.Cut(f, "=")
@@ -24,6 +25,8 @@ func Point(name string) {
 		case action == "kill" && (file == "" || exists(file)):
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
+		case action == "panic" && (file == "" || exists(file)):
+			panic("fault point " + name)
 		case action == "stall":
 			for exists(file) {
 				time.Sleep(time.Millisecond)

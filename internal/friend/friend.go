@@ -108,9 +108,9 @@ func (s *Service) tell(ctx context.Context, c change) {
 	if c.typ == "" {
 		return
 	}
-	s.notifier.Notify(event.FriendNotice(c.typ, c.other.ID, c.own))
+	s.notifier.Notify(event.FriendNotice(c.typ, c.other.ID, c.own).In(ctx))
 	if c.tellSelf {
-		s.notifier.Notify(event.FriendNotice(c.typ, c.own.ID, c.other))
+		s.notifier.Notify(event.FriendNotice(c.typ, c.own.ID, c.other).In(ctx))
 	}
 	s.relations.RelationChanged(ctx, c.own.ID, c.other.ID)
 }

@@ -4,15 +4,22 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 	"unicode/utf8"
 
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
 	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/jsonbody"
 	"github.com/parley-chat/parley/internal/message"
+	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/realtime"
+	"github.com/parley-chat/parley/internal/tracing"
 )
 
 // maxFrameID is how many characters a client's own id of a frame may have.
@@ -52,41 +59,76 @@ func parse(data []byte) (command, error) {
 // handle carries out one frame and answers it.
 func (r *reader) handle(data []byte) {
 	c, err := parse(data)
+	r.server.metrics.frames.WithLabelValues(kindLabel(c.kind)).Inc()
 	if errors.Is(err, errBadFrame) {
 		r.session.Close(realtime.CloseBadFrame, "frames are JSON objects with a type")
 		return
 	}
+	ctx, cancel := context.WithTimeout(observe.WithRequestID(context.Background(), r.request), requestTimeout)
+	defer cancel()
+	ctx, span := r.trace(ctx, c)
+	defer span.End()
 	var answer any
 	if err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
-		defer cancel()
-		answer, err = r.carryOut(ctx, c)
+		answer, err = r.guarded(ctx, c)
 	}
 	switch {
+	case errors.Is(err, errInternal): // closed
 	case err != nil:
-		r.session.Send(event.NewReply(event.TypeError, c.id, r.problem(c, err)))
+		r.session.Send(event.TypeError, event.NewReply(event.TypeError, c.id, r.problem(ctx, c, err)))
 	case c.kind == "ping":
-		r.session.Send(event.NewReply(event.TypePong, c.id, nil))
+		r.session.Send(event.TypePong, event.NewReply(event.TypePong, c.id, nil))
 	case c.id != "" && answer != nil:
-		r.session.Send(event.NewReply(event.TypeAck, c.id, answer))
+		r.session.Send(event.TypeAck, event.NewReply(event.TypeAck, c.id, answer))
 	}
 }
 
-func (r *reader) problem(c command, err error) problem {
+// trace begins a frame's span, a trace of its own.
+func (r *reader) trace(ctx context.Context, c command) (context.Context, trace.Span) {
+	if !r.server.Tracer.On() {
+		return ctx, noop.Span{}
+	}
+	return r.server.Tracer.Server(ctx, "socket "+kindLabel(c.kind), "")
+}
+
+// guarded carries out a frame. A panic closes the socket: what it left undone the client finds out by its sync.
+func (r *reader) guarded(ctx context.Context, c command) (answer any, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			r.server.panicked(ctx, partSocket, v)
+			r.session.Close(realtime.CloseInternal, "internal error")
+			err = errInternal
+		}
+	}()
+	fault.Point("socket.frame")
+	return r.carryOut(ctx, c)
+}
+
+func (r *reader) problem(ctx context.Context, c command, err error) problem {
 	p := problemOf(err, r.request)
 	if p.Status >= 500 {
-		r.server.Log.Warn("a frame could not be carried out", "request_id", r.request, "type", kindLabel(c.kind), "error", err)
+		tracing.Failed(trace.SpanFromContext(ctx), err)
+		r.server.Log.WarnContext(ctx, "a frame could not be carried out", "type", kindLabel(c.kind), "error", err)
 	}
 	return p
 }
 
-// kindLabel keeps a client's inventions out of the log.
+// frameKinds are the types of frames that clients send.
+var frameKinds = []string{"message:send", "message:read", "typing:start", "typing:stop", "presence:subscribe", "presence:unsubscribe", "sync", "ping"}
+
+// What else there is of frames, for metrics.
+const (
+	kindUnknown      = "unknown"
+	kindProtocolPing = "protocol_ping"
+	kindProtocolPong = "protocol_pong"
+)
+
+// kindLabel keeps a client's inventions out of logs and metrics.
 func kindLabel(kind string) string {
-	switch kind {
-	case "message:send", "message:read", "typing:start", "typing:stop", "presence:subscribe", "presence:unsubscribe", "sync", "ping":
+	if slices.Contains(frameKinds, kind) {
 		return kind
 	}
-	return "unknown"
+	return kindUnknown
 }
 
 // carryOut does what a frame asks for. A nil answer is no ack.

@@ -27,7 +27,10 @@ const (
 	ruleSearch   = "search"
 	ruleSend     = "send"
 	ruleSocket   = "socket"
+	ruleFrames   = "frames"
 )
+
+var rules = []string{ruleDefault, ruleRegister, ruleLogin, ruleFailures, ruleRefresh, ruleSearch, ruleSend, ruleSocket, ruleFrames}
 
 // failures is how many wrong passwords a username may get, whether there is such a user or not.
 var failures = config.Rate{Count: 20, Window: 15 * time.Minute}

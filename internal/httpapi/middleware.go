@@ -15,9 +15,17 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/observe"
+	"github.com/parley-chat/parley/internal/tracing"
 )
 
 // What a request carries along, by name.
@@ -60,18 +68,24 @@ func routeOf(c *fiber.Ctx) string {
 // observe gives every request its id, catches panics, answers errors and counts.
 func (s *Server) observe(c *fiber.Ctx) error {
 	start := time.Now()
-	requestID(c)
+	id := requestID(c)
 	s.proxies.warn(c)
-	ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+	ctx, cancel := context.WithTimeout(observe.WithRequestID(context.Background(), id), requestTimeout)
 	defer cancel()
+	ctx, span := s.trace(ctx, c)
+	defer span.End()
 	c.SetUserContext(ctx)
 	c.Set("X-Content-Type-Options", "nosniff")
+	if s.Gate.Closed() {
+		c.Context().SetConnectionClose() // whoever keeps the connection learns that the pod goes away before it does
+	}
 	if err := s.next(c); err != nil {
 		if err := s.fail(c, err); err != nil {
 			return err
 		}
 	}
-	s.metrics.count(c.Method(), routeOf(c), c.Response().StatusCode(), time.Since(start))
+	s.metrics.count(c.Method(), routeOf(c), c.Response().StatusCode(), time.Since(start), tracing.IDOf(ctx))
+	describe(span, c)
 	return nil
 }
 
@@ -79,16 +93,51 @@ func (s *Server) observe(c *fiber.Ctx) error {
 func (s *Server) next(c *fiber.Ctx) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			s.panicked("request", v)
+			s.panicked(c.UserContext(), partRequest, v)
 			err = fmt.Errorf("%w: panic", errInternal)
 		}
 	}()
+	fault.Point("http.request")
 	return c.Next()
 }
 
-func (s *Server) panicked(where string, v any) {
-	s.Panics.WithLabelValues(where).Inc()
-	s.Log.Error("a panic was caught", "part", where, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+// Parts that panic and are not the process's.
+const (
+	partRequest = "request"
+	partSocket  = "socket"
+)
+
+func (s *Server) panicked(ctx context.Context, part string, v any) {
+	s.Panics.WithLabelValues(part).Inc()
+	s.Log.ErrorContext(ctx, "a panic was caught", "part", part, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+}
+
+// trace begins a request's span. The trace that a request says it belongs to counts where a trusted proxy sent it: a client
+// must not have itself recorded.
+func (s *Server) trace(ctx context.Context, c *fiber.Ctx) (context.Context, trace.Span) {
+	if !s.Tracer.On() {
+		return ctx, noop.Span{}
+	}
+	parent := ""
+	if s.proxies.trusts(peer(c)) {
+		parent = c.Get("traceparent")
+	}
+	return s.Tracer.Server(ctx, methodLabel(c.Method()), parent)
+}
+
+// describe says in a request's span what it was. otelfiber would do it too, but names spans by what clients send, in names
+// that OpenTelemetry has given up, and measures every request a second time.
+func describe(span trace.Span, c *fiber.Ctx) {
+	if !span.IsRecording() {
+		return
+	}
+	method, route, status := methodLabel(c.Method()), routeOf(c), c.Response().StatusCode()
+	span.SetName(method + " " + route)
+	span.SetAttributes(semconv.HTTPRequestMethodKey.String(method), semconv.HTTPRoute(route), semconv.HTTPResponseStatusCode(status),
+		attribute.String("parley.request_id", requestID(c)))
+	if status >= fiber.StatusInternalServerError {
+		span.SetStatus(codes.Error, "")
+	}
 }
 
 // authenticate refuses requests without a good access token.
@@ -161,6 +210,7 @@ type metrics struct {
 	requests    *prometheus.CounterVec
 	duration    *prometheus.HistogramVec
 	unavailable prometheus.Counter
+	frames      *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -176,20 +226,29 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "parley_requests_unavailable_total", Help: "Requests that were answered 503 because a dependency was down or the pod too busy.",
 		}),
 	}
-	r.MustRegister(m.requests, m.duration, m.unavailable)
+	m.frames = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "parley_socket_frames_received_total", Help: "Frames from clients, by type; unknown is for those of no type of ours.",
+	}, []string{"type"})
+	for _, t := range append(frameKinds, kindUnknown, kindProtocolPing, kindProtocolPong) {
+		m.frames.WithLabelValues(t)
+	}
+	r.MustRegister(m.requests, m.duration, m.unavailable, m.frames)
 	return m
 }
 
 var countedMethods = []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
-func (m *metrics) count(method, route string, status int, d time.Duration) {
+func methodLabel(method string) string {
 	if i := slices.Index(countedMethods, method); i >= 0 {
-		method = countedMethods[i] // Fiber reuses the buffer
-	} else {
-		method = "other"
+		return countedMethods[i] // Fiber reuses the buffer
 	}
+	return "other"
+}
+
+func (m *metrics) count(method, route string, status int, d time.Duration, traceID string) {
+	method = methodLabel(method)
 	m.requests.WithLabelValues(method, route, strconv.Itoa(status)).Inc()
 	if route != socketRoute {
-		m.duration.WithLabelValues(method, route).Observe(d.Seconds())
+		observe.Exemplar(m.duration.WithLabelValues(method, route), d.Seconds(), traceID)
 	}
 }

@@ -163,10 +163,10 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 	p := problemOf(err, id)
 	switch {
 	case p.Status == http.StatusInternalServerError:
-		s.Log.Error("a request failed", "request_id", id, "method", c.Method(), "route", routeOf(c), "error", err)
+		s.Log.ErrorContext(c.UserContext(), "a request failed", "method", c.Method(), "route", routeOf(c), "error", err)
 	case p.Status == http.StatusServiceUnavailable:
 		s.metrics.unavailable.Inc()
-		s.Log.Warn("a request could not be served", "request_id", id, "method", c.Method(), "route", routeOf(c), "error", err)
+		s.Log.WarnContext(c.UserContext(), "a request could not be served", "method", c.Method(), "route", routeOf(c), "error", err)
 		c.Set(fiber.HeaderRetryAfter, retryAfter)
 	case p.Status == http.StatusUnauthorized:
 		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="parley"`)

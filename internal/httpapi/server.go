@@ -4,6 +4,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -25,6 +26,7 @@ import (
 	"github.com/parley-chat/parley/internal/ratelimit"
 	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/receipt"
+	"github.com/parley-chat/parley/internal/tracing"
 	"github.com/parley-chat/parley/internal/user"
 )
 
@@ -72,6 +74,7 @@ type Deps struct {
 	Gate          *lifecycle.Gate
 	Registry      *prometheus.Registry
 	Panics        *prometheus.CounterVec
+	Tracer        *tracing.Tracer
 	Log           *slog.Logger
 }
 
@@ -87,6 +90,10 @@ type Server struct {
 // New makes the server with all its routes.
 func New(c Config, d Deps) (*Server, error) {
 	s := &Server{Config: c, Deps: d, metrics: newMetrics(d.Registry), proxies: &proxies{trusted: c.TrustedProxies, log: d.Log}}
+	d.Limiter.Rules(rules...)
+	for _, part := range []string{partRequest, partSocket} {
+		d.Panics.WithLabelValues(part)
+	}
 	s.app = fiber.New(fiber.Config{
 		DisableStartupMessage: true,
 		ReduceMemoryUsage:     true,
@@ -136,7 +143,7 @@ func (s *Server) Listen() (net.Listener, error) {
 }
 
 // Serve serves until ctx ends. Then the pod says that it is not ready, waits until the load balancer knows, closes its
-// sockets and finishes the requests in flight.
+// sockets and finishes the requests in flight. What is not over by then, requests that never quite arrived, is cut off.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	served := make(chan error, 1)
 	go func() { served <- s.app.Listener(l) }()
@@ -157,6 +164,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}()
 	err := s.app.ShutdownWithContext(stop)
 	<-drained
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.Log.Warn("connections were cut off that took longer than the time to stop", "open", s.app.Server().GetOpenConnectionsCount())
+		err = nil
+	}
 	if err != nil {
 		return fmt.Errorf("shut down: %w", err)
 	}

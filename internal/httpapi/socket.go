@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	fasthttpws "github.com/fasthttp/websocket"
 	"github.com/gofiber/contrib/websocket"
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
@@ -22,6 +21,7 @@ import (
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/realtime"
 )
 
@@ -48,7 +48,7 @@ func (s *Server) socket() fiber.Handler {
 		WriteBufferPool: &sync.Pool{},
 		RecoverHandler: func(*websocket.Conn) { // the library's own tells the client what panicked
 			if v := recover(); v != nil {
-				s.panicked("socket", v)
+				s.panicked(context.Background(), partSocket, v)
 			}
 		},
 	})
@@ -169,36 +169,36 @@ func (s *Server) serveSocket(c *websocket.Conn) {
 	if r, ok := c.Locals(localRequest).(*fasthttp.RequestCtx); ok { // ours until the handler returns, and of no more use
 		r.Request, r.Response = fasthttp.Request{}, fasthttp.Response{}
 	}
-	session, err := s.connect(realtime.Identity{UserID: who.UserID, DeviceID: device, SessionID: who.SessionID}, underlying(c))
+	ctx := observe.WithRequestID(context.Background(), request)
+	session, err := s.connect(ctx, realtime.Identity{UserID: who.UserID, DeviceID: device, SessionID: who.SessionID}, underlying(c))
 	if err != nil {
-		s.refuse(c, err, request)
+		s.refuse(ctx, c, err)
 		return
 	}
 	if s.Watch.Ended(who.SessionID) { // while it was registered
 		session.Close(realtime.CloseSessionOver, "the session is over")
 	}
 	r := &reader{server: s, conn: c, session: session, request: request, limit: s.frameLimiter()}
-	code := realtime.CloseAbnormal
 	defer func() {
 		r.stopTyping()
-		session.Detach(code)
+		session.Detach()
 	}()
-	code = r.run()
+	r.run()
 }
 
 // connect makes the session on a goroutine of its own: what it asks of Postgres takes a deep stack, and the socket's would
 // stay that large while it idles.
-func (s *Server) connect(who realtime.Identity, conn net.Conn) (session *realtime.Session, err error) {
+func (s *Server) connect(ctx context.Context, who realtime.Identity, conn net.Conn) (session *realtime.Session, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		defer func() {
 			if v := recover(); v != nil {
-				s.panicked("socket", v)
+				s.panicked(ctx, partSocket, v)
 				err = errInternal
 			}
 		}()
-		ctx, cancel := context.WithTimeout(context.Background(), requestTimeout)
+		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
 		session, err = s.Hub.Connect(ctx, who, conn)
 	}()
@@ -207,13 +207,14 @@ func (s *Server) connect(who realtime.Identity, conn net.Conn) (session *realtim
 }
 
 // refuse closes a socket that could not be served. The client comes again.
-func (s *Server) refuse(c *websocket.Conn, err error, request string) {
-	code, reason := websocket.CloseTryAgainLater, "try again later"
+func (s *Server) refuse(ctx context.Context, c *websocket.Conn, err error) {
+	code, reason, why := realtime.CloseTryAgain, "try again later", realtime.ReasonUnavailable
 	if errors.Is(err, realtime.ErrDraining) {
-		code, reason = realtime.CloseGoingAway, "the pod goes away"
+		code, reason, why = realtime.CloseGoingAway, "the pod goes away", realtime.ReasonDrain
 	} else {
-		s.Log.Warn("a socket could not be served", "request_id", request, "error", err)
+		s.Log.WarnContext(ctx, "a socket could not be served", "error", err)
 	}
+	s.Hub.Refused(code, why)
 	_ = c.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(time.Second))
 }
 
@@ -234,17 +235,20 @@ type reader struct {
 	typing  map[string]time.Time // conversation -> when this socket last said that it types
 }
 
-// run reads until the socket ends, and answers the code of the peer's close frame.
-func (r *reader) run() int {
+// run reads until the socket ends.
+func (r *reader) run() {
+	frames := r.server.metrics.frames
 	r.conn.SetPingHandler(func(payload string) error {
+		frames.WithLabelValues(kindProtocolPing).Inc()
 		r.session.Heard()
 		if r.within() {
-			r.session.Send(event.PongFrame(payload))
+			r.session.Send(realtime.TypeProtocolPong, event.PongFrame(payload))
 		}
 		return nil
 	})
 	r.conn.SetPongHandler(func(string) error {
-		r.session.Heard()
+		frames.WithLabelValues(kindProtocolPong).Inc()
+		r.session.Ponged()
 		return nil
 	})
 	r.conn.SetCloseHandler(func(code int, _ string) error {
@@ -254,11 +258,7 @@ func (r *reader) run() int {
 	for {
 		kind, frame, err := r.conn.NextReader()
 		if err != nil {
-			var closed *fasthttpws.CloseError
-			if errors.As(err, &closed) {
-				return closed.Code
-			}
-			return realtime.CloseAbnormal
+			return // the peer closed, and was answered, or the connection broke
 		}
 		r.session.Heard()
 		r.read(kind, frame)
@@ -270,7 +270,10 @@ func (r *reader) within() bool {
 	if r.limit == nil || r.limit.Allow() {
 		return true
 	}
-	r.session.Close(realtime.CloseTooMany, "too many frames")
+	if !r.session.Closing() {
+		r.server.Limiter.Refused(ruleFrames)
+		r.session.Close(realtime.CloseTooMany, "too many frames")
+	}
 	return false
 }
 
@@ -288,8 +291,10 @@ func (r *reader) read(kind int, frame io.Reader) {
 	switch {
 	case err != nil: // the connection broke; NextReader will say so
 	case n > maxFrame:
+		r.server.metrics.frames.WithLabelValues(kindUnknown).Inc()
 		r.session.Close(realtime.CloseTooLarge, "the frame is too large")
 	case kind != websocket.TextMessage:
+		r.server.metrics.frames.WithLabelValues(kindUnknown).Inc()
 		r.session.Close(realtime.CloseBadFrame, "frames are JSON text")
 	default:
 		r.handle(buf.Bytes())

@@ -8,10 +8,11 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // ErrStopTimeout is returned when the parts did not stop in time.
@@ -24,16 +25,13 @@ type Part struct {
 	Run  func(ctx context.Context) error
 }
 
-// restartDelay is the pause before a part that panicked runs again.
-const restartDelay = time.Second
-
 // Config is what Run needs besides the parts.
 type Config struct {
 	Log *slog.Logger
 	// StopTimeout bounds the stop of all parts together.
 	StopTimeout time.Duration
-	// OnPanic, if set, is told of a part that panicked and will be run again.
-	OnPanic func(part string)
+	// Panics, if set, counts the panics that were caught, by part.
+	Panics *prometheus.CounterVec
 }
 
 // Signals returns a context that ends with the first SIGTERM or SIGINT. A second one ends the process at once.
@@ -57,11 +55,14 @@ func Signals(log *slog.Logger) (context.Context, context.CancelFunc) {
 }
 
 // Run runs the parts until ctx ends or one of them fails. Then it stops them one after the other, the last of the list
-// first: a part may rely on those before it until its own Run has returned.
+// first: a part may rely on those before it until its own Run has returned. A part that panics is run again (Keep).
 func Run(ctx context.Context, c Config, parts ...Part) error {
-	failed := make(chan error, len(parts))
+	failed := make(chan error, 1)
 	running := make([]*running, len(parts))
 	for i, p := range parts {
+		if c.Panics != nil {
+			c.Panics.WithLabelValues(p.Name) // so that it starts at 0
+		}
 		running[i] = start(c, p, failed)
 	}
 	var first error
@@ -80,7 +81,12 @@ func Run(ctx context.Context, c Config, parts ...Part) error {
 			return errors.Join(first, fmt.Errorf("%w: %s after %s", ErrStopTimeout, parts[i].Name, c.StopTimeout))
 		}
 	}
-	return first
+	select {
+	case err := <-failed: // while it stopped
+		return errors.Join(first, err)
+	default:
+		return first
+	}
 }
 
 type running struct {
@@ -88,40 +94,17 @@ type running struct {
 	done   chan struct{}
 }
 
-func start(c Config, p Part, failed chan<- error) *running {
-	ctx, cancel := context.WithCancel(context.Background())
+func start(c Config, p Part, failed chan error) *running {
+	k := &keeper{config: c, part: p.Name, failed: failed}
+	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), keeperKey{}, k))
 	r := &running{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
-		for {
-			err, panicked := guarded(ctx, c.Log, p)
-			if !panicked {
-				if err != nil && !errors.Is(err, context.Canceled) {
-					failed <- fmt.Errorf("%s: %w", p.Name, err)
-				}
-				return
-			}
-			if c.OnPanic != nil {
-				c.OnPanic(p.Name)
-			}
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(restartDelay):
-			}
+		if err := Keep(ctx, p.Name, p.Run); err != nil && !errors.Is(err, context.Canceled) {
+			k.fail(err)
 		}
 	}()
 	return r
-}
-
-func guarded(ctx context.Context, log *slog.Logger, p Part) (err error, panicked bool) { //nolint:revive // the panic is the rarer of the two
-	defer func() {
-		if v := recover(); v != nil {
-			panicked = true
-			log.Error("a part panicked and is run again", "part", p.Name, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
-		}
-	}()
-	return p.Run(ctx), false
 }
 
 // Every calls f each interval until ctx ends: the loop of a part that has a rhythm.

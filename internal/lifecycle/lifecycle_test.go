@@ -7,9 +7,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 
 	"github.com/parley-chat/parley/internal/lifecycle"
@@ -19,6 +23,16 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func config() lifecycle.Config {
 	return lifecycle.Config{Log: slog.New(slog.DiscardHandler), StopTimeout: 5 * time.Second}
+}
+
+// count has panics counted, and reads the count of a part.
+func count(c *lifecycle.Config) func(part string) float64 {
+	c.Panics = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "panics"}, []string{"part"})
+	return func(part string) float64 {
+		var m dto.Metric
+		_ = c.Panics.WithLabelValues(part).Write(&m)
+		return m.GetCounter().GetValue()
+	}
 }
 
 func TestPartsStopLastFirstAndEachIsWaitedFor(t *testing.T) {
@@ -56,13 +70,23 @@ func TestOneFailureStopsAll(t *testing.T) {
 	}
 }
 
+func TestAFailureWhileStoppingIsTold(t *testing.T) {
+	t.Parallel()
+	boom := errors.New("boom")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	err := lifecycle.Run(ctx, config(), lifecycle.Part{Name: "bad", Run: func(ctx context.Context) error { <-ctx.Done(); return boom }})
+	if !errors.Is(err, boom) {
+		t.Errorf("Run = %v", err)
+	}
+}
+
 func TestAPanicRunsThePartAgain(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(context.Background())
 	runs := 0
 	c := config()
-	var told string
-	c.OnPanic = func(part string) { told = part }
+	panics := count(&c)
 	err := lifecycle.Run(ctx, c, lifecycle.Part{Name: "shaky", Run: func(ctx context.Context) error {
 		runs++
 		if runs == 1 {
@@ -72,8 +96,8 @@ func TestAPanicRunsThePartAgain(t *testing.T) {
 		<-ctx.Done()
 		return nil
 	}})
-	if err != nil || runs != 2 || told != "shaky" {
-		t.Errorf("Run = %v after %d runs, told of %q", err, runs, told)
+	if err != nil || runs != 2 || panics("shaky") != 1 {
+		t.Errorf("Run = %v after %d runs, %v panics", err, runs, panics("shaky"))
 	}
 }
 
@@ -89,4 +113,72 @@ func TestAPartThatHangsIsGivenUp(t *testing.T) {
 	if !errors.Is(err, lifecycle.ErrStopTimeout) || !strings.Contains(err.Error(), "stuck") {
 		t.Errorf("Run = %v", err)
 	}
+}
+
+// One loop of several panics: it alone is run again, and the others go on.
+func TestAPanicRunsTheLoopAgain(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	c := config()
+	panics := count(&c)
+	var steady, shaky atomic.Int32
+	err := lifecycle.Run(ctx, c, lifecycle.Part{Name: "part", Run: func(ctx context.Context) error {
+		g := lifecycle.NewGroup(ctx)
+		g.Go("steady", func(ctx context.Context) error {
+			steady.Add(1)
+			<-ctx.Done()
+			return nil
+		})
+		g.Go("shaky", func(ctx context.Context) error {
+			if shaky.Add(1) < 3 {
+				panic("oh")
+			}
+			cancel()
+			<-ctx.Done()
+			return nil
+		})
+		return g.Wait()
+	}})
+	if err != nil || steady.Load() != 1 || shaky.Load() != 3 || panics("part") != 2 {
+		t.Errorf("Run = %v; %d and %d runs, %v panics", err, steady.Load(), shaky.Load(), panics("part"))
+	}
+}
+
+// A loop that always panics ends the process, though the other loops of its part would go on.
+func TestALoopThatPanicsForEverEndsTheProcess(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		err := lifecycle.Run(t.Context(), config(), lifecycle.Part{Name: "part", Run: func(ctx context.Context) error {
+			g := lifecycle.NewGroup(ctx)
+			g.Go("steady", func(ctx context.Context) error { <-ctx.Done(); return nil })
+			g.Go("broken", func(context.Context) error { panic("oh") })
+			return g.Wait()
+		}})
+		if !errors.Is(err, lifecycle.ErrPanics) || !strings.Contains(err.Error(), "part: broken") {
+			t.Errorf("Run = %v", err)
+		}
+	})
+}
+
+// One that panics now and then is no such loop.
+func TestALoopThatPanicsSeldomIsKept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		runs := 0
+		err := lifecycle.Run(ctx, config(), lifecycle.Part{Name: "part", Run: func(ctx context.Context) error {
+			if runs++; runs == 20 {
+				cancel()
+				<-ctx.Done()
+				return nil
+			}
+			time.Sleep(2 * time.Minute)
+			panic("oh")
+		}})
+		if err != nil || runs != 20 {
+			t.Errorf("Run = %v after %d runs", err, runs)
+		}
+	})
 }

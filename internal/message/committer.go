@@ -7,13 +7,16 @@ import (
 	"log/slog"
 	"time"
 
-	"golang.org/x/sync/errgroup"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/timestamp"
+	"github.com/parley-chat/parley/internal/tracing"
 )
 
 // Publisher tells all pods what was committed. It never waits for Redis: what it can't tell, the pods repair.
@@ -34,7 +37,8 @@ const (
 type pending struct {
 	conversationID, senderID, id string
 	draft                        *Draft
-	at                           *time.Time // for tests, nil otherwise
+	at                           *time.Time      // for tests, nil otherwise
+	ctx                          context.Context //nolint:containedctx // of the request, for its trace
 	done                         chan struct{}
 
 	// Set before done is closed.
@@ -65,9 +69,9 @@ func NewCommitter(store *Store, p Publisher, log *slog.Logger, m *Metrics) *Comm
 
 // Run commits until ctx ends, and then what is queued already.
 func (c *Committer) Run(ctx context.Context) error {
-	var g errgroup.Group
+	g := lifecycle.NewGroup(ctx)
 	for _, lane := range c.lanes {
-		g.Go(func() error {
+		g.Go("lane", func(ctx context.Context) error {
 			c.runLane(ctx, lane)
 			return nil
 		})
@@ -93,15 +97,24 @@ func (c *Committer) runLane(ctx context.Context, lane chan *pending) {
 			batch = append(batch, <-lane)
 		}
 		c.commit(batch)
+		c.metrics.queue.Set(float64(c.waiting()))
 		clear(batch)
 		batch = batch[:0]
 	}
+}
+
+func (c *Committer) waiting() (n int) {
+	for _, lane := range c.lanes {
+		n += len(lane)
+	}
+	return n
 }
 
 // submit queues a send and waits for its commit. A caller that gives up leaves the send to be committed or not: it will
 // repeat it under the same clientMessageId.
 func (c *Committer) submit(ctx context.Context, p *pending) error {
 	p.id = id.New()
+	p.ctx = ctx
 	p.done = make(chan struct{})
 	select {
 	case c.lanes[maphash.String(c.seed, p.conversationID)%lanes] <- p:
@@ -134,9 +147,11 @@ func (c *Committer) commit(batch []*pending) {
 func (c *Committer) commitOnce(batch []*pending) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), postgres.StatementTimeout)
 	defer cancel()
+	ctx, span := tracing.Batch(ctx, "commit messages", len(batch), func(i int) trace.Span { return trace.SpanFromContext(batch[i].ctx) })
+	defer span.End()
 	start := time.Now()
 	rows, err := c.store.send(ctx, batch)
-	c.metrics.batchSeconds.Observe(time.Since(start).Seconds())
+	observe.Exemplar(c.metrics.batchSeconds, time.Since(start).Seconds(), tracing.IDOf(ctx))
 	if postgres.IsUniqueViolation(err, clientMessageIDKey) {
 		return false
 	}
@@ -152,7 +167,7 @@ func (c *Committer) commitOnce(batch []*pending) bool {
 	events := make([]*event.Envelope, 0, len(batch))
 	for i, p := range batch {
 		if c.finish(p, rows[i]); p.outcome == outcomeStored {
-			events = append(events, event.MessageNew(&p.message))
+			events = append(events, event.MessageNew(&p.message).In(p.ctx))
 		}
 	}
 	c.metrics.accepted.Add(float64(len(events)))

@@ -6,6 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type Metrics struct {
 	accepted     prometheus.Counter
 	refused      prometheus.Counter
+	queue        prometheus.Gauge
 	batchSize    prometheus.Histogram
 	batchSeconds prometheus.Histogram
 }
@@ -21,6 +22,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "parley_messages_refused_busy_total",
 			Help: "Sends that were refused because too many waited for their commit.",
 		}),
+		queue: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "parley_message_queue",
+			Help: "Sends that wait for their commit, when the last one was done.",
+		}),
 		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "parley_message_batch_size",
 			Help:    "Messages per group commit.",
@@ -32,6 +37,6 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}),
 	}
-	r.MustRegister(m.accepted, m.refused, m.batchSize, m.batchSeconds)
+	r.MustRegister(m.accepted, m.refused, m.queue, m.batchSize, m.batchSeconds)
 	return m
 }

@@ -115,7 +115,7 @@ func (s *Service) Edit(ctx context.Context, messageID, editorID string, e *Edit)
 	if err != nil {
 		return event.Message{}, err
 	}
-	s.publisher.Publish(event.MessageUpdated(&m))
+	s.publisher.Publish(event.MessageUpdated(&m).In(ctx))
 	return m, nil
 }
 
@@ -143,7 +143,7 @@ func (s *Service) Delete(ctx context.Context, messageID, userID string) error {
 	if err != nil {
 		return err
 	}
-	s.publisher.Publish(event.MessageDeleted(&m))
+	s.publisher.Publish(event.MessageDeleted(&m).In(ctx))
 	return nil
 }
 

@@ -21,18 +21,8 @@ var (
 	Commit  = "unknown"
 )
 
-// NewLogger makes the process's logger. format is json or text; level one of debug, info, warn, error.
-func NewLogger(w io.Writer, process, format string, level slog.Level) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: level}
-	var h slog.Handler = slog.NewJSONHandler(w, opts)
-	if format == "text" {
-		h = slog.NewTextHandler(w, opts)
-	}
-	return slog.New(h).With("process", process)
-}
-
-// NewRegistry makes the process's registry, with the Go runtime's and the process's own collectors.
-func NewRegistry(process string) *prometheus.Registry {
+// NewRegistry makes the process's registry, with the Go runtime's and the process's own collectors, and the log's counts.
+func NewRegistry(process string, log *slog.Logger) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "parley_build_info",
@@ -40,10 +30,22 @@ func NewRegistry(process string) *prometheus.Registry {
 	}, []string{"process", "version", "commit"})
 	info.WithLabelValues(process, Version, Commit).Set(1)
 	r.MustRegister(info, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if h, ok := log.Handler().(*handler); ok {
+		r.MustRegister(h.records)
+	}
 	return r
 }
 
-// NewPanicCounter counts the background parts that panicked and were run again.
+// Exemplar observes a value, with the id of the trace that it is of, if there is one.
+func Exemplar(o prometheus.Observer, v float64, traceID string) {
+	if e, ok := o.(prometheus.ExemplarObserver); ok && traceID != "" {
+		e.ObserveWithExemplar(v, prometheus.Labels{"trace_id": traceID})
+		return
+	}
+	o.Observe(v)
+}
+
+// NewPanicCounter counts the panics that were caught.
 func NewPanicCounter(r prometheus.Registerer) *prometheus.CounterVec {
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_panics_total",
@@ -80,7 +82,7 @@ func (o *Ops) Run(ctx context.Context) error {
 		return err
 	}
 	o.Log.Info("ops endpoints are served", "addr", l.Addr().String())
-	s := &http.Server{Handler: mux, ReadHeaderTimeout: opsTimeout, ReadTimeout: opsTimeout, WriteTimeout: 2 * opsTimeout}
+	s := &http.Server{Handler: mux, ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelWarn), ReadHeaderTimeout: opsTimeout, ReadTimeout: opsTimeout, WriteTimeout: 2 * opsTimeout}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {

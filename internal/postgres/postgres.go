@@ -39,6 +39,8 @@ type Config struct {
 	MaxConns int
 	// Application is told to Postgres as application_name.
 	Application string
+	// Tracer makes spans of statements; nil for none.
+	Tracer pgx.QueryTracer
 }
 
 // DB is the database. The two share one pool.
@@ -59,6 +61,7 @@ func Open(c Config) (*DB, error) {
 	if cfg.RuntimeParams["application_name"] == "" {
 		cfg.RuntimeParams["application_name"] = c.Application
 	}
+	cfg.Tracer = c.Tracer
 	if c.PgBouncer {
 		cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
 	} else {

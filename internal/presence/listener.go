@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
@@ -54,7 +55,12 @@ func (w *Watcher) listen(ctx context.Context) error {
 			if hearing[addr] == nil {
 				node, stop := context.WithCancel(ctx)
 				hearing[addr] = stop
-				wg.Go(func() { w.hear(node, c) })
+				wg.Go(func() {
+					_ = lifecycle.Keep(node, "listen "+addr, func(ctx context.Context) error {
+						w.hear(ctx, c)
+						return nil
+					})
+				})
 			}
 		}
 		select {

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/rediskey"
 )
@@ -86,6 +87,7 @@ func (w *Watcher) awaitRedis(ctx context.Context, err error) time.Time {
 
 // sweepOnce looks at all who are due now.
 func (w *Watcher) sweepOnce(ctx context.Context) error {
+	fault.Point("watcher.sweep")
 	for more := true; more && ctx.Err() == nil; {
 		due, full, err := w.lease(ctx)
 		if err != nil {

@@ -6,9 +6,9 @@ import (
 	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/parley-chat/parley/internal/config"
+	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/rediskey"
 )
@@ -38,11 +38,11 @@ func NewWatcher(rdb redis.UniversalClient, database int, db *postgres.DB, c conf
 
 // Run watches until ctx ends.
 func (w *Watcher) Run(ctx context.Context) error {
-	var g errgroup.Group
-	g.Go(func() error { return w.listen(ctx) })
-	g.Go(func() error { return w.claimExpired(ctx) })
-	g.Go(func() error { return w.sweep(ctx) })
-	g.Go(func() error { return w.writeSeen(ctx) })
+	g := lifecycle.NewGroup(ctx)
+	g.Go("listen", w.listen)
+	g.Go("claim", w.claimExpired)
+	g.Go("sweep", w.sweep)
+	g.Go("last seen", w.writeSeen)
 	return g.Wait()
 }
 

@@ -58,6 +58,7 @@ type Limiter struct {
 
 	limited  *prometheus.CounterVec
 	fallback prometheus.Gauge
+	losses   prometheus.Counter
 }
 
 // New makes a limiter; its Run finds out when Redis is back.
@@ -70,10 +71,23 @@ func New(rdb redis.UniversalClient, r prometheus.Registerer, log *slog.Logger) *
 		fallback: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "parley_rate_limit_fallback", Help: "1 while this process counts by itself because Redis is away.",
 		}),
+		losses: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "parley_rate_limit_fallbacks_total", Help: "Times that this process began to count by itself.",
+		}),
 	}
-	r.MustRegister(l.limited, l.fallback)
+	r.MustRegister(l.limited, l.fallback, l.losses)
 	return l
 }
+
+// Rules has the counts of rules start at 0.
+func (l *Limiter) Rules(rules ...string) {
+	for _, r := range rules {
+		l.limited.WithLabelValues(r)
+	}
+}
+
+// Refused counts what a limit refused that the process itself keeps.
+func (l *Limiter) Refused(rule string) { l.limited.WithLabelValues(rule).Inc() }
 
 // Allow takes from all the buckets, in one round trip, and answers in their order. Takes of rates that are off are
 // allowed with a zero Limit.
@@ -154,6 +168,7 @@ func (t Take) cost() int {
 func (l *Limiter) lost(err error) {
 	if l.away.CompareAndSwap(false, true) {
 		l.fallback.Set(1)
+		l.losses.Inc()
 		l.log.Warn("redis does not answer: rate limits hold per process until it does", "error", err)
 	}
 }

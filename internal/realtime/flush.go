@@ -7,7 +7,9 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sync/errgroup"
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/fault"
+	"github.com/parley-chat/parley/internal/lifecycle"
 )
 
 const (
@@ -48,17 +50,23 @@ func (f *flushers) run(ctx context.Context) error {
 		f.wakeup.Broadcast()
 	})
 	defer stop()
-	var g errgroup.Group
+	g := lifecycle.NewGroup(ctx)
 	for range flushWorkers {
-		g.Go(func() error {
+		g.Go("flusher", func(ctx context.Context) error {
 			w := newWriter()
-			for s := f.next(); s != nil; s = f.next() {
-				s.flush(w)
+			for lifecycle.Caught(ctx, "flusher", func() { f.work(ctx, w) }) {
+				w.session.abandon()
 			}
 			return nil
 		})
 	}
 	return g.Wait()
+}
+
+func (f *flushers) work(ctx context.Context, w *writer) {
+	for w.session = f.next(); w.session != nil; w.session = f.next() {
+		w.session.flush(ctx, w)
+	}
 }
 
 func (f *flushers) next() *Session {
@@ -78,6 +86,8 @@ func (f *flushers) next() *Session {
 
 // writer is what a worker writes with: a buffer to coalesce in, and one system call that does not wait.
 type writer struct {
+	session *Session // whose queue is in hand
+
 	buf []byte
 	b   []byte
 	n   int
@@ -113,8 +123,8 @@ func (w *writer) write(s *Session, b []byte) (n int, err error) {
 }
 
 // take moves queued frames into one piece of at most coalesce bytes, or one frame if that alone is longer. It returns nil
-// and gives the queue back where nothing is left.
-func (s *Session) take(buf []byte) []byte {
+// and gives the queue back where nothing is left. of is the oldest event among them, nil where none is.
+func (s *Session) take(buf []byte) (piece []byte, of *event.Envelope) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.queue) == 0 {
@@ -131,10 +141,9 @@ func (s *Session) take(buf []byte) []byte {
 			close(s.drained)
 			s.drained = nil
 		}
-		return nil
+		return nil, nil
 	}
 	n := 0
-	var piece []byte
 	for n < len(s.queue) && (n == 0 || len(piece)+len(s.queue[n]) <= coalesce) {
 		if n == 0 {
 			piece = s.queue[0]
@@ -149,21 +158,46 @@ func (s *Session) take(buf []byte) []byte {
 		n++
 	}
 	s.queue = s.queue[n:]
-	return piece
+	of = s.oldest
+	if len(s.queue) == 0 {
+		s.oldest = nil
+	}
+	return piece, of
+}
+
+// abandon gives up a socket whose writing panicked, so that nobody waits for it.
+func (s *Session) abandon() {
+	s.mu.Lock()
+	s.busy = false
+	if s.drained != nil {
+		close(s.drained)
+		s.drained = nil
+	}
+	s.mu.Unlock()
+	s.fail(reasonPanic)
 }
 
 // flush writes the queue until it is empty or the socket is full; what is left then is a goroutine's of its own.
-func (s *Session) flush(w *writer) {
-	for piece := s.take(w.buf); piece != nil; piece = s.take(w.buf) {
+func (s *Session) flush(ctx context.Context, w *writer) {
+	fault.Point("socket.flush")
+	for piece, of := s.take(w.buf); piece != nil; piece, of = s.take(w.buf) {
 		n, err := w.write(s, piece)
-		s.lastWritten.Store(s.hub.now())
+		now := time.Now()
+		s.lastWritten.Store(int64(now.Sub(s.hub.born)))
 		if err != nil {
-			s.fail()
+			s.fail(reasonWriteError)
 			continue
+		}
+		if n == len(piece) && of != nil {
+			s.hub.metrics.delivered(of, now)
 		}
 		if n < len(piece) {
 			rest := append([]byte(nil), piece[n:]...)
-			go s.flushSlowly(rest)
+			go func() {
+				if lifecycle.Caught(ctx, "slow reader", func() { s.flushSlowly(rest) }) {
+					s.abandon()
+				}
+			}()
 			return
 		}
 	}
@@ -172,7 +206,7 @@ func (s *Session) flush(w *writer) {
 // flushSlowly writes to a reader that is slow, waiting for it. It ends when the queue is empty or the reader is given up.
 func (s *Session) flushSlowly(rest []byte) {
 	buf := make([]byte, 0, coalesce)
-	for ; rest != nil; rest = s.take(buf) {
+	for ; rest != nil; rest, _ = s.take(buf) {
 		s.mu.Lock()
 		if s.slow = true; !s.closing && s.drained == nil {
 			_ = s.conn.SetWriteDeadline(time.Now().Add(writeWait))
@@ -188,7 +222,7 @@ func (s *Session) flushSlowly(rest []byte) {
 				continue
 			}
 		}
-		s.fail()
+		s.fail(reasonWriteError)
 	}
 }
 
@@ -199,16 +233,15 @@ func (s *Session) giveUp() bool {
 	if s.closing || s.gone || s.drained != nil {
 		return false
 	}
-	s.hub.metrics.slowReaders.Inc()
-	s.queue, s.bytes = nil, 0
-	s.closeLocked(CloseTooSlow, "too slow")
+	s.tooSlow(reasonWriteTimeout, len(s.queue))
 	return true
 }
 
 // fail drops what is queued and cuts the connection: its reader ends, and detaches.
-func (s *Session) fail() {
+func (s *Session) fail(reason string) {
 	s.mu.Lock()
-	s.queue, s.bytes = nil, 0
+	s.because(reason)
+	s.queue, s.bytes, s.oldest = nil, 0, nil
 	s.mu.Unlock()
 	_ = s.conn.Close()
 }

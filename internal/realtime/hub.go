@@ -117,6 +117,7 @@ func (h *Hub) Connect(ctx context.Context, who Identity, conn net.Conn) (*Sessio
 		}
 	}
 	h.metrics.opened.Inc()
+	h.metrics.sent(event.TypeReady, 1)
 	s.start(event.NewFrame(event.TypeReady, event.Ready{
 		UserID: who.UserID, DeviceID: who.DeviceID, SessionID: who.SessionID,
 		HeartbeatSeconds: int(h.heartbeat / time.Second), ServerTime: timestamp.Time{Time: time.Now()},
@@ -124,6 +125,9 @@ func (h *Hub) Connect(ctx context.Context, who Identity, conn net.Conn) (*Sessio
 	watch()
 	return s, nil
 }
+
+// Refused counts a socket that was upgraded and could not be served.
+func (h *Hub) Refused(code int, reason string) { h.metrics.closed(code, reason) }
 
 // register makes the session known under its user, so that whoever adds the user to a conversation from here on finds it.
 func (h *Hub) register(s *Session) error {
@@ -334,7 +338,7 @@ func (h *Hub) notice(n *event.Notice) {
 	}
 	for _, s := range sessions {
 		if s.ID != n.ExceptSocket {
-			s.Send(n.Frame)
+			s.Send(n.Type, n.Frame)
 		}
 	}
 }

@@ -7,13 +7,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/observe"
+	"github.com/parley-chat/parley/internal/tracing"
 )
 
 // Metrics are what on-call sees of sockets and events.
 type Metrics struct {
 	active         prometheus.Gauge
 	opened         prometheus.Counter
-	closedBy       *prometheus.CounterVec
+	ended          *prometheus.CounterVec
+	frames         map[string]prometheus.Counter
+	dropped        prometheus.Counter
+	pings          prometheus.Histogram
 	slowReaders    prometheus.Counter
 	heard          prometheus.Counter
 	duplicates     prometheus.Counter
@@ -25,6 +30,7 @@ type Metrics struct {
 	published      prometheus.Counter
 	publishErrors  prometheus.Counter
 	publishDropped prometheus.Counter
+	publishQueue   prometheus.Gauge
 	subscriberUp   prometheus.Gauge
 	presence       presenceMetrics
 }
@@ -60,20 +66,33 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		published:      counter("parley_events_published_total", "Messages that were published to Redis."),
 		publishErrors:  counter("parley_publish_errors_total", "Messages that Redis did not take; the pods read them from Postgres."),
 		publishDropped: counter("parley_publish_dropped_total", "Messages that were not published because too many waited; the pods read them from Postgres."),
+		publishQueue:   gauge("parley_publish_queue", "Messages that wait to be published to Redis."),
 		subscriberUp:   gauge("parley_subscriber_up", "1 while this pod hears Redis."),
-		closedBy: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "parley_sockets_closed_total", Help: "Sockets that were closed, by close code.",
-		}, []string{"code"}),
+		dropped:        counter("parley_socket_frames_dropped_total", "Frames that were thrown away because a socket's queue was full or its write took too long; the client syncs."),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "parley_sockets_closed_total", Help: "Sockets that ended, by close code and reason.",
+		}, []string{"code", "reason"}),
 		delivery: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name:    "parley_delivery_seconds",
-			Help:    "Time from the commit of an event (Postgres's clock) to its frames being queued for this pod's sockets (the pod's clock).",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+			Name: "parley_delivery_seconds",
+			Help: "Time from the commit of an event (Postgres's clock) to its being written to a socket (the pod's clock): one observation " +
+				"a write, of the oldest event in it. Writes that wait for a reader that is slow are left out.",
+			Buckets: deliveryBuckets,
 		}),
+		pings: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "parley_socket_ping_seconds", Help: "Time from a protocol ping to the client's pong.", Buckets: deliveryBuckets,
+		}),
+		frames: map[string]prometheus.Counter{},
+	}
+	frames := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "parley_socket_frames_sent_total", Help: "Frames that were queued for sockets, by type.",
+	}, []string{"type"})
+	for _, t := range frameTypes {
+		m.frames[t] = frames.WithLabelValues(t)
 	}
 	told := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_presence_told_total", Help: "Frames of presence that were queued for sockets, by type.",
 	}, []string{"type"})
-	r.MustRegister(m.closedBy, m.delivery, told)
+	r.MustRegister(m.ended, m.delivery, m.pings, frames, told)
 	m.presence = presenceMetrics{
 		online: told.WithLabelValues(event.TypePresenceOnline), offline: told.WithLabelValues(event.TypePresenceOffline),
 		hidden:  counter("parley_presence_hidden_total", "Times that a socket was told nothing because its user may not see the other's presence."),
@@ -81,27 +100,80 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		errors:  counter("parley_presence_tell_errors_total", "Batches of presence that could not be told because Redis or Postgres did not answer; they are repeated."),
 		watched: gauge("parley_presence_watched", "Users whose presence the sockets of this pod watch."),
 	}
-	for _, code := range []int{1000, 1001, CloseAbnormal, CloseTooLarge, CloseGoingAway, CloseBadFrame, CloseSessionOver, CloseTooSlow, CloseReplaced, CloseTooMany} {
-		m.closedBy.WithLabelValues(strconv.Itoa(code))
+	for code, reason := range reasonOf {
+		m.ended.WithLabelValues(strconv.Itoa(code), reason)
+	}
+	m.ended.WithLabelValues(strconv.Itoa(CloseTooSlow), reasonWriteTimeout)
+	for _, reason := range []string{reasonLost, reasonSilent, reasonWriteError, reasonPanic} {
+		m.ended.WithLabelValues(strconv.Itoa(CloseAbnormal), reason)
+	}
+	for _, code := range []string{"1000", "1001"} {
+		m.ended.WithLabelValues(code, reasonPeer)
 	}
 	return m
 }
 
-// closed counts a socket's end. Codes that are a client's invention share one label.
-func (m *Metrics) closed(code int) {
-	label := strconv.Itoa(code)
-	switch {
-	case code >= 1000 && code <= 1015:
-	case code == CloseBadFrame || code == CloseSessionOver || code == CloseTooSlow || code == CloseReplaced || code == CloseTooMany:
-	default:
-		label = "other"
-	}
-	m.closedBy.WithLabelValues(label).Inc()
+// deliveryBuckets have the bound of the objective, 0.25 s.
+var deliveryBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+
+// Why a socket ends.
+const (
+	reasonQueueFull    = "queue_full"
+	reasonWriteTimeout = "write_timeout"
+	reasonWriteError   = "write_error"
+	reasonSilent       = "silent"
+	reasonLost         = "lost"
+	reasonPanic        = "panic"
+	reasonPeer         = "peer"
+	// ReasonUnavailable is for a socket that was upgraded and then could not be served.
+	ReasonUnavailable = "unavailable"
+	// ReasonDrain is for a pod that goes away.
+	ReasonDrain = "drain"
+)
+
+// reasonOf are the reasons of the codes that the server sends.
+var reasonOf = map[int]string{
+	CloseGoingAway: ReasonDrain, CloseTooLarge: "too_large", CloseBadFrame: "bad_frame", CloseSessionOver: "session_over", CloseTooSlow: reasonQueueFull,
+	CloseReplaced: "replaced", CloseTooMany: "too_many_frames", CloseInternal: reasonPanic, CloseTryAgain: ReasonUnavailable,
 }
 
-func (m *Metrics) told(e *event.Envelope, sockets int) {
+// Types of frames that are not events, for metrics.
+const (
+	typeProtocolPing = "protocol_ping"
+	// TypeProtocolPong is the answer to a client's protocol ping.
+	TypeProtocolPong = "protocol_pong"
+	typeOther        = "other"
+)
+
+var frameTypes = append([]string{typeProtocolPing, TypeProtocolPong, typeOther}, event.Types...)
+
+// closed counts a socket's end. Codes that are a client's invention share one label.
+func (m *Metrics) closed(code int, reason string) {
+	label := "other"
+	if code >= 1000 && code <= 1015 || reasonOf[code] != "" && reason != reasonPeer {
+		label = strconv.Itoa(code)
+	}
+	m.ended.WithLabelValues(label, reason).Inc()
+}
+
+// sent counts n frames of a type.
+func (m *Metrics) sent(typ string, n int) {
+	c := m.frames[typ]
+	if c == nil {
+		c = m.frames[typeOther]
+	}
+	c.Add(float64(n))
+}
+
+// told counts an event's frames.
+func (m *Metrics) told(typ string, sockets int) {
 	m.deliveries.Add(float64(sockets))
-	if sockets > 0 && e.CommittedAt > 0 {
-		m.delivery.Observe(max(0, time.Since(time.UnixMicro(e.CommittedAt)).Seconds()))
+	m.sent(typ, sockets)
+}
+
+// delivered measures an event that was written to a socket.
+func (m *Metrics) delivered(e *event.Envelope, at time.Time) {
+	if e.CommittedAt > 0 {
+		observe.Exemplar(m.delivery, max(0, time.Duration(at.UnixMicro()-e.CommittedAt)*time.Microsecond).Seconds(), tracing.ID(e.TraceParent))
 	}
 }

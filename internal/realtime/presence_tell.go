@@ -296,10 +296,10 @@ func (w *watches) show(g glance, may bool, seen int64) {
 	case now == was:
 	case now == online:
 		w.told.online.Inc()
-		g.session.Send(event.PresenceOnline(t.userID))
+		g.session.Send(event.TypePresenceOnline, event.PresenceOnline(t.userID))
 	case was == online, was == offline && now == hidden:
 		w.told.offline.Inc()
-		g.session.Send(event.PresenceOffline(t.userID, at))
+		g.session.Send(event.TypePresenceOffline, event.PresenceOffline(t.userID, at))
 	}
 	if !may {
 		w.told.hidden.Inc()

@@ -7,9 +7,12 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/rediskey"
+	"github.com/parley-chat/parley/internal/tracing"
 )
 
 const (
@@ -22,11 +25,14 @@ const (
 type publication struct {
 	channel string
 	payload []byte
+	typ     string
+	trace   string // the trace that it belongs to, "" for none
 }
 
 // Publisher tells all pods. Nobody waits for it: events are queued, in order, and go to Redis in pipelines.
 type Publisher struct {
 	rdb     redis.UniversalClient
+	tracer  *tracing.Tracer
 	queue   chan publication
 	metrics *Metrics
 	log     *slog.Logger
@@ -34,14 +40,14 @@ type Publisher struct {
 }
 
 // NewPublisher makes a publisher; its Run makes it work.
-func NewPublisher(rdb redis.UniversalClient, metrics *Metrics, log *slog.Logger) *Publisher {
-	return &Publisher{rdb: rdb, queue: make(chan publication, publishQueue), metrics: metrics, log: log}
+func NewPublisher(rdb redis.UniversalClient, metrics *Metrics, tracer *tracing.Tracer, log *slog.Logger) *Publisher {
+	return &Publisher{rdb: rdb, tracer: tracer, queue: make(chan publication, publishQueue), metrics: metrics, log: log}
 }
 
 // Publish tells the pods of events of conversations, and the pods of those who are added by them that they are.
 func (p *Publisher) Publish(events ...*event.Envelope) {
 	for _, e := range events {
-		p.add(rediskey.ConversationChannel(e.ConversationID), e.Encode())
+		p.queueUp(publication{rediskey.ConversationChannel(e.ConversationID), e.Encode(), e.Type, e.TraceParent})
 		for _, u := range e.Added {
 			n := event.Notice{Join: &event.Join{ConversationID: e.ConversationID, Revision: e.Revision}}
 			p.add(rediskey.UserChannel(u), n.Encode())
@@ -50,7 +56,9 @@ func (p *Publisher) Publish(events ...*event.Envelope) {
 }
 
 // Notify tells the pods of what concerns one user alone.
-func (p *Publisher) Notify(n *event.Notice) { p.add(rediskey.UserChannel(n.UserID), n.Encode()) }
+func (p *Publisher) Notify(n *event.Notice) {
+	p.queueUp(publication{rediskey.UserChannel(n.UserID), n.Encode(), n.Type, n.TraceParent})
+}
 
 // SessionsEnded tells the pods of sessions that ended.
 func (p *Publisher) SessionsEnded(_ context.Context, sessionIDs []string) {
@@ -60,8 +68,12 @@ func (p *Publisher) SessionsEnded(_ context.Context, sessionIDs []string) {
 }
 
 func (p *Publisher) add(channel string, payload []byte) {
+	p.queueUp(publication{channel: channel, payload: payload})
+}
+
+func (p *Publisher) queueUp(x publication) {
 	select {
-	case p.queue <- publication{channel, payload}:
+	case p.queue <- x:
 	default:
 		p.metrics.publishDropped.Inc()
 	}
@@ -86,6 +98,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 			batch = append(batch, <-p.queue)
 		}
 		p.send(batch)
+		p.metrics.publishQueue.Set(float64(len(p.queue)))
 		clear(batch)
 	}
 }
@@ -93,6 +106,9 @@ func (p *Publisher) Run(ctx context.Context) error {
 func (p *Publisher) send(batch []publication) {
 	ctx, cancel := context.WithTimeout(context.Background(), publishWait)
 	defer cancel()
+	fault.Point("publisher.send")
+	ctx, done := p.trace(ctx, batch)
+	defer done()
 	_, err := p.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for _, x := range batch {
 			pipe.Publish(ctx, x.channel, x.payload)
@@ -108,4 +124,25 @@ func (p *Publisher) send(batch []publication) {
 		p.metrics.published.Add(float64(len(batch)))
 	}
 	p.failing = err != nil
+}
+
+// trace begins a span for each event that is in a trace. The pipeline is in the first of them.
+func (p *Publisher) trace(ctx context.Context, batch []publication) (first context.Context, done func()) {
+	first = ctx
+	var spans []trace.Span
+	for _, x := range batch {
+		if x.trace == "" {
+			continue
+		}
+		in, span := p.tracer.Producer(ctx, "publish "+x.typ, x.trace)
+		if len(spans) == 0 {
+			first = in
+		}
+		spans = append(spans, span)
+	}
+	return first, func() {
+		for _, s := range spans {
+			s.End()
+		}
+	}
 }

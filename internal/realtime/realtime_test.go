@@ -81,14 +81,14 @@ func newPod(t testing.TB, databaseURL, redisURL string) *pod {
 	}
 	p := &pod{db: db, registry: prometheus.NewRegistry()}
 	metrics := realtime.NewMetrics(p.registry)
-	p.publisher = realtime.NewPublisher(rdb, metrics, log)
+	p.publisher = realtime.NewPublisher(rdb, metrics, nil, log)
 	p.events = &lossy{next: p.publisher}
 	store := message.NewStore(db)
 	conversations := conversation.NewStore(db, store)
 	p.conversations = conversation.NewService(db, conversations, noMarkers{}, p.events)
 	committer := message.NewCommitter(store, p.events, log, message.NewMetrics(p.registry))
 	p.messages = message.NewService(db, store, committer, p.events)
-	subscriber := realtime.NewSubscriber(rdb, metrics, log, func(ids ...string) { p.hub.EndSessions(ids...) })
+	subscriber := realtime.NewSubscriber(rdb, metrics, nil, log, func(ids ...string) { p.hub.EndSessions(ids...) })
 	p.hub = realtime.NewHub(conversations, message.NewFeed(db, conversations), subscriber, metrics, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -190,7 +190,7 @@ func (p *pod) dial(t testing.TB, userID string) *client {
 	var handler sync.WaitGroup
 	handler.Go(func() { // as the socket's handler: read until the end, detach, and the server closes the connection
 		_, _ = io.Copy(io.Discard, ours)
-		s.Detach(realtime.CloseAbnormal)
+		s.Detach()
 		_ = ours.Close()
 	})
 	c := &client{t: t, conn: theirs, session: s, frames: make(chan frame, 100_000)}
@@ -482,12 +482,16 @@ func TestSlowReaderIsClosed(t *testing.T) {
 	}
 	big = big[:8000]
 	const n = 1200
-	for range n {
-		p.send(t, e.group, e.users[2], big)
-	}
-	quick.messages(1, n, 30*time.Second)
-	testenv.Eventually(t, 30*time.Second, func() bool { return count(t, p.registry, "parley_sockets_slow_total") == 1 }, "the slow reader is noticed")
-	go slow.read()
+	var g sync.WaitGroup
+	g.Go(func() {
+		for range n {
+			p.send(t, e.group, e.users[2], big)
+		}
+	})
+	testenv.Eventually(t, 60*time.Second, func() bool { return count(t, p.registry, "parley_sockets_slow_total") == 1 }, "the slow reader is noticed")
+	go slow.read() // soon: the close frame waits for it a few seconds only
+	quick.messages(1, n, 60*time.Second)
+	g.Wait()
 	for f := slow.next(20 * time.Second); ; f = slow.next(20 * time.Second) {
 		if f.code == 4408 {
 			break
@@ -607,9 +611,9 @@ func TestNothingIsWrittenAfterDetach(t *testing.T) {
 			t.Fatal(err)
 		}
 		testenv.Eventually(t, 5*time.Second, func() bool { return w.writes.Load() > 1 }, "something is written")
-		s.Detach(realtime.CloseAbnormal)
+		s.Detach()
 		before := w.writes.Load()
-		s.Send(event.NewFrame("x", nil))
+		s.Send(event.TypePing, event.NewFrame("x", nil))
 		s.Close(4400, "late")
 		p.send(t, e.group, e.users[1], "later")
 		if after := w.writes.Load(); after != before {

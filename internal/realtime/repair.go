@@ -5,9 +5,9 @@ import (
 	"log/slog"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/fault"
+	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
@@ -73,14 +73,14 @@ func (r *repairs) now() {
 }
 
 func (r *repairs) run(ctx context.Context) error {
-	var g errgroup.Group
+	g := lifecycle.NewGroup(ctx)
 	for range repairWorkers {
-		g.Go(func() error {
+		g.Go("repair", func(ctx context.Context) error {
 			r.work(ctx)
 			return nil
 		})
 	}
-	g.Go(func() error {
+	g.Go("poll", func(ctx context.Context) error {
 		tick := time.NewTicker(pollEvery)
 		defer tick.Stop()
 		for {
@@ -90,6 +90,7 @@ func (r *repairs) run(ctx context.Context) error {
 			case <-r.poll:
 			case <-tick.C:
 			}
+			fault.Point("hub.poll")
 			r.look(ctx)
 		}
 	})

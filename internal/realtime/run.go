@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/lifecycle"
 )
@@ -16,40 +14,41 @@ const (
 	heartbeatLook = time.Second
 	typingLook    = 250 * time.Millisecond
 	drainLook     = 20 * time.Millisecond
-	// drainPace is the longest time between the close frames of two sockets on a drain.
+	// drainPace is the longest time between the close frames of two sockets on a drain, on average.
 	drainPace = 5 * time.Millisecond
 )
 
 // Run keeps the hub going until ctx ends: the flushers, the repairs, the heartbeats, the ends of typings.
 func (h *Hub) Run(ctx context.Context) error {
-	var g errgroup.Group
-	g.Go(func() error { return h.flushers.run(ctx) })
-	g.Go(func() error { return h.repairs.run(ctx) })
-	g.Go(func() error {
-		return lifecycle.Every(ctx, heartbeatLook, func(context.Context) { h.beat() })
+	g := lifecycle.NewGroup(ctx)
+	g.Go("flushers", h.flushers.run)
+	g.Go("repairs", h.repairs.run)
+	g.Go("heartbeat", func(ctx context.Context) error {
+		return lifecycle.Every(ctx, heartbeatLook, func(context.Context) { h.beat(h.now()) })
 	})
-	g.Go(func() error {
+	g.Go("typing", func(ctx context.Context) error {
 		return lifecycle.Every(ctx, typingLook, func(context.Context) { h.typing.expire() })
 	})
 	if h.watches != nil {
-		g.Go(func() error { return h.watches.run(ctx) })
+		g.Go("presence", h.watches.run)
 	}
 	return g.Wait()
 }
 
-// beat gives every socket that heard or said nothing else a ping, and cuts those that said nothing for twice as long: who
-// only listens, to much, says nothing but pongs.
-func (h *Hub) beat() {
-	now, beat := h.now(), int64(h.heartbeat)
-	ping := event.HeartbeatFrame()
+// beat gives every socket that heard nothing else a ping, and one that only listens a protocol ping, which its client
+// answers by itself. Those that said nothing for two heartbeats are cut.
+func (h *Hub) beat(now int64) {
+	beat := int64(h.heartbeat)
+	ping, protocolPing := event.HeartbeatFrame(), event.PingFrame()
 	h.each(func(s *Session) {
-		silent := now - s.lastHeard.Load()
-		asked := s.asked && silent >= beat
-		switch s.asked = silent >= beat; {
-		case silent > 2*beat:
-			s.fail()
-		case now-s.lastWritten.Load() >= beat, s.asked && !asked:
-			s.Send(ping)
+		switch {
+		case now-s.lastHeard.Load() > 2*beat:
+			s.fail(reasonSilent)
+		case now-s.lastWritten.Load() >= beat:
+			s.pinged.CompareAndSwap(0, now)
+			s.Send(event.TypePing, ping)
+		case now-s.lastHeard.Load() >= beat && s.pinged.CompareAndSwap(0, now):
+			s.Send(typeProtocolPing, protocolPing)
 		}
 	})
 }
@@ -69,8 +68,8 @@ func (h *Hub) each(f func(*Session)) {
 	}
 }
 
-// Drain closes all sockets with 1012, in random order and spread over half of the time that ctx leaves, so that their
-// clients don't come to the other pods all at once, and waits until they are gone or ctx ends.
+// Drain closes all sockets with 1012, in random order, at random moments, spread over half of the time that ctx leaves or
+// less, so that their clients don't come to the other pods all at once, and waits until they are gone or ctx ends.
 func (h *Hub) Drain(ctx context.Context) {
 	h.mu.Lock()
 	h.draining = true
@@ -84,12 +83,14 @@ func (h *Hub) Drain(ctx context.Context) {
 	}
 	start := time.Now()
 	for i, s := range list {
+		at := start.Add(time.Duration((float64(i) + rand.Float64()) * float64(pause))) //nolint:gosec // it may be guessed
+		wait(ctx, time.Until(at))
 		s.Close(CloseGoingAway, "the pod goes away")
-		wait(ctx, time.Until(start.Add(time.Duration(i)*pause)))
 	}
 	for h.open() > 0 && ctx.Err() == nil {
 		wait(ctx, drainLook)
 	}
+	h.log.Info("sockets were told that the pod goes away", "sockets", len(list), "left", h.open(), "duration", time.Since(start).String())
 }
 
 func wait(ctx context.Context, d time.Duration) {

@@ -19,6 +19,9 @@ const (
 	CloseTooSlow     = 4408
 	CloseReplaced    = 4409
 	CloseTooMany     = 4429
+	// CloseInternal is for a socket whose handler panicked, CloseTryAgain for one that cannot be served.
+	CloseInternal = 1011
+	CloseTryAgain = 1013
 	// CloseAbnormal is never sent: it stands in metrics for a connection that ended without a close frame.
 	CloseAbnormal = 1006
 )
@@ -52,33 +55,42 @@ type Session struct {
 	raw  syscall.RawConn // nil where the connection has none: then every write takes the slow way
 
 	lastHeard, lastWritten atomic.Int64 // nanoseconds since the hub's start
-	asked                  bool         // whether a client that is silent was pinged for it; beat's alone
+	pinged                 atomic.Int64 // when a protocol ping was sent that is not answered yet, 0 for none
 
 	mu      sync.Mutex // guards what follows
 	queue   []event.Frame
 	bytes   int
-	started bool // the ready frame is at the front of the queue
-	busy    bool // a flusher, or a goroutine of a slow reader's, has the queue in hand
-	slow    bool // the write deadline is set, for a reader that is slow
-	closing bool // a close frame is in the queue, and nothing follows it
-	removed bool // the hub forgot it: no topic takes it any more
-	gone    bool // detached: the connection is not ours any more
-	code    int  // of that close frame
+	started bool            // the ready frame is at the front of the queue
+	busy    bool            // a flusher, or a goroutine of a slow reader's, has the queue in hand
+	slow    bool            // the write deadline is set, for a reader that is slow
+	closing bool            // a close frame is in the queue, and nothing follows it
+	removed bool            // the hub forgot it: no topic takes it any more
+	gone    bool            // detached: the connection is not ours any more
+	code    int             // of that close frame
+	reason  string          // why the socket ends, for metrics; "" while that is not known
+	oldest  *event.Envelope // the first in the queue whose delivery is measured
 	topics  []*topic
 	drained chan struct{} // closed once busy ends, where someone waits for it
 }
 
-// Send queues a frame. What a closing socket does not get is not an error: its client will sync.
-func (s *Session) Send(f event.Frame) {
+// Send queues a frame of that type. What a closing socket does not get is not an error: its client will sync.
+func (s *Session) Send(typ string, f event.Frame) {
+	s.hub.metrics.sent(typ, 1)
+	s.push(f, nil)
+}
+
+// push queues a frame, and measures its delivery where it is that of an event.
+func (s *Session) push(f event.Frame, of *event.Envelope) {
 	s.mu.Lock()
 	if s.closing || s.gone {
 		s.mu.Unlock()
 		return
 	}
+	if s.oldest == nil {
+		s.oldest = of
+	}
 	if len(s.queue) >= maxQueuedFrames || s.bytes+len(f) > maxQueuedBytes {
-		s.hub.metrics.slowReaders.Inc()
-		s.queue, s.bytes = nil, 0
-		s.closeLocked(CloseTooSlow, "too slow")
+		s.tooSlow(reasonQueueFull, len(s.queue)+1)
 	} else {
 		s.queue = append(s.queue, f)
 		s.bytes += len(f)
@@ -105,6 +117,7 @@ func (s *Session) Echo(code int) {
 		return
 	}
 	s.closing, s.code, s.started = true, code, true
+	s.because(reasonPeer)
 	f := event.EmptyCloseFrame()
 	if code != 1005 { // no status received: RFC 6455, section 7.1.5
 		f = event.CloseFrame(code, "")
@@ -115,8 +128,25 @@ func (s *Session) Echo(code int) {
 
 func (s *Session) closeLocked(code int, reason string) {
 	s.closing, s.code, s.started = true, code, true
+	s.because(reasonOf[code])
 	s.queue = append(s.queue, event.CloseFrame(code, reason))
 	_ = s.conn.SetWriteDeadline(time.Now().Add(closeWait))
+}
+
+// tooSlow drops what is queued and closes with 4408.
+func (s *Session) tooSlow(reason string, dropped int) {
+	s.because(reason)
+	s.hub.metrics.slowReaders.Inc()
+	s.hub.metrics.dropped.Add(float64(dropped))
+	s.queue, s.bytes, s.oldest = nil, 0, nil
+	s.closeLocked(CloseTooSlow, "too slow")
+}
+
+// because notes why the socket ends. The first reason counts.
+func (s *Session) because(reason string) {
+	if s.reason == "" {
+		s.reason = reason
+	}
 }
 
 // wake hands the queue to a flusher unless one has it. It unlocks s.mu.
@@ -154,15 +184,25 @@ func (s *Session) Closing() bool {
 // Heard notes a sign of life of the peer.
 func (s *Session) Heard() { s.lastHeard.Store(s.hub.now()) }
 
+// Ponged notes the answer to a protocol ping.
+func (s *Session) Ponged() {
+	s.Heard()
+	if at := s.pinged.Swap(0); at != 0 {
+		s.hub.metrics.pings.Observe(time.Duration(s.hub.now() - at).Seconds())
+	}
+}
+
 // Detach ends the session: the hub forgets it, what is queued is given a moment to be written, and after that nothing is.
-// The socket's handler calls it before it returns. code is the close code that is counted where the server sent none.
-func (s *Session) Detach(code int) {
+// The socket's handler calls it before it returns.
+func (s *Session) Detach() {
 	s.hub.remove(s)
 	s.mu.Lock()
+	code := CloseAbnormal
 	if s.closing {
 		code = s.code
 	}
-	s.hub.metrics.closed(code)
+	s.because(reasonLost)
+	s.hub.metrics.closed(code, s.reason)
 	if s.busy {
 		s.drained = make(chan struct{})
 		drained := s.drained
@@ -172,7 +212,7 @@ func (s *Session) Detach(code int) {
 		s.mu.Lock()
 	}
 	s.gone = true
-	s.queue, s.bytes = nil, 0
+	s.queue, s.bytes, s.oldest = nil, 0, nil
 	s.mu.Unlock()
 }
 

@@ -8,10 +8,15 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/rediskey"
+	"github.com/parley-chat/parley/internal/tracing"
 )
 
 const (
@@ -31,7 +36,9 @@ type Subscriber struct {
 	rdb     redis.UniversalClient
 	log     *slog.Logger
 	metrics *Metrics
+	tracer  *tracing.Tracer
 	hub     *Hub
+	probe   *Probe // nil where none is sent
 	// ended is told of sessions that ended, as another pod announced.
 	ended func(sessionIDs ...string)
 
@@ -49,9 +56,9 @@ type subscription struct {
 }
 
 // NewSubscriber makes a subscriber. ended is told of sessions that ended on another pod.
-func NewSubscriber(rdb redis.UniversalClient, metrics *Metrics, log *slog.Logger, ended func(sessionIDs ...string)) *Subscriber {
+func NewSubscriber(rdb redis.UniversalClient, metrics *Metrics, tracer *tracing.Tracer, log *slog.Logger, ended func(sessionIDs ...string)) *Subscriber {
 	s := &Subscriber{
-		rdb: rdb, log: log, metrics: metrics, ended: ended,
+		rdb: rdb, log: log, metrics: metrics, tracer: tracer, ended: ended,
 		wanted: map[string]*subscription{}, dirty: map[string]bool{}, wake: make(chan struct{}, 1), down: true,
 	}
 	s.add(rediskey.SessionsChannel)
@@ -113,12 +120,14 @@ func (s *Subscriber) Run(ctx context.Context) error {
 		s.log.Warn("redis cannot be listened to; messages come by way of postgres until it can", "error", err)
 	}
 	messages := ps.ChannelWithSubscriptions(redis.WithChannelSize(channelSize), redis.WithChannelHealthCheckInterval(healthEvery))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.change(ctx, ps)
-	}()
-	defer func() { <-done }()
+	g := lifecycle.NewGroup(ctx)
+	has := map[string]bool{rediskey.SessionsChannel: true} // of the loop of changes alone
+	g.Go("subscriptions", func(ctx context.Context) error { return s.change(ctx, ps, has) })
+	g.Go("messages", func(ctx context.Context) error { return s.listen(ctx, messages) })
+	return g.Wait()
+}
+
+func (s *Subscriber) listen(ctx context.Context, messages <-chan any) error {
 	watch := time.NewTicker(healthEvery)
 	defer watch.Stop()
 	for {
@@ -180,6 +189,7 @@ func (s *Subscriber) confirmed(channel string) {
 }
 
 func (s *Subscriber) dispatch(channel, payload string) {
+	fault.Point("subscriber.heard")
 	s.metrics.heard.Inc()
 	if id, ok := rediskey.ParseConversationChannel(channel); ok {
 		t := s.hub.serving(id)
@@ -191,6 +201,11 @@ func (s *Subscriber) dispatch(channel, payload string) {
 			s.log.Warn("an event could not be read", "channel", channel, "error", err)
 			return
 		}
+		span := s.trace(e.Type, e.TraceParent)
+		defer span.End()
+		if span.IsRecording() {
+			span.SetAttributes(attribute.String("parley.conversation_id", id), attribute.Int64("parley.revision", e.Revision))
+		}
 		t.receive(e)
 		return
 	}
@@ -200,6 +215,7 @@ func (s *Subscriber) dispatch(channel, payload string) {
 			s.log.Warn("a notice could not be read", "channel", channel, "error", err)
 			return
 		}
+		defer s.trace(n.Type, n.TraceParent).End()
 		s.hub.notice(n)
 		return
 	}
@@ -207,9 +223,21 @@ func (s *Subscriber) dispatch(channel, payload string) {
 		s.presence(id, payload)
 		return
 	}
-	if channel == rediskey.SessionsChannel {
+	switch {
+	case channel == rediskey.SessionsChannel:
 		s.ended(strings.Split(payload, ",")...)
+	case s.probe != nil && channel == s.probe.channel:
+		s.probe.heard(payload)
 	}
+}
+
+// trace begins the span of a delivery to this pod's sockets, if it is in a trace.
+func (s *Subscriber) trace(typ, parent string) trace.Span {
+	if parent == "" {
+		return noop.Span{}
+	}
+	_, span := s.tracer.Consumer(context.Background(), "deliver "+typ, parent)
+	return span
 }
 
 func (s *Subscriber) presence(userID, payload string) {
@@ -224,9 +252,8 @@ func (s *Subscriber) presence(userID, payload string) {
 }
 
 // change brings Redis to what is wanted.
-func (s *Subscriber) change(ctx context.Context, ps *redis.PubSub) {
-	has := map[string]bool{rediskey.SessionsChannel: true}
-	_ = lifecycle.Every(ctx, changeEvery, func(ctx context.Context) {
+func (s *Subscriber) change(ctx context.Context, ps *redis.PubSub, has map[string]bool) error {
+	return lifecycle.Every(ctx, changeEvery, func(ctx context.Context) {
 		select {
 		case <-s.wake:
 		case <-ctx.Done():

@@ -30,7 +30,14 @@ type topic struct {
 
 // receive takes an event that Redis brought.
 func (t *topic) receive(e *event.Envelope) {
+	t.order(e)
+	t.hub.dropIfEmpty(t)
+}
+
+// order tells an event if it is its turn, and keeps it if one before it is missing.
+func (t *topic) order(e *event.Envelope) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	switch {
 	case e.Revision == 0:
 		t.ephemeral(e)
@@ -48,13 +55,12 @@ func (t *topic) receive(e *event.Envelope) {
 		}
 		t.hub.repairs.soon(t, e.Revision)
 	}
-	t.mu.Unlock()
-	t.hub.dropIfEmpty(t)
 }
 
 // replay takes events that were read from Postgres.
 func (t *topic) replay(gone, events []*event.Envelope) {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, e := range gone {
 		if e.Revision > t.told {
 			t.expel(e)
@@ -67,7 +73,6 @@ func (t *topic) replay(gone, events []*event.Envelope) {
 		}
 	}
 	t.tellPending()
-	t.mu.Unlock()
 }
 
 func (t *topic) tellPending() {
@@ -100,12 +105,13 @@ func (t *topic) tell(e *event.Envelope) {
 		return
 	}
 	for _, s := range t.sessions {
-		s.Send(e.Frame)
+		s.push(e.Frame, e)
 	}
+	n := len(t.sessions)
 	if e.Removed != "" {
 		t.detachUser(e.Removed)
 	}
-	t.hub.metrics.told(e, len(t.sessions))
+	t.hub.metrics.told(e.Type, n)
 }
 
 // welcome brings in those who see the conversation from this event on; the others are told of them.
@@ -114,28 +120,33 @@ func (t *topic) welcome(e *event.Envelope) {
 	for _, u := range e.Added {
 		added[u] = true
 	}
+	others, welcomed := 0, 0
 	if len(e.Frame) > 0 {
 		for _, s := range t.sessions {
 			if !added[s.UserID] {
-				s.Send(e.Frame)
+				s.push(e.Frame, e)
+				others++
 			}
 		}
 	}
 	for _, u := range e.Added {
 		for _, s := range t.hub.sessionsOf(u) {
 			if t.attach(s) {
-				s.Send(e.Welcome)
+				s.push(e.Welcome, e)
+				welcomed++
 			}
 		}
 	}
-	t.hub.metrics.told(e, len(t.sessions))
+	t.hub.metrics.told(e.Type, others)
+	t.hub.metrics.told(event.TypeConversationCreated, welcomed)
 }
 
 // expel tells a removed user alone of the removal, and nothing after it.
 func (t *topic) expel(e *event.Envelope) {
 	for _, s := range t.sessions {
 		if s.UserID == e.Removed {
-			s.Send(e.Frame)
+			s.push(e.Frame, e)
+			t.hub.metrics.told(e.Type, 1)
 		}
 	}
 	t.detachUser(e.Removed)
@@ -148,7 +159,7 @@ func (t *topic) ephemeral(e *event.Envelope) {
 	}
 	for _, s := range t.sessions {
 		if s.UserID != e.Except {
-			s.Send(e.Frame)
+			s.Send(e.Type, e.Frame)
 		}
 	}
 }

@@ -1,6 +1,9 @@
 package receipt
 
-import "context"
+import (
+	"context"
+	"runtime"
+)
 
 // batcher gathers what comes while one batch is at work into the next. What comes alone is worked on at once.
 type batcher[T any] struct {
@@ -38,6 +41,7 @@ func (b *batcher[T]) run(ctx context.Context) {
 				return
 			}
 		}
+		runtime.Gosched() // who is about to queue comes into this batch
 		for len(batch) < b.most && len(b.queue) > 0 {
 			batch = append(batch, <-b.queue)
 		}

@@ -4,7 +4,9 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -201,27 +203,28 @@ func pieceOf(from place, last string, n int64) *redis.ZRangeBy {
 
 // follow takes what pieceOf found.
 func follow(found []redis.Z, from place, n int64) (rows []row, next *place) {
-	to := place{members: map[string]bool{}}
+	rows = make([]row, 0, len(found))
 	for _, z := range found {
 		member, _ := z.Member.(string)
-		if z.Score != to.score {
-			to = place{score: z.Score, members: map[string]bool{}}
+		if z.Score != from.score || !from.members[member] {
+			rows = append(rows, row{member: member, value: int64(z.Score)})
 		}
-		to.members[member] = true
-		if z.Score == from.score && from.members[member] {
-			continue
-		}
-		rows = append(rows, row{member: member, value: int64(z.Score)})
 	}
 	if int64(len(found)) < n+int64(len(from.members)) {
 		return rows, nil
 	}
-	if to.score == from.score {
-		for m := range from.members {
-			to.members[m] = true
+	next = &place{score: found[len(found)-1].Score, members: map[string]bool{}}
+	for _, z := range slices.Backward(found) {
+		if z.Score != next.score {
+			break
 		}
+		member, _ := z.Member.(string)
+		next.members[member] = true
 	}
-	return rows, &to
+	if next.score == from.score {
+		maps.Copy(next.members, from.members)
+	}
+	return rows, next
 }
 
 // row is one thing that is pending. Of a message: a reader, and when, in milliseconds. Of a reader: a conversation, and up to

@@ -10,6 +10,9 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/tracing"
 )
 
 const (
@@ -19,6 +22,8 @@ const (
 	pollEvery = 200 * time.Millisecond
 	// flushTimeout bounds one flush. What is left over is the next one's.
 	flushTimeout = 10 * time.Minute
+	// traceHeader is the header of a task that carries its trace.
+	traceHeader = "traceparent"
 	// tickRetry is the pause after a tick that Redis did not take.
 	tickRetry = time.Second
 )
@@ -29,14 +34,15 @@ const (
 type Schedule struct {
 	rdb      redis.UniversalClient
 	client   *asynq.Client
+	tracer   *tracing.Tracer
 	interval time.Duration
 	metrics  *FlushMetrics
 	log      *slog.Logger
 }
 
 // NewSchedule makes the schedule of flushes.
-func NewSchedule(rdb redis.UniversalClient, interval time.Duration, m *FlushMetrics, log *slog.Logger) *Schedule {
-	return &Schedule{rdb: rdb, client: asynq.NewClientFromRedisClient(rdb), interval: interval, metrics: m, log: log}
+func NewSchedule(rdb redis.UniversalClient, interval time.Duration, m *FlushMetrics, tracer *tracing.Tracer, log *slog.Logger) *Schedule {
+	return &Schedule{rdb: rdb, client: asynq.NewClientFromRedisClient(rdb), tracer: tracer, interval: interval, metrics: m, log: log}
 }
 
 // Run enqueues until ctx ends.
@@ -67,7 +73,10 @@ func (s *Schedule) tick(ctx context.Context) (time.Duration, error) {
 		return 0, fmt.Errorf("ask redis for the time: %w", err)
 	}
 	n := now.UnixNano() / int64(s.interval)
-	_, err = s.client.EnqueueContext(ctx, asynq.NewTask(flushTask, nil), asynq.TaskID(fmt.Sprintf("%s:%d", flushTask, n)),
+	ctx, span := s.tracer.Enqueue(ctx, "enqueue "+flushTask)
+	defer span.End()
+	task := asynq.NewTaskWithHeaders(flushTask, nil, map[string]string{traceHeader: tracing.Parent(ctx)})
+	_, err = s.client.EnqueueContext(ctx, task, asynq.TaskID(fmt.Sprintf("%s:%d", flushTask, n)),
 		asynq.Queue(flushQueue), asynq.MaxRetry(0), asynq.Timeout(flushTimeout), asynq.Retention(3*s.interval))
 	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
 		return 0, fmt.Errorf("enqueue a flush: %w", err)
@@ -79,13 +88,14 @@ func (s *Schedule) tick(ctx context.Context) (time.Duration, error) {
 type Worker struct {
 	flusher *Flusher
 	rdb     redis.UniversalClient
+	tracer  *tracing.Tracer
 	stop    time.Duration
 	log     *slog.Logger
 }
 
 // NewWorker makes a worker. stop bounds how long a flush has, once the worker is told to stop, for what it has in hand.
-func NewWorker(f *Flusher, stop time.Duration) *Worker {
-	return &Worker{flusher: f, rdb: f.rdb, stop: stop, log: f.log}
+func NewWorker(f *Flusher, stop time.Duration, tracer *tracing.Tracer) *Worker {
+	return &Worker{flusher: f, rdb: f.rdb, tracer: tracer, stop: stop, log: f.log}
 }
 
 // Run works until ctx ends. A flush that runs then ends the pieces that it has in hand.
@@ -94,13 +104,16 @@ func (w *Worker) Run(ctx context.Context) error {
 		Concurrency: 1, Queues: map[string]int{flushQueue: 1}, TaskCheckInterval: pollEvery, ShutdownTimeout: w.stop,
 		Logger: asynqLog{w.log}, LogLevel: asynq.WarnLevel,
 	})
-	handler := asynq.HandlerFunc(func(task context.Context, _ *asynq.Task) error {
-		task, cancel := context.WithCancel(task)
+	handler := asynq.HandlerFunc(func(task context.Context, t *asynq.Task) error {
+		task, cancel := context.WithCancel(lifecycle.Within(task, ctx))
 		defer cancel()
 		defer context.AfterFunc(ctx, cancel)()
-		err := w.flusher.Flush(task)
+		task, span := w.tracer.Consumer(task, "task "+flushTask, t.Headers()[traceHeader])
+		defer span.End()
+		err := guarded(task, func() error { return w.flusher.Flush(task) })
+		tracing.Failed(span, err)
 		if err != nil {
-			w.log.Error("a flush failed; what is pending stays for the next", "error", err)
+			w.log.ErrorContext(task, "a flush failed; what is pending stays for the next", "error", err)
 		}
 		return err
 	})

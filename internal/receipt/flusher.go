@@ -3,6 +3,7 @@ package receipt
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/rediskey"
@@ -45,6 +47,7 @@ const (
 // Flusher writes what Redis holds of reads to Postgres.
 type Flusher struct {
 	rdb     redis.UniversalClient
+	cluster bool
 	sources []source
 	retries *retries
 	metrics *FlushMetrics
@@ -59,7 +62,7 @@ func NewFlusher(db *postgres.DB, rdb redis.UniversalClient, interval time.Durati
 	_, cluster := rdb.(*redis.ClusterClient)
 	keys := rediskey.Receipts{Tagged: cluster}
 	return &Flusher{
-		rdb: rdb, retries: newRetries(interval), metrics: m, log: log, holder: id.New(),
+		rdb: rdb, cluster: cluster, retries: newRetries(interval), metrics: m, log: log, holder: id.New(),
 		sources: []source{
 			&batches{db: db, rdb: rdb, keys: keys, unbatch: redis.NewScript(unbatchSource)},
 			&markers{db: db, rdb: rdb, keys: keys, unmark: redis.NewScript(unmarkSource)},
@@ -90,7 +93,7 @@ func (f *Flusher) Flush(ctx context.Context) error {
 	}
 	var failed error
 	for _, src := range f.sources {
-		t, err := f.walk(ctx, src, now)
+		t, err := f.flush(ctx, src, now)
 		f.metrics.flushed(src, t)
 		if t.rows > 0 || t.failed > 0 || err != nil {
 			f.log.Info("flushed", "what", src.name(), "ids", t.ids, "rows", t.rows, "new", t.written, "failures", t.failed,
@@ -152,26 +155,6 @@ func (f *Flusher) keepLease(ctx context.Context, d time.Duration) (int64, error)
 	return f.lease.Run(ctx, f.rdb, []string{rediskey.FlushLease}, f.holder, d.Milliseconds()).Int64()
 }
 
-// walk flushes the ids that were touched up to now, the least recently touched first.
-func (f *Flusher) walk(ctx context.Context, src source, now time.Time) (totals, error) {
-	var sum totals
-	last := fmt.Sprint(now.UnixMilli())
-	from := start
-	for ctx.Err() == nil {
-		entries, next, err := readPiece(ctx, f.rdb, src.index(), from, last, listSize)
-		if err != nil {
-			return sum, err
-		}
-		t, err := f.flush(ctx, src, entries, now)
-		sum.ids, sum.rows, sum.failed, sum.written = sum.ids+t.ids, sum.rows+t.rows, sum.failed+t.failed, sum.written+t.written
-		if err != nil || next == nil {
-			return sum, err
-		}
-		from = *next
-	}
-	return sum, nil
-}
-
 // piece is what goes into one statement.
 type piece struct {
 	rows []row
@@ -180,11 +163,9 @@ type piece struct {
 	idle []row
 }
 
-func (p *piece) empty() bool { return len(p.rows)+len(p.junk)+len(p.idle) == 0 }
-
-// flush reads what ids have, writes it, and removes it, all three at the same time: a piece is read while the one before it
-// is written.
-func (f *Flusher) flush(ctx context.Context, src source, entries []row, now time.Time) (totals, error) {
+// flush reads what the ids have that were touched up to now, writes it, and removes it, all three at the same time: a piece is
+// read while the one before it is written.
+func (f *Flusher) flush(ctx context.Context, src source, now time.Time) (totals, error) {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	pieces, written := make(chan *piece, 1), make(chan *piece, 1)
@@ -193,13 +174,16 @@ func (f *Flusher) flush(ctx context.Context, src source, entries []row, now time
 	var g sync.WaitGroup
 	g.Go(func() {
 		defer close(pieces)
-		readErr = f.read(reading, src, entries, now, pieces)
+		readErr = guarded(ctx, func() (err error) {
+			t.ids, err = f.read(reading, src, now, pieces)
+			return err
+		})
 	})
 	g.Go(func() {
 		defer close(written)
 		for p := range pieces {
 			if writeErr == nil {
-				writeErr = f.write(ctx, src, p, &t)
+				writeErr = guarded(ctx, func() error { return f.write(ctx, src, p, &t) })
 			}
 			if writeErr != nil {
 				stop()
@@ -212,7 +196,7 @@ func (f *Flusher) flush(ctx context.Context, src source, entries []row, now time
 	g.Go(func() {
 		for p := range written {
 			if removeErr == nil {
-				removeErr = f.remove(ctx, src, p)
+				removeErr = guarded(ctx, func() error { return f.remove(ctx, src, p) })
 			}
 			if removeErr != nil {
 				stop()
@@ -221,7 +205,6 @@ func (f *Flusher) flush(ctx context.Context, src source, entries []row, now time
 		}
 	})
 	g.Wait()
-	t.ids = len(entries)
 	switch {
 	case writeErr != nil:
 		return t, writeErr
@@ -233,77 +216,123 @@ func (f *Flusher) flush(ctx context.Context, src source, entries []row, now time
 	return t, readErr
 }
 
-// read hands on what ids have, in pieces. Ids that wait after a failure are left alone.
-func (f *Flusher) read(ctx context.Context, src source, entries []row, now time.Time, to chan<- *piece) error {
-	p := &piece{}
-	send := func() error {
-		select {
-		case to <- p:
-			p = &piece{}
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+var errPanic = errors.New("it panicked")
+
+// guarded does a step of a flush. Where it panics the flush fails, and the next one tries.
+func guarded(ctx context.Context, step func() error) (err error) {
+	if lifecycle.Caught(ctx, "flush", func() { err = step() }) {
+		return errPanic
 	}
-	take := func(rows []row) error {
-		for _, r := range rows {
-			if id.Valid(r.member) {
-				p.rows = append(p.rows, r)
-			} else {
-				p.junk = append(p.junk, r)
-			}
-			if len(p.rows) == pieceRows {
-				if err := send(); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}
-	for len(entries) > 0 {
-		part := entries[:min(len(entries), chunk)]
-		entries = entries[len(part):]
-		var ids []string
-		var known []row
-		for _, e := range part {
-			switch {
-			case f.retries.waits(src, e.member):
-			case !id.Valid(e.member):
-				f.log.Error("what is no id is taken out of an index", "index", src.index(), "value", e.member)
-				p.idle = append(p.idle, e)
-			default:
-				ids, known = append(ids, e.member), append(known, e)
-			}
-		}
-		if len(ids) == 0 {
-			continue
-		}
-		rows, nexts, err := src.first(ctx, ids)
+	return err
+}
+
+// read hands on what ids have, the least recently touched first, and answers how many there were.
+func (f *Flusher) read(ctx context.Context, src source, now time.Time, to chan<- *piece) (ids int, err error) {
+	c := &cutter{to: to, p: &piece{}}
+	last := fmt.Sprint(now.UnixMilli())
+	for from := start; ; {
+		entries, next, err := readPiece(ctx, f.rdb, src.index(), from, last, listSize)
 		if err != nil {
+			return ids, err
+		}
+		ids += len(entries)
+		for len(entries) > 0 {
+			part := entries[:min(len(entries), chunk)]
+			entries = entries[len(part):]
+			if err := f.readPart(ctx, src, part, now, c); err != nil {
+				return ids, err
+			}
+		}
+		if next == nil {
+			return ids, c.end(ctx)
+		}
+		from = *next
+	}
+}
+
+// readPart reads what some ids have. Those that wait after a failure are left alone.
+func (f *Flusher) readPart(ctx context.Context, src source, part []row, now time.Time, c *cutter) error {
+	var ids []string
+	var entries []row
+	for _, e := range part {
+		switch {
+		case f.retries.waits(src, e.member):
+		case !id.Valid(e.member):
+			f.log.Error("what is no id is taken out of an index", "index", src.index(), "value", e.member)
+			c.p.idle = append(c.p.idle, e)
+		default:
+			ids, entries = append(ids, e.member), append(entries, e)
+		}
+	}
+	if len(c.p.idle) >= pieceRows {
+		if err := c.send(ctx); err != nil {
 			return err
 		}
-		for i, e := range known {
-			if len(rows[i]) == 0 && now.UnixMilli()-e.value > linger.Milliseconds() {
-				p.idle = append(p.idle, e)
-			}
-			if err := take(rows[i]); err != nil {
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	rows, nexts, err := src.first(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for i, e := range entries {
+		if len(rows[i]) == 0 && now.UnixMilli()-e.value > linger.Milliseconds() {
+			c.p.idle = append(c.p.idle, e)
+		}
+		if err := c.add(ctx, rows[i]); err != nil {
+			return err
+		}
+		for next := nexts[i]; next != nil; {
+			var more []row
+			if more, next, err = src.more(ctx, ids[i], *next); err != nil {
 				return err
 			}
-			for next := nexts[i]; next != nil; {
-				var more []row
-				if more, next, err = src.more(ctx, ids[i], *next); err != nil {
-					return err
-				}
-				if err := take(more); err != nil {
-					return err
-				}
+			if err := c.add(ctx, more); err != nil {
+				return err
 			}
 		}
 	}
-	if p.empty() {
+	return nil
+}
+
+// cutter cuts rows into pieces and hands them on.
+type cutter struct {
+	to chan<- *piece
+	p  *piece
+}
+
+func (c *cutter) add(ctx context.Context, rows []row) error {
+	for _, r := range rows {
+		if id.Valid(r.member) {
+			c.p.rows = append(c.p.rows, r)
+		} else {
+			c.p.junk = append(c.p.junk, r)
+		}
+		if len(c.p.rows) == pieceRows {
+			if err := c.send(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *cutter) end(ctx context.Context) error {
+	if len(c.p.rows)+len(c.p.junk)+len(c.p.idle) == 0 {
 		return nil
 	}
-	return send()
+	return c.send(ctx)
+}
+
+func (c *cutter) send(ctx context.Context) error {
+	select {
+	case c.to <- c.p:
+		c.p = &piece{rows: make([]row, 0, pieceRows)}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // write writes a piece, and leaves in it what was written. It returns an error where Postgres can't be asked; what can't be
@@ -366,20 +395,11 @@ func (f *Flusher) isolate(ctx context.Context, src source, rows []row, cause err
 
 // remove removes what was written, and from the index what has idled for long.
 func (f *Flusher) remove(ctx context.Context, src source, p *piece) error {
+	fault.Point("receipt.remove")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisWait)
 	defer cancel()
-	var calls []redisconn.Call
-	for _, rows := range [][]row{p.rows, p.junk} {
-		for len(rows) > 0 {
-			n := 1
-			for n < len(rows) && rows[n].id == rows[0].id {
-				n++
-			}
-			calls = append(calls, src.remove(rows[0].id, rows[:n]))
-			f.retries.done(src, rows[0].id)
-			rows = rows[n:]
-		}
-	}
+	calls := append(removals(src, p.rows, f.cluster), removals(src, p.junk, f.cluster)...)
+	f.retries.done(src, p.rows)
 	if len(p.junk) > 0 {
 		f.log.Error("what is no id is dropped", "what", src.name(), "rows", len(p.junk), "first_of", p.junk[0].id)
 	}

@@ -55,11 +55,13 @@ func (r *retries) failed(src source, id string) time.Duration {
 	return x.wait
 }
 
-// done forgets an id that was written.
-func (r *retries) done(src source, id string) {
+// done forgets ids that were written.
+func (r *retries) done(src source, rows []row) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.m, r.key(src, id))
+	for i := 0; i < len(rows) && len(r.m) > 0; i++ {
+		delete(r.m, r.key(src, rows[i].id))
+	}
 }
 
 // count is how many wait. Those that were not tried for long, because they are gone or another worker tries them, don't.

@@ -31,8 +31,7 @@ type Sampler struct {
 
 // NewSampler makes the sampler of a flusher.
 func NewSampler(f *Flusher) *Sampler {
-	_, cluster := f.rdb.(*redis.ClusterClient)
-	return &Sampler{rdb: f.rdb, keys: rediskey.Receipts{Tagged: cluster}, retries: f.retries, metrics: f.metrics, log: f.log}
+	return &Sampler{rdb: f.rdb, keys: rediskey.Receipts{Tagged: f.cluster}, retries: f.retries, metrics: f.metrics, log: f.log}
 }
 
 // Run samples until ctx ends. While Redis is away the gauges keep what was seen last.

@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/event"
@@ -32,9 +32,9 @@ type Members interface {
 const (
 	// readQueue bounds the reads that wait on a pod: more are refused with ErrBusy.
 	readQueue = 1 << 13
-	// lookBatch, keepBatch and writeBatch are how many reads go into one statement or one pipeline.
-	lookBatch  = 1024
-	keepBatch  = 512
+	// takeBatch is how many reads are looked up in one statement and kept in one pipeline, writeBatch how many are written in
+	// one statement.
+	takeBatch  = 1024
 	writeBatch = 256
 	// keepWait bounds one pipeline.
 	keepWait = 2 * time.Second
@@ -78,8 +78,7 @@ type Service struct {
 	log      *slog.Logger
 	away     atomic.Bool // Redis did not answer
 
-	look  *batcher[*read]
-	keep  *batcher[*read]
+	take  *batcher[*read]
 	write *batcher[*read]
 }
 
@@ -87,8 +86,7 @@ type Service struct {
 func NewService(db *postgres.DB, rdb redis.UniversalClient, n Notifier, m *Metrics, log *slog.Logger) *Service {
 	s := &Service{store: &store{db}, buffer: newBuffer(rdb), known: newKnown(), notifier: n, metrics: m, log: log}
 	s.teller = newTeller(s.store, s.buffer, n, m, log)
-	s.look = newBatcher(readQueue, lookBatch, s.lookUp)
-	s.keep = newBatcher(readQueue, keepBatch, s.keepInRedis)
+	s.take = newBatcher(readQueue, takeBatch, s.takeIn)
 	s.write = newBatcher(readQueue, writeBatch, s.writeDown)
 	return s
 }
@@ -101,20 +99,22 @@ func (s *Service) Sent(conversationID string, m event.Sent) { s.known.sent(conve
 
 // Run works until ctx ends, and then on what is queued already.
 func (s *Service) Run(ctx context.Context) error {
-	var g errgroup.Group
-	rest, stop := context.WithCancel(context.Background())
-	g.Go(func() error {
-		defer stop() // what is looked up goes on to the others
-		s.look.run(ctx)
+	taking := lifecycle.NewGroup(ctx)
+	rest, stop := context.WithCancel(context.WithoutCancel(ctx))
+	others := lifecycle.NewGroup(rest)
+	taking.Go("take", func(ctx context.Context) error {
+		s.take.run(ctx)
 		return nil
 	})
-	for _, run := range []func(context.Context){s.keep.run, s.write.run, s.teller.run, s.probe} {
-		g.Go(func() error {
-			run(rest)
+	for name, run := range map[string]func(context.Context){"write": s.write.run, "tell": s.teller.run, "probe": s.probe} {
+		others.Go(name, func(ctx context.Context) error {
+			run(ctx)
 			return nil
 		})
 	}
-	return g.Wait()
+	err := taking.Wait()
+	stop() // what was taken in went on to the others
+	return errors.Join(err, others.Wait())
 }
 
 // Read notes that a user has read a message, and with it all before. socketID is the socket that said so, "" for none: it is
@@ -130,7 +130,7 @@ func (s *Service) ReadUpTo(ctx context.Context, userID, conversationID string, u
 
 func (s *Service) submit(ctx context.Context, r *read) error {
 	r.done = make(chan struct{})
-	if !s.look.offer(r) {
+	if !s.take.offer(r) {
 		s.metrics.refused.Inc()
 		return ErrBusy
 	}
@@ -142,43 +142,57 @@ func (s *Service) submit(ctx context.Context, r *read) error {
 	}
 }
 
-// lookUp finds out what is to be done for reads, and hands them to who does it.
-func (s *Service) lookUp(batch []*read) {
+// takeIn finds out what is to be done for reads, and does it or hands it to who does. Reads of groups are kept before the
+// next are looked up, so that those that wait share their statement and pipeline.
+func (s *Service) takeIn(batch []*read) {
 	ctx, cancel := context.WithTimeout(context.Background(), postgres.StatementTimeout)
 	defer cancel()
 	err := s.store.look(ctx, batch)
+	var keep []*read
 	for _, r := range batch {
-		s.route(r, err)
+		switch next, err := s.route(r, err); {
+		case err != nil || next == nowhere:
+			s.finish(r, err)
+		case next == toRedis:
+			keep = append(keep, r)
+		case !s.write.offer(r):
+			s.metrics.refused.Inc()
+			s.finish(r, ErrBusy)
+		}
+	}
+	if len(keep) > 0 {
+		s.keepInRedis(keep)
 	}
 }
 
-func (s *Service) route(r *read, err error) {
+// Where a read goes.
+const (
+	nowhere = iota // nothing is to be done
+	toRedis
+	toPostgres
+)
+
+// route decides what is to be done for a read that was looked up, where err is what became of that.
+func (s *Service) route(r *read, err error) (int, error) {
 	switch {
 	case err == nil:
 		s.known.note(r)
 	case postgres.IsUnavailable(err) && s.known.recall(r):
 	default:
-		s.finish(r, err)
-		return
+		return nowhere, err
 	}
 	if r.conversationID == "" || r.in != "" && r.in != r.conversationID {
-		s.finish(r, ErrNotFound)
-		return
+		return nowhere, ErrNotFound
 	}
 	r.receipt = r.senderID != r.userID && r.shows && !r.deleted && !r.written
 	r.marker = !r.looked || r.seq > r.lastReadSeq
-	next := s.keep
 	switch {
 	case !r.receipt && !r.marker:
-		s.finish(r, nil)
-		return
+		return nowhere, nil
 	case r.direct || s.away.Load():
-		next = s.write
+		return toPostgres, nil
 	}
-	if !next.offer(r) {
-		s.metrics.refused.Inc()
-		s.finish(r, ErrBusy)
-	}
+	return toRedis, nil
 }
 
 func (*Service) finish(r *read, err error) {
@@ -194,10 +208,8 @@ func (s *Service) keepInRedis(batch []*read) {
 		if s.away.CompareAndSwap(false, true) {
 			s.log.Warn("redis does not take reads; they go straight to postgres until it does", "error", err)
 		}
-		for len(batch) > 0 {
-			n := min(len(batch), writeBatch)
-			s.writeDown(batch[:n])
-			batch = batch[n:]
+		for part := range slices.Chunk(batch, writeBatch) {
+			s.writeDown(part)
 		}
 		return
 	}

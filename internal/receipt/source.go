@@ -24,13 +24,16 @@ type source interface {
 	more(ctx context.Context, id string, from place) ([]row, *place, error)
 	// write writes rows and answers how many of them are new.
 	write(ctx context.Context, rows []row) (int64, error)
-	// remove is the script's call that removes rows of an id that were written, but not what has changed since.
-	remove(id string, rows []row) redisconn.Call
+	// script removes rows that were written, but not what has changed since; keys are those of an id that it works on.
+	script() *redis.Script
+	keysOf(id string) []string
 }
 
 const (
 	// firstRows is how many rows of an id are read at first.
 	firstRows = 128
+	// removeRows is how many rows a script removes, which Redis does nothing else meanwhile; more where one id has them.
+	removeRows = 500
 	// writeWait bounds one statement.
 	writeWait = postgres.StatementTimeout
 )
@@ -85,8 +88,9 @@ func (b *batches) write(ctx context.Context, rows []row) (int64, error) {
 	return exec(ctx, b.db, flushReceiptsSQL, messages, users, times)
 }
 
-func (b *batches) remove(id string, rows []row) redisconn.Call {
-	return redisconn.Call{Script: b.unbatch, Keys: []string{b.keys.ReadBatch(id), b.keys.ReadCount(id)}, Args: pairs(rows)}
+func (b *batches) script() *redis.Script { return b.unbatch }
+func (b *batches) keysOf(id string) []string {
+	return []string{b.keys.ReadBatch(id), b.keys.ReadCount(id)}
 }
 
 // markers are how far readers have read.
@@ -135,8 +139,32 @@ func (m *markers) write(ctx context.Context, rows []row) (int64, error) {
 	return exec(ctx, m.db, flushMarkersSQL, users, conversations, seqs)
 }
 
-func (m *markers) remove(id string, rows []row) redisconn.Call {
-	return redisconn.Call{Script: m.unmark, Keys: []string{m.keys.ReadMarkers(id)}, Args: pairs(rows)}
+func (m *markers) script() *redis.Script { return m.unmark }
+func (m *markers) keysOf(id string) []string {
+	return []string{m.keys.ReadMarkers(id)}
+}
+
+// removals are the calls that remove rows, of which those of an id stand together. A call has many ids, but on a cluster,
+// where those of one share a slot and no others do.
+func removals(src source, rows []row, cluster bool) []redisconn.Call {
+	var calls []redisconn.Call
+	inLast := 0
+	for len(rows) > 0 {
+		n := 1
+		for n < len(rows) && rows[n].id == rows[0].id {
+			n++
+		}
+		if len(calls) == 0 || cluster || inLast+n > removeRows {
+			calls = append(calls, redisconn.Call{Script: src.script()})
+			inLast = 0
+		}
+		inLast += n
+		c := &calls[len(calls)-1]
+		c.Keys = append(c.Keys, src.keysOf(rows[0].id)...)
+		c.Args = append(append(c.Args, n), pairs(rows[:n])...)
+		rows = rows[n:]
+	}
+	return calls
 }
 
 func pairs(rows []row) []any {

@@ -1,16 +1,21 @@
--- Removes readers who were written from a message's batch: those alone whose score is the one that was written.
--- KEYS: the batch, its counter
--- ARGV: user, score, and so on
-for i = 1, #ARGV, 2 do
-  local score = redis.call('ZSCORE', KEYS[1], ARGV[i])
-  if score and tonumber(score) == tonumber(ARGV[i + 1]) then
-    redis.call('ZREM', KEYS[1], ARGV[i])
+-- Removes readers who were written from messages' batches: those alone whose score is the one that was written.
+-- KEYS: a batch, its counter, and so on
+-- ARGV: for each batch how many, then user, score, and so on
+local at = 1
+for k = 1, #KEYS, 2 do
+  local last = at + 2 * ARGV[at]
+  for i = at + 1, last, 2 do
+    local score = redis.call('ZSCORE', KEYS[k], ARGV[i])
+    if score and tonumber(score) == tonumber(ARGV[i + 1]) then
+      redis.call('ZREM', KEYS[k], ARGV[i])
+    end
+  end
+  at = last + 1
+  local left = redis.call('ZCARD', KEYS[k])
+  if left == 0 then
+    redis.call('DEL', KEYS[k + 1])
+  else
+    redis.call('SET', KEYS[k + 1], left)
   end
 end
-local left = redis.call('ZCARD', KEYS[1])
-if left == 0 then
-  redis.call('DEL', KEYS[2])
-else
-  redis.call('SET', KEYS[2], left)
-end
-return left
+return 0

@@ -6,7 +6,11 @@ import "strings"
 // SessionsChannel tells every pod of sessions that ended.
 const SessionsChannel = "parley:sessions:ended"
 
+// ProbeChannel is the channel that a pod tells itself on.
+func ProbeChannel(podID string) string { return probePrefix + podID }
+
 const (
+	probePrefix        = "parley:probe:"
 	conversationPrefix = "parley:conversation:"
 	userPrefix         = "parley:user:"
 )

@@ -12,6 +12,7 @@ func TestNamesArePinned(t *testing.T) {
 		rediskey.ConversationChannel("a"): "parley:conversation:a",
 		rediskey.UserChannel("a"):         "parley:user:a",
 		rediskey.SessionsChannel:          "parley:sessions:ended",
+		rediskey.ProbeChannel("a"):        "parley:probe:a",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)

@@ -1,0 +1,47 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestTracingIsOffUntilItIsAskedFor(t *testing.T) {
+	const grpc, http = "grpc", "http/protobuf"
+	for name, x := range map[string]struct {
+		env         []string
+		want, fault string
+	}{
+		"nothing":             {nil, "", ""},
+		"a protocol alone":    {[]string{"OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}, "", ""},
+		"an endpoint":         {[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://x:4318"}, http, ""},
+		"one of traces":       {[]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://x:4318"}, http, ""},
+		"an exporter":         {[]string{"OTEL_TRACES_EXPORTER=otlp"}, http, ""},
+		"gRPC":                {[]string{"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}, grpc, ""},
+		"gRPC for traces":     {[]string{"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc"}, grpc, ""},
+		"none":                {[]string{"OTEL_TRACES_EXPORTER=none", "OTEL_EXPORTER_OTLP_ENDPOINT=http://x:4318"}, "", ""},
+		"disabled":            {[]string{"OTEL_SDK_DISABLED=true", "OTEL_EXPORTER_OTLP_ENDPOINT=http://x:4318"}, "", ""},
+		"an unknown one":      {[]string{"OTEL_TRACES_EXPORTER=zipkin"}, http, "OTEL_TRACES_EXPORTER must be"},
+		"an unknown protocol": {[]string{"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_PROTOCOL=http/json"}, "http/json", "OTEL_EXPORTER_OTLP_PROTOCOL must be"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, v := range []string{
+				"OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL",
+				"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+			} {
+				t.Setenv(v, "")
+			}
+			for _, e := range x.env {
+				k, v, _ := strings.Cut(e, "=")
+				t.Setenv(k, v)
+			}
+			r := newReader()
+			if got := r.tracing(); got != x.want {
+				t.Errorf("got %q, want %q", got, x.want)
+			}
+			told := strings.Join(r.faults.list, " ")
+			if x.fault == "" && told != "" || !strings.Contains(told, x.fault) {
+				t.Errorf("the faults are %q", told)
+			}
+		})
+	}
+}

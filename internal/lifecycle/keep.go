@@ -1,0 +1,114 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// A loop that panics is run again after restartFirst, and after twice as long each time that it panics again. One that
+// panicked restartTries times, and never ran restartHealthy in between, is given up, and the process with it: whoever
+// runs processes starts another, which is better than one that lives and does not work.
+const (
+	restartFirst   = 100 * time.Millisecond
+	restartTries   = 7
+	restartHealthy = time.Minute
+)
+
+// ErrPanics is returned when a loop panicked too often.
+var ErrPanics = errors.New("it panicked too often")
+
+// keeper is what the loops of a part know of the process.
+type keeper struct {
+	config Config
+	part   string
+	failed chan error
+}
+
+type keeperKey struct{}
+
+func keeperOf(ctx context.Context) *keeper {
+	k, _ := ctx.Value(keeperKey{}).(*keeper)
+	return k
+}
+
+// Within has what is done with ctx belong to the part whose Run was given part: for work that comes with a context of its own.
+func Within(ctx, part context.Context) context.Context {
+	return context.WithValue(ctx, keeperKey{}, keeperOf(part))
+}
+
+// fail stops the process. The first failure is the one that is told.
+func (k *keeper) fail(err error) {
+	select {
+	case k.failed <- fmt.Errorf("%s: %w", k.part, err):
+	default:
+	}
+}
+
+// Keep runs a loop of a part until it returns, again and again where it panics. ctx is the one that the part's Run was
+// given; with any other, panics are not caught.
+func Keep(ctx context.Context, loop string, f func(ctx context.Context) error) (err error) {
+	k := keeperOf(ctx)
+	if k == nil {
+		return f(ctx)
+	}
+	for tries, pause := 1, restartFirst; ; tries, pause = tries+1, 2*pause {
+		begun := time.Now()
+		if !Caught(ctx, loop, func() { err = f(ctx) }) {
+			return err
+		}
+		if time.Since(begun) > restartHealthy {
+			tries, pause = 1, restartFirst
+		}
+		if tries == restartTries {
+			k.fail(fmt.Errorf("%s: %w", loop, ErrPanics))
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+	}
+}
+
+// Caught runs f and tells whether it panicked. ctx is as Keep's.
+func Caught(ctx context.Context, loop string, f func()) (panicked bool) {
+	k := keeperOf(ctx)
+	if k == nil {
+		f()
+		return false
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			panicked = true
+			k.config.Log.Error("a background loop panicked", "part", k.part, "loop", loop, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			if k.config.Panics != nil {
+				k.config.Panics.WithLabelValues(k.part).Inc()
+			}
+		}
+	}()
+	f()
+	return false
+}
+
+// Group is the loops of a part. Each is kept by itself.
+type Group struct {
+	ctx context.Context
+	g   errgroup.Group
+}
+
+// NewGroup makes a group of the part whose Run was given ctx.
+func NewGroup(ctx context.Context) *Group { return &Group{ctx: ctx} }
+
+// Go runs a loop, which ends when the context does.
+func (g *Group) Go(loop string, f func(ctx context.Context) error) {
+	g.g.Go(func() error { return Keep(g.ctx, loop, f) })
+}
+
+// Wait waits for all loops, and answers the first error.
+func (g *Group) Wait() error { return g.g.Wait() }

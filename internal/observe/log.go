@@ -1,0 +1,66 @@
+package observe
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// NewLogger makes the process's logger. format is json or text; level one of debug, info, warn, error: an error is something
+// that somebody must act on, a warning something that heals by itself. Records that are logged with a context name its
+// request and its trace.
+func NewLogger(w io.Writer, process, format string, level slog.Level) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level}
+	var h slog.Handler = slog.NewJSONHandler(w, opts)
+	if format == "text" {
+		h = slog.NewTextHandler(w, opts)
+	}
+	records := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "parley_log_records_total", Help: "What was logged, by level. An error is something to act on.",
+	}, []string{"level"})
+	for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
+		records.WithLabelValues(levelLabel(l))
+	}
+	return slog.New(&handler{h, records}).With("process", process)
+}
+
+// handler adds what the context knows to a record, and counts it.
+type handler struct {
+	slog.Handler
+	records *prometheus.CounterVec
+}
+
+func levelLabel(l slog.Level) string { return strings.ToLower(l.String()) }
+
+// Handle logs a record.
+func (h *handler) Handle(ctx context.Context, r slog.Record) error {
+	h.records.WithLabelValues(levelLabel(r.Level)).Inc()
+	if id, ok := ctx.Value(requestIDKey{}).(string); ok {
+		r.AddAttrs(slog.String("request_id", id))
+	}
+	if c := trace.SpanContextFromContext(ctx); c.IsValid() {
+		r.AddAttrs(slog.String("trace_id", c.TraceID().String()), slog.String("span_id", c.SpanID().String()))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs makes a handler that adds attributes.
+func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &handler{h.Handler.WithAttrs(attrs), h.records}
+}
+
+// WithGroup makes a handler that opens a group.
+func (h *handler) WithGroup(name string) slog.Handler {
+	return &handler{h.Handler.WithGroup(name), h.records}
+}
+
+type requestIDKey struct{}
+
+// WithRequestID says which request ctx is of.
+func WithRequestID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, requestIDKey{}, id)
+}

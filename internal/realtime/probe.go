@@ -1,0 +1,63 @@
+package realtime
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/rediskey"
+)
+
+const probeEvery = time.Second
+
+// Probe measures how long what this pod publishes takes to be heard. Each pod sends itself a note every second, on the way
+// that events take, so that one clock measures both ends, and an idle pod shows too that it hears nothing.
+type Probe struct {
+	publisher *Publisher
+	channel   string
+	born      time.Time
+	last      atomic.Int64 // when one was heard last, in nanoseconds since born
+	lag       prometheus.Histogram
+}
+
+// NewProbe makes a probe, whose channel the subscriber listens to from here on; its Run makes it work.
+func NewProbe(p *Publisher, s *Subscriber, r prometheus.Registerer) *Probe {
+	b := &Probe{
+		publisher: p, channel: rediskey.ProbeChannel(id.New()), born: time.Now(),
+		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "parley_pubsub_lag_seconds", Help: "Time from publishing to hearing, as each pod measures it with a note to itself every second.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}),
+	}
+	r.MustRegister(b.lag, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "parley_pubsub_silence_seconds", Help: "Time since this pod last heard its own note; below 2 where all is well.",
+	}, func() float64 { return (b.now() - time.Duration(b.last.Load())).Seconds() }))
+	s.probe = b
+	s.add(b.channel)
+	return b
+}
+
+func (b *Probe) now() time.Duration { return time.Since(b.born) }
+
+// Run sends notes until ctx ends.
+func (b *Probe) Run(ctx context.Context) error {
+	return lifecycle.Every(ctx, probeEvery, func(context.Context) {
+		b.publisher.add(b.channel, strconv.AppendInt(nil, int64(b.now()), 10))
+	})
+}
+
+// heard takes a note.
+func (b *Probe) heard(payload string) {
+	sent, err := strconv.ParseInt(payload, 10, 64)
+	if err != nil {
+		return
+	}
+	now := b.now()
+	b.last.Store(int64(now))
+	b.lag.Observe((now - time.Duration(sent)).Seconds())
+}

@@ -31,11 +31,17 @@ container() {
 # log_tail NAME prints the last that a child said.
 log_tail() { tail -n 15 ".run/logs/$1.log" | sed 's/^/    /' >&2; }
 
-# check_children ends the script when one of them has ended.
+# check_children ends the script when one of them has ended that Parley needs.
 check_children() {
 	local i status=0
 	for i in "${!pids[@]}"; do
 		if gone "${pids[i]}"; then
+			case ${names[i]} in prometheus | grafana)
+				say "${names[i]} ended; Parley runs on. Why is in .run/logs/${names[i]}.log"
+				unset "pids[$i]" "names[$i]"
+				continue
+				;;
+			esac
 			wait "${pids[i]}" || status=$?
 			say "${names[i]} ended (exit code $status). Its last words, of .run/logs/${names[i]}.log:"
 			log_tail "${names[i]}"
@@ -46,8 +52,9 @@ check_children() {
 
 # stop_children ends them in turn: Parley's processes together, then Redis, then Postgres.
 stop_children() {
-	local i last=${#pids[@]} together=()
-	for ((i = last - 1; i >= 0; i--)); do
+	local i n held=("${!pids[@]}") together=()
+	for ((n = ${#held[@]} - 1; n >= 0; n--)); do
+		i=${held[n]}
 		case ${names[i]} in
 		postgres | redis)
 			end_children ${together[@]+"${together[@]}"}

@@ -8,7 +8,7 @@ if [ -e .run/lock ] && have flock; then
 fi
 rm -rf .run bin "/var/tmp/$(checkout_name)"
 if docker_works; then
-	for volume in "$(checkout_name)-postgres" "$(checkout_name)-redis"; do
+	for volume in "$(checkout_name)-postgres" "$(checkout_name)-redis" "$(checkout_name)-prometheus"; do
 		docker volume rm "$volume" >/dev/null 2>&1 || true
 	done
 fi

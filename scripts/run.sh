@@ -12,6 +12,8 @@
 . scripts/postgres.sh
 # shellcheck source=scripts/children.sh
 . scripts/children.sh
+# shellcheck source=scripts/monitoring.sh
+. scripts/monitoring.sh
 
 image=parley:run
 ready_seconds=60
@@ -30,6 +32,7 @@ main() {
 	migrate
 	start_processes
 	wait_ready
+	start_monitoring
 	announce
 	while :; do
 		check_children
@@ -232,6 +235,11 @@ start_processes() {
 	show_errors &
 }
 
+# shellcheck disable=SC2154 # port sets them
+start_monitoring() {
+	provide_monitoring "api-1=$api_1_ops" "api-2=$api_2_ops" "presence-watcher=$watcher_ops" "receipt-worker=$worker_ops"
+}
+
 # process NAME BINARY OPS_PORT [HTTP_PORT]
 process() {
 	if [ "$containers" = no ]; then
@@ -290,7 +298,9 @@ Parley runs: two api pods, the presence-watcher and the receipt-worker.
   docs     $one/api/docs
   health   $one/api/health/ready
   metrics  $one/api/metrics; all four: http://127.0.0.1:{$api_1_ops,$api_2_ops,$watcher_ops,$worker_ops}/metrics
-  logs     .run/logs/
+${prometheus_url:+  rules    $prometheus_url/alerts
+}${grafana_url:+  boards   $grafana_url/d/parley-overview
+}  logs     .run/logs/
 
 Try in another terminal: make demo
 Ctrl-C stops everything; the data is kept, until make clean.

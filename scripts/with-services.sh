@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# with-services.sh [--durable] CMD...: runs the command where it has Go, a C compiler, redis-server, Prometheus's programs, and a Postgres server of
-# its own, named by PARLEY_TEST_POSTGRES_URL. All of that is gone when it ends, however it ends. --durable has Postgres sync
-# each commit, which benchmarks want and tests don't.
+# with-services.sh [--durable] CMD...: runs the command where it has Go, a C compiler, redis-server, prometheus and promtool, and
+# a Postgres server of its own, named by PARLEY_TEST_POSTGRES_URL. All of that is gone when it ends, however it ends. --durable has
+# Postgres sync each commit, which benchmarks want and tests don't.
 #
 # It needs Go and either Debian's packages or root to install them, else Docker.
 # shellcheck source=scripts/lib.sh

@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"strings"
@@ -81,6 +82,11 @@ func TestLogsTellNoSecrets(t *testing.T) {
 		} {
 			if strings.Contains(logs, secret) {
 				t.Errorf("the log of %s tells %q", process, secret)
+			}
+		}
+		for line := range strings.Lines(logs) {
+			if !json.Valid([]byte(line)) {
+				t.Errorf("a line of %s is no record: %s", process, line)
 			}
 		}
 		if strings.Contains(logs, `"level":"ERROR"`) {

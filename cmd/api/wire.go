@@ -37,6 +37,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		return err
 	}
 	defer tracer.Close()
+	redisconn.LogTo(log)
 	db, err := postgres.Open(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-api", Tracer: tracer.Postgres()})
 	if err != nil {
 		return err

@@ -25,6 +25,7 @@ func run(ctx context.Context, c config.Watcher, log *slog.Logger) error {
 		return err
 	}
 	defer tracer.Close()
+	redisconn.LogTo(log)
 	db, err := postgres.Open(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-presence-watcher", Tracer: tracer.Postgres()})
 	if err != nil {
 		return err

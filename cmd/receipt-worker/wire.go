@@ -28,6 +28,7 @@ func run(ctx context.Context, c config.Worker, log *slog.Logger) error {
 		return err
 	}
 	defer tracer.Close()
+	redisconn.LogTo(log)
 	db, err := postgres.Open(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-receipt-worker", Tracer: tracer.Postgres()})
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package presence
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -100,6 +101,8 @@ func (w *Watcher) hear(ctx context.Context, node redis.UniversalClient) {
 		case <-watch.C:
 			if node.Ping(ctx).Err() != nil {
 				set(false)
+			} else {
+				w.askForEvents(ctx, node) // Redis may have started anew, or somebody set it otherwise
 			}
 		case m := <-messages:
 			switch m := m.(type) {
@@ -144,7 +147,8 @@ func (w *Watcher) askForEvents(ctx context.Context, node redis.UniversalClient) 
 		}
 		err = node.ConfigSet(ctx, setting, missing).Err()
 	}
-	if err != nil && ctx.Err() == nil && !w.advised.Swap(true) {
+	var refused redis.Error
+	if errors.As(err, &refused) && !redis.HasErrorPrefix(err, "LOADING") && !w.advised.Swap(true) {
 		w.log.Warn("redis does not let its settings be changed: set notify-keyspace-events to \""+expiredEvents+
 			"\" (or add those letters to what it has) in Redis's own configuration. Until then offline events come by the sweep alone, within half a second",
 			"error", err)

@@ -3,6 +3,7 @@ package presence_test
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -319,6 +320,25 @@ func TestNotificationsAreAddedToThoseThatAreSet(t *testing.T) {
 		}
 		return has['E'] && has['x'] && has['K'] && has['l']
 	}, "expiries are told besides what was")
+}
+
+// A Redis that starts anew has lost the setting where its configuration does not have it.
+func TestNotificationsAreAskedForAgain(t *testing.T) {
+	t.Parallel()
+	e := setup(t, 0)
+	e.watcher()
+	asked := func() bool {
+		v := e.rdb.ConfigGet(t.Context(), "notify-keyspace-events").Val()["notify-keyspace-events"]
+		return strings.Contains(v, "E") && strings.Contains(v, "x")
+	}
+	testenv.Eventually(t, time.Minute, asked, "expiries are told")
+	e.redis.Stop()
+	e.redis.Start()
+	testenv.Eventually(t, time.Minute, asked, "expiries are told after a restart")
+	if err := e.rdb.ConfigSet(t.Context(), "notify-keyspace-events", "").Err(); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, time.Minute, asked, "expiries are told after somebody took them away")
 }
 
 func TestWhoMaySeeWhom(t *testing.T) {

@@ -2,8 +2,10 @@
 package redisconn
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -81,6 +83,21 @@ func Options(c Config) (*redis.UniversalOptions, error) {
 		return nil, errors.New("a cluster has only database 0")
 	}
 	return u, nil
+}
+
+// LogTo has go-redis's own words logged at debug level, one record each: what matters of them is told by whoever asked Redis.
+// It holds for the whole process.
+func LogTo(log *slog.Logger) { redis.SetLogger(words{log}) }
+
+type words struct {
+	log *slog.Logger
+}
+
+// Printf implements go-redis's logger.
+func (w words) Printf(ctx context.Context, format string, v ...any) {
+	if w.log.Enabled(ctx, slog.LevelDebug) {
+		w.log.DebugContext(ctx, fmt.Sprintf(format, v...), "part", "redis")
+	}
 }
 
 // Open prepares a client. It does not connect.

@@ -7,16 +7,16 @@ func dependencies() dashboard {
 		rows: []row{
 			{"State", []panel{
 				lines("Reached by", share, "The share of processes that reach the dependency; schema: that find it new enough.",
-					gauge("avg", "parley_dependency_up", "dependency", "{{dependency}}")).under(1).upTo(1).runbook("ParleyPostgresDown"),
-				lines("Ready", count, "1 for a process that is ready.", perPod(selector("parley_ready"))).under(1).upTo(1).runbook("ParleyNotReady"),
+					gauge("avg", "parley_dependency_up", "dependency", "{{dependency}}")).under(1).ofOne().runbook("ParleyPostgresDown"),
+				lines("Ready", count, "1 for a process that is ready.", perPod(selector("parley_ready"))).under(1).ofOne().runbook("ParleyNotReady"),
 				lines("Redis's settings", count, "1: evicts nothing; tells of expiries. Nothing where Redis does not say.",
 					gauge("min", "parley_redis_noeviction", "", "noeviction"), gauge("min", "parley_redis_expiry_events", "", "expiry events")).
-					under(1).upTo(1).runbook("ParleyRedisEvicts"),
+					under(1).ofOne().runbook("ParleyRedisEvicts"),
 			}},
 			{"Postgres's pool", []panel{
 				lines("In use", share, "Connections in use, of those allowed.",
 					perPod(selector("go_sql_in_use_connections", db)+" / "+selector("go_sql_max_open_connections", db))).
-					over(0.9).upTo(1).runbook("ParleyPostgresPoolSaturated"),
+					over(0.9).ofOne().runbook("ParleyPostgresPoolSaturated"),
 				lines("Connections", count, "Open connections of all processes.", gauge("sum", "go_sql_in_use_connections", "", "in use", db),
 					gauge("sum", "go_sql_idle_connections", "", "idle", db)).stack().runbook("ParleyPostgresPoolSaturated"),
 				lines("Waiting", seconds, "Seconds that queries waited for a connection, per second: 1 is one query always waiting.",

@@ -18,9 +18,8 @@ func overview() dashboard {
 	recorded := func(metric, slo string) string { return fmt.Sprintf(`%s{%s, slo="%s"}`, metric, group, slo) }
 	var good, burn, budget []panel
 	for _, s := range slos {
-		one := 1.0
 		good = append(good, number(s.title, share, fmt.Sprintf("The share of good events in the last 6 hours. The objective is %g %%.", s.objective*100),
-			query{"1 - max(" + recorded("parley:slo_errors:ratio_rate6h", s.name) + ")", s.title}).under(s.objective).upTo(one).runbook(s.alert))
+			query{"1 - max(" + recorded("parley:slo_errors:ratio_rate6h", s.name) + ")", s.title}).under(s.objective).ofOne().runbook(s.alert))
 		budget = append(budget, number(s.title, share, "What is left of the error budget of 30 days, or of the days that the Prometheus remembers.",
 			query{fmt.Sprintf("1 - max(%s) / (1 - %g)", recorded("parley:slo_errors:ratio_rate30d", s.name), s.objective), s.title}).under(0.2).runbook(s.alert))
 	}

@@ -64,7 +64,14 @@ func (p panel) wide(w int) panel          { p.width = w; return p }
 func (p panel) stack() panel              { p.stacked = true; return p }
 func (p panel) over(limit float64) panel  { p.limit = limit; return p }
 func (p panel) under(limit float64) panel { p.limit, p.below = limit, true; return p }
-func (p panel) upTo(limit float64) panel  { p.max = &limit; return p }
+
+// ofOne has the axis end at 1.
+func (p panel) ofOne() panel {
+	one := 1.0
+	p.max = &one
+	return p
+}
+
 func (p panel) runbook(alert string) panel {
 	p.alert = alert
 	return p
@@ -100,6 +107,9 @@ func rate(metric, by, legend string, matchers ...string) query {
 	return query{sum(perSecond(metric, matchers...), by), legend}
 }
 
+// some leaves out what did not happen, of a counter with many labels that are there before they count.
+func (q query) some() query { return query{q.expr + " > 0", q.legend} }
+
 // gauge is a query for a gauge, aggregated by labels.
 func gauge(how, metric, by, legend string, matchers ...string) query {
 	return query{aggregate(how, selector(metric, matchers...), by), legend}
@@ -111,9 +121,7 @@ func perPod(expr string) query {
 }
 
 // quantiles are the queries for a histogram's quantiles.
-func quantiles(metric string, matchers ...string) []query {
-	return quantilesOf(perSecond(metric+"_bucket", matchers...))
-}
+func quantiles(metric string) []query { return quantilesOf(perSecond(metric + "_bucket")) }
 
 func quantilesOf(buckets string) []query {
 	q := func(share, legend string) query {

@@ -11,15 +11,19 @@ func receipts() dashboard {
 					query{"time() - max(" + selector("parley_receipts_flush_last_success_timestamp_seconds") + " > 0)", "age"}).over(60).runbook("ParleyReceiptFlushStalled"),
 				lines("Waiting", count, "Reads in Redis that are not yet in Postgres, and the messages they are of.",
 					gauge("max", "parley_receipts_pending", "", "reads"), gauge("max", "parley_receipts_pending_messages", "", "messages"),
-					gauge("max", "parley_receipts_retrying", "", "messages tried again")).runbook("ParleyReceiptBacklogOld"),
+					gauge("max", "parley_receipts_retrying", "", "messages tried again")).
+					wide(6).runbook("ParleyReceiptBacklogOld"),
 				lines("Rows", perSec, "Receipts written, reads dropped because message or user is gone, and batches that failed.",
 					rate("parley_receipts_flush_rows_total", "", "written"), rate("parley_receipts_flush_dropped_total", "", "dropped"),
-					rate("parley_receipts_flush_failures_total", "", "failed batches")).runbook("ParleyReceiptFlushFailing"),
-				lines("Duration of a flush", seconds, "One run over all that waits.", quantiles("parley_receipts_flush_seconds")...),
+					rate("parley_receipts_flush_failures_total", "", "failed batches")).wide(6).runbook("ParleyReceiptFlushFailing"),
+				lines("Markers and ticks", perSec, "Markers (last_read_seq) that were written, and ticks of the schedule that Redis did not take.",
+					rate("parley_receipts_flush_markers_total", "", "markers"), rate("parley_receipts_flush_ticks_missed_total", "", "missed ticks")).
+					wide(6).runbook("ParleyReceiptFlushStalled"),
+				lines("Duration of a flush", seconds, "One run over all that waits.", quantiles("parley_receipts_flush_seconds")...).wide(6),
 			}},
 			{"Reads", []panel{
 				lines("Accepted", perSec, "By the way they take: direct to Postgres, buffered in Redis, fallback where Redis is away, marker where there is no receipt.",
-					rate("parley_receipts_reads_total", "path", "{{path}}")).stack().wide(12),
+					rate("parley_receipts_reads_total", "path", "{{path}}"), rate("parley_receipts_refused_total", "", "refused: too many waited")).stack().wide(12),
 				lines("Told to senders", perSec, "Frames, and receipts for which another's frame stood.",
 					rate("parley_receipts_frames_total", "", "frames"), rate("parley_receipts_coalesced_total", "", "coalesced")).wide(12),
 			}},

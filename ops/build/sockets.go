@@ -8,7 +8,7 @@ func sockets() dashboard {
 				lines("Open", count, "Sockets that are open, by pod.", query{sum(own(selector("websocket_connections_active")), "pod, instance"), "{{pod}} {{instance}}"}).stack(),
 				lines("Opened", perSec, "Sockets that were opened and got their ready frame.", rate("parley_sockets_opened_total", "pod, instance", "{{pod}} {{instance}}")).
 					runbook("ParleyReconnectStorm"),
-				lines("Closed", perSec, "By reason and close code.", rate("parley_sockets_closed_total", "reason, code", "{{reason}} {{code}}")).
+				lines("Closed", perSec, "By reason and close code; empty where none were.", rate("parley_sockets_closed_total", "reason, code", "{{reason}} {{code}}").some()).
 					stack().runbook("ParleyAbnormalCloses"),
 			}},
 			{"Delivery", []panel{
@@ -29,8 +29,8 @@ func sockets() dashboard {
 					rate("parley_poll_errors_total", "", "failed polls"), rate("parley_events_duplicate_total", "", "duplicates")).runbook("ParleyEventsRepaired"),
 			}},
 			{"Frames", []panel{
-				lines("Received", perSec, "Frames of clients, by type.", rate("parley_socket_frames_received_total", "type", "{{type}}")).stack(),
-				lines("Sent", perSec, "Frames that were queued for sockets, by type.", rate("parley_socket_frames_sent_total", "type", "{{type}}")).stack(),
+				lines("Received", perSec, "Frames of clients, by type; empty where none came.", rate("parley_socket_frames_received_total", "type", "{{type}}").some()).stack(),
+				lines("Sent", perSec, "Frames that were queued for sockets, by type; empty where none were.", rate("parley_socket_frames_sent_total", "type", "{{type}}").some()).stack(),
 				lines("Slow readers", perSec, "Sockets closed with 4408, and the frames that were thrown away with them.",
 					rate("parley_sockets_slow_total", "", "sockets"), rate("parley_socket_frames_dropped_total", "", "frames")).runbook("ParleySlowReaders"),
 			}},

@@ -1,7 +1,7 @@
 # Every target that has a ## text is listed by make help. CI runs `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test bench fmt lint build image clean
+.PHONY: help run demo test test-cluster test-engines bench chart fmt lint build image clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -15,8 +15,17 @@ demo: ## two people chat over two pods of what make run started (PARLEY_DEMO_URL
 test: ## all checks and tests, with services of their own (PKGS=./internal/message TESTFLAGS='-run Send -v')
 	@scripts/with-services.sh scripts/checks.sh $(PKGS)
 
+test-cluster: ## the chart on the cluster of KUBECONFIG (PARLEY_CLUSTER_LOAD='kind load docker-image' brings it the image)
+	@scripts/test-cluster.sh
+
+test-engines: ## the process tests on Redis Cluster, Sentinel and PgBouncer (ENGINES=pgbouncer TESTFLAGS='-run Sync')
+	@scripts/with-services.sh scripts/engines.sh
+
 bench: ## the benchmarks, with services of their own (BENCH=Send)
 	@scripts/with-services.sh --durable go test -run '^$$' -bench '$(or $(BENCH),.)' -timeout 1h ./bench/...
+
+chart: ## write anew what is made for the chart: goldens, README, copies of ops/
+	@cd test/chart && go test . -count 1 -update
 
 fmt: ## format the Go code
 	@gofmt -w .
@@ -33,4 +42,4 @@ image: ## the container image (IMAGE=parley:dev)
 clean: ## remove what make run and make build left, the data included
 	@scripts/clean.sh
 
-export IMAGE TESTFLAGS
+export IMAGE TESTFLAGS ENGINES

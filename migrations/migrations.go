@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -57,6 +58,41 @@ func Up(ctx context.Context, databaseURL string) error {
 	}
 	return nil
 }
+
+// awaitEvery is the pause between two tries to reach the database.
+const awaitEvery = time.Second
+
+// ErrRefused says that the database answered and refused the login: waiting does not help.
+var ErrRefused = errors.New("refused")
+
+// Await waits until the database lets itself be used: it may start at the same time.
+func Await(ctx context.Context, databaseURL string, log *slog.Logger) error {
+	cfg, err := pgx.ParseConfig(databaseURL)
+	if err != nil {
+		return errors.New("the connection string cannot be read") // pgx's error may show the password
+	}
+	cfg.ConnectTimeout = 5 * time.Second
+	for tries := 1; ; tries++ {
+		c, err := pgx.ConnectConfig(ctx, cfg)
+		if err == nil {
+			return c.Close(ctx)
+		}
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && refusals[pg.Code[:2]] {
+			return fmt.Errorf("%w by %s: %s", ErrRefused, cfg.Host, pg.Message)
+		}
+		if tries == 1 {
+			log.Info("the database cannot be reached yet", "host", cfg.Host, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the database cannot be reached: %w", err)
+		case <-time.After(awaitEvery):
+		}
+	}
+}
+
+// refusals are the classes of SQLSTATEs that stay: wrong logins, no such database, no permission.
+var refusals = map[string]bool{"28": true, "3D": true, "42": true}
 
 // Newest is the version of the newest migration in this binary.
 func Newest() int64 {

@@ -37,6 +37,10 @@ tests() {
 	go test -race -timeout 15m ${TESTFLAGS:-} "${packages[@]}"
 }
 
+# The chart's tests are a module of their own, since they need Helm and Kubernetes. Go's cache of results does not look at what is
+# outside of it.
+chart() { (cd test/chart && go vet ./... && go test -count 1 ./...); }
+
 packages=("$@")
 if [ $# = 0 ]; then packages=(./...); fi
 PARLEY_TEST_BIN_DIR=$(mktemp -d)
@@ -46,3 +50,4 @@ step 'vet' go vet -race ./...
 step 'lint' lint
 step 'the processes' build
 step 'tests' tests
+if [ $# = 0 ]; then step 'the chart' chart; fi

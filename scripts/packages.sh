@@ -11,7 +11,7 @@ postgres_bin() {
 	[ -n "$found" ] && echo "$found"
 }
 
-# missing_packages WHAT... prints the packages that have to be installed for postgres, redis, prometheus, gcc.
+# missing_packages WHAT... prints the packages that have to be installed for postgres, redis, prometheus, gcc, pgbouncer.
 missing_packages() {
 	local what
 	for what; do
@@ -20,6 +20,7 @@ missing_packages() {
 		redis) have redis-server || echo redis-server ;;
 		prometheus) have promtool && have prometheus || echo prometheus ;;
 		gcc) have "${CC:-gcc}" || echo gcc libc6-dev ;;
+		pgbouncer) have pgbouncer || [ -x /usr/sbin/pgbouncer ] || echo pgbouncer ;;
 		esac
 	done
 }
@@ -77,7 +78,7 @@ try_install() {
 	apt_with_update install -y --no-install-recommends "$@" || return
 	local service
 	for service; do
-		case $service in postgresql | redis-server | prometheus) update-rc.d "$service" disable ;; esac
+		case $service in postgresql | redis-server | prometheus | pgbouncer) update-rc.d "$service" disable ;; esac
 	done
 }
 

@@ -69,7 +69,7 @@ func TestRedisAwayDuringSends(t *testing.T) {
 func TestPostgresAwayAndBack(t *testing.T) {
 	t.Parallel()
 	pg := testenv.PostgresServer(t)
-	s := &system{t: t, pg: pg.URL(), redis: testenv.Redis(t)}
+	s := &system{t: t, pg: pg.URL(), redis: testenv.NewRedis(t)}
 	p := s.addPod()
 	u := p.users(t, 3)
 	c := p.group(t, u[0], u[1:]...)
@@ -98,7 +98,7 @@ func TestAPodStartsBeforeItsDatabases(t *testing.T) {
 	t.Parallel()
 	pg := testenv.PostgresServer(t)
 	pg.Stop()
-	s := &system{t: t, pg: pg.URL(), redis: testenv.Redis(t)}
+	s := &system{t: t, pg: pg.URL(), redis: testenv.NewRedis(t)}
 	s.redis.Stop()
 	p := s.launch()
 	testenv.Eventually(t, 10*time.Second, func() bool {
@@ -119,7 +119,7 @@ func TestAPodStartsBeforeItsDatabases(t *testing.T) {
 func TestAnOldSchemaIsNotReady(t *testing.T) {
 	t.Parallel()
 	pg := testenv.PostgresServer(t)
-	s := &system{t: t, pg: pg.URL(), redis: testenv.Redis(t)}
+	s := &system{t: t, pg: pg.URL(), redis: testenv.NewRedis(t)}
 	testenv.Exec(t, pg.URL(), `DELETE FROM goose_db_version WHERE version_id = (SELECT max(version_id) FROM goose_db_version)`)
 	p := s.launch()
 	testenv.Eventually(t, 10*time.Second, func() bool {
@@ -146,7 +146,7 @@ func TestMigrationsOfSeveralPodsAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	s := &system{t: t, pg: url, redis: testenv.Redis(t)}
+	s := &system{t: t, pg: url, redis: testenv.NewRedis(t)}
 	s.addPod()
 }
 

@@ -27,9 +27,11 @@ const secret = "a secret of at least thirty-two bytes"
 type system struct {
 	t     testing.TB
 	pg    string
-	redis *testenv.RedisServer
+	redis testenv.RedisEngine
 	pods  []*pod
 	extra []string
+	// database are the settings that reach Postgres.
+	database []string
 }
 
 // pod is an api process.
@@ -43,7 +45,7 @@ type pod struct {
 // start starts n api processes on databases of their own. env are further settings.
 func start(t testing.TB, n int, env ...string) *system {
 	t.Helper()
-	s := &system{t: t, pg: testenv.Postgres(t), redis: testenv.Redis(t), extra: env}
+	s := &system{t: t, pg: testenv.Postgres(t), redis: testenv.NewRedis(t), extra: env}
 	for range n {
 		s.addPod()
 	}
@@ -51,11 +53,17 @@ func start(t testing.TB, n int, env ...string) *system {
 }
 
 func (s *system) settings() []string {
-	return append([]string{
-		"PARLEY_DATABASE_URL=" + s.pg, "PARLEY_REDIS_URL=" + s.redis.URL(), "PARLEY_JWT_SECRET=" + secret, "PARLEY_LOG_FORMAT=text",
+	if s.database == nil {
+		s.database = []string{"PARLEY_DATABASE_URL=" + s.pg}
+		if testenv.Engine() == testenv.PgBouncer {
+			s.database = []string{"PARLEY_DATABASE_URL=" + testenv.Pooled(s.t, s.pg), "PARLEY_DATABASE_MODE=pgbouncer", "PARLEY_MIGRATE_DATABASE_URL=" + s.pg}
+		}
+	}
+	return slices.Concat(s.database, s.redis.Settings(), []string{
+		"PARLEY_JWT_SECRET=" + secret, "PARLEY_LOG_FORMAT=text",
 		"PARLEY_RATE_LIMIT_DEFAULT=off", "PARLEY_RATE_LIMIT_AUTH=off", "PARLEY_RATE_LIMIT_SEARCH=off", "PARLEY_RATE_LIMIT_SEND=off",
 		"PARLEY_RATE_LIMIT_SOCKET=off",
-	}, s.extra...)
+	}, s.extra)
 }
 
 // addPod starts one more api process and waits until it is ready.

@@ -17,7 +17,7 @@ func TestLogsTellNoSecrets(t *testing.T) {
 	t.Parallel()
 	const content, edited, name, search = "content-of-a-message", "content-that-was-edited", "name-of-a-group", "what-somebody-looks-for"
 	const pgPassword, metricsToken, newPassword = "password-of-postgres", "token-of-the-metrics", "another correct horse"
-	pg, redis := testenv.PostgresServer(t), testenv.Redis(t)
+	pg, redis := testenv.PostgresServer(t), testenv.NewRedis(t)
 	database, err := url.Parse(pg.URL())
 	if err != nil {
 		t.Fatal(err)

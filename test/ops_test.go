@@ -322,7 +322,7 @@ func (o *observed) until(t *testing.T, format string, missing func(firing map[st
 func TestAlertsFireForReal(t *testing.T) {
 	t.Parallel()
 	pg := testenv.PostgresServer(t)
-	s := &system{t: t, pg: pg.URL(), redis: testenv.Redis(t), extra: append(presenceTimes, "PARLEY_RATE_LIMIT_DEFAULT=1000000/1m")}
+	s := &system{t: t, pg: pg.URL(), redis: testenv.NewRedis(t), extra: append(presenceTimes, "PARLEY_RATE_LIMIT_DEFAULT=1000000/1m")}
 	s.addPod()
 	s.addPod()
 	o := observe(t, s)

@@ -1,7 +1,6 @@
 package test
 
 import (
-	"context"
 	"database/sql"
 	"fmt"
 	"slices"
@@ -77,7 +76,7 @@ func (s *system) flushed(t testing.TB, within time.Duration) {
 	c := s.redis.Client(t)
 	testenv.Eventually(t, within, func() bool {
 		for _, pattern := range []string{"read_batch:*", "read_count:*", "read_markers:*"} {
-			if k, err := c.Keys(context.Background(), pattern).Result(); err != nil || len(k) > 0 {
+			if len(keys(t, c, pattern)) > 0 {
 				return false
 			}
 		}
@@ -222,10 +221,10 @@ func TestReadsOfAGroupWaitInRedis(t *testing.T) {
 		t.Errorf("%d markers moved in Postgres before any flush", n)
 	}
 	rdb := s.redis.Client(t)
-	if n, err := rdb.Get(t.Context(), "read_count:"+first.ID).Int(); n != 2 || err != nil {
+	if n, err := rdb.Get(t.Context(), key("read_count:", first.ID)).Int(); n != 2 || err != nil {
 		t.Errorf("read_count is %d, %v", n, err)
 	}
-	batch, err := rdb.ZRangeWithScores(t.Context(), "read_batch:"+first.ID, 0, -1).Result()
+	batch, err := rdb.ZRangeWithScores(t.Context(), key("read_batch:", first.ID), 0, -1).Result()
 	if err != nil || len(batch) != 2 || batch[0].Member != u[1].ID || time.Since(time.UnixMilli(int64(batch[0].Score))).Abs() > time.Minute {
 		t.Errorf("read_batch is %v, %v", batch, err)
 	}
@@ -260,7 +259,7 @@ func TestReadsOfAGroupWaitInRedis(t *testing.T) {
 		t.Errorf("%d rows", n)
 	}
 	p.read(t, u[1], first.ID) // again: nothing is to be done
-	if n, err := rdb.Exists(t.Context(), "read_batch:"+first.ID).Result(); n != 0 || err != nil {
+	if n, err := rdb.Exists(t.Context(), key("read_batch:", first.ID)).Result(); n != 0 || err != nil {
 		t.Errorf("a repeated read waits in Redis: %d, %v", n, err)
 	}
 	w.Signal(syscall.SIGTERM)
@@ -280,9 +279,11 @@ func TestReceiptsAreSharedBothWaysOrNotAtAll(t *testing.T) {
 		p.want(t, 200, who.token, "PATCH", "/api/users/me/privacy", map[string]any{"readReceiptsEnabled": on})
 	}
 	m, direct := p.send(t, u[0], c.ID, "x"), p.send(t, u[0], d.ID, "y")
-	p.read(t, u[1], m.ID)
-	p.read(t, u[1], direct.ID)
 	sender := p.open(t, u[0])
+	for _, read := range []string{m.ID, direct.ID} {
+		p.read(t, u[1], read)
+		sender.until("receipt:read", 10*time.Second)
+	}
 	switchTo(u[1], false)
 	p.read(t, u[2], m.ID)
 	var got receiptRead

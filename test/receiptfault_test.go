@@ -187,7 +187,7 @@ func TestWorkersKilledAtEveryStep(t *testing.T) {
 func TestPostgresAwayForThreeTicks(t *testing.T) {
 	t.Parallel()
 	pg := testenv.PostgresServer(t)
-	s := &system{t: t, pg: pg.URL(), redis: testenv.Redis(t), extra: nil}
+	s := &system{t: t, pg: pg.URL(), redis: testenv.NewRedis(t), extra: nil}
 	p := s.addPod()
 	w := s.addWorker()
 	c := newCrowd(t, s, 4, 0)
@@ -226,7 +226,7 @@ func TestPostgresAwayForThreeTicks(t *testing.T) {
 
 func TestRedisRestartedBetweenReadAndFlush(t *testing.T) {
 	t.Parallel()
-	s := &system{t: t, pg: testenv.Postgres(t), redis: testenv.Redis(t, "--appendonly", "yes", "--appendfsync", "always")}
+	s := &system{t: t, pg: testenv.Postgres(t), redis: testenv.NewRedis(t, "--appendonly", "yes", "--appendfsync", "always")}
 	p := s.addPod()
 	c := newCrowd(t, s, 21, 10)
 	c.reads(t, 4)
@@ -252,7 +252,7 @@ func TestRedisRestartedBetweenReadAndFlush(t *testing.T) {
 	testenv.Eventually(t, 30*time.Second, func() bool {
 		m := p.send(t, c.users[0], c.group.ID, "again")
 		p.read(t, c.users[1], m.ID)
-		n, err := s.redis.Client(t).Exists(t.Context(), "read_batch:"+m.ID).Result()
+		n, err := s.redis.Client(t).Exists(t.Context(), key("read_batch:", m.ID)).Result()
 		return err == nil && n == 1 || s.rows(t, m.ID) == 0
 	}, "reads go to Redis again")
 }
@@ -262,8 +262,7 @@ func TestTheScheduleGoesOnPastAnArchivedTask(t *testing.T) {
 	t.Parallel()
 	s := start(t, 1)
 	c := newCrowd(t, s, 4, 2)
-	i := asynq.NewInspector(asynq.RedisClientOpt{Addr: s.redis.Addr()})
-	t.Cleanup(func() { _ = i.Close() })
+	i := asynq.NewInspectorFromRedisClient(s.redis.Client(t))
 	w := s.addWorker()
 	testenv.Eventually(t, 30*time.Second, func() bool { return i.PauseQueue("receipts") == nil }, "the queue can be paused")
 	archived := 0
@@ -296,9 +295,8 @@ func TestThreeWorkersRunEachTickOnce(t *testing.T) {
 		s.addWorker()
 		time.Sleep(300 * time.Millisecond) // so that their own clocks tick apart
 	}
-	i := asynq.NewInspector(asynq.RedisClientOpt{Addr: s.redis.Addr()})
-	t.Cleanup(func() { _ = i.Close() })
 	rdb := s.redis.Client(t)
+	i := asynq.NewInspectorFromRedisClient(rdb)
 	done := func() (int, time.Time) {
 		q, err := i.GetQueueInfo("receipts")
 		if err != nil {
@@ -335,8 +333,8 @@ func TestAWorkerStopsAfterThePieceInHand(t *testing.T) {
 	if code := w.Wait(30 * time.Second); code != 0 {
 		t.Errorf("the worker exits with %d", code)
 	}
-	if n, err := s.redis.Client(t).Keys(t.Context(), "read_batch:*").Result(); err != nil || len(n) != 0 {
-		t.Errorf("%d batches are left of what was written, %v", len(n), err)
+	if n := keys(t, s.redis.Client(t), "read_batch:*"); len(n) != 0 {
+		t.Errorf("%d batches are left of what was written", len(n))
 	}
 	if n, err := s.redis.Client(t).Exists(t.Context(), "read_flush_lease").Result(); err != nil || n != 0 {
 		t.Errorf("the lease is left: %d, %v", n, err)

@@ -2,10 +2,12 @@
 //
 //	api [serve]   serves until SIGTERM or SIGINT
 //	api migrate   brings the database up to the newest schema and exits
+//	api check URL has two people chat over the Parley at the address and exits
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -35,9 +37,10 @@ func main() {
 		err = serve()
 	case "migrate":
 		err = migrate()
+	case "check":
+		err = check(os.Args[2:])
 	default:
-		fmt.Fprintf(os.Stderr, "usage: %s [serve | migrate]\n", os.Args[0])
-		os.Exit(exitSettings)
+		usage()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "api:", err)
@@ -46,6 +49,11 @@ func main() {
 		}
 		os.Exit(exitFailed)
 	}
+}
+
+func usage() {
+	fmt.Fprintf(os.Stderr, "usage: %s [serve | migrate | check URL]\n", os.Args[0])
+	os.Exit(exitSettings)
 }
 
 func serve() error {
@@ -66,9 +74,15 @@ func migrate() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), migrateTimeout)
 	defer cancel()
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	if err := migrations.Await(ctx, d.MigrateURL, log); errors.Is(err, migrations.ErrRefused) {
+		return config.Fault("DATABASE_URL", "(or its parts) does not work: %v", err)
+	} else if err != nil {
+		return err
+	}
 	if err := migrations.Up(ctx, d.MigrateURL); err != nil {
 		return err
 	}
-	slog.New(slog.NewJSONHandler(os.Stderr, nil)).Info("the schema is current", "version", migrations.Newest())
+	log.Info("the schema is current", "version", migrations.Newest())
 	return nil
 }

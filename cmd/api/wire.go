@@ -43,7 +43,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		return err
 	}
 	defer db.Close()
-	rdb, err := redisconn.Open(redisconn.Config{URL: c.Redis.URL, SentinelMaster: c.Redis.SentinelMaster, PoolSize: redisConns, ClientName: "parley-api"})
+	rdb, err := redisconn.Open(redisconn.Config{URL: c.Redis.URL, Username: c.Redis.Username, Password: c.Redis.Password, SentinelMaster: c.Redis.SentinelMaster, PoolSize: redisConns, ClientName: "parley-api"})
 	if err != nil {
 		return err
 	}

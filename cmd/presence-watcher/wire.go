@@ -31,7 +31,7 @@ func run(ctx context.Context, c config.Watcher, log *slog.Logger) error {
 		return err
 	}
 	defer db.Close()
-	redisConfig := redisconn.Config{URL: c.Redis.URL, SentinelMaster: c.Redis.SentinelMaster, PoolSize: redisConns, ClientName: "parley-presence-watcher"}
+	redisConfig := redisconn.Config{URL: c.Redis.URL, Username: c.Redis.Username, Password: c.Redis.Password, SentinelMaster: c.Redis.SentinelMaster, PoolSize: redisConns, ClientName: "parley-presence-watcher"}
 	redisOptions, err := redisconn.Options(redisConfig)
 	if err != nil {
 		return err

@@ -34,7 +34,7 @@ func run(ctx context.Context, c config.Worker, log *slog.Logger) error {
 		return err
 	}
 	defer db.Close()
-	rdb, err := redisconn.Open(redisconn.Config{URL: c.Redis.URL, SentinelMaster: c.Redis.SentinelMaster, PoolSize: redisConns, ClientName: "parley-receipt-worker"})
+	rdb, err := redisconn.Open(redisconn.Config{URL: c.Redis.URL, Username: c.Redis.Username, Password: c.Redis.Password, SentinelMaster: c.Redis.SentinelMaster, PoolSize: redisConns, ClientName: "parley-receipt-worker"})
 	if err != nil {
 		return err
 	}

@@ -128,10 +128,11 @@ type Database struct {
 	PgBouncer  bool
 }
 
-// Redis is how to reach Redis.
+// Redis is how to reach Redis. Username and Password, where set, stand for those in the URL, which then are the sentinels'.
 type Redis struct {
-	URL            string
-	SentinelMaster string
+	URL                string
+	Username, Password string
+	SentinelMaster     string
 }
 
 func (r *reader) common() Common {
@@ -140,8 +141,11 @@ func (r *reader) common() Common {
 		LogFormat:       r.choice("LOG_FORMAT", "json", "json", "text"),
 		ShutdownTimeout: r.duration("SHUTDOWN_TIMEOUT", 25*time.Second, time.Second),
 		Database:        r.database(),
-		Redis:           Redis{URL: r.required("REDIS_URL"), SentinelMaster: r.text("REDIS_SENTINEL_MASTER", "")},
-		Tracing:         r.tracing(),
+		Redis: Redis{
+			URL: r.required("REDIS_URL"), SentinelMaster: r.text("REDIS_SENTINEL_MASTER", ""),
+			Username: r.text("REDIS_USERNAME", ""), Password: r.text("REDIS_PASSWORD", ""),
+		},
+		Tracing: r.tracing(),
 	}
 	level := r.choice("LOG_LEVEL", "info", "debug", "info", "warn", "error")
 	_ = c.LogLevel.UnmarshalText([]byte(level)) // a wrong one was told by choice
@@ -235,6 +239,13 @@ func (r *reader) secrets(name string) [][]byte {
 		r.fault(name, "is required")
 	}
 	return out
+}
+
+// Fault is an error that says that a setting, named without PARLEY_, is wrong.
+func Fault(name, format string, args ...any) error {
+	var r reader
+	r.fault(name, format, args...)
+	return &r.faults
 }
 
 // IsFault tells whether err says that the settings are wrong.

@@ -21,12 +21,17 @@ const (
 	dialTries    = 1
 	poolMinIdle  = 1
 	connIdleTime = 5 * time.Minute
+	// clusterReload is how old the client's picture of a cluster gets while nobody tells it of another: after a failover a
+	// pipeline, or a subscription, goes on trying the dead master.
+	clusterReload = 2 * time.Second
 )
 
 // Config is how to reach Redis.
 type Config struct {
 	// URL is redis:// or rediss://, several comma separated for a cluster.
 	URL string
+	// Username and Password, where set, are used instead of the URL's.
+	Username, Password string
 	// SentinelMaster names the master of a Sentinel set-up; URL then names the sentinels.
 	SentinelMaster string
 	// PoolSize bounds the connections to each node.
@@ -68,6 +73,12 @@ func Options(c Config) (*redis.UniversalOptions, error) {
 			u.SentinelUsername, u.SentinelPassword = o.Username, o.Password
 		}
 	}
+	if c.Username != "" {
+		u.Username = c.Username
+	}
+	if c.Password != "" {
+		u.Password = c.Password
+	}
 	if len(u.Addrs) > 1 && u.MasterName == "" && u.DB != 0 {
 		return nil, errors.New("a cluster has only database 0")
 	}
@@ -94,6 +105,11 @@ func Open(c Config) (redis.UniversalClient, error) {
 	o, err := Options(c)
 	if err != nil {
 		return nil, fmt.Errorf("open redis: %w", err)
+	}
+	if len(o.Addrs) > 1 && o.MasterName == "" {
+		c := o.Cluster()
+		c.ClusterStateReloadInterval = clusterReload
+		return redis.NewClusterClient(c), nil
 	}
 	return redis.NewUniversalClient(o), nil
 }

@@ -38,3 +38,26 @@ func TestOptions(t *testing.T) {
 		}
 	}
 }
+
+func TestCredentialsBesideTheURL(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		in   redisconn.Config
+		want string // Redis's user and password, the sentinels'
+	}{
+		"none":                   {redisconn.Config{URL: "redis://u:p@h"}, "u p  "},
+		"any character":          {redisconn.Config{URL: "redis://h", Username: "a@b", Password: "p@s#/"}, "a@b p@s#/  "},
+		"instead of the URL's":   {redisconn.Config{URL: "redis://u:p@h", Password: "q"}, "u q  "},
+		"sentinels, one for all": {redisconn.Config{URL: "redis://u:p@h", SentinelMaster: "m"}, "u p u p"},
+		"sentinels without any":  {redisconn.Config{URL: "redis://h", Password: "q", SentinelMaster: "m"}, " q  "},
+		"sentinels, one each":    {redisconn.Config{URL: "redis://:p@h", Password: "q", SentinelMaster: "m"}, " q  p"},
+	} {
+		o, err := redisconn.Options(c.in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := o.Username + " " + o.Password + " " + o.SentinelUsername + " " + o.SentinelPassword; got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os/exec"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -20,6 +21,8 @@ type RedisServer struct {
 	dir   string
 	args  []string
 	child *child
+	// sentinel says that it is one, with its settings in its folder.
+	sentinel bool
 }
 
 // Redis starts a redis-server. args are added to its command line, such as "--appendonly", "yes"; without them it keeps
@@ -56,7 +59,11 @@ func (r *RedisServer) PID() int { return r.child.cmd.Process.Pid }
 func (r *RedisServer) Start() {
 	r.t.Helper()
 	base := []string{"--bind", "127.0.0.1", "--port", fmt.Sprint(r.port), "--dir", r.dir, "--save", "", "--appendonly", "no", "--daemonize", "no"}
-	c, err := startChild(exec.Command("redis-server", append(base, r.args...)...), r.dir, syscall.SIGKILL)
+	args := append(base, r.args...)
+	if r.sentinel {
+		args = []string{filepath.Join(r.dir, "sentinel.conf"), "--sentinel"}
+	}
+	c, err := startChild(exec.Command("redis-server", args...), r.dir, syscall.SIGKILL)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -71,7 +78,7 @@ func (r *RedisServer) Start() {
 
 // answers asks without a client, which would log each try.
 func (r *RedisServer) answers() bool {
-	c, err := net.DialTimeout("tcp", r.Addr(), time.Second)
+	c, err := dial(r.Addr())
 	if err != nil {
 		return false
 	}
@@ -81,6 +88,8 @@ func (r *RedisServer) answers() bool {
 	answer, _ := bufio.NewReader(c).ReadString('\n')
 	return answer == "+PONG\r\n"
 }
+
+func dial(addr string) (net.Conn, error) { return net.DialTimeout("tcp", addr, time.Second) }
 
 // Stop kills it.
 func (r *RedisServer) Stop() { r.child.end(syscall.SIGKILL) }

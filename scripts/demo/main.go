@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/parley-chat/parley/internal/client"
 )
 
 const (
@@ -58,17 +60,17 @@ func demo(urls []string) error {
 	defer cancel()
 	ctx, stop := context.WithTimeout(ctx, whole)
 	defer stop()
-	var people [2]*person
+	var people [2]*client.Person
 	for i, name := range []string{"Ana", "Ben"} {
-		p, err := join(ctx, urls[i%len(urls)], name)
+		p, err := client.Join(ctx, urls[i%len(urls)], name)
 		if err != nil {
 			return err
 		}
-		defer p.socket.Close()
+		defer p.Close()
 		people[i] = p
-		fmt.Printf("%s is %s, with a socket to %s\n", name, p.username, p.base)
+		fmt.Printf("%s is %s, with a socket to %s\n", name, p.Username, p.Base)
 	}
-	conversation, err := people[0].startConversation(ctx, people[1])
+	conversation, err := people[0].StartConversation(ctx, people[1])
 	if err != nil {
 		return err
 	}
@@ -91,51 +93,51 @@ func demo(urls []string) error {
 }
 
 // say has one person type and send, and the other see both. It answers how long the message was under way.
-func say(ctx context.Context, conversation string, from, to *person, text string) (time.Duration, error) {
+func say(ctx context.Context, conversation string, from, to *client.Person, text string) (time.Duration, error) {
 	if err := typeFor(ctx, conversation, from, to); err != nil {
 		return 0, err
 	}
-	id := randomName("m")
+	id := client.RandomName("m")
 	begun := time.Now()
-	if err := from.send("message:send", id, map[string]string{"conversationId": conversation, "content": text, "clientMessageId": id}); err != nil {
+	if err := from.Send("message:send", id, map[string]string{"conversationId": conversation, "content": text, "clientMessageId": id}); err != nil {
 		return 0, err
 	}
-	got, err := to.await(ctx, answerTime, "message:new", func(f frame) bool { return f.content() == text })
+	got, err := to.Await(ctx, client.AnswerTime, "message:new", func(f client.Frame) bool { return f.Content() == text })
 	if err != nil {
 		return 0, err
 	}
-	ack, err := from.await(ctx, answerTime, "ack", func(f frame) bool { return f.ID == id })
+	ack, err := from.Await(ctx, client.AnswerTime, "ack", func(f client.Frame) bool { return f.ID == id })
 	if err != nil {
 		return 0, err
 	}
-	took := got.at.Sub(begun)
-	fmt.Printf("%s  %s ▸ %s  %-62s  seen after %s, acknowledged after %s\n", clock(), from.name, to.name, text, ms(took), ms(ack.at.Sub(begun)))
+	took := got.At.Sub(begun)
+	fmt.Printf("%s  %s ▸ %s  %-62s  seen after %s, acknowledged after %s\n", clock(), from.Name, to.Name, text, ms(took), ms(ack.At.Sub(begun)))
 	return took, nil
 }
 
 // typeFor types for a while and stops.
-func typeFor(ctx context.Context, conversation string, from, to *person) error {
+func typeFor(ctx context.Context, conversation string, from, to *client.Person) error {
 	in := map[string]string{"conversationId": conversation}
-	if err := from.send("typing:start", "", in); err != nil {
+	if err := from.Send("typing:start", "", in); err != nil {
 		return err
 	}
 	begun := time.Now()
 	// Typing is told at most once and without a promise: who missed it missed little.
-	if _, err := to.await(ctx, typingTime, "typing", frame.active); err == nil {
-		fmt.Printf("%s             %s is typing ...\n", clock(), from.name)
+	if _, err := to.Await(ctx, typingTime, "typing", client.Frame.Active); err == nil {
+		fmt.Printf("%s             %s is typing ...\n", clock(), from.Name)
 	}
 	pause(ctx, typingTime-time.Since(begun))
-	return from.send("typing:stop", "", in)
+	return from.Send("typing:stop", "", in)
 }
 
-func showHistory(ctx context.Context, conversation string, p *person) error {
+func showHistory(ctx context.Context, conversation string, p *client.Person) error {
 	var page struct {
-		Data []message `json:"data"`
+		Data []client.Message `json:"data"`
 	}
-	if err := p.call(ctx, "GET", "/conversations/"+conversation+"/messages?afterSeq=0", nil, &page); err != nil {
+	if err := p.Call(ctx, "GET", "/conversations/"+conversation+"/messages?afterSeq=0", nil, &page); err != nil {
 		return err
 	}
-	fmt.Printf("\nThe history that Postgres has, as %s reads it from %s:\n", p.name, p.base)
+	fmt.Printf("\nThe history that Postgres has, as %s reads it from %s:\n", p.Name, p.Base)
 	for _, m := range page.Data {
 		fmt.Printf("  %d  %s  %s\n", m.Seq, m.CreatedAt, m.Content)
 	}

@@ -1,0 +1,80 @@
+{{/* What the schema cannot tell: values that do not go together. Every fault in one message. */}}
+{{- define "parley.checks" -}}
+{{- $faults := list -}}
+{{- $v := .Values -}}
+{{- $dev := $v.devDependencies.enabled -}}
+{{- $db := $v.database -}}
+{{- $n := 0 -}}
+{{- range list $db.url $db.existingSecret.urlKey $db.host $dev -}}{{- if . -}}{{- $n = add1 $n -}}{{- end -}}{{- end -}}
+{{- if ne (int $n) 1 -}}
+{{- $faults = append $faults (printf "the database: give exactly one of database.url, database.existingSecret.urlKey, database.host and devDependencies.enabled (there are %d)" (int $n)) -}}
+{{- end -}}
+{{- $n = 0 -}}
+{{- range list $v.redis.url $v.redis.existingSecret.urlKey $dev -}}{{- if . -}}{{- $n = add1 $n -}}{{- end -}}{{- end -}}
+{{- if ne (int $n) 1 -}}
+{{- $faults = append $faults (printf "redis: give exactly one of redis.url, redis.existingSecret.urlKey and devDependencies.enabled (there are %d)" (int $n)) -}}
+{{- end -}}
+{{- range $where, $secret := dict "database" $db.existingSecret "redis" $v.redis.existingSecret "jwt" $v.jwt.existingSecret "metricsToken" $v.metricsToken.existingSecret -}}
+{{- $keys := values (omit $secret "name") | join "" -}}
+{{- if and $secret.name (not $keys) -}}{{- $faults = append $faults (printf "%s.existingSecret.name has no key beside it" $where) -}}{{- end -}}
+{{- if and $keys (not $secret.name) -}}{{- $faults = append $faults (printf "%s.existingSecret.name is missing: its keys are set" $where) -}}{{- end -}}
+{{- end -}}
+{{- $outside := or $v.ingress.enabled $v.httpRoute.enabled (ne $v.service.type "ClusterIP") -}}
+{{- $ownJwt := or $v.jwt.secret $v.jwt.existingSecret.name -}}
+{{- if and (not $ownJwt) (not $dev) -}}
+{{- $faults = append $faults "jwt.secret or jwt.existingSecret is required: openssl rand -hex 32 makes one" -}}
+{{- end -}}
+{{- if and (not $ownJwt) $dev $outside -}}
+{{- $faults = append $faults "jwt.secret or jwt.existingSecret is required with ingress, httpRoute or a service.type that is open to the outside: everybody knows the one that devDependencies brings" -}}
+{{- end -}}
+{{- if and (or $v.ingress.enabled $v.httpRoute.enabled) (not $v.config.trustedProxies) -}}
+{{- $faults = append $faults "config.trustedProxies is required with ingress and httpRoute: without it all clients share the proxy's address, and with it one limit of logins. Name the addresses that the proxy's pods have, such as 10.0.0.0/8" -}}
+{{- end -}}
+{{- if and (ne $v.service.type "ClusterIP") (not $v.metricsToken.value) (not $v.metricsToken.existingSecret.name) -}}
+{{- $faults = append $faults (printf "metricsToken is required with service.type %s: /api/metrics would be open to the outside" $v.service.type) -}}
+{{- end -}}
+{{- if and $v.httpRoute.enabled (not $v.httpRoute.parentRefs) -}}
+{{- $faults = append $faults "httpRoute.parentRefs is required with httpRoute.enabled" -}}
+{{- end -}}
+{{- if and (eq $db.mode "pgbouncer") (ne $v.migrations.mode "none") (not $db.migrateUrl) (not $db.existingSecret.migrateUrlKey) -}}
+{{- $faults = append $faults "database.migrateUrl or database.existingSecret.migrateUrlKey is required with database.mode pgbouncer: migrations need a session of their own" -}}
+{{- end -}}
+{{- if eq $v.migrations.mode "hook" -}}
+{{- if $dev -}}
+{{- $faults = append $faults "migrations.mode hook cannot be used with devDependencies: the hook runs before there is a database" -}}
+{{- else if or $db.url $db.password $db.migrateUrl -}}
+{{- $faults = append $faults "migrations.mode hook needs database.existingSecret: the hook runs before there is the chart's own Secret" -}}
+{{- end -}}
+{{- end -}}
+{{- $least := add $v.api.preStopSleepSeconds $v.api.shutdownTimeoutSeconds 5 -}}
+{{- if and $v.api.terminationGracePeriodSeconds (lt (int $v.api.terminationGracePeriodSeconds) (int $least)) -}}
+{{- $faults = append $faults (printf "api.terminationGracePeriodSeconds must be %d at least: preStopSleepSeconds + shutdownTimeoutSeconds + 5" (int $least)) -}}
+{{- end -}}
+{{- if ge (int $v.api.drainDelaySeconds) (int $v.api.shutdownTimeoutSeconds) -}}
+{{- $faults = append $faults "api.drainDelaySeconds must be shorter than api.shutdownTimeoutSeconds, of which it is a part" -}}
+{{- end -}}
+{{- with $v.autoscaling -}}
+{{- if .enabled -}}
+{{- if gt (int .minReplicas) (int .maxReplicas) -}}{{- $faults = append $faults "autoscaling.minReplicas is more than autoscaling.maxReplicas" -}}{{- end -}}
+{{- if not (or .targetCPU .targetSockets) -}}{{- $faults = append $faults "autoscaling.targetCPU or autoscaling.targetSockets is required with autoscaling.enabled" -}}{{- end -}}
+{{- if and (eq .kind "keda") .targetSockets (not .keda.prometheus) -}}{{- $faults = append $faults "autoscaling.keda.prometheus is required with autoscaling.kind keda and targetSockets" -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $alerts := include "parley.alertNames" . | fromYamlArray -}}
+{{- range concat $v.prometheusRule.disabled (keys $v.prometheusRule.overrides) | sortAlpha -}}
+{{- if not (has . $alerts) -}}{{- $faults = append $faults (printf "prometheusRule names no alert of Parley's: %s (there are %s)" . (join ", " $alerts)) -}}{{- end -}}
+{{- end -}}
+{{- if $faults -}}
+{{- fail (printf "\n\nThese values do not go together:\n  - %s\n" (join "\n  - " $faults)) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "parley.alertNames" -}}
+{{- $names := list -}}
+{{- range $path, $_ := .Files.Glob "files/rules/*.yaml" -}}
+{{- range ($.Files.Get $path | fromYaml).groups -}}
+{{- range .rules -}}{{- with .alert -}}{{- $names = append $names . -}}{{- end -}}{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml ($names | uniq | sortAlpha) -}}
+{{- end -}}

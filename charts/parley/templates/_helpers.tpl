@@ -1,0 +1,216 @@
+{{/* Names. 43 characters leave room for the longest suffix in the 63 of a label. */}}
+{{- define "parley.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 43 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) | trunc 43 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "parley.serviceAccountName" -}}
+{{- default (ternary (include "parley.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{/* What a selector may hold: it never changes. Takes (list $ component). */}}
+{{- define "parley.selectorLabels" -}}
+{{- $ := index . 0 -}}
+app.kubernetes.io/name: {{ default $.Chart.Name $.Values.nameOverride | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/instance: {{ $.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{/* All labels of an object. Takes (list $ component). */}}
+{{- define "parley.labels" -}}
+{{- $ := index . 0 -}}
+helm.sh/chart: {{ printf "%s-%s" $.Chart.Name $.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "parley.selectorLabels" . }}
+app.kubernetes.io/version: {{ $.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: parley
+app.kubernetes.io/managed-by: {{ $.Release.Service }}
+{{- with $.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "parley.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}{{ .repository }}@{{ .digest }}{{- else -}}{{ .repository }}:{{ default $.Chart.AppVersion .tag }}{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The labels of a pod. Not the chart's version: a new chart alone restarts nothing. Takes (list $ component). */}}
+{{- define "parley.podLabels" -}}
+{{ include "parley.selectorLabels" . }}
+app.kubernetes.io/part-of: parley
+{{- with (index . 0).Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* What keeps every pod within Pod Security's restricted. */}}
+{{- define "parley.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{/* The fields that all pods of Parley's image share. */}}
+{{- define "parley.podBase" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext:
+  runAsNonRoot: true
+  seccompProfile:
+    type: RuntimeDefault
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* The fields that all containers of Parley's image share. Takes (list $ program args...). */}}
+{{- define "parley.containerBase" -}}
+{{- $ := index . 0 -}}
+image: {{ include "parley.image" $ }}
+imagePullPolicy: {{ $.Values.image.pullPolicy }}
+command: [/usr/local/bin/{{ index . 1 }}]
+{{- with slice . 2 }}
+args:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- include "parley.containerSecurityContext" $ | nindent 2 }}
+terminationMessagePolicy: FallbackToLogsOnError
+{{- end -}}
+
+{{/* The Secret that holds the secrets that are written in the values; absent where there are none. */}}
+{{- define "parley.secretData" -}}
+{{- $data := dict -}}
+{{- $dev := .Values.devDependencies -}}
+{{- $database := ternary $dev.postgres.password .Values.database.password $dev.enabled -}}
+{{- $redis := ternary $dev.redis.password .Values.redis.password $dev.enabled -}}
+{{- $jwt := .Values.jwt.secret -}}
+{{- if and $dev.enabled (not $jwt) (not .Values.jwt.existingSecret.name) -}}
+{{- $jwt = include "parley.devSecret" . -}}
+{{- end -}}
+{{- range $key, $value := dict "database-url" .Values.database.url "database-password" $database "migrate-database-url" .Values.database.migrateUrl
+  "redis-url" .Values.redis.url "redis-password" $redis "jwt-secret" $jwt "metrics-token" .Values.metricsToken.value -}}
+{{- if $value -}}{{- $_ := set $data $key (b64enc $value) -}}{{- end -}}
+{{- end -}}
+{{- if $data -}}{{- toYaml $data -}}{{- end -}}
+{{- end -}}
+
+{{/* Known to everybody who reads this: see parley.checks. */}}
+{{- define "parley.devSecret" -}}not a secret: for development only{{- end -}}
+
+{{/* An environment variable from a Secret: the given one where it has a name and a key, else the chart's own where it has a
+value. Takes (list $ variable existingSecretName existingKey ownKey). */}}
+{{- define "parley.secretEnv" -}}
+{{- $ := index . 0 -}}
+{{- $own := include "parley.secretData" $ | fromYaml -}}
+{{- $name := "" -}}{{- $key := "" -}}
+{{- if and (index . 2) (index . 3) -}}
+{{- $name = index . 2 -}}{{- $key = index . 3 -}}
+{{- else if hasKey $own (index . 4) -}}
+{{- $name = include "parley.fullname" $ -}}{{- $key = index . 4 -}}
+{{- end -}}
+{{- if $name -}}
+- name: {{ index . 1 }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $name }}
+      key: {{ $key }}
+{{ end -}}
+{{- end -}}
+
+{{/* How to reach Postgres. */}}
+{{- define "parley.databaseEnv" -}}
+{{- $db := .Values.database -}}
+{{- $existing := $db.existingSecret -}}
+{{- $host := $db.host -}}
+{{- $port := $db.port -}}
+{{- $ssl := $db.sslMode -}}
+{{- if .Values.devDependencies.enabled -}}
+{{- $host = printf "%s-postgres" (include "parley.fullname" .) -}}
+{{- $port = 5432 -}}
+{{- $ssl = "disable" -}}
+{{- end -}}
+{{- if $host -}}
+- name: PARLEY_DATABASE_HOST
+  value: {{ $host | quote }}
+- name: PARLEY_DATABASE_PORT
+  value: {{ $port | quote }}
+- name: PARLEY_DATABASE_NAME
+  value: {{ $db.name | quote }}
+- name: PARLEY_DATABASE_USER
+  value: {{ $db.user | quote }}
+- name: PARLEY_DATABASE_SSLMODE
+  value: {{ $ssl | quote }}
+{{ include "parley.secretEnv" (list . "PARLEY_DATABASE_PASSWORD" $existing.name $existing.passwordKey "database-password") }}
+{{- else -}}
+{{ include "parley.secretEnv" (list . "PARLEY_DATABASE_URL" $existing.name $existing.urlKey "database-url") }}
+{{- end -}}
+{{- end -}}
+
+{{- define "parley.migrateEnv" -}}
+{{- $existing := .Values.database.existingSecret -}}
+{{ include "parley.databaseEnv" . }}
+{{- include "parley.secretEnv" (list . "PARLEY_MIGRATE_DATABASE_URL" $existing.name $existing.migrateUrlKey "migrate-database-url") }}
+{{- with .Values.extraEnv }}
+{{- toYaml . }}
+{{ end }}
+{{- end -}}
+
+{{- define "parley.redisEnv" -}}
+{{- $redis := .Values.redis -}}
+{{- $existing := $redis.existingSecret -}}
+{{- if .Values.devDependencies.enabled -}}
+- name: PARLEY_REDIS_URL
+  value: redis://{{ include "parley.fullname" . }}-redis:6379/0
+{{ else -}}
+{{ include "parley.secretEnv" (list . "PARLEY_REDIS_URL" $existing.name $existing.urlKey "redis-url") }}
+{{- end -}}
+{{ include "parley.secretEnv" (list . "PARLEY_REDIS_PASSWORD" $existing.name $existing.passwordKey "redis-password") }}
+{{- end -}}
+
+{{/* The environment of the three processes. Takes (list $ component). */}}
+{{- define "parley.env" -}}
+{{- $ := index . 0 -}}
+{{- $component := index . 1 -}}
+{{ include "parley.databaseEnv" $ }}
+{{- include "parley.redisEnv" $ }}
+{{- if eq $component "api" }}
+{{- include "parley.secretEnv" (list $ "PARLEY_JWT_SECRET" $.Values.jwt.existingSecret.name $.Values.jwt.existingSecret.key "jwt-secret") }}
+{{- include "parley.secretEnv" (list $ "PARLEY_METRICS_TOKEN" $.Values.metricsToken.existingSecret.name $.Values.metricsToken.existingSecret.key "metrics-token") }}
+{{- end }}
+{{- if $.Values.tracing.endpoint -}}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ $.Values.tracing.endpoint | quote }}
+- name: POD_NAME
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+- name: OTEL_RESOURCE_ATTRIBUTES
+  value: k8s.namespace.name={{ $.Release.Namespace }},k8s.pod.name=$(POD_NAME)
+{{ end -}}
+{{- with $.Values.extraEnv }}
+{{- toYaml . }}
+{{ end }}
+{{- end -}}
+
+{{/* A list of labels, annotations or constraints, where there is one. */}}
+{{- define "parley.spread" -}}
+{{- $ := index . 0 -}}
+{{- $component := index . 1 -}}
+{{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+- maxSkew: 1
+  topologyKey: {{ . }}
+  whenUnsatisfiable: ScheduleAnyway
+  labelSelector:
+    matchLabels:
+      {{- include "parley.selectorLabels" (list $ $component) | nindent 6 }}
+  matchLabelKeys: [pod-template-hash]
+{{- end }}
+{{- end -}}

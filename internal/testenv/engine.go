@@ -1,0 +1,306 @@
+package testenv
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Engines other than a Redis and a Postgres each, by the value of engineVar.
+const (
+	Cluster   = "redis-cluster"
+	Sentinel  = "redis-sentinel"
+	PgBouncer = "pgbouncer"
+)
+
+// engineVar names the engine that the process tests run on.
+const engineVar = "PARLEY_TEST_ENGINE"
+
+// Engine is the one that the process tests run on, "" where it is plain Redis and Postgres.
+func Engine() string { return os.Getenv(engineVar) }
+
+// RedisEngine is Redis as Parley may meet it: one server, a cluster, or a master with sentinels.
+type RedisEngine interface {
+	// Settings are Parley's settings that reach it.
+	Settings() []string
+	// Start starts all its servers again at the same addresses.
+	Start()
+	// Stop kills them all.
+	Stop()
+	// Pause makes them hang, with all their connections.
+	Pause()
+	Resume()
+	Client(t testing.TB) redis.UniversalClient
+	// Flush makes it forget everything.
+	Flush(t testing.TB)
+}
+
+// NewRedis starts what Engine says. args are added to the command lines of the servers that hold data.
+func NewRedis(t testing.TB, args ...string) RedisEngine {
+	t.Helper()
+	switch Engine() {
+	case Cluster:
+		return RedisCluster(t, 0, args...)
+	case Sentinel:
+		return RedisSentinels(t, args...)
+	}
+	return single{Redis(t, args...)}
+}
+
+// single is one server.
+type single struct{ *RedisServer }
+
+func (s single) Settings() []string { return []string{"PARLEY_REDIS_URL=" + s.URL()} }
+
+func (s single) Client(t testing.TB) redis.UniversalClient { return s.RedisServer.Client(t) }
+
+func (s single) Flush(t testing.TB) {
+	t.Helper()
+	if err := s.RedisServer.Client(t).FlushAll(context.Background()).Err(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// RedisGroup is several servers that work together.
+type RedisGroup struct {
+	t testing.TB
+	// Nodes are those that hold data: a cluster's masters first, or the first master and its replicas.
+	Nodes     []*RedisServer
+	sentinels []*RedisServer
+	masters   int
+}
+
+// sentinelMaster is the name of the master that the sentinels know.
+const sentinelMaster = "parley"
+
+// nodeTimeout is how long a node or master may be silent before the others act.
+const nodeTimeout = time.Second
+
+// engineStart is how long a group may take until it serves.
+const engineStart = time.Minute
+
+// RedisCluster starts a cluster of three masters, each with so many replicas.
+func RedisCluster(t testing.TB, replicas int, args ...string) *RedisGroup {
+	t.Helper()
+	g := &RedisGroup{t: t, masters: 3}
+	var bus []int
+	for range g.masters * (1 + replicas) {
+		port := FreePort(t)
+		g.Nodes = append(g.Nodes, Redis(t, append([]string{
+			"--cluster-enabled", "yes", "--cluster-port", fmt.Sprint(port), "--cluster-node-timeout", fmt.Sprint(nodeTimeout.Milliseconds()),
+			// However late it is on a busy machine, a replica takes over.
+			"--cluster-replica-validity-factor", "0",
+		}, args...)...))
+		bus = append(bus, port)
+	}
+	first := g.Nodes[0].Client(t)
+	const slots = 16384
+	for i, n := range g.Nodes {
+		c := n.Client(t)
+		if i < g.masters {
+			g.check(c.ClusterAddSlotsRange(t.Context(), slots*i/g.masters, slots*(i+1)/g.masters-1).Err())
+		}
+		g.check(c.Do(t.Context(), "cluster", "set-config-epoch", i+1).Err())
+		g.check(first.Do(t.Context(), "cluster", "meet", "127.0.0.1", n.port, bus[i]).Err())
+	}
+	for i, n := range g.Nodes[g.masters:] {
+		master := g.Nodes[i%g.masters].Client(t).ClusterMyID(t.Context()).Val()
+		c := n.Client(t)
+		Eventually(t, engineStart, func() bool { return c.ClusterReplicate(t.Context(), master).Err() == nil }, "a replica knows its master")
+	}
+	g.awaitCluster()
+	return g
+}
+
+// RedisSentinels starts a master, a replica, and three sentinels that watch them.
+func RedisSentinels(t testing.TB, args ...string) *RedisGroup {
+	t.Helper()
+	args = append([]string{"--repl-diskless-sync-delay", "0"}, args...)
+	g := &RedisGroup{t: t, masters: 1, Nodes: []*RedisServer{Redis(t, args...)}}
+	g.Nodes = append(g.Nodes, Redis(t, append(args, "--replicaof", "127.0.0.1", fmt.Sprint(g.Nodes[0].port))...))
+	for range 3 {
+		s := &RedisServer{t: t, port: FreePort(t), dir: tempDir(t, "sentinel"), sentinel: true}
+		config := fmt.Sprintf("bind 127.0.0.1\nport %d\ndir %s\nsentinel monitor %s 127.0.0.1 %d 2\n"+
+			"sentinel down-after-milliseconds %s %d\nsentinel failover-timeout %s %d\n", s.port, s.dir, sentinelMaster, g.Nodes[0].port,
+			sentinelMaster, nodeTimeout.Milliseconds(), sentinelMaster, 5*nodeTimeout.Milliseconds())
+		g.check(os.WriteFile(filepath.Join(s.dir, "sentinel.conf"), []byte(config), 0o600))
+		s.Start()
+		t.Cleanup(s.Stop)
+		g.sentinels = append(g.sentinels, s)
+	}
+	g.awaitSentinels()
+	return g
+}
+
+func (g *RedisGroup) check(err error) {
+	g.t.Helper()
+	if err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+// Settings are Parley's settings that reach it.
+func (g *RedisGroup) Settings() []string {
+	servers := g.Nodes[:min(g.masters, len(g.Nodes))]
+	if len(g.sentinels) > 0 {
+		servers = g.sentinels
+	}
+	addrs := make([]string, len(servers))
+	for i, s := range servers {
+		addrs[i] = s.Addr()
+	}
+	out := []string{"PARLEY_REDIS_URL=redis://" + strings.Join(addrs, ",")}
+	if len(g.sentinels) > 0 {
+		out = append(out, "PARLEY_REDIS_SENTINEL_MASTER="+sentinelMaster)
+	}
+	return out
+}
+
+// Client connects to all of it.
+func (g *RedisGroup) Client(t testing.TB) redis.UniversalClient {
+	t.Helper()
+	o := &redis.UniversalOptions{DialTimeout: time.Second, MaxRetries: 1}
+	if len(g.sentinels) > 0 {
+		o.MasterName = sentinelMaster
+		o.Addrs = []string{g.sentinels[0].Addr(), g.sentinels[1].Addr(), g.sentinels[2].Addr()}
+	} else {
+		o.Addrs = []string{g.Nodes[0].Addr(), g.Nodes[1].Addr(), g.Nodes[2].Addr()}
+	}
+	c := redis.NewUniversalClient(o)
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// Flush makes it forget everything.
+func (g *RedisGroup) Flush(t testing.TB) {
+	t.Helper()
+	for _, n := range g.Nodes {
+		c := n.Client(t)
+		if strings.Contains(c.Info(context.Background(), "replication").Val(), "role:master") {
+			g.check(c.FlushAll(context.Background()).Err())
+		}
+	}
+}
+
+func (g *RedisGroup) all() []*RedisServer {
+	return append(append([]*RedisServer{}, g.sentinels...), g.Nodes...)
+}
+
+// Stop kills all of it, those first that would notice the others' end.
+func (g *RedisGroup) Stop() {
+	for _, s := range g.all() {
+		s.Stop()
+	}
+}
+
+// Pause makes all of it hang.
+func (g *RedisGroup) Pause() {
+	for _, s := range g.all() {
+		s.Pause()
+	}
+}
+
+// Resume ends the hang.
+func (g *RedisGroup) Resume() {
+	for _, s := range g.all() {
+		s.Resume()
+	}
+}
+
+// Start starts all of it again and waits until it serves.
+func (g *RedisGroup) Start() {
+	g.t.Helper()
+	for _, n := range g.Nodes {
+		n.Start()
+	}
+	for _, s := range g.sentinels {
+		s.Start()
+	}
+	if len(g.sentinels) > 0 {
+		g.awaitSentinels()
+	} else {
+		g.awaitCluster()
+	}
+}
+
+func (g *RedisGroup) awaitCluster() {
+	g.t.Helper()
+	for _, n := range g.Nodes {
+		c := n.Client(g.t)
+		Eventually(g.t, engineStart, func() bool {
+			info := c.ClusterInfo(context.Background()).Val()
+			return strings.Contains(info, "cluster_state:ok") && strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r", len(g.Nodes)))
+		}, "the cluster serves")
+	}
+}
+
+// awaitSentinels waits until each sentinel knows the others, the replica, and a master that takes writes.
+func (g *RedisGroup) awaitSentinels() {
+	g.t.Helper()
+	for _, s := range g.sentinels {
+		c := redis.NewSentinelClient(&redis.Options{Addr: s.Addr(), DialTimeout: time.Second})
+		Eventually(g.t, engineStart, func() bool {
+			m, err := c.Master(context.Background(), sentinelMaster).Result()
+			return err == nil && m["flags"] == "master" && m["num-other-sentinels"] == "2" && m["num-slaves"] == "1"
+		}, "the sentinels know each other")
+		_ = c.Close()
+	}
+	c := g.Client(g.t)
+	Eventually(g.t, engineStart, func() bool { return c.Set(context.Background(), "testenv", "", time.Second).Err() == nil }, "the master takes writes")
+}
+
+// Pooled puts PgBouncer in transaction mode in front of the database, and answers its URL there.
+func Pooled(t testing.TB, database string) string {
+	t.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		program = "/usr/sbin/pgbouncer" // where Debian keeps it, off the path of who is not root
+	}
+	dir, port := tempDir(t, "pgbouncer"), FreePort(t)
+	login := "user=" + u.User.Username()
+	if password, ok := u.User.Password(); ok {
+		login += " password=" + password
+	}
+	config := fmt.Sprintf("[databases]\n* = host=%s port=%s %s\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %d\n"+
+		"unix_socket_dir =\nauth_type = any\npool_mode = transaction\nmax_client_conn = 1000\ndefault_pool_size = 15\nserver_login_retry = 1\n",
+		u.Hostname(), u.Port(), login, port)
+	if err := os.WriteFile(filepath.Join(dir, "pgbouncer.ini"), []byte(config), 0o644); err != nil { //nolint:gosec // for who runs it
+		t.Fatal(err)
+	}
+	attr, err := unprivileged(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, filepath.Join(dir, "pgbouncer.ini"))
+	cmd.SysProcAttr, cmd.Dir = attr, dir
+	c, err := startChild(cmd, dir, syscall.SIGKILL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.end(syscall.SIGKILL) })
+	u.Host, u.User, u.RawQuery = fmt.Sprintf("127.0.0.1:%d", port), url.User(u.User.Username()), "sslmode=disable"
+	Eventually(t, engineStart, func() bool {
+		if c.gone() {
+			t.Fatalf("pgbouncer ended: %s", c.output())
+		}
+		conn, err := dial(u.Host)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	}, "pgbouncer answers")
+	return u.String()
+}

@@ -1,0 +1,199 @@
+package chart
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/yaml"
+)
+
+// The README tells every value.
+func TestReadme(t *testing.T) {
+	cmd := exec.Command("go", "tool", "helm-docs", "--chart-search-root", chartDir, "--dry-run", "--log-level", "error")
+	var told strings.Builder
+	cmd.Stderr = &told
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("helm-docs: %v: %s", err, told.String())
+	}
+	golden(t, chartDir+"/README.md", strings.TrimRight(string(out), "\n")+"\n")
+}
+
+// The chart's copies are what ops/ has: a chart is packed without what is beside it.
+func TestFilesAreThoseOfOps(t *testing.T) {
+	copies := 0
+	for _, pattern := range []string{"rules/*.yaml", "dashboards/*.json"} {
+		from, _ := filepath.Glob(root + "/ops/" + pattern)
+		for _, f := range from {
+			b, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			to := filepath.Join(chartDir, "files", filepath.Dir(pattern), filepath.Base(f))
+			if *update {
+				if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			golden(t, to, string(b))
+		}
+		have, _ := filepath.Glob(chartDir + "/files/" + pattern)
+		if len(have) != len(from) {
+			t.Errorf("the chart has %d of %s, ops %d: %v", len(have), pattern, len(from), have)
+		}
+		copies += len(have)
+	}
+	if copies == 0 {
+		t.Error("there is none")
+	}
+}
+
+// Each rule and each dashboard is rendered as it is in ops/.
+func TestMonitoringIsWhole(t *testing.T) {
+	list := renderMonitoring(t, nil)
+	rules, dashboards := 0, 0
+	for _, o := range list {
+		switch {
+		case o["kind"] == "PrometheusRule":
+			for _, g := range o["spec"].(object)["groups"].([]any) {
+				rules += len(g.(object)["rules"].([]any))
+			}
+		case o["kind"] == "ConfigMap" && strings.Contains(name(o), "-dashboard-"):
+			dashboards++
+			for file, text := range o["data"].(object) {
+				b, err := os.ReadFile(root + "/ops/dashboards/" + file)
+				if err != nil || strings.TrimSpace(string(b)) != strings.TrimSpace(text.(string)) {
+					t.Errorf("%s is another than that of ops: %v", file, err)
+				}
+			}
+		}
+	}
+	want, _ := filepath.Glob(root + "/ops/dashboards/*.json")
+	if dashboards != len(want) {
+		t.Errorf("%d dashboards of %d", dashboards, len(want))
+	}
+	if all := opsRules(t); rules != len(all) || rules == 0 {
+		t.Errorf("%d rules of %d", rules, len(all))
+	}
+}
+
+func renderMonitoring(t *testing.T, prometheusRule object) []object {
+	t.Helper()
+	rule := object{"enabled": true}
+	for k, v := range prometheusRule {
+		rule[k] = v
+	}
+	files, err := render(t, object{"devDependencies": object{"enabled": true}, "prometheusRule": rule, "dashboards": object{"enabled": true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return objects(t, files)
+}
+
+// opsRules are the rules of ops/, in order.
+func opsRules(t *testing.T) []object {
+	t.Helper()
+	var all []object
+	files, _ := filepath.Glob(root + "/ops/rules/*.yaml")
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var doc struct{ Groups []struct{ Rules []object } }
+		if err := yaml.Unmarshal(b, &doc); err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		for _, g := range doc.Groups {
+			all = append(all, g.Rules...)
+		}
+	}
+	return all
+}
+
+// An alert can be left out, and changed.
+func TestAlertsAreDisabledAndOverridden(t *testing.T) {
+	var names []string
+	for _, r := range opsRules(t) {
+		if n, ok := r["alert"].(string); ok {
+			names = append(names, n)
+		}
+	}
+	if len(names) < 2 {
+		t.Fatalf("there are %d alerts", len(names))
+	}
+	gone, changed := names[0], names[len(names)-1]
+	found := 0
+	for _, o := range renderMonitoring(t, object{
+		"disabled": []any{gone}, "overrides": object{changed: object{"for": "42m", "labels": object{"severity": "info"}}},
+	}) {
+		if o["kind"] != "PrometheusRule" {
+			continue
+		}
+		for _, g := range o["spec"].(object)["groups"].([]any) {
+			for _, r := range g.(object)["rules"].([]any) {
+				rule := r.(object)
+				switch rule["alert"] {
+				case gone:
+					t.Errorf("%s is there", gone)
+				case changed:
+					found++
+					if rule["for"] != "42m" || rule["labels"].(object)["severity"] != "info" || rule["expr"] == nil {
+						t.Errorf("%s is %v", changed, rule)
+					}
+				}
+			}
+		}
+	}
+	if found == 0 {
+		t.Errorf("%s is gone", changed)
+	}
+}
+
+// What the chart sets by other values than config.
+var otherwise = regexp.MustCompile(`^PARLEY_(HTTP_ADDR|OPS_ADDR|CONFIG|DATABASE_\w+|MIGRATE_DATABASE_URL|REDIS_\w+|JWT_SECRET|METRICS_TOKEN|SHUTDOWN_TIMEOUT|DRAIN_DELAY)$`)
+
+// Every setting of docs/settings.md can be set.
+func TestEverySettingCanBeSet(t *testing.T) {
+	b, err := os.ReadFile(root + "/docs/settings.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := os.ReadFile(chartDir + "/values.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema struct {
+		Properties struct {
+			Config struct{ Properties map[string]any }
+		}
+	}
+	if err := yaml.Unmarshal(s, &schema); err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for key := range schema.Properties.Config.Properties {
+		known["PARLEY_"+strings.ToUpper(regexp.MustCompile(`([A-Z])`).ReplaceAllString(key, "_$1"))] = true
+	}
+	settings := map[string]bool{}
+	for _, n := range regexp.MustCompile("`(PARLEY_[A-Z_]+)`").FindAllStringSubmatch(string(b), -1) {
+		settings[n[1]] = true
+	}
+	if len(settings) < 20 || len(known) < 10 {
+		t.Fatalf("%d settings, %d known", len(settings), len(known))
+	}
+	for n := range settings {
+		if !known[n] && !otherwise.MatchString(n) {
+			t.Errorf("%s cannot be set by the chart's config", n)
+		}
+	}
+	for n := range known {
+		if !settings[n] {
+			t.Errorf("config sets %s, which is no setting", n)
+		}
+	}
+}

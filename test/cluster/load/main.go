@@ -1,0 +1,426 @@
+// Command load chats through a Service from within the cluster, and tells what it lost.
+//
+//	load run URL PEOPLE RATE   chats until it is told to stop, and prints a report as the last line
+//	load stop                  tells it, from a second process in the same pod
+//	load dial HOST:PORT        exits with 0 where somebody listens
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fasthttp/websocket"
+
+	"github.com/parley-chat/parley/test/cluster/report"
+)
+
+// stopFile is where stop leaves its word.
+const stopFile = "/tmp/stop"
+
+const (
+	requestTimeout = 10 * time.Second
+	reconnectDelay = 200 * time.Millisecond
+	// settleTime is what the last messages get to arrive.
+	settleTime = 15 * time.Second
+	password   = "correct horse battery"
+)
+
+func main() {
+	var err error
+	switch args := os.Args[1:]; {
+	case len(args) == 4 && args[0] == "run":
+		people, perr := strconv.Atoi(args[2])
+		rate, rerr := strconv.Atoi(args[3])
+		err = errors.Join(perr, rerr)
+		if err == nil {
+			err = run(strings.TrimRight(args[1], "/"), people, rate)
+		}
+	case len(args) == 1 && args[0] == "stop":
+		err = os.WriteFile(stopFile, nil, 0o600)
+	case len(args) == 2 && args[0] == "dial":
+		var c net.Conn
+		if c, err = net.DialTimeout("tcp", args[1], 5*time.Second); err == nil {
+			_ = c.Close()
+		}
+	default:
+		err = errors.New("usage: load run URL PEOPLE RATE | stop | dial HOST:PORT")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "load:", err)
+		os.Exit(1)
+	}
+}
+
+// load is what runs.
+type load struct {
+	base         string
+	conversation string
+	people       []*person
+
+	mu     sync.Mutex // guards what follows
+	report report.Load
+	acked  map[string]bool // ids of messages that were answered 201 or 200
+}
+
+// person has a socket and sends. One in two keeps connections open for requests, the others make one for each.
+type person struct {
+	id, token string
+	client    *http.Client
+
+	mu       sync.Mutex // guards what follows
+	seen     map[string]int64
+	revision int64
+	ready    bool
+}
+
+func run(base string, people, rate int) error {
+	l := &load{base: base, acked: map[string]bool{}, report: report.Load{Closes: map[string]int{}}}
+	ids := make([]string, people)
+	for i := range people {
+		p := &person{seen: map[string]int64{}, client: &http.Client{
+			Timeout: requestTimeout, Transport: &http.Transport{DisableKeepAlives: i%2 == 0, MaxIdleConnsPerHost: 4},
+		}}
+		var account struct {
+			User        struct{ ID string }
+			AccessToken string
+		}
+		body := map[string]string{"username": "load_" + strings.ToLower(rand.Text()[:12]), "password": password}
+		if err := l.call(p, "POST", "/auth/register", body, &account); err != nil {
+			return err
+		}
+		p.id, p.token = account.User.ID, account.AccessToken
+		l.people, ids[i] = append(l.people, p), p.id
+	}
+	var c struct {
+		ID       string
+		Revision int64
+	}
+	if err := l.call(l.people[0], "POST", "/conversations", map[string]any{"type": "group", "name": "load", "memberIds": ids[1:]}, &c); err != nil {
+		return err
+	}
+	l.conversation = c.ID
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var sockets, senders sync.WaitGroup
+	for _, p := range l.people {
+		p.revision = c.Revision
+		sockets.Go(func() { l.listen(ctx, p) })
+	}
+	for !l.allReady() {
+		time.Sleep(20 * time.Millisecond)
+	}
+	fmt.Println("running")
+	begun := time.Now()
+	tick := time.NewTicker(time.Second / time.Duration(rate))
+	defer tick.Stop()
+	for n := 0; !stopped(); n++ {
+		<-tick.C
+		p := l.people[n%people]
+		senders.Go(func() { l.send(p, n) })
+		if n%4 == 0 {
+			senders.Go(func() { l.read(p) })
+		}
+	}
+	senders.Wait()
+	l.report.Seconds = time.Since(begun).Seconds()
+	history, err := l.history()
+	if err != nil {
+		return err
+	}
+	l.settle(history)
+	cancel()
+	l.verify(history)
+	return json.NewEncoder(os.Stdout).Encode(&l.report)
+}
+
+func stopped() bool {
+	_, err := os.Stat(stopFile)
+	return err == nil
+}
+
+func (l *load) allReady() bool {
+	for _, p := range l.people {
+		p.mu.Lock()
+		ready := p.ready
+		p.mu.Unlock()
+		if !ready {
+			return false
+		}
+	}
+	return true
+}
+
+// call makes a request that has to succeed.
+func (l *load) call(p *person, method, path string, body, out any) error {
+	var r io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		r = bytes.NewReader(b)
+	}
+	q, err := http.NewRequest(method, l.base+"/api"+path, r)
+	if err != nil {
+		return err
+	}
+	q.Header.Set("Content-Type", "application/json")
+	q.Header.Set("Authorization", "Bearer "+p.token)
+	res, err := p.client.Do(q)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		return err
+	}
+	if res.StatusCode >= http.StatusBadRequest {
+		return fmt.Errorf("%s %s: %d %s", method, path, res.StatusCode, b)
+	}
+	return json.Unmarshal(b, out)
+}
+
+// count counts a request by whether it failed.
+func (l *load) count(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.report.Requests++
+	if err == nil {
+		return
+	}
+	l.report.Failed++
+	if len(l.report.Failures) < 20 {
+		l.report.Failures = append(l.report.Failures, time.Now().Format("15:04:05.000 ")+err.Error())
+	}
+}
+
+type message struct {
+	ID       string `json:"id"`
+	Seq      int64  `json:"seq"`
+	Revision int64  `json:"revision"`
+}
+
+func (l *load) send(p *person, n int) {
+	id := fmt.Sprintf("%s-%d", p.id, n)
+	var m message
+	err := l.call(p, "POST", "/conversations/"+l.conversation+"/messages", map[string]string{"content": id, "clientMessageId": id}, &m)
+	l.count(err)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		l.report.Sent++
+		l.acked[m.ID] = true
+	}
+}
+
+func (l *load) read(p *person) {
+	var page struct{ Data []message }
+	l.count(l.call(p, "GET", "/conversations/"+l.conversation+"/messages?limit=20", nil, &page))
+}
+
+// history is all that Postgres has, in order.
+func (l *load) history() ([]message, error) {
+	var all []message
+	for after := int64(0); ; {
+		var page struct{ Data []message }
+		path := fmt.Sprintf("/conversations/%s/messages?afterSeq=%d&limit=100", l.conversation, after)
+		if err := l.call(l.people[0], "GET", path, nil, &page); err != nil {
+			return nil, err
+		}
+		if len(page.Data) == 0 {
+			return all, nil
+		}
+		all = append(all, page.Data...)
+		after = page.Data[len(page.Data)-1].Seq
+	}
+}
+
+// settle waits until everybody saw everything.
+func (l *load) settle(history []message) {
+	for deadline := time.Now().Add(settleTime); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		missing := 0
+		for _, p := range l.people {
+			missing += p.missing(history)
+		}
+		if missing == 0 {
+			return
+		}
+	}
+}
+
+func (p *person) missing(history []message) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, m := range history {
+		if _, ok := p.seen[m.ID]; !ok {
+			n++
+		}
+	}
+	return n
+}
+
+// verify holds what was answered and what sockets brought against what Postgres has.
+func (l *load) verify(history []message) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	there := map[string]bool{}
+	for i, m := range history {
+		if m.Seq != int64(i+1) || there[m.ID] {
+			l.report.Gaps++
+		}
+		there[m.ID] = true
+	}
+	for id := range l.acked {
+		if !there[id] {
+			l.report.Lost++
+		}
+	}
+	for _, p := range l.people {
+		l.report.Unseen += p.missing(history)
+	}
+}
+
+// listen keeps a socket open until ctx ends: who is told to go comes back, and asks what it missed.
+func (l *load) listen(ctx context.Context, p *person) {
+	for first := true; ctx.Err() == nil; first = false {
+		begun := time.Now()
+		c, err := l.open(ctx, p)
+		if err != nil {
+			l.closed("refused: " + err.Error())
+			time.Sleep(reconnectDelay)
+			continue
+		}
+		stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+		err = l.take(p, c, first, begun)
+		stop()
+		if ctx.Err() != nil {
+			return
+		}
+		var closed *websocket.CloseError
+		if errors.As(err, &closed) {
+			l.closed(strconv.Itoa(closed.Code))
+		} else {
+			l.closed("cut")
+		}
+	}
+}
+
+func (l *load) closed(how string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.report.Closes[how]++
+}
+
+func (l *load) open(ctx context.Context, p *person) (*websocket.Conn, error) {
+	d := websocket.Dialer{HandshakeTimeout: requestTimeout}
+	c, res, err := d.DialContext(ctx, "ws"+strings.TrimPrefix(l.base, "http")+"/api/ws", http.Header{"Authorization": {"Bearer " + p.token}})
+	if res != nil {
+		_ = res.Body.Close()
+	}
+	return c, err
+}
+
+type frame struct {
+	Type string          `json:"type"`
+	Data json.RawMessage `json:"data"`
+}
+
+// take takes what the socket brings until it is closed. begun is when it was wanted.
+func (l *load) take(p *person, c *websocket.Conn, first bool, begun time.Time) error {
+	defer c.Close()
+	last := int64(0)
+	for {
+		var f frame
+		if err := c.ReadJSON(&f); err != nil {
+			return err
+		}
+		switch f.Type {
+		case "ready":
+			l.back(first, time.Since(begun))
+			if err := l.sync(p, c); err != nil {
+				return err
+			}
+		case "message:new":
+			var m message
+			if err := json.Unmarshal(f.Data, &m); err != nil {
+				return err
+			}
+			if m.Seq <= last {
+				l.mu.Lock()
+				l.report.Doubled++
+				l.mu.Unlock()
+			}
+			last = m.Seq
+			p.saw(m)
+		case "ack":
+			if more := p.synced(f.Data, l.conversation); more {
+				if err := l.sync(p, c); err != nil {
+					return err
+				}
+			}
+		}
+	}
+}
+
+// back notes that a socket is there again.
+func (l *load) back(first bool, took time.Duration) {
+	if first {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.report.Reconnects++
+	l.report.SlowestReconnect = max(l.report.SlowestReconnect, took.Seconds())
+}
+
+func (l *load) sync(p *person, c *websocket.Conn) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return c.WriteJSON(map[string]any{"type": "sync", "id": "sync", "data": map[string]any{"conversations": map[string]int64{l.conversation: p.revision}}})
+}
+
+func (p *person) saw(m message) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen[m.ID] = m.Seq
+}
+
+// synced takes the answer to a sync, and tells whether there is more.
+func (p *person) synced(data json.RawMessage, conversation string) bool {
+	var answer struct {
+		Conversations map[string]struct {
+			Messages []message `json:"messages"`
+			Revision int64     `json:"revision"`
+			Complete bool      `json:"complete"`
+		} `json:"conversations"`
+	}
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a, ok := answer.Conversations[conversation]
+	if ok {
+		for _, m := range a.Messages {
+			p.seen[m.ID] = m.Seq
+		}
+		p.revision = max(p.revision, a.Revision)
+	}
+	more := ok && !a.Complete
+	p.ready = p.ready || !more
+	return more
+}

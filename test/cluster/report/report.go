@@ -1,0 +1,24 @@
+// Package report is what the load tells the cluster's tests.
+package report
+
+// Load is what came of chatting for a while.
+type Load struct {
+	Seconds float64 `json:"seconds"`
+	// Requests of REST, of which Failed got no answer or one of 400 and above.
+	Requests int      `json:"requests"`
+	Failed   int      `json:"failed"`
+	Failures []string `json:"failures,omitempty"` // the first of them
+	// Sent are the messages that were answered for; Lost those of them that Postgres has not.
+	Sent int `json:"sent"`
+	Lost int `json:"lost"`
+	// Gaps are messages of the history whose seq is not the next one, or that are there twice.
+	Gaps int `json:"gaps"`
+	// Doubled are messages that one socket was told twice, or out of order.
+	Doubled int `json:"doubled"`
+	// Unseen are messages that somebody got neither live nor by sync.
+	Unseen int `json:"unseen"`
+	// Closes are the sockets that were closed, by close code.
+	Closes           map[string]int `json:"closes"`
+	Reconnects       int            `json:"reconnects"`
+	SlowestReconnect float64        `json:"slowestReconnectSeconds"`
+}

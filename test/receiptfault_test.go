@@ -346,7 +346,7 @@ func TestAWorkerStopsAfterThePieceInHand(t *testing.T) {
 // A worker that can ask nobody stops in time all the same.
 func TestAWorkerStopsWhileRedisIsAway(t *testing.T) {
 	t.Parallel()
-	s := &system{t: t, pg: testenv.Postgres(t), redis: testenv.Redis(t)}
+	s := &system{t: t, pg: testenv.Postgres(t), redis: testenv.NewRedis(t)}
 	w := s.addWorker()
 	s.redis.Stop()
 	testenv.Eventually(t, 60*time.Second, func() bool { return metric(t, w.ops, "parley_receipts_flush_ticks_missed_total") >= 1 }, "a tick is missed")

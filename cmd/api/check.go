@@ -37,7 +37,7 @@ func check(args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stdout, "two people registered, opened sockets to %s and chatted: the message came after %s\n", base, took.Round(100*time.Microsecond))
+	_, _ = fmt.Fprintf(os.Stdout, "two people registered, opened sockets to %s and chatted: the message came after %s\n", base, took.Round(100*time.Microsecond))
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -59,7 +60,7 @@ func (r *RedisServer) PID() int { return r.child.cmd.Process.Pid }
 func (r *RedisServer) Start() {
 	r.t.Helper()
 	base := []string{"--bind", "127.0.0.1", "--port", fmt.Sprint(r.port), "--dir", r.dir, "--save", "", "--appendonly", "no", "--daemonize", "no"}
-	args := append(base, r.args...)
+	args := slices.Concat(base, r.args)
 	if r.sentinel {
 		args = []string{filepath.Join(r.dir, "sentinel.conf"), "--sentinel"}
 	}

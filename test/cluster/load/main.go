@@ -121,7 +121,7 @@ func run(base string, people, rate int) error {
 	for !l.allReady() {
 		time.Sleep(20 * time.Millisecond)
 	}
-	fmt.Println("running")
+	_, _ = fmt.Fprintln(os.Stdout, "running")
 	begun := time.Now()
 	tick := time.NewTicker(time.Second / time.Duration(rate))
 	defer tick.Stop()

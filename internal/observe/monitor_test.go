@@ -53,7 +53,9 @@ func watch(t *testing.T, r *testenv.RedisServer) (gauge func(name, label string)
 	go func() { done <- m.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		_ = db.Close()
 	})
 	gauge = func(name, label string) float64 { return value(t, registry, name, label) }

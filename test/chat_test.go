@@ -43,3 +43,24 @@ func TestTwoPeopleChatOverTwoPods(t *testing.T) {
 		t.Errorf("the conversation is %+v", got)
 	}
 }
+
+// Who has just been answered that a conversation is made may type in it, whether or not this pod has heard of it yet.
+func TestTypingInAConversationThatWasJustMade(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1)
+	p := s.pods[0]
+	u := p.register(t)
+	sock := p.open(t, u)
+	for range 30 {
+		var c conversation
+		p.want(t, 201, u.token, "POST", "/api/conversations",
+			map[string]any{"type": "group", "name": "a group", "memberIds": s.bareUsers(t, 2)}).into(t, &c)
+		sock.write(map[string]any{"type": "typing:start", "data": map[string]any{"conversationId": c.ID}}) // it has no ack
+		sock.write(map[string]any{"type": "ping"})
+		for f := sock.next(time.Minute); f.Type != "pong"; f = sock.next(time.Minute) {
+			if f.Type == "error" {
+				t.Fatalf("typing: %s", f.Data)
+			}
+		}
+	}
+}

@@ -107,6 +107,7 @@ func TestFrames(t *testing.T) {
 		{"message:send", good(map[string]any{"conversationId": "x"}), "conversation_not_found", ""},
 		{"message:send", good(map[string]any{"conversationId": u[0].ID}), "conversation_not_found", ""},
 		{"typing:start", map[string]any{"conversationId": u[0].ID}, "conversation_not_found", ""},
+		{"typing:start", map[string]any{"conversationId": "x"}, "conversation_not_found", ""},
 		{"typing:stop", map[string]any{"conversationId": 1}, "invalid_request", "conversationId"},
 		{"sync", map[string]any{}, "invalid_request", "conversations"},
 		{"sync", map[string]any{"conversations": map[string]any{"x": 1}}, "invalid_request", "conversations"},

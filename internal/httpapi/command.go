@@ -218,7 +218,7 @@ func (r *reader) startTyping(ctx context.Context, data json.RawMessage) error {
 	if err := decodeData(data, &in); err != nil {
 		return err
 	}
-	if !r.session.Serves(in.ConversationID) {
+	if !id.Valid(in.ConversationID) {
 		return message.ErrConversationNotFound
 	}
 	if time.Since(r.typing[in.ConversationID]) < typingPause {

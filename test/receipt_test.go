@@ -41,16 +41,6 @@ func (s *system) withTokens(t testing.TB, n int) []user {
 	return out
 }
 
-func (s *system) db(t testing.TB) *sql.DB {
-	t.Helper()
-	db, err := sql.Open("pgx", s.pg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	return db
-}
-
 func (s *system) count(t testing.TB, query string, args ...any) (n int) {
 	t.Helper()
 	db, err := sql.Open("pgx", s.pg)

@@ -284,9 +284,9 @@ func TestATouchedIDStaysInItsIndex(t *testing.T) {
 	e := newEnv(t)
 	now := time.Now()
 	old := float64(now.Add(-2 * receipt.Linger).UnixMilli())
-	untouched, young, full := id.New(), id.New(), id.New()
+	untouched, young := id.New(), id.New()
 	_, users, messages := fixture(t, e.db.SQL, "group", 3, 1)
-	full = messages[0]
+	full := messages[0]
 	for member, score := range map[string]float64{untouched: old, full: old, young: float64(now.UnixMilli() - 1), "nonsense": old} {
 		e.rdb.ZAdd(t.Context(), rediskey.DirtyMessages, redis.Z{Score: score, Member: member})
 	}

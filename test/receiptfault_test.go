@@ -355,3 +355,15 @@ func TestAWorkerStopsWhileRedisIsAway(t *testing.T) {
 		t.Errorf("the worker exits with %d: %s", code, w.Logs())
 	}
 }
+
+// What on-call sees of the queue comes back after Redis lost its memory, and so do the flushes.
+func TestTheQueueIsSeenAfterRedisLostItsMemory(t *testing.T) {
+	t.Parallel()
+	s := &system{t: t, pg: testenv.Postgres(t), redis: testenv.NewRedis(t)}
+	w := s.addWorker()
+	seen := func() bool { return metric(t, w.ops, `parley_asynq_tasks{queue="receipts",state="completed"}`) >= 1 }
+	testenv.Eventually(t, 60*time.Second, seen, "flushes are seen")
+	s.redis.Stop()
+	s.redis.Start()
+	testenv.Eventually(t, 60*time.Second, seen, "flushes are seen again")
+}

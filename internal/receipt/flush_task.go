@@ -33,7 +33,6 @@ const (
 // a dead worker is never in the way of the next.
 type Schedule struct {
 	rdb      redis.UniversalClient
-	client   *asynq.Client
 	tracer   *tracing.Tracer
 	interval time.Duration
 	metrics  *FlushMetrics
@@ -42,7 +41,7 @@ type Schedule struct {
 
 // NewSchedule makes the schedule of flushes.
 func NewSchedule(rdb redis.UniversalClient, interval time.Duration, m *FlushMetrics, tracer *tracing.Tracer, log *slog.Logger) *Schedule {
-	return &Schedule{rdb: rdb, client: asynq.NewClientFromRedisClient(rdb), tracer: tracer, interval: interval, metrics: m, log: log}
+	return &Schedule{rdb: rdb, tracer: tracer, interval: interval, metrics: m, log: log}
 }
 
 // Run enqueues until ctx ends.
@@ -76,7 +75,8 @@ func (s *Schedule) tick(ctx context.Context) (time.Duration, error) {
 	ctx, span := s.tracer.Enqueue(ctx, "enqueue "+flushTask)
 	defer span.End()
 	task := asynq.NewTaskWithHeaders(flushTask, nil, map[string]string{traceHeader: tracing.Parent(ctx)})
-	_, err = s.client.EnqueueContext(ctx, task, asynq.TaskID(fmt.Sprintf("%s:%d", flushTask, n)),
+	// A new client each time: one names its queue to Redis once, and Redis may forget.
+	_, err = asynq.NewClientFromRedisClient(s.rdb).EnqueueContext(ctx, task, asynq.TaskID(fmt.Sprintf("%s:%d", flushTask, n)),
 		asynq.Queue(flushQueue), asynq.MaxRetry(0), asynq.Timeout(flushTimeout), asynq.Retention(3*s.interval))
 	if err != nil && !errors.Is(err, asynq.ErrTaskIDConflict) {
 		return 0, fmt.Errorf("enqueue a flush: %w", err)

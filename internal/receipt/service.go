@@ -15,6 +15,7 @@ import (
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/rediskey"
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
@@ -290,7 +291,8 @@ func (s *Service) lost(err error) {
 	}
 }
 
-// probe asks, until ctx ends, a Redis that was away whether it is back, so that no read waits for it.
+// probe asks, until ctx ends, a Redis that was away whether it is back, so that no read waits for it. It asks by a write, which
+// a Redis that is full, or a replica, does not take.
 func (s *Service) probe(ctx context.Context) {
 	_ = lifecycle.Every(ctx, probeEvery, func(ctx context.Context) {
 		if !s.away.Load() {
@@ -298,7 +300,7 @@ func (s *Service) probe(ctx context.Context) {
 		}
 		ctx, cancel := context.WithTimeout(ctx, keepWait)
 		defer cancel()
-		if s.buffer.rdb.Ping(ctx).Err() == nil {
+		if s.buffer.rdb.Set(ctx, rediskey.ReadProbe, "", probeEvery).Err() == nil {
 			s.away.Store(false)
 			s.log.Info("redis takes reads again")
 		}

@@ -145,3 +145,29 @@ func TestPendingReadsKeepTheirTimeAndMarkersDoNotMoveBack(t *testing.T) {
 		t.Errorf("the reader's sockets were told %d times of a marker that moved once", n)
 	}
 }
+
+// A Redis that answers and takes no writes is left alone until it does, with one line in the log.
+func TestAFullRedisIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	_, users, messages := fixture(t, e.db.SQL, "group", 21, 1)
+	if err := e.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range users[1:] {
+		if err := e.service.Read(t.Context(), u, messages[0], ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond) // several probes' time in all
+	}
+	if n := e.count(`SELECT count(*) FROM read_receipts`); n != 20 {
+		t.Errorf("%d rows of 20 reads", n)
+	}
+	if n := strings.Count(e.log.String(), "redis does not take reads"); n != 1 {
+		t.Errorf("the log says so %d times", n)
+	}
+	if err := e.rdb.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, 60*time.Second, func() bool { return strings.Contains(e.log.String(), "redis takes reads again") }, "it is used again")
+}

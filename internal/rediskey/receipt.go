@@ -12,6 +12,9 @@ const (
 // FlushLease is held by the worker that flushes.
 const FlushLease = "read_flush_lease"
 
+// ReadProbe is written to find out whether Redis takes writes again.
+const ReadProbe = "read_probe"
+
 // Receipts builds the keys of reads that Postgres does not have yet. On a cluster they are tagged, so that those of one
 // message share a slot.
 type Receipts struct {

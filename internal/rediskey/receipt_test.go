@@ -19,6 +19,7 @@ func TestReceiptNamesArePinned(t *testing.T) {
 		rediskey.DirtyMessages:   "read_dirty_messages",
 		rediskey.DirtyReaders:    "read_dirty_readers",
 		rediskey.FlushLease:      "read_flush_lease",
+		rediskey.ReadProbe:       "read_probe",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)

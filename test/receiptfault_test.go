@@ -367,3 +367,17 @@ func TestTheQueueIsSeenAfterRedisLostItsMemory(t *testing.T) {
 	s.redis.Start()
 	testenv.Eventually(t, 60*time.Second, seen, "flushes are seen again")
 }
+
+// A Redis that hangs from the start keeps no worker from stopping in time.
+func TestAWorkerStopsWhileRedisHangsFromTheStart(t *testing.T) {
+	t.Parallel()
+	s := &system{t: t, pg: testenv.Postgres(t), redis: testenv.NewRedis(t)}
+	s.redis.Pause()
+	defer s.redis.Resume()
+	w, _ := s.launchBeside("receipt-worker", "PARLEY_RECEIPT_FLUSH_INTERVAL=1s")
+	testenv.Eventually(t, 60*time.Second, func() bool { return strings.Contains(w.Logs(), "the next flush") }, "a tick is missed")
+	w.Signal(syscall.SIGTERM)
+	if code := w.Wait(60 * time.Second); code != 0 {
+		t.Errorf("the worker exits with %d", code)
+	}
+}

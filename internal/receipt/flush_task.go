@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -22,6 +23,8 @@ const (
 	pollEvery = 200 * time.Millisecond
 	// flushTimeout bounds one flush. What is left over is the next one's.
 	flushTimeout = 10 * time.Minute
+	// asynqWait is how long asynq has to end by itself, when nothing of ours runs in it.
+	asynqWait = 3 * time.Second
 	// traceHeader is the header of a task that carries its trace.
 	traceHeader = "traceparent"
 	// tickRetry is the pause after a tick that Redis did not take.
@@ -104,7 +107,10 @@ func (w *Worker) Run(ctx context.Context) error {
 		Concurrency: 1, Queues: map[string]int{flushQueue: 1}, TaskCheckInterval: pollEvery, ShutdownTimeout: w.stop,
 		Logger: asynqLog{w.log}, LogLevel: asynq.WarnLevel,
 	})
+	var flushing sync.Mutex // held by the flush that runs, of which there is one at most
 	handler := asynq.HandlerFunc(func(task context.Context, t *asynq.Task) error {
+		flushing.Lock()
+		defer flushing.Unlock()
 		task, cancel := context.WithCancel(lifecycle.Within(task, ctx))
 		defer cancel()
 		defer context.AfterFunc(ctx, cancel)()
@@ -121,7 +127,23 @@ func (w *Worker) Run(ctx context.Context) error {
 		return fmt.Errorf("start asynq: %w", err)
 	}
 	<-ctx.Done()
-	server.Shutdown()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		server.Shutdown()
+	}()
+	select {
+	case <-stopped:
+		return nil
+	case <-time.After(asynqWait):
+	}
+	flushing.Lock() // a flush ends what it has in hand; the rest is asynq's own, which waits for a Redis that hangs
+	defer flushing.Unlock()
+	select {
+	case <-stopped:
+	case <-time.After(asynqWait):
+		w.log.Warn("asynq does not end because redis does not answer; the process ends without it")
+	}
 	return nil
 }
 

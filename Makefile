@@ -21,8 +21,8 @@ test-cluster: ## the chart on the cluster of KUBECONFIG (PARLEY_CLUSTER_LOAD='ki
 test-engines: ## the process tests on Redis Cluster, Sentinel and PgBouncer (ENGINES=pgbouncer TESTFLAGS='-run Sync')
 	@scripts/with-services.sh scripts/engines.sh
 
-bench: ## the benchmarks, with services of their own (BENCH=Send)
-	@scripts/with-services.sh --durable go test -run '^$$' -bench '$(or $(BENCH),.)' -timeout 1h ./bench/...
+bench: ## the benchmarks beside their goals, with services of their own (BENCH=Send TESTFLAGS='-count 3')
+	@scripts/with-services.sh --durable scripts/bench.sh
 
 chart: ## write anew what is made for the chart: goldens, README, copies of ops/
 	@cd test/chart && go test . -count 1 -update
@@ -42,4 +42,4 @@ image: ## the container image (IMAGE=parley:dev)
 clean: ## remove what make run and make build left, the data included
 	@scripts/clean.sh
 
-export IMAGE TESTFLAGS ENGINES
+export IMAGE TESTFLAGS ENGINES BENCH

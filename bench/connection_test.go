@@ -39,6 +39,19 @@ func BenchmarkConnections(b *testing.B) {
 	s.keep(b, "goroutine", "")
 	traffic(b, groups, append(first, sockets...))
 	b.ReportMetric((s.settle(b)-empty)/opened, "KiB/socket-after-traffic")
+	bareConnections(b, who)
+}
+
+// bareConnections opens as many sockets to a bare broadcaster.
+func bareConnections(b *testing.B, who []person) {
+	b.Helper()
+	s := startBare(b, 1)
+	s.openAll(b, who[:groupSize])
+	pid, opened := s.pods[0].PID(), float64(len(who)-groupSize)
+	empty, before := rss(b, pid), cpu(pid)
+	s.openAll(b, who[groupSize:])
+	b.ReportMetric((cpu(pid)-before)/opened*1000, "bare-CPU-s/1000-connects")
+	b.ReportMetric((s.settle(b)-empty)/opened, "bare-KiB/socket")
 }
 
 // traffic has one of each group send some messages to all of it.

@@ -10,25 +10,31 @@ import (
 // fanout is one way to load a group.
 type fanout struct {
 	name     string
-	senders  int // sockets that take turns
-	inFlight int // messages that some receiver may still lack
+	senders  int   // sockets that take turns
+	inFlight int64 // messages that some receiver may still lack
 }
 
 // BenchmarkFanout sends to one group whose members all listen, and reports the api's CPU per million deliveries: sends,
-// their commits and what Redis brings included.
+// their commits and what Redis brings included. Beside it, in turns, a bare broadcaster writes as much to as many sockets.
 func BenchmarkFanout(b *testing.B) {
 	ways := []fanout{{"one", 1, 1}, {"backlog", 32, 64}}
 	for _, pods := range []int{1, 2} {
 		b.Run(fmt.Sprintf("pods=%d", pods), func(b *testing.B) {
-			s := start(b, pods)
+			s, limit := start(b, pods), startBare(b, pods)
 			for _, n := range []int{100, 1000, 5000} {
 				b.Run(fmt.Sprintf("receivers=%d", n), func(b *testing.B) {
 					who := s.people(b, n)
 					g := s.group(b, who)
 					sockets := s.openAll(b, who)
-					r := receive(b, sockets, nil)
+					ours := audience{receive(b, sockets, nil), int64(n), s.podCPU}
+					bare := audience{receive(b, limit.openAll(b, who), nil), int64(n), limit.podCPU}
 					for _, w := range ways {
-						b.Run(w.name, func(b *testing.B) { s.fanOut(b, w, g, sockets, r) })
+						b.Run(w.name, func(b *testing.B) {
+							stop := s.keepCPU(b, "3")
+							defer stop()
+							fanOut(b, w, ours, bare, func(i int64) error { return sockets[i%int64(w.senders)].send(g, id.New()) },
+								func(int64) error { return limit.say(text) })
+						})
 					}
 				})
 			}
@@ -36,34 +42,45 @@ func BenchmarkFanout(b *testing.B) {
 	}
 }
 
-// fanOut makes some hundred thousand deliveries, or more, an operation.
-func (s *system) fanOut(b *testing.B, w fanout, group string, sockets []*socket, r *receivers) {
-	n := int64(len(sockets))
-	round := max(40, 200_000/n)
-	if w.inFlight > 1 {
-		round = max(300, 500_000/n)
-	}
-	had := r.got.Load()
-	before, all := s.podCPU(), s.allCPU()
-	var sent int64
-	stop := s.keepCPU(b, "3")
-	for range b.N {
-		for range round {
-			r.await(b, had+(sent-int64(w.inFlight)+1)*n)
-			if err := sockets[sent%int64(w.senders)].send(group, id.New()); err != nil {
-				b.Fatal(err)
-			}
-			sent++
+// audience is sockets that all get each message.
+type audience struct {
+	*receivers
+	n   int64
+	cpu func() float64 // what those who serve it have used, in seconds
+}
+
+// tell sends so many messages, at most some of them in flight, and answers what CPU that took.
+func (a audience) tell(b *testing.B, messages, inFlight int64, send func(i int64) error) float64 {
+	b.Helper()
+	had, before := a.got.Load(), a.cpu()
+	for i := range messages {
+		a.await(b, had+(i-inFlight+1)*a.n)
+		if err := send(i); err != nil {
+			b.Fatal(err)
 		}
-		r.await(b, had+sent*n)
 	}
-	millions := float64(sent*n) / 1e6
-	b.ReportMetric((s.podCPU()-before)/millions, "api-CPU-s/M")
-	b.ReportMetric((s.allCPU()-all)/millions, "all-CPU-s/M")
-	b.ReportMetric(float64(sent*n)/b.Elapsed().Seconds(), "deliveries/s")
+	a.await(b, had+messages*a.n)
+	used := a.cpu() - before
+	if got := a.got.Load() - had; got != messages*a.n {
+		b.Fatalf("%d deliveries, want %d", got, messages*a.n)
+	}
+	return used
+}
+
+// fanOut makes some hundred thousand deliveries, or more, a turn.
+func fanOut(b *testing.B, w fanout, ours, bare audience, send, say func(i int64) error) {
+	const turns = 2
+	round := max(40, 200_000/ours.n)
+	if w.inFlight > 1 {
+		round = max(300, 500_000/ours.n)
+	}
+	var used, limit float64
+	for range b.N * turns {
+		used += ours.tell(b, round, w.inFlight, send)
+		limit += bare.tell(b, round, w.inFlight, say)
+	}
+	millions := float64(int64(b.N*turns)*round*ours.n) / 1e6
+	b.ReportMetric(used/millions, "api-CPU-s/M")
+	b.ReportMetric(limit/millions, "bare-CPU-s/M")
 	b.ReportMetric(0, "ns/op")
-	stop()
-	if got := r.got.Load() - had; got != sent*n {
-		b.Fatalf("%d deliveries, want %d", got, sent*n)
-	}
 }

@@ -16,6 +16,7 @@ type socket struct {
 	rest []byte
 	last map[string]int64 // conversation -> seq of the last message that came
 	got  int              // messages
+	on   func([]byte)     // told each message, nil for none
 }
 
 var mask = [4]byte{0x1f, 0x2e, 0x3d, 0x4c}
@@ -101,12 +102,17 @@ const text = "the quick brown fox jumps over the lazy dog and writes about it, i
 
 // send asks for a message to be sent.
 func (s *socket) send(conversationID, frameID string) error {
+	return s.say(conversationID, frameID, text)
+}
+
+// say asks for a message of that content to be sent.
+func (s *socket) say(conversationID, frameID, content string) error {
 	type data struct {
 		ConversationID string `json:"conversationId"`
 		Content        string `json:"content"`
 		Client         string `json:"clientMessageId"`
 	}
-	body, err := json.Marshal(map[string]any{"type": "message:send", "id": frameID, "data": data{conversationID, text, frameID}})
+	body, err := json.Marshal(map[string]any{"type": "message:send", "id": frameID, "data": data{conversationID, content, frameID}})
 	if err != nil {
 		return err
 	}
@@ -197,6 +203,9 @@ func (s *socket) message(payload []byte) error {
 	}
 	s.last[string(conversation)] = seq
 	s.got++
+	if s.on != nil {
+		s.on(payload)
+	}
 	return nil
 }
 

@@ -16,7 +16,7 @@ var gates = []gate{
 	{figure: "ms from publish to receive, p99 at half of saturation", bench: "Latency", unit: "p99-ms", goal: 64, limit: "bare-p99-ms"},
 	{figure: "durable sends against pgbench", bench: "Send", unit: "ratio", goal: 1.5, least: true, limit: "pgbench/s"},
 	{figure: "CPU s per 100,000 durable sends, api + Redis + Postgres", bench: "Send", unit: "CPU-s/100k-sends", goal: 20, limit: "CPU-s/100k-pgbench"},
-	{figure: "CPU of an authenticated GET against a bare echo", bench: "AuthenticatedGet", unit: "ratio", goal: 2, limit: "echo-cpu-µs/req"},
+	{figure: "CPU of an authenticated GET against a bare echo", bench: "AuthenticatedGet", unit: "ratio", goal: 2, limit: "echo-CPU-µs/req"},
 	{figure: "Postgres statements per 100,000 group reads", bench: "Reads", unit: "statements/100k", goal: 200},
 	{figure: "receipts flushed against a plain insert", bench: "Flush/a_hundred_messages", unit: "ratio", goal: 0.8, least: true, limit: "plain/s"},
 	{figure: "ms from deadline to presence:offline, p99", bench: "OfflineLag", unit: "p99-ms", goal: 500},

@@ -99,7 +99,7 @@ func startBare(b *testing.B, n int) *bareSystem {
 	s := &bareSystem{system: system{redis: testenv.Redis(b)}}
 	s.client = s.redis.Client(b)
 	for range n {
-		p := &pod{port: testenv.FreePort(b)}
+		p := &pod{port: testenv.FreePort(b), path: "/api/ws"}
 		addr := fmt.Sprintf("127.0.0.1:%d", p.port)
 		p.Process = testenv.Start(b, self, nil, []string{bareVar + "=" + addr, bareRedisVar + "=" + s.redis.URL()})
 		s.pods = append(s.pods, p)
@@ -108,13 +108,7 @@ func startBare(b *testing.B, n int) *bareSystem {
 		return s.client.PubSubNumSub(b.Context(), bareChannel).Val()[bareChannel] == int64(n)
 	}, "the bare broadcasters listen")
 	for _, p := range s.pods {
-		testenv.Eventually(b, 20*time.Second, func() bool {
-			c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", p.port))
-			if err == nil {
-				_ = c.Close()
-			}
-			return err == nil
-		}, "a bare broadcaster is served")
+		p.awaitPort(b)
 	}
 	return s
 }

@@ -39,19 +39,20 @@ func BenchmarkConnections(b *testing.B) {
 	s.keep(b, "goroutine", "")
 	traffic(b, groups, append(first, sockets...))
 	b.ReportMetric((s.settle(b)-empty)/opened, "KiB/socket-after-traffic")
-	bareConnections(b, who)
+	for _, r := range rivals(b, 1) {
+		r.connections(b, who)
+	}
 }
 
-// bareConnections opens as many sockets to a bare broadcaster.
-func bareConnections(b *testing.B, who []person) {
+// connections opens as many sockets to a rival.
+func (r rival) connections(b *testing.B, who []person) {
 	b.Helper()
-	s := startBare(b, 1)
-	s.openAll(b, who[:groupSize])
-	pid, opened := s.pods[0].PID(), float64(len(who)-groupSize)
-	empty, before := rss(b, pid), cpu(pid)
-	s.openAll(b, who[groupSize:])
-	b.ReportMetric((cpu(pid)-before)/opened*1000, "bare-CPU-s/1000-connects")
-	b.ReportMetric((s.settle(b)-empty)/opened, "bare-KiB/socket")
+	r.openAll(b, who[:groupSize])
+	opened := float64(len(who) - groupSize)
+	empty, before := rss(b, r.pods[0].PID()), r.podCPU()
+	r.openAll(b, who[groupSize:])
+	b.ReportMetric((r.podCPU()-before)/opened*1000, r.name+"-CPU-s/1000-connects")
+	b.ReportMetric((r.settle(b)-empty)/opened, r.name+"-KiB/socket")
 }
 
 // traffic has one of each group send some messages to all of it.
@@ -59,6 +60,7 @@ func traffic(b *testing.B, groups []string, sockets []*socket) {
 	b.Helper()
 	const rounds = 5
 	r := receive(b, sockets, nil)
+	defer r.end(b) // the sockets answer no pings
 	for i := range rounds {
 		for k, g := range groups {
 			if err := sockets[k*groupSize+i].send(g, id.New()); err != nil {

@@ -15,25 +15,28 @@ type fanout struct {
 }
 
 // BenchmarkFanout sends to one group whose members all listen, and reports the api's CPU per million deliveries: sends,
-// their commits and what Redis brings included. Beside it, in turns, a bare broadcaster writes as much to as many sockets.
+// their commits and what Redis brings included. Beside it, in turns, its rivals write as much to as many sockets.
 func BenchmarkFanout(b *testing.B) {
 	ways := []fanout{{"one", 1, 1}, {"backlog", 32, 64}}
 	for _, pods := range []int{1, 2} {
 		b.Run(fmt.Sprintf("pods=%d", pods), func(b *testing.B) {
-			s, limit := start(b, pods), startBare(b, pods)
+			s, others := start(b, pods), rivals(b, pods)
 			for _, n := range []int{100, 1000, 5000} {
 				b.Run(fmt.Sprintf("receivers=%d", n), func(b *testing.B) {
 					who := s.people(b, n)
 					g := s.group(b, who)
 					sockets := s.openAll(b, who)
-					ours := audience{receive(b, sockets, nil), int64(n), s.podCPU}
-					bare := audience{receive(b, limit.openAll(b, who), nil), int64(n), limit.podCPU}
+					all := []audience{{"api", receive(b, sockets, nil), int64(n), s.podCPU, nil}}
+					for _, o := range others {
+						all = append(all, audience{o.name, receive(b, o.openAll(b, who), nil), int64(n), o.podCPU,
+							func(int64) error { return o.say(text) }})
+					}
 					for _, w := range ways {
+						all[0].send = func(i int64) error { return sockets[i%int64(w.senders)].send(g, id.New()) }
 						b.Run(w.name, func(b *testing.B) {
 							stop := s.keepCPU(b, "3")
 							defer stop()
-							fanOut(b, w, ours, bare, func(i int64) error { return sockets[i%int64(w.senders)].send(g, id.New()) },
-								func(int64) error { return limit.say(text) })
+							fanOut(b, w, all)
 						})
 					}
 				})
@@ -44,18 +47,20 @@ func BenchmarkFanout(b *testing.B) {
 
 // audience is sockets that all get each message.
 type audience struct {
+	name string
 	*receivers
-	n   int64
-	cpu func() float64 // what those who serve it have used, in seconds
+	n    int64
+	cpu  func() float64 // what those who serve it have used, in seconds
+	send func(i int64) error
 }
 
 // tell sends so many messages, at most some of them in flight, and answers what CPU that took.
-func (a audience) tell(b *testing.B, messages, inFlight int64, send func(i int64) error) float64 {
+func (a audience) tell(b *testing.B, messages, inFlight int64) float64 {
 	b.Helper()
 	had, before := a.got.Load(), a.cpu()
 	for i := range messages {
 		a.await(b, had+(i-inFlight+1)*a.n)
-		if err := send(i); err != nil {
+		if err := a.send(i); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -68,19 +73,20 @@ func (a audience) tell(b *testing.B, messages, inFlight int64, send func(i int64
 }
 
 // fanOut makes some hundred thousand deliveries, or more, a turn.
-func fanOut(b *testing.B, w fanout, ours, bare audience, send, say func(i int64) error) {
+func fanOut(b *testing.B, w fanout, all []audience) {
 	const turns = 2
-	round := max(40, 200_000/ours.n)
+	round := max(40, 200_000/all[0].n)
 	if w.inFlight > 1 {
-		round = max(300, 500_000/ours.n)
+		round = max(300, 500_000/all[0].n)
 	}
-	var used, limit float64
+	used := make([]float64, len(all))
 	for range b.N * turns {
-		used += ours.tell(b, round, w.inFlight, send)
-		limit += bare.tell(b, round, w.inFlight, say)
+		for i, a := range all {
+			used[i] += a.tell(b, round, w.inFlight)
+		}
 	}
-	millions := float64(int64(b.N*turns)*round*ours.n) / 1e6
-	b.ReportMetric(used/millions, "api-CPU-s/M")
-	b.ReportMetric(limit/millions, "bare-CPU-s/M")
+	for i, a := range all {
+		b.ReportMetric(used[i]/float64(int64(b.N*turns)*round*a.n)*1e6, a.name+"-CPU-s/M")
+	}
 	b.ReportMetric(0, "ns/op")
 }

@@ -12,6 +12,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -58,7 +59,9 @@ type system struct {
 type pod struct {
 	*testenv.Process
 	port    int
-	profile string // where its profiles are served, "" without
+	path    string                                          // of its sockets
+	greet   func(*socket, person) (ready string, err error) // says what follows the upgrade, nil for nothing
+	profile string                                          // where its profiles are served, "" without
 }
 
 func (p *pod) url() string { return fmt.Sprintf("http://127.0.0.1:%d", p.port) }
@@ -84,7 +87,7 @@ func start(b *testing.B, n int) *system {
 
 func (s *system) addPod(b *testing.B) {
 	b.Helper()
-	p := &pod{port: testenv.FreePort(b)}
+	p := &pod{port: testenv.FreePort(b), path: "/api/ws?deviceId=bench"}
 	env := []string{
 		"PARLEY_DATABASE_URL=" + s.pg.URL(), "PARLEY_REDIS_URL=" + s.redis.URL(), "PARLEY_JWT_SECRET=" + secret, "PARLEY_LOG_FORMAT=text",
 		"PARLEY_RATE_LIMIT_DEFAULT=off", "PARLEY_RATE_LIMIT_SEND=off", "PARLEY_RATE_LIMIT_SOCKET=off", "PARLEY_RATE_LIMIT_FRAMES=off",
@@ -104,6 +107,18 @@ func (s *system) addPod(b *testing.B) {
 		return r.StatusCode == http.StatusOK
 	}, "the api is ready")
 	s.pods = append(s.pods, p)
+}
+
+// awaitPort waits until the pod takes connections.
+func (p *pod) awaitPort(b *testing.B) {
+	b.Helper()
+	testenv.Eventually(b, 20*time.Second, func() bool {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", p.port))
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	}, "a pod is served")
 }
 
 // raiseFiles lets this process, and those that it starts, have a descriptor for each socket.

@@ -13,33 +13,45 @@ import (
 )
 
 // BenchmarkLatency finds how many messages a second can be told to a group of 1,000, sends at half of that rate whether
-// or not what went before has come, and reports how long a message took from when it was due to each receiver. A bare
-// broadcaster is measured in the same way beside it.
+// or not what went before has come, and reports how long a message took from when it was due to each receiver. Its rivals
+// are measured in the same way beside it.
 func BenchmarkLatency(b *testing.B) {
 	const receivers, senders = 1000, 32
 	span := time.Duration(size(b, "SECONDS", 5)) * time.Second
-	s, limit := start(b, 1), startBare(b, 1)
+	s := start(b, 1)
 	who := s.people(b, receivers)
 	g := s.group(b, who)
-	sockets, bareSockets := s.openAll(b, who), limit.openAll(b, who)
-	ours := timed{lags: watch(sockets), audience: audience{receive(b, sockets, nil), receivers, s.podCPU}}
-	ours.say = func(i int64, content string) error { return sockets[i%senders].say(g, id.New(), content) }
-	bare := timed{lags: watch(bareSockets), audience: audience{receive(b, bareSockets, nil), receivers, limit.podCPU}}
-	bare.say = func(_ int64, content string) error { return limit.say(content) }
-	for range b.N {
-		ours.measure(b, span)
-		bare.measure(b, span)
+	sockets := s.openAll(b, who)
+	all := []*timed{listen(b, "", sockets, func(i int64, content string) error { return sockets[i%senders].say(g, id.New(), content) })}
+	for _, o := range rivals(b, 1) {
+		all = append(all, listen(b, o.name+"-", o.openAll(b, who), func(_ int64, content string) error { return o.say(content) }))
 	}
-	ours.report(b, "")
-	bare.report(b, "bare-")
+	for range b.N {
+		for _, a := range all {
+			a.measure(b, span)
+		}
+	}
+	for _, a := range all {
+		a.report(b)
+	}
+	b.ReportMetric(0, "ns/op")
 }
 
-// timed is an audience whose messages tell when they were due.
+// timed is sockets that all get each message, which tells when it was due.
 type timed struct {
-	audience
+	name string // before its units
+	*receivers
+	n    int64
 	say  func(i int64, content string) error
 	lags *hdrhistogram.Histogram // µs
 	rate float64                 // messages a second at saturation, the last one measured
+}
+
+// listen starts to read the sockets.
+func listen(b *testing.B, name string, sockets []*socket, say func(int64, string) error) *timed {
+	b.Helper()
+	lags := watch(sockets)
+	return &timed{name: name, receivers: receive(b, sockets, nil), n: int64(len(sockets)), say: say, lags: lags}
 }
 
 var inContent = []byte(`"content":"`)
@@ -94,11 +106,10 @@ func (a *timed) saturate(b *testing.B, span time.Duration) float64 {
 	return float64(sent) / time.Since(begun).Seconds()
 }
 
-func (a *timed) report(b *testing.B, prefix string) {
+func (a *timed) report(b *testing.B) {
 	b.Helper()
-	b.ReportMetric(a.rate, prefix+"messages/s-saturated")
+	b.ReportMetric(a.rate, a.name+"messages/s-saturated")
 	for _, q := range []float64{50, 99} {
-		b.ReportMetric(float64(a.lags.ValueAtQuantile(q))/1000, fmt.Sprintf("%sp%.0f-ms", prefix, q))
+		b.ReportMetric(float64(a.lags.ValueAtQuantile(q))/1000, fmt.Sprintf("%sp%.0f-ms", a.name, q))
 	}
-	b.ReportMetric(0, "ns/op")
 }

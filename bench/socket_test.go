@@ -43,27 +43,44 @@ func (s *socket) connect(p *pod, who person, host byte) error {
 		return fmt.Errorf("connect: %w", err)
 	}
 	_ = syscall.SetsockoptInt(s.fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
-	_, err := fmt.Fprintf(s, "GET /api/ws?deviceId=bench HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-Agent: parley-bench/1\r\nAuthorization: Bearer %s\r\n\r\n", p.port, who.token)
+	_, err := fmt.Fprintf(s, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-Agent: parley-bench/1\r\nAuthorization: Bearer %s\r\n\r\n",
+		p.path, p.port, who.token)
 	if err != nil {
 		return err
 	}
-	buf := make([]byte, 4096)
-	var head []byte
-	for {
-		n, err := s.Read(buf)
-		if err != nil {
+	head, err := s.until(nil, "\r\n\r\n")
+	if err != nil {
+		return err
+	}
+	ready := `"type":"ready"`
+	if p.greet != nil {
+		if ready, err = p.greet(s, who); err != nil {
 			return err
 		}
-		head = append(head, buf[:n]...)
-		if end := bytes.Index(head, []byte("\r\n\r\n")); end >= 0 && len(head) > end+4 {
-			if !bytes.HasPrefix(head, []byte("HTTP/1.1 101")) || !bytes.Contains(head[end:], []byte(`"type":"ready"`)) {
-				return fmt.Errorf("not upgraded: %s", head)
-			}
-			return nil
-		}
 	}
+	head, err = s.until(head, ready)
+	if err == nil && !bytes.HasPrefix(head, []byte("HTTP/1.1 101")) {
+		return fmt.Errorf("not upgraded: %s", head)
+	}
+	return err
 }
+
+// until reads on after what came until it contains that.
+func (s *socket) until(came []byte, that string) ([]byte, error) {
+	buf := make([]byte, 4096)
+	for !bytes.Contains(came, []byte(that)) {
+		n, err := s.Read(buf)
+		if err != nil {
+			return nil, fmt.Errorf("%w after %.300q", err, came)
+		}
+		came = append(came, buf[:n]...)
+	}
+	return came, nil
+}
+
+// shut ends the connection, so that who reads it comes back.
+func (s *socket) shut() { _ = syscall.Shutdown(s.fd, syscall.SHUT_RDWR) }
 
 func (s *socket) close() { _ = syscall.Close(s.fd) }
 
@@ -116,12 +133,20 @@ func (s *socket) say(conversationID, frameID, content string) error {
 	if err != nil {
 		return err
 	}
-	f := binary.BigEndian.AppendUint16([]byte{0x81, 0x80 | 126}, uint16(len(body))) //nolint:gosec // some 200 bytes
+	return s.frameOf(body)
+}
+
+// frameOf sends a text frame.
+func (s *socket) frameOf(body []byte) error {
+	f := []byte{0x81, 0x80 | byte(len(body))} //nolint:gosec // less than 126
+	if len(body) >= 126 {
+		f = binary.BigEndian.AppendUint16([]byte{0x81, 0x80 | 126}, uint16(len(body))) //nolint:gosec // some hundred bytes
+	}
 	f = append(f, mask[:]...)
 	for i, c := range body {
 		f = append(f, c^mask[i&3])
 	}
-	_, err = s.Write(f)
+	_, err := s.Write(f)
 	return err
 }
 
@@ -168,6 +193,7 @@ func split(b []byte) (int, []byte) {
 
 var (
 	isNew = []byte(`{"type":"message:new"`)
+	isPub = []byte(`{"push":{"channel"`) // Centrifugo's, some to a frame, each on its line
 	inSeq = []byte(`"seq":`)
 	inID  = []byte(`"conversationId":"`)
 )
@@ -178,6 +204,12 @@ func (s *socket) frame(op byte, payload []byte, other func([]byte) error) error 
 		return fmt.Errorf("the server closed the socket: %q", payload)
 	case op == 1 && bytes.HasPrefix(payload, isNew):
 		return s.message(payload)
+	case op == 1 && bytes.HasPrefix(payload, isPub):
+		for line := range bytes.Lines(payload) {
+			if err := s.message(line); err != nil {
+				return err
+			}
+		}
 	case op == 1 && other != nil:
 		return other(payload)
 	}

@@ -1,5 +1,5 @@
 // Command gates puts what the benchmarks measured beside their goals. It reads the output of go test -bench, passes it on,
-// and ends with a table: each figure that has a goal, the limit that the same run measured, the goal, and "pass" or "short".
+// and ends with a table: each figure that has a goal, the limits that the same run measured, the goal, and "pass" or "short".
 // Of several runs (-count) it takes the median and tells the spread.
 //
 //	go test -run '^$' -bench . ./bench/... | go run ./bench/gates
@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 
 	"golang.org/x/perf/benchfmt"
@@ -23,8 +24,8 @@ type gate struct {
 	bench  string // the benchmark's whole name
 	unit   string
 	goal   float64
-	least  bool   // the goal is a least value instead of a largest one
-	limit  string // unit of what the same benchmark measured as the limit, "" for none
+	least  bool     // the goal is a least value instead of a largest one
+	limits []string // units of what the same benchmark measured of something else; those it did not are left out
 }
 
 func (g gate) meets(v float64) bool { return g.least && v >= g.goal || !g.least && v <= g.goal }
@@ -90,19 +91,21 @@ func table(out io.Writer, gates []gate, all figures) error {
 			continue
 		}
 		if rows++; rows == 1 {
-			fmt.Fprint(w, "\nfigure\tmeasured\tthe run's own limit\tgoal\t\n")
+			fmt.Fprint(w, "\nfigure\tmeasured\tlimits of the run\tgoal\t\n")
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", g.figure, spread(values), limit(g, all), goal(g), verdict(g, median(values)))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", g.figure, spread(values), limits(g, all), goal(g), verdict(g, median(values)))
 	}
 	return w.Flush()
 }
 
-func limit(g gate, all figures) string {
-	values := all[g.bench][g.limit]
-	if len(values) == 0 {
-		return ""
+func limits(g gate, all figures) string {
+	var told []string
+	for _, unit := range g.limits {
+		if values := all[g.bench][unit]; len(values) > 0 {
+			told = append(told, spread(values)+" "+unit)
+		}
 	}
-	return fmt.Sprintf("%s %s", spread(values), g.limit)
+	return strings.Join(told, ", ")
 }
 
 func goal(g gate) string {

@@ -21,7 +21,10 @@ import (
 //	PARLEY_BENCH_CENTRIFUGO=$(go env GOPATH)/bin/centrifugo make bench BENCH='Connections|Fanout|Latency'
 //
 // It passes on what a client publishes and stores nothing, so what Parley does for a message besides is Parley's loss.
-const centrifugoVar = "PARLEY_BENCH_CENTRIFUGO"
+const (
+	centrifugoVar = "PARLEY_BENCH_CENTRIFUGO"
+	centrifugo    = "centrifugo"
+)
 
 // rival is something else that tells every socket what say says.
 type rival struct {
@@ -68,7 +71,7 @@ func startCentrifugo(b *testing.B, path string, pods int) rival {
 	}
 	sender := sync.OnceValues(func() (*socket, error) { return sendingSocket(b, s.pods[0]) })
 	seq := 0
-	return rival{"centrifugo", s, func(content string) error {
+	return rival{centrifugo, s, func(content string) error {
 		to, err := sender()
 		if err != nil {
 			return err

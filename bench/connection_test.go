@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-chat/parley/bench/meter"
 	"github.com/parley-chat/parley/internal/id"
 )
 
@@ -12,7 +13,7 @@ const groupSize = 10
 
 // BenchmarkConnections opens sockets, each of a user in one group, and lets them idle.
 func BenchmarkConnections(b *testing.B) {
-	n := size(b, "SOCKETS", 10_000) / groupSize * groupSize
+	n := meter.Size(b, "SOCKETS", 10_000) / groupSize * groupSize
 	s := start(b, 1)
 	who := s.people(b, n)
 	var groups []string
@@ -23,11 +24,11 @@ func BenchmarkConnections(b *testing.B) {
 	// The first ones pay for what is made once.
 	first := s.openAll(b, who[:groupSize])
 	stack, heap := s.pods[0].metric(b, "go_memstats_stack_inuse_bytes"), s.pods[0].metric(b, "go_memstats_heap_inuse_bytes")
-	empty, before, all := rss(b, api), cpu(api), s.allCPU()
+	empty, before, all := meter.RSS(b, api), meter.CPU(api), s.allCPU()
 	b.ResetTimer()
 	sockets := s.openAll(b, who[groupSize:])
 	b.StopTimer()
-	opened, took := float64(len(sockets)), cpu(api)-before
+	opened, took := float64(len(sockets)), meter.CPU(api)-before
 	b.ReportMetric(took/opened*1000, "api-CPU-s/1000-connects")
 	b.ReportMetric((s.allCPU()-all)/opened*1000, "all-CPU-s/1000-connects")
 	settled := s.settle(b)
@@ -49,7 +50,7 @@ func (r rival) connections(b *testing.B, who []person) {
 	b.Helper()
 	r.openAll(b, who[:groupSize])
 	opened := float64(len(who) - groupSize)
-	empty, before := rss(b, r.pods[0].PID()), r.podCPU()
+	empty, before := meter.RSS(b, r.pods[0].PID()), r.podCPU()
 	r.openAll(b, who[groupSize:])
 	b.ReportMetric((r.podCPU()-before)/opened*1000, r.name+"-CPU-s/1000-connects")
 	b.ReportMetric((r.settle(b)-empty)/opened, r.name+"-KiB/socket")
@@ -75,9 +76,9 @@ func traffic(b *testing.B, groups []string, sockets []*socket) {
 func (s *system) settle(b *testing.B) float64 {
 	b.Helper()
 	const steady, limit = 15 * time.Second, 3 * time.Minute
-	least, since := rss(b, s.pods[0].PID()), time.Now()
+	least, since := meter.RSS(b, s.pods[0].PID()), time.Now()
 	for end := since.Add(limit); time.Since(since) < steady && time.Now().Before(end); time.Sleep(time.Second) {
-		if now := rss(b, s.pods[0].PID()); now < least*0.99 {
+		if now := meter.RSS(b, s.pods[0].PID()); now < least*0.99 {
 			least, since = now, time.Now()
 		}
 	}

@@ -17,8 +17,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -26,26 +24,13 @@ import (
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver
 
+	"github.com/parley-chat/parley/bench/meter"
 	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
 const secret = "a secret of at least thirty-two bytes"
-
-// size is a size from the environment, or its default.
-func size(b *testing.B, name string, normal int) int {
-	b.Helper()
-	v := os.Getenv("PARLEY_BENCH_" + name)
-	if v == "" {
-		return normal
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil {
-		b.Fatalf("PARLEY_BENCH_%s: %v", name, err)
-	}
-	return n
-}
 
 // system is Parley with its databases.
 type system struct {
@@ -228,56 +213,17 @@ func (s *system) exec(b *testing.B, query string, args ...any) {
 	}
 }
 
-// cpu is what a process and its children have used, those that ended too, in seconds.
-func cpu(pid int) float64 {
-	sum := ticks(pid, 11, 15)
-	raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	for _, c := range strings.Fields(string(raw)) {
-		child, _ := strconv.Atoi(c)
-		sum += ticks(child, 11, 13)
-	}
-	return sum / 100
-}
-
-// ticks adds fields of /proc/PID/stat, counted after the name: 11 and 12 are user and system time, 13 and 14 of children.
-func ticks(pid, from, to int) (sum float64) {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0 // it ended: its parent counts it
-	}
-	f := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+2:]))
-	for _, v := range f[from:to] {
-		t, _ := strconv.ParseFloat(v, 64)
-		sum += t
-	}
-	return sum
-}
-
 // podCPU is what all api processes have used.
 func (s *system) podCPU() (sum float64) {
 	for _, p := range s.pods {
-		sum += cpu(p.PID())
+		sum += meter.CPU(p.PID())
 	}
 	return sum
 }
 
 // allCPU is what Parley and its databases have used.
-func (s *system) allCPU() float64 { return s.podCPU() + cpu(s.pg.PID()) + cpu(s.redis.PID()) }
-
-// rss is a process's resident memory, in KiB.
-func rss(b *testing.B, pid int) float64 {
-	b.Helper()
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		b.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(raw), "VmRSS:")
-	f := strings.Fields(rest)
-	n, err := strconv.ParseFloat(f[0], 64)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return n
+func (s *system) allCPU() float64 {
+	return s.podCPU() + meter.CPU(s.pg.PID()) + meter.CPU(s.redis.PID())
 }
 
 // profileOverlay adds a file to cmd/api that serves profiles, without the checkout having it.

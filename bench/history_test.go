@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-chat/parley/bench/meter"
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/message"
@@ -23,7 +24,7 @@ const pageSize = 50
 
 // BenchmarkHistory reads the first page of a long conversation, and one at a depth of a million messages.
 func BenchmarkHistory(b *testing.B) {
-	depth := size(b, "DEPTH", 1_000_000)
+	depth := meter.Size(b, "DEPTH", 1_000_000)
 	s := start(b, 1)
 	who := s.people(b, 2)
 	g := s.group(b, who)
@@ -87,7 +88,7 @@ func (s *system) getPages(b *testing.B, conversation string, who person, before 
 	request := []byte("GET " + path + " HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer " + who.token + "\r\n\r\n")
 	r := bufio.NewReader(conn)
 	took := make([]time.Duration, 0, b.N)
-	api := cpu(s.pods[0].PID())
+	api := meter.CPU(s.pods[0].PID())
 	for b.Loop() {
 		start := time.Now()
 		if _, err := conn.Write(request); err != nil {
@@ -108,7 +109,7 @@ func (s *system) getPages(b *testing.B, conversation string, who person, before 
 		}
 		checkPage(b, page.Data, newest)
 	}
-	b.ReportMetric((cpu(s.pods[0].PID())-api)/float64(len(took))*1e6, "api-CPU-µs/page")
+	b.ReportMetric((meter.CPU(s.pods[0].PID())-api)/float64(len(took))*1e6, "api-CPU-µs/page")
 	report(b, took)
 }
 

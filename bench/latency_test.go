@@ -8,6 +8,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
+	"github.com/parley-chat/parley/bench/meter"
 	"github.com/parley-chat/parley/internal/id"
 )
 
@@ -16,7 +17,7 @@ import (
 // are measured in the same way beside it.
 func BenchmarkLatency(b *testing.B) {
 	const receivers, senders = 1000, 32
-	span := time.Duration(size(b, "SECONDS", 5)) * time.Second
+	span := time.Duration(meter.Size(b, "SECONDS", 5)) * time.Second
 	s := start(b, 1)
 	who := s.people(b, receivers)
 	g := s.group(b, who)

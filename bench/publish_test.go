@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/parley-chat/parley/bench/meter"
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
@@ -26,7 +27,7 @@ func BenchmarkPublish(b *testing.B) {
 			testenv.Eventually(b, 20*time.Second, func() bool {
 				return rdb.PubSubNumSub(b.Context(), bareChannel).Val()[bareChannel] == int64(pods)
 			}, "all listen")
-			before, published := cpu(server.PID()), 0
+			before, published := meter.CPU(server.PID()), 0
 			for b.Loop() {
 				_, err := rdb.Pipelined(b.Context(), func(p redis.Pipeliner) error {
 					for range 16 {
@@ -39,7 +40,7 @@ func BenchmarkPublish(b *testing.B) {
 				}
 				published += 16
 			}
-			b.ReportMetric((cpu(server.PID())-before)/float64(published)*1e6, "redis-CPU-µs/publish")
+			b.ReportMetric((meter.CPU(server.PID())-before)/float64(published)*1e6, "redis-CPU-µs/publish")
 			b.ReportMetric(0, "ns/op")
 		})
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-chat/parley/bench/meter"
 	"github.com/parley-chat/parley/internal/id"
 )
 
@@ -36,7 +37,7 @@ COMMIT;
 // BenchmarkSend has 64 senders, each waiting for the commit of one message before the next, in groups of three whose
 // members all listen, and beside it, in turns, pgbench with the same transaction on the same tables.
 func BenchmarkSend(b *testing.B) {
-	span := time.Duration(size(b, "SECONDS", 5)) * time.Second
+	span := time.Duration(meter.Size(b, "SECONDS", 5)) * time.Second
 	s := start(b, 1)
 	who := s.people(b, senders)
 	groups := make([]string, senders)
@@ -45,7 +46,7 @@ func BenchmarkSend(b *testing.B) {
 	}
 	s.pgbenchTables(b)
 	old := s.people(b, 1)
-	s.messages(b, s.group(b, old), old[0].id, 200_000) // plans are made for a table with messages, as they are but once
+	s.messages(b, s.group(b, old), old[0].id, meter.Size(b, "STORED", 200_000)) // plans are made for a table with messages, as they are but once
 	l := s.newLoad(b, who, groups)
 	var sent, committed int64
 	var sendTime, pgTime, sendCPU, podCPU, pgCPU float64
@@ -57,10 +58,10 @@ func BenchmarkSend(b *testing.B) {
 			sendTime += time.Since(start).Seconds()
 			sendCPU += s.allCPU() - before
 			podCPU += s.podCPU() - pods
-			before = cpu(s.pg.PID())
+			before = meter.CPU(s.pg.PID())
 			n, took := s.pgbench(b, span)
 			committed, pgTime = committed+n, pgTime+took
-			pgCPU += cpu(s.pg.PID()) - before
+			pgCPU += meter.CPU(s.pg.PID()) - before
 		}
 	}
 	keep()

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-chat/parley/bench/meter"
 	"github.com/parley-chat/parley/internal/id"
 )
 
@@ -13,7 +14,7 @@ import (
 // messages in groups of ten, take of each process. Sockets in the benchmarks answer no pings, so each part is short.
 func BenchmarkSizing(b *testing.B) {
 	const idle, stream, perSecond = 20 * time.Second, 20 * time.Second, 100
-	n := size(b, "SOCKETS", 2000) / groupSize * groupSize
+	n := meter.Size(b, "SOCKETS", 2000) / groupSize * groupSize
 	s := start(b, 1)
 	who := s.people(b, n)
 	var groups []string
@@ -34,18 +35,18 @@ func BenchmarkSizing(b *testing.B) {
 	thousands := float64(n) / 1000
 	b.ReportMetric((memory()-redisBefore)/thousands/(1<<20), "redis-MiB/1000-sockets")
 
-	a, p, r := cpu(api), cpu(pg), cpu(redis)
+	a, p, r := meter.CPU(api), meter.CPU(pg), meter.CPU(redis)
 	time.Sleep(idle)
-	b.ReportMetric((cpu(api)-a)/idle.Seconds()/thousands*1000, "idle-api-millicores/1000-sockets")
-	b.ReportMetric((cpu(pg)-p)/idle.Seconds()*1000, "idle-postgres-millicores")
-	b.ReportMetric((cpu(redis)-r)/idle.Seconds()/thousands*1000, "idle-redis-millicores/1000-sockets")
+	b.ReportMetric((meter.CPU(api)-a)/idle.Seconds()/thousands*1000, "idle-api-millicores/1000-sockets")
+	b.ReportMetric((meter.CPU(pg)-p)/idle.Seconds()*1000, "idle-postgres-millicores")
+	b.ReportMetric((meter.CPU(redis)-r)/idle.Seconds()/thousands*1000, "idle-redis-millicores/1000-sockets")
 
 	got := receive(b, sockets, nil)
 	var before float64
 	if err := s.db.QueryRow(`SELECT pg_database_size(current_database())`).Scan(&before); err != nil {
 		b.Fatal(err)
 	}
-	a, p, r = cpu(api), cpu(pg), cpu(redis)
+	a, p, r = meter.CPU(api), meter.CPU(pg), meter.CPU(redis)
 	tick := time.NewTicker(time.Second / perSecond)
 	defer tick.Stop()
 	sent := 0
@@ -58,9 +59,9 @@ func BenchmarkSizing(b *testing.B) {
 	}
 	got.await(b, int64(sent*groupSize))
 	hundreds := float64(sent) / stream.Seconds() / 100
-	b.ReportMetric((cpu(api)-a)/stream.Seconds()/hundreds*1000, "api-millicores/100-messages/s")
-	b.ReportMetric((cpu(pg)-p)/stream.Seconds()/hundreds*1000, "postgres-millicores/100-messages/s")
-	b.ReportMetric((cpu(redis)-r)/stream.Seconds()/hundreds*1000, "redis-millicores/100-messages/s")
+	b.ReportMetric((meter.CPU(api)-a)/stream.Seconds()/hundreds*1000, "api-millicores/100-messages/s")
+	b.ReportMetric((meter.CPU(pg)-p)/stream.Seconds()/hundreds*1000, "postgres-millicores/100-messages/s")
+	b.ReportMetric((meter.CPU(redis)-r)/stream.Seconds()/hundreds*1000, "redis-millicores/100-messages/s")
 	var after float64
 	if err := s.db.QueryRow(`SELECT pg_database_size(current_database())`).Scan(&after); err != nil {
 		b.Fatal(err)

@@ -22,6 +22,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/parley-chat/parley/bench/meter"
 	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/id"
@@ -41,19 +42,6 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
-}
-
-// cpu is what a process has used, in seconds.
-func cpu(b *testing.B, pid int) float64 {
-	b.Helper()
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		b.Fatal(err)
-	}
-	f := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+2:]))
-	user, _ := strconv.ParseFloat(f[11], 64)
-	system, _ := strconv.ParseFloat(f[12], 64)
-	return (user + system) / 100
 }
 
 const clients = 8
@@ -136,12 +124,12 @@ func BenchmarkAuthenticatedGet(b *testing.B) {
 	var ours, bare float64
 	b.ResetTimer()
 	for range b.N {
-		from := cpu(b, api.PID())
+		from := meter.CPU(api.PID())
 		load(b, addr, token, n)
-		ours += cpu(b, api.PID()) - from
-		from = cpu(b, echo.PID())
+		ours += meter.CPU(api.PID()) - from
+		from = meter.CPU(echo.PID())
 		load(b, echoAddr, token, n)
-		bare += cpu(b, echo.PID()) - from
+		bare += meter.CPU(echo.PID()) - from
 	}
 	b.ReportMetric(ours/float64(b.N)/n*1e6, "api-CPU-µs/req")
 	b.ReportMetric(bare/float64(b.N)/n*1e6, "echo-CPU-µs/req")
@@ -161,13 +149,13 @@ func BenchmarkGuard(b *testing.B) {
 			l := ratelimit.New(rdb, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
 			t := ratelimit.Take{Rule: "bench", Subject: "someone", Rate: config.Rate{Count: 1_000_000, Window: time.Second}}
 			l.Allow(context.Background(), t)
-			before, used := commands(b, redis), cpu(b, redis.PID())
+			before, used := commands(b, redis), meter.CPU(redis.PID())
 			b.ReportAllocs()
 			for b.Loop() {
 				l.Allow(context.Background(), t)
 			}
 			b.ReportMetric(float64(commands(b, redis)-before)/float64(b.N), "redis-commands/op")
-			b.ReportMetric((cpu(b, redis.PID())-used)/float64(b.N)*1e6, "redis-CPU-µs/op")
+			b.ReportMetric((meter.CPU(redis.PID())-used)/float64(b.N)*1e6, "redis-CPU-µs/op")
 		})
 	}
 }

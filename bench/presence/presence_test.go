@@ -8,9 +8,7 @@ package presence
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/parley-chat/parley/bench/meter"
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/id"
@@ -36,19 +35,6 @@ const (
 	// spread is over what time the doomed devices' deadlines lie.
 	spread = 5 * time.Second
 )
-
-func size(b *testing.B, name string, normal int) int {
-	b.Helper()
-	v := os.Getenv("PARLEY_BENCH_" + name)
-	if v == "" {
-		return normal
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil {
-		b.Fatalf("PARLEY_BENCH_%s: %v", name, err)
-	}
-	return n
-}
 
 // run runs a part until stop is called, or the benchmark ends.
 func run(b *testing.B, part func(context.Context) error) (stop func()) {
@@ -107,19 +93,6 @@ func ids(n int) []string {
 	return out
 }
 
-// cpu is what a process has used.
-func cpu(b *testing.B, pid int) time.Duration {
-	b.Helper()
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		b.Fatal(err)
-	}
-	f := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+1:]))
-	user, _ := strconv.Atoi(f[11])
-	system, _ := strconv.Atoi(f[12])
-	return time.Duration(user+system) * 10 * time.Millisecond
-}
-
 func percentile(d []time.Duration, p float64) float64 {
 	slices.Sort(d)
 	return d[min(len(d)-1, int(float64(len(d))*p))].Seconds() * 1000
@@ -130,7 +103,7 @@ func percentile(d []time.Duration, p float64) float64 {
 func BenchmarkOfflineLag(b *testing.B) {
 	server := testenv.Redis(b)
 	rdb := server.Client(b)
-	alive(b, rdb, ids(size(b, "DEVICES", 20_000)), time.Hour, 0)
+	alive(b, rdb, ids(meter.Size(b, "DEVICES", 20_000)), time.Hour, 0)
 	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(b), MaxConns: 4, Application: "bench"})
 	if err != nil {
 		b.Fatal(err)
@@ -141,15 +114,15 @@ func BenchmarkOfflineLag(b *testing.B) {
 		run(b, presence.NewWatcher(rdb, 0, db, config.Presence{TTL: ttl, Grace: time.Second},
 			presence.NewWatcherMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler)).Run)
 	}
-	idle := cpu(b, server.PID())
+	idle := meter.CPU(server.PID())
 	const look = 5 * time.Second
 	time.Sleep(look)
-	idle = cpu(b, server.PID()) - idle
+	idle = meter.CPU(server.PID()) - idle
 
 	for b.Loop() {
 		measure(b, rdb, server, ttl)
 	}
-	b.ReportMetric(100*idle.Seconds()/look.Seconds(), "redis-idle-%cpu")
+	b.ReportMetric(100*idle/look.Seconds(), "redis-idle-%cpu")
 }
 
 func measure(b *testing.B, rdb *redis.Client, server *testenv.RedisServer, ttl time.Duration) {
@@ -173,8 +146,8 @@ func measure(b *testing.B, rdb *redis.Client, server *testenv.RedisServer, ttl t
 	}
 	var lags, hints []time.Duration
 	published, expiries := told.Channel(redis.WithChannelSize(1<<16)), expired.Channel(redis.WithChannelSize(1<<16))
-	before, start := cpu(b, server.PID()), time.Now()
-	give := time.After(ttl + time.Duration(size(b, "WAIT", 30))*time.Second)
+	before, start := meter.CPU(server.PID()), time.Now()
+	give := time.After(ttl + time.Duration(meter.Size(b, "WAIT", 30))*time.Second)
 	for waiting := true; waiting && (len(lags) < doomed || len(hints) < doomed); {
 		select {
 		case m := <-published:
@@ -196,7 +169,7 @@ func measure(b *testing.B, rdb *redis.Client, server *testenv.RedisServer, ttl t
 	if len(lags) != doomed {
 		b.Fatalf("%d of %d were told", len(lags), doomed)
 	}
-	b.ReportMetric(100*(cpu(b, server.PID())-before).Seconds()/time.Since(start).Seconds(), "redis-%cpu")
+	b.ReportMetric(100*(meter.CPU(server.PID())-before)/time.Since(start).Seconds(), "redis-%cpu")
 	b.ReportMetric(percentile(lags, .5), "p50-ms")
 	b.ReportMetric(percentile(lags, .99), "p99-ms")
 	b.ReportMetric(percentile(lags, 1), "max-ms")
@@ -222,12 +195,12 @@ func BenchmarkRenewal(b *testing.B) {
 	}
 	testenv.Eventually(b, time.Minute, func() bool { return renewals(b, registry) >= devices }, "all are online")
 	for b.Loop() {
-		from, used, own, commands := renewals(b, registry), cpu(b, server.PID()), cpu(b, os.Getpid()), processed(b, rdb)
+		from, used, own, commands := renewals(b, registry), meter.CPU(server.PID()), meter.Own(), processed(b, rdb)
 		start := time.Now()
 		testenv.Eventually(b, time.Minute, func() bool { return renewals(b, registry) >= from+5*devices }, "five rounds")
 		n := float64(renewals(b, registry)-from) / devices
-		b.ReportMetric((cpu(b, server.PID())-used).Seconds()*1000/n, "redis-cpu-ms/10000")
-		b.ReportMetric((cpu(b, os.Getpid())-own).Seconds()*1000/n, "pod-cpu-ms/10000")
+		b.ReportMetric((meter.CPU(server.PID())-used)*1000/n, "redis-CPU-ms/10000")
+		b.ReportMetric((meter.Own()-own)*1000/n, "pod-CPU-ms/10000")
 		b.ReportMetric(float64(processed(b, rdb)-commands)/n, "commands/10000")
 		b.ReportMetric(time.Since(start).Seconds()/n, "s/round")
 	}

@@ -10,7 +10,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/parley-chat/parley/bench/meter"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/postgres"
@@ -36,19 +36,6 @@ const (
 	// pieceRows is how many rows the plain insert writes in a statement, as the flusher does.
 	pieceRows = 5000
 )
-
-func size(b *testing.B, name string, normal int) int {
-	b.Helper()
-	v := os.Getenv("PARLEY_BENCH_" + name)
-	if v == "" {
-		return normal
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil {
-		b.Fatalf("PARLEY_BENCH_%s: %v", name, err)
-	}
-	return n
-}
 
 type env struct {
 	b      *testing.B
@@ -119,35 +106,12 @@ type usage struct {
 
 func (e *env) usage() usage {
 	e.b.Helper()
-	u := usage{redisCPU: cpu(e.redis.PID()), pgCPU: cpu(e.server.PID())}
+	u := usage{redisCPU: meter.CPU(e.redis.PID()), pgCPU: meter.CPU(e.server.PID())}
 	info := e.rdb.Info(context.Background(), "stats").Val()
 	_, rest, _ := strings.Cut(info, "total_commands_processed:")
 	_, _ = fmt.Sscan(rest, &u.commands)
 	u.statements = e.count(`SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements WHERE query NOT LIKE '%pg_stat_statements%'`)
 	return u
-}
-
-// cpu is what a process and its children have used, in seconds.
-func cpu(pid int) float64 {
-	sum := 0.0
-	add := func(pid, from, to int) {
-		raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			return
-		}
-		f := strings.Fields(string(raw[strings.LastIndexByte(string(raw), ')')+2:]))
-		for _, v := range f[from:to] {
-			t, _ := strconv.ParseFloat(v, 64)
-			sum += t
-		}
-	}
-	add(pid, 11, 15)
-	raw, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	for _, c := range strings.Fields(string(raw)) {
-		child, _ := strconv.Atoi(c)
-		add(child, 11, 13)
-	}
-	return sum / 100
 }
 
 type notices struct{ n atomic.Int64 }
@@ -156,7 +120,7 @@ func (n *notices) Notify(*event.Notice) { n.n.Add(1) }
 
 // BenchmarkReads has the members of a group read all of its messages, each one after the other, and then flushes.
 func BenchmarkReads(b *testing.B) {
-	n, clients := size(b, "READS", 100_000), size(b, "CLIENTS", 1000)
+	n, clients := meter.Size(b, "READS", 100_000), meter.Size(b, "CLIENTS", 1000)
 	e := start(b)
 	users, sent := e.group(1+n/messages, messages)
 	told := &notices{}
@@ -241,7 +205,7 @@ func (e *env) flusher() *receipt.Flusher {
 // BenchmarkFlush flushes reads of three shapes, in turns with a plain insert of the same rows into the same table in
 // statements of the same size, which reads nothing, joins nothing and removes nothing.
 func BenchmarkFlush(b *testing.B) {
-	n := size(b, "READS", 100_000)
+	n := meter.Size(b, "READS", 100_000)
 	for _, shape := range []struct {
 		name              string
 		messages, readers int
@@ -361,7 +325,7 @@ func (e *env) rowByRow(sent, users []string) float64 {
 // BenchmarkFind finds 200 dirty messages among many other keys, by the index and by SCAN.
 func BenchmarkFind(b *testing.B) {
 	const dirty = 200
-	others := size(b, "KEYS", 1_000_000)
+	others := meter.Size(b, "KEYS", 1_000_000)
 	server := testenv.Redis(b)
 	rdb := server.Client(b)
 	ctx := context.Background()
@@ -382,16 +346,16 @@ func BenchmarkFind(b *testing.B) {
 		rdb.ZAdd(ctx, "read_batch:"+m, redis.Z{Score: 1, Member: id.New()})
 	}
 	b.Run("index", func(b *testing.B) {
-		before := cpu(server.PID())
+		before := meter.CPU(server.PID())
 		for range b.N {
 			if n := len(rdb.ZRangeArgsWithScores(ctx, redis.ZRangeArgs{Key: rediskey.DirtyMessages, Start: "-inf", Stop: "+inf", ByScore: true, Count: 2000}).Val()); n != dirty {
 				b.Fatalf("found %d", n)
 			}
 		}
-		b.ReportMetric((cpu(server.PID())-before)/float64(b.N)*1000, "redis-CPU-ms/op")
+		b.ReportMetric((meter.CPU(server.PID())-before)/float64(b.N)*1000, "redis-CPU-ms/op")
 	})
 	b.Run("scan", func(b *testing.B) {
-		before := cpu(server.PID())
+		before := meter.CPU(server.PID())
 		for range b.N {
 			n, it := 0, rdb.Scan(ctx, 0, "read_batch:*", 1000).Iterator()
 			for it.Next(ctx) {
@@ -401,6 +365,6 @@ func BenchmarkFind(b *testing.B) {
 				b.Fatalf("found %d", n)
 			}
 		}
-		b.ReportMetric((cpu(server.PID())-before)/float64(b.N)*1000, "redis-CPU-ms/op")
+		b.ReportMetric((meter.CPU(server.PID())-before)/float64(b.N)*1000, "redis-CPU-ms/op")
 	})
 }

@@ -49,15 +49,17 @@ func BenchmarkSend(b *testing.B) {
 	s.messages(b, s.group(b, old), old[0].id, meter.Size(b, "STORED", 200_000)) // plans are made for a table with messages, as they are but once
 	l := s.newLoad(b, who, groups)
 	var sent, committed int64
-	var sendTime, pgTime, sendCPU, podCPU, pgCPU float64
+	var sendTime, pgTime, sendCPU, podCPU, redisCPU, pgCPU, wal float64
 	keep := s.keepCPU(b, "4")
 	for range b.N {
 		for range 2 { // in turns, so that what else the machine does meets both
-			before, pods, start := s.allCPU(), s.podCPU(), time.Now()
+			before, pods, redis, logged, start := s.allCPU(), s.podCPU(), meter.CPU(s.redis.PID()), s.wal(b), time.Now()
 			sent += l.run(b, span)
 			sendTime += time.Since(start).Seconds()
 			sendCPU += s.allCPU() - before
 			podCPU += s.podCPU() - pods
+			redisCPU += meter.CPU(s.redis.PID()) - redis
+			wal += s.wal(b) - logged
 			before = meter.CPU(s.pg.PID())
 			n, took := s.pgbench(b, span)
 			committed, pgTime = committed+n, pgTime+took
@@ -72,8 +74,19 @@ func BenchmarkSend(b *testing.B) {
 	b.ReportMetric(sends/transactions, "ratio")
 	b.ReportMetric(sendCPU/float64(sent)*1e5, "CPU-s/100k-sends")
 	b.ReportMetric(podCPU/float64(sent)*1e5, "api-CPU-s/100k-sends")
+	b.ReportMetric(redisCPU/float64(sent)*1e5, "redis-CPU-s/100k-sends")
+	b.ReportMetric(wal/float64(sent), "WAL-B/send")
 	b.ReportMetric(pgCPU/float64(committed)*1e5, "CPU-s/100k-pgbench")
 	b.ReportMetric(0, "ns/op")
+}
+
+// wal is how much Postgres has written to its log, in bytes.
+func (s *system) wal(b *testing.B) (n float64) {
+	b.Helper()
+	if err := s.db.QueryRow(`SELECT pg_current_wal_lsn() - '0/0'`).Scan(&n); err != nil {
+		b.Fatal(err)
+	}
+	return n
 }
 
 // load are the senders with their sockets.

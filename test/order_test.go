@@ -30,6 +30,12 @@ func (l *ledger) note(key string, m message) error {
 	return nil
 }
 
+func (l *ledger) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.messages)
+}
+
 // check holds what is stored against what was answered: each message once, no gap in seq, and in the same order by
 // (created_at, id). It answers the messages by seq.
 func (l *ledger) check(t testing.TB, s *system, p *pod, reader user, conversationID string) []message {
@@ -81,7 +87,8 @@ type voice struct {
 	heard []message
 }
 
-var errNoAnswer = errors.New("the socket ended or answered an error")
+// errNoAnswer is for a send of which the sender does not know whether it was stored.
+var errNoAnswer = errors.New("no answer")
 
 // send sends by the socket and waits for the answer. What is heard meanwhile is kept.
 func (v *voice) send(body map[string]any) (m message, err error) {
@@ -91,10 +98,14 @@ func (v *voice) send(body map[string]any) (m message, err error) {
 		return m, errNoAnswer
 	}
 	err = v.listen(time.Minute, func(f frame) bool { return f.ID == id }, func(f frame) error {
-		if f.Type != "ack" {
-			return fmt.Errorf("%w: %s %s", errNoAnswer, f.Type, f.Data)
+		if f.Type == "ack" {
+			return json.Unmarshal(f.Data, &m)
 		}
-		return json.Unmarshal(f.Data, &m)
+		var p problem
+		if err := json.Unmarshal(f.Data, &p); err != nil || p.Status != 503 {
+			return fmt.Errorf("%s is answered %s %s", body["clientMessageId"], f.Type, f.Data)
+		}
+		return errNoAnswer
 	})
 	return m, err
 }
@@ -149,18 +160,26 @@ func (v *voice) heardAll(stored []message) error {
 	return nil
 }
 
-// sendAgain sends by REST until the message is taken, as a client does that got no answer.
-func (p *pod) sendAgain(u user, conversationID string, body map[string]any) (m message, tries int, err error) {
-	for deadline := time.Now().Add(time.Minute); ; tries++ {
-		a, err := p.try(u.token, "POST", "/api/conversations/"+conversationID+"/messages", body)
-		if err == nil && (a.status == 200 || a.status == 201) {
-			return m, tries, json.Unmarshal(a.body, &m)
-		}
-		if err == nil && a.status != 503 || time.Now().After(deadline) {
-			return m, tries, fmt.Errorf("%s is not taken: %d %s %w", body["clientMessageId"], a.status, a.body, err)
-		}
-		time.Sleep(10 * time.Millisecond)
+// sendOnce sends by REST. stored tells that it had been stored before.
+func (p *pod) sendOnce(u user, conversationID string, body map[string]any) (m message, stored bool, err error) {
+	a, err := p.try(u.token, "POST", "/api/conversations/"+conversationID+"/messages", body)
+	switch {
+	case err != nil || a.status == 503 && a.header.Get("Retry-After") != "":
+		return m, false, errNoAnswer
+	case a.status == 200 || a.status == 201:
+		return m, a.status == 200, json.Unmarshal(a.body, &m)
 	}
+	return m, false, fmt.Errorf("%s is answered %d %s", body["clientMessageId"], a.status, a.body)
+}
+
+// sendAgain sends by REST until there is an answer.
+func (p *pod) sendAgain(u user, conversationID string, body map[string]any) (m message, stored bool, err error) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if m, stored, err = p.sendOnce(u, conversationID, body); !errors.Is(err, errNoAnswer) {
+			return m, stored, err
+		}
+	}
+	return m, false, err
 }
 
 // Sixty-four people write into one group over two pods, by sockets and REST. Of each three sends one is repeated on the other
@@ -209,7 +228,7 @@ func (v *voice) turn(l *ledger, s *system, i, n int, u user, conversationID stri
 	var again error
 	var wg sync.WaitGroup
 	rest := func(p *pod) {
-		m, _, err := p.sendAgain(u, conversationID, body)
+		m, _, err := p.sendOnce(u, conversationID, body)
 		if again = err; err == nil {
 			again = l.note(key, m)
 		}

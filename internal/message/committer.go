@@ -103,6 +103,10 @@ func (c *Committer) runLane(ctx context.Context, lane chan *pending) {
 	}
 }
 
+func (c *Committer) lane(conversationID string) chan *pending {
+	return c.lanes[maphash.String(c.seed, conversationID)%lanes]
+}
+
 func (c *Committer) waiting() (n int) {
 	for _, lane := range c.lanes {
 		n += len(lane)
@@ -117,7 +121,7 @@ func (c *Committer) submit(ctx context.Context, p *pending) error {
 	p.ctx = ctx
 	p.done = make(chan struct{})
 	select {
-	case c.lanes[maphash.String(c.seed, p.conversationID)%lanes] <- p:
+	case c.lane(p.conversationID) <- p:
 	default:
 		c.metrics.refused.Inc()
 		return ErrBusy
@@ -130,21 +134,28 @@ func (c *Committer) submit(ctx context.Context, p *pending) error {
 	}
 }
 
-// commit stores a batch. Where one of it is refused by a constraint, each is stored by itself, so that it fails alone.
+// commit stores a batch. Where Postgres refuses it, nothing of it was stored: its halves are stored by themselves then, so
+// that what is wrong with one send fails that one alone.
 func (c *Committer) commit(batch []*pending) {
-	if c.commitOnce(batch) {
-		return
-	}
-	for _, p := range batch {
-		if !c.commitOnce([]*pending{p}) {
-			c.finish(p, sendRow{outcome: outcomeDuplicate})
+	err := c.commitOnce(batch)
+	switch {
+	case err == nil:
+	case len(batch) > 1 && postgres.IsRefused(err):
+		half := len(batch) / 2
+		c.commit(batch[:half])
+		c.commit(batch[half:])
+	case postgres.IsUniqueViolation(err, clientMessageIDKey): // another statement used it meanwhile
+		c.finish(batch[0], sendRow{outcome: outcomeDuplicate})
+	default:
+		for _, p := range batch {
+			p.err = err
+			close(p.done)
 		}
 	}
 }
 
-// commitOnce tries a batch in one statement. It returns false where that met a clientMessageId that was used meanwhile,
-// and nothing was stored.
-func (c *Committer) commitOnce(batch []*pending) bool {
+// commitOnce tries a batch in one statement, and answers its senders unless that fails.
+func (c *Committer) commitOnce(batch []*pending) error {
 	ctx, cancel := context.WithTimeout(context.Background(), postgres.StatementTimeout)
 	defer cancel()
 	ctx, span := tracing.Batch(ctx, "commit messages", len(batch), func(i int) trace.Span { return trace.SpanFromContext(batch[i].ctx) })
@@ -152,15 +163,8 @@ func (c *Committer) commitOnce(batch []*pending) bool {
 	start := time.Now()
 	rows, err := c.store.send(ctx, batch)
 	observe.Exemplar(c.metrics.batchSeconds, time.Since(start).Seconds(), tracing.IDOf(ctx))
-	if postgres.IsUniqueViolation(err, clientMessageIDKey) {
-		return false
-	}
 	if err != nil {
-		for _, p := range batch {
-			p.err = err
-			close(p.done)
-		}
-		return true
+		return err
 	}
 	fault.Point("message.committed")
 	c.metrics.batchSize.Observe(float64(len(batch)))
@@ -172,7 +176,7 @@ func (c *Committer) commitOnce(batch []*pending) bool {
 	}
 	c.metrics.accepted.Add(float64(len(events)))
 	c.publisher.Publish(events...)
-	return true
+	return nil
 }
 
 func (c *Committer) finish(p *pending, r sendRow) {

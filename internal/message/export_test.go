@@ -14,3 +14,9 @@ var PagingQueries = map[string]struct {
 
 // SendSQL is the statement that stores a batch, whose plan a test pins.
 func SendSQL() string { return sendSQL }
+
+// Waiting is how many sends wait for their commit.
+func (c *Committer) Waiting() int { return c.waiting() }
+
+// SameLane tells whether sends to two conversations may be in one batch.
+func (c *Committer) SameLane(a, b string) bool { return c.lane(a) == c.lane(b) }

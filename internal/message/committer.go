@@ -2,6 +2,7 @@ package message
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
@@ -32,6 +33,9 @@ const (
 	maxBatch  = 64
 	laneQueue = 1024
 )
+
+// errPanicked is for the senders of a commit that panicked: to them it is a 500 like any other.
+var errPanicked = errors.New("the commit panicked")
 
 // pending is a send that waits for its commit.
 type pending struct {
@@ -81,6 +85,7 @@ func (c *Committer) Run(ctx context.Context) error {
 
 func (c *Committer) runLane(ctx context.Context, lane chan *pending) {
 	batch := make([]*pending, 0, maxBatch)
+	defer func() { abandon(batch) }() // what is in hand when a commit panics
 	for {
 		select {
 		case p := <-lane:
@@ -100,6 +105,18 @@ func (c *Committer) runLane(ctx context.Context, lane chan *pending) {
 		c.metrics.queue.Set(float64(c.waiting()))
 		clear(batch)
 		batch = batch[:0]
+	}
+}
+
+// abandon answers those of a batch that have no answer. Who repeats such a send finds out whether it was stored.
+func abandon(batch []*pending) {
+	for _, p := range batch {
+		select {
+		case <-p.done:
+		default:
+			p.err = errPanicked
+			close(p.done)
+		}
 	}
 }
 

@@ -120,7 +120,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		if err != nil {
 			w.log.ErrorContext(task, "a flush failed; what is pending stays for the next", "error", err)
 		}
-		return err
+		return nil // asynq would archive the task, for months; as one that is done it keeps its id only as long as that is needed
 	})
 	if err := server.Start(handler); err != nil {
 		return fmt.Errorf("start asynq: %w", err)

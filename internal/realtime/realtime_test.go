@@ -514,6 +514,31 @@ func TestWhoComesBackIsNotToldTwice(t *testing.T) {
 	c.silent(200 * time.Millisecond)
 }
 
+// Redis loses a join, and before a poll finds it the pod comes to serve the conversation for another's socket, as it is by then.
+func TestALostJoinIsToldWhereTheConversationIsServedSince(t *testing.T) {
+	t.Parallel()
+	e := setup(t, 2, 3)
+	newcomer := testenv.User(t, e.pods[0].db.SQL)
+	c := e.pods[1].connect(t, newcomer)
+	e.pods[0].events.losing(func(*event.Envelope) bool { return true })
+	if _, err := e.pods[0].conversations.Add(t.Context(), e.group, e.users[0], &conversation.Addition{UserIDs: []string{newcomer}}); err != nil {
+		t.Fatal(err)
+	}
+	e.pods[0].send(t, e.group, e.users[0], "one")
+	other := e.pods[1].connect(t, e.users[1])
+	e.pods[0].send(t, e.group, e.users[0], "two")
+	if f := c.next(8 * time.Second); f.Type != event.TypeConversationCreated {
+		t.Fatalf("the first frame is %s", f.Type)
+	}
+	c.messages(1, 2, 8*time.Second)
+	other.messages(2, 2, 8*time.Second)
+	e.pods[0].events.losing(nil)
+	e.pods[0].send(t, e.group, e.users[0], "three")
+	c.messages(3, 3, 8*time.Second)
+	other.messages(3, 3, 8*time.Second)
+	c.silent(200 * time.Millisecond)
+}
+
 func TestSlowReaderIsClosed(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 1, 3)

@@ -141,6 +141,52 @@ func (t *topic) welcome(e *event.Envelope) {
 	t.hub.metrics.told(event.TypeConversationCreated, welcomed)
 }
 
+// lacking are the user's sockets that should have come in by a join that was told, and did not.
+func (t *topic) lacking(j event.UserJoin) (out []*Session) {
+	for _, s := range t.hub.sessionsOf(j.UserID) {
+		if s.lacks(t, j.Revision) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// bringIn tells those sockets all from the join up to what was told to the others. It returns false where more was told than
+// the events that were read.
+func (t *topic) bringIn(j event.UserJoin, events []*event.Envelope) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.dead {
+		return true // the next poll makes another, from the join
+	}
+	if events[len(events)-1].Revision < t.told {
+		return false
+	}
+	for _, s := range t.lacking(j) {
+		in := false
+		for _, e := range events {
+			switch {
+			case e.Revision > t.told:
+			case slices.Contains(e.Added, j.UserID):
+				in = true
+				s.push(e.Welcome, e)
+				t.hub.metrics.told(event.TypeConversationCreated, 1)
+			case in:
+				s.push(e.Frame, e)
+				t.hub.metrics.told(e.Type, 1)
+				if e.Removed == j.UserID {
+					in = false
+					s.leave(t.id, e.Revision)
+				}
+			}
+		}
+		if in {
+			t.attach(s)
+		}
+	}
+	return true
+}
+
 // expel tells a removed user alone of the removal, and nothing after it.
 func (t *topic) expel(e *event.Envelope) {
 	for _, s := range t.sessions {
@@ -246,6 +292,17 @@ const maxLeft = 64
 type leaving struct {
 	conversationID string
 	revision       int64 // of the event that ended it, the last that the session was told
+}
+
+// lacks tells whether the session is not in the topic, though its user came in by that revision and did not leave since. One
+// that has not started reads by itself where it belongs.
+func (s *Session) lacks(t *topic, joined int64) bool {
+	if s.leftAfter(t.id, joined) {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.started && !s.closing && !slices.Contains(s.topics, t)
 }
 
 // leave notes that the session is out of a conversation. The oldest of too many is forgotten.

@@ -99,7 +99,7 @@ func TestPostgresAwayAndBack(t *testing.T) {
 // While a conversation can't be written, more sends than the pod holds are refused, and say when to come again.
 func TestMoreSendsThanThePodHoldsAreRefused(t *testing.T) {
 	t.Parallel()
-	const senders = 1200 // a lane holds 1024, and a batch
+	const senders = 2300 // more than a pod holds
 	s := start(t, 1)
 	p := s.pods[0]
 	u := s.withTokens(t, 3)

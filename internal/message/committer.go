@@ -120,10 +120,6 @@ func abandon(batch []*pending) {
 	}
 }
 
-func (c *Committer) lane(conversationID string) chan *pending {
-	return c.lanes[maphash.String(c.seed, conversationID)%lanes]
-}
-
 func (c *Committer) waiting() (n int) {
 	for _, lane := range c.lanes {
 		n += len(lane)
@@ -131,21 +127,21 @@ func (c *Committer) waiting() (n int) {
 	return n
 }
 
-// submit queues a send and waits for its commit. A caller that gives up leaves the send to be committed or not: it will
+// submit queues a send and waits until it is done, well or not. A caller that gives up leaves the send to be committed or not: it will
 // repeat it under the same clientMessageId.
 func (c *Committer) submit(ctx context.Context, p *pending) error {
 	p.id = id.New()
 	p.ctx = ctx
 	p.done = make(chan struct{})
 	select {
-	case c.lane(p.conversationID) <- p:
+	case c.lanes[maphash.String(c.seed, p.conversationID)%lanes] <- p:
 	default:
 		c.metrics.refused.Inc()
 		return ErrBusy
 	}
 	select {
 	case <-p.done:
-		return p.err
+		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the commit: %w", ctx.Err())
 	}

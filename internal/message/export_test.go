@@ -1,6 +1,11 @@
 package message
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"github.com/parley-chat/parley/internal/id"
+)
 
 // PagingQueries are the statements whose plans a test pins.
 var PagingQueries = map[string]struct {
@@ -15,8 +20,23 @@ var PagingQueries = map[string]struct {
 // SendSQL is the statement that stores a batch, whose plan a test pins.
 func SendSQL() string { return sendSQL }
 
-// Waiting is how many sends wait for their commit.
-func (c *Committer) Waiting() int { return c.waiting() }
+// Together is one send of a batch.
+type Together struct {
+	Conversation, Sender string
+	Draft                *Draft
+}
 
-// SameLane tells whether sends to two conversations may be in one batch.
-func (c *Committer) SameLane(a, b string) bool { return c.lane(a) == c.lane(b) }
+// SendTogether sends a batch, and answers what became of each.
+func (s *Service) SendTogether(ctx context.Context, sends []Together) (seqs []int64, errs []error) {
+	batch := make([]*pending, len(sends))
+	for i, x := range sends {
+		batch[i] = &pending{conversationID: x.Conversation, senderID: x.Sender, draft: x.Draft, id: id.New(), ctx: ctx, done: make(chan struct{})}
+	}
+	s.committer.commit(batch)
+	for _, p := range batch {
+		<-p.done
+		m, _, err := s.answer(ctx, p)
+		seqs, errs = append(seqs, m.Seq), append(errs, err)
+	}
+	return seqs, errs
+}

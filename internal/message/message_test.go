@@ -55,7 +55,6 @@ func (noMarkers) Markers(context.Context, string) map[string]int64 { return nil 
 // pod is what one api process has of messages and conversations.
 type pod struct {
 	db            *postgres.DB
-	committer     *message.Committer
 	messages      *message.Service
 	conversations *conversation.Service
 	feed          *message.Feed
@@ -73,13 +72,13 @@ func newPod(t testing.TB, url string) *pod {
 	store := message.NewStore(db)
 	conversations := conversation.NewStore(db, store)
 	p.conversations = conversation.NewService(db, conversations, noMarkers{}, p.told)
-	p.committer = message.NewCommitter(store, p.told, slog.New(slog.DiscardHandler), message.NewMetrics(prometheus.NewRegistry()))
-	p.messages = message.NewService(db, store, p.committer, p.told)
+	committer := message.NewCommitter(store, p.told, slog.New(slog.DiscardHandler), message.NewMetrics(prometheus.NewRegistry()))
+	p.messages = message.NewService(db, store, committer, p.told)
 	p.feed = message.NewFeed(db, conversations)
 	p.sync = message.NewSyncer(p.feed, p.conversations)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); _ = p.committer.Run(ctx) }()
+	go func() { defer close(done); _ = committer.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done; _ = db.Close() })
 	return p
 }

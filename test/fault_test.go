@@ -1,11 +1,13 @@
 package test
 
 import (
+	"database/sql"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -92,6 +94,58 @@ func TestPostgresAwayAndBack(t *testing.T) {
 	}, "the pod is ready again")
 	p.want(t, 201, u[0].token, "POST", "/api/conversations/"+c.ID+"/messages", map[string]any{"content": "x", "clientMessageId": "k"})
 	sock.messages(1, 1, 5*time.Second)
+}
+
+// While a conversation can't be written, more sends than the pod holds are refused, and say when to come again.
+func TestMoreSendsThanThePodHoldsAreRefused(t *testing.T) {
+	t.Parallel()
+	const senders = 2300 // more than a pod holds
+	s := start(t, 1)
+	p := s.pods[0]
+	u := s.withTokens(t, 3)
+	c := p.group(t, u[0], u[1:]...)
+	release := s.locked(t, c.ID)
+	var taken, refused atomic.Int64
+	var wg sync.WaitGroup
+	for range senders {
+		wg.Go(func() {
+			a, err := p.try(u[0].token, "POST", "/api/conversations/"+c.ID+"/messages", map[string]any{"content": "x"})
+			switch {
+			case err == nil && a.status == 201:
+				taken.Add(1)
+			case err == nil && a.status == 503 && a.code() == "unavailable" && a.header.Get("Retry-After") == "1":
+				refused.Add(1)
+			default:
+				t.Errorf("a send: %d %s %v", a.status, a.body, err)
+			}
+		})
+	}
+	full := func() bool { return metric(t, p.ops, "parley_messages_refused_busy_total") > 0 && refused.Load() > 0 }
+	testenv.Eventually(t, time.Minute, full, "sends are refused")
+	release()
+	wg.Wait()
+	p.send(t, u[0], c.ID, "next")
+	if n := s.count(t, `SELECT count(*) FROM messages`); n <= int(taken.Load()) {
+		t.Errorf("%d messages are stored of %d that were acknowledged", n, taken.Load()+1)
+	}
+}
+
+// locked holds a conversation's row until release is called.
+func (s *system) locked(t testing.TB, conversationID string) (release func()) {
+	t.Helper()
+	db, err := sql.Open("pgx", s.pg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	tx, err := db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(`SELECT FROM conversations WHERE id = $1 FOR UPDATE`, conversationID); err != nil {
+		t.Fatal(err)
+	}
+	return func() { _ = tx.Rollback() }
 }
 
 func TestAPodStartsBeforeItsDatabases(t *testing.T) {

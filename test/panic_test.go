@@ -1,9 +1,11 @@
 package test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -103,7 +105,7 @@ func TestAPanicInASocketClosesIt(t *testing.T) {
 func TestAPanicInALoopRunsItAgain(t *testing.T) {
 	t.Parallel()
 	x := newSwitches(t)
-	p := start(t, 1, x.setting("publisher.send", "subscriber.heard", "hub.poll", "message.committed", "monitor.look")).pods[0]
+	p := start(t, 1, x.setting("publisher.send", "subscriber.heard", "hub.poll", "monitor.look")).pods[0]
 	u := p.users(t, 2)
 	c := p.direct(t, u[0], u[1])
 	sock := p.open(t, u[1])
@@ -121,16 +123,43 @@ func TestAPanicInALoopRunsItAgain(t *testing.T) {
 		x.off(point)
 		works()
 	}
-	x.on("message.committed")
-	body := map[string]any{"content": "x", "clientMessageId": "k"}
-	p.want(t, 503, u[0].token, "POST", "/api/conversations/"+c.ID+"/messages", body)
-	x.off("message.committed")
-	counted(t, p.ops, "committer")
-	p.want(t, 200, u[0].token, "POST", "/api/conversations/"+c.ID+"/messages", body) // it was stored
-	seq++
-	sock.messages(seq, seq, time.Minute)
-	works()
 	p.want(t, 200, "", "GET", "/api/health/ready", nil)
+}
+
+// The senders of a commit that panics are told so, and what they repeat is what was stored.
+func TestAPanicInAGroupCommitIsA500(t *testing.T) {
+	t.Parallel()
+	const senders = 20
+	x := newSwitches(t)
+	s := start(t, 1, x.setting("message.committed"))
+	p := s.pods[0]
+	u := s.withTokens(t, 3)
+	c := p.group(t, u[0], u[1:]...)
+	sock := p.open(t, u[1])
+	send := func(want int) {
+		var wg sync.WaitGroup
+		for i := range senders {
+			wg.Go(func() {
+				body := map[string]any{"content": "x", "clientMessageId": fmt.Sprint(i)}
+				a, err := p.try(u[0].token, "POST", "/api/conversations/"+c.ID+"/messages", body)
+				if err != nil || a.status != want {
+					t.Errorf("a send: %d %s %v, want %d", a.status, a.body, err, want)
+				}
+			})
+		}
+		wg.Wait()
+	}
+	x.on("message.committed")
+	send(500)
+	x.off("message.committed")
+	send(200)
+	sock.messages(1, senders, time.Minute)
+	panics := scrape(t, p.ops).value("parley_panics_total", "part", "committer")
+	if told := strings.Count(p.Logs(), `panic="fault point message.committed"`); panics < 1 || float64(told) != panics {
+		t.Errorf("%v panics are counted, %d were logged", panics, told)
+	}
+	p.send(t, u[0], c.ID, "next")
+	sock.messages(senders+1, senders+1, time.Minute)
 }
 
 func TestAPanicOfTheWatcherRunsItAgain(t *testing.T) {

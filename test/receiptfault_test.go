@@ -214,6 +214,9 @@ func TestPostgresAwayForThreeTicks(t *testing.T) {
 	if !strings.Contains(w.Logs(), "a flush failed") {
 		t.Error("the log says nothing of it")
 	}
+	if q, err := asynq.NewInspectorFromRedisClient(s.redis.Client(t)).GetQueueInfo("receipts"); err != nil || q.Archived != 0 {
+		t.Errorf("asynq keeps the tasks of flushes that failed: %+v, %v", q, err)
+	}
 	pg.Start()
 	s.flushed(t, 30*time.Second)
 	if n := s.count(t, `SELECT count(*) FROM read_receipts WHERE user_id = $1`, c.users[1].ID); n != 3 {

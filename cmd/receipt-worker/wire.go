@@ -47,7 +47,6 @@ func run(ctx context.Context, c config.Worker, log *slog.Logger) error {
 	panics := observe.NewPanicCounter(registry)
 	health := &observe.Health{DB: db.SQL, Redis: rdb, Stopping: func() bool { return ctx.Err() != nil }}
 	metrics := receipt.NewFlushMetrics(registry)
-	receipt.RegisterQueues(registry, rdb)
 	flusher := receipt.NewFlusher(db, rdb, c.FlushInterval, metrics, log)
 	observe.RegisterPools(registry, db.SQL, rdb, redisConns)
 	monitor := observe.NewMonitor(health, registry, log)
@@ -56,6 +55,7 @@ func run(ctx context.Context, c config.Worker, log *slog.Logger) error {
 		lifecycle.Part{Name: "ops", Run: ops.Run},
 		lifecycle.Part{Name: "monitor", Run: monitor.Run},
 		lifecycle.Part{Name: "sampler", Run: receipt.NewSampler(flusher).Run},
+		lifecycle.Part{Name: "queues", Run: receipt.NewQueues(registry, rdb, log).Run},
 		lifecycle.Part{Name: "worker", Run: receipt.NewWorker(flusher, c.ShutdownTimeout-stopMargin, tracer).Run},
 		lifecycle.Part{Name: "schedule", Run: receipt.NewSchedule(rdb, c.FlushInterval, metrics, tracer, log).Run},
 	)

@@ -2,6 +2,7 @@ package message
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
@@ -32,6 +33,9 @@ const (
 	maxBatch  = 64
 	laneQueue = 1024
 )
+
+// errPanicked is for the senders of a commit that panicked: to them it is a 500 like any other.
+var errPanicked = errors.New("the commit panicked")
 
 // pending is a send that waits for its commit.
 type pending struct {
@@ -81,6 +85,7 @@ func (c *Committer) Run(ctx context.Context) error {
 
 func (c *Committer) runLane(ctx context.Context, lane chan *pending) {
 	batch := make([]*pending, 0, maxBatch)
+	defer func() { abandon(batch) }() // what is in hand when a commit panics
 	for {
 		select {
 		case p := <-lane:
@@ -103,6 +108,18 @@ func (c *Committer) runLane(ctx context.Context, lane chan *pending) {
 	}
 }
 
+// abandon answers those of a batch that have no answer. Who repeats such a send finds out whether it was stored.
+func abandon(batch []*pending) {
+	for _, p := range batch {
+		select {
+		case <-p.done:
+		default:
+			p.err = errPanicked
+			close(p.done)
+		}
+	}
+}
+
 func (c *Committer) waiting() (n int) {
 	for _, lane := range c.lanes {
 		n += len(lane)
@@ -110,7 +127,7 @@ func (c *Committer) waiting() (n int) {
 	return n
 }
 
-// submit queues a send and waits for its commit. A caller that gives up leaves the send to be committed or not: it will
+// submit queues a send and waits until it is done, well or not. A caller that gives up leaves the send to be committed or not: it will
 // repeat it under the same clientMessageId.
 func (c *Committer) submit(ctx context.Context, p *pending) error {
 	p.id = id.New()
@@ -124,27 +141,34 @@ func (c *Committer) submit(ctx context.Context, p *pending) error {
 	}
 	select {
 	case <-p.done:
-		return p.err
+		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the commit: %w", ctx.Err())
 	}
 }
 
-// commit stores a batch. Where one of it is refused by a constraint, each is stored by itself, so that it fails alone.
+// commit stores a batch. Where Postgres refuses it, nothing of it was stored: its halves are stored by themselves then, so
+// that what is wrong with one send fails that one alone.
 func (c *Committer) commit(batch []*pending) {
-	if c.commitOnce(batch) {
-		return
-	}
-	for _, p := range batch {
-		if !c.commitOnce([]*pending{p}) {
-			c.finish(p, sendRow{outcome: outcomeDuplicate})
+	err := c.commitOnce(batch)
+	switch {
+	case err == nil:
+	case len(batch) > 1 && postgres.IsRefused(err):
+		half := len(batch) / 2
+		c.commit(batch[:half])
+		c.commit(batch[half:])
+	case postgres.IsUniqueViolation(err, clientMessageIDKey): // another statement used it meanwhile
+		c.finish(batch[0], sendRow{outcome: outcomeDuplicate})
+	default:
+		for _, p := range batch {
+			p.err = err
+			close(p.done)
 		}
 	}
 }
 
-// commitOnce tries a batch in one statement. It returns false where that met a clientMessageId that was used meanwhile,
-// and nothing was stored.
-func (c *Committer) commitOnce(batch []*pending) bool {
+// commitOnce tries a batch in one statement, and answers its senders unless that fails.
+func (c *Committer) commitOnce(batch []*pending) error {
 	ctx, cancel := context.WithTimeout(context.Background(), postgres.StatementTimeout)
 	defer cancel()
 	ctx, span := tracing.Batch(ctx, "commit messages", len(batch), func(i int) trace.Span { return trace.SpanFromContext(batch[i].ctx) })
@@ -152,15 +176,8 @@ func (c *Committer) commitOnce(batch []*pending) bool {
 	start := time.Now()
 	rows, err := c.store.send(ctx, batch)
 	observe.Exemplar(c.metrics.batchSeconds, time.Since(start).Seconds(), tracing.IDOf(ctx))
-	if postgres.IsUniqueViolation(err, clientMessageIDKey) {
-		return false
-	}
 	if err != nil {
-		for _, p := range batch {
-			p.err = err
-			close(p.done)
-		}
-		return true
+		return err
 	}
 	fault.Point("message.committed")
 	c.metrics.batchSize.Observe(float64(len(batch)))
@@ -172,7 +189,7 @@ func (c *Committer) commitOnce(batch []*pending) bool {
 	}
 	c.metrics.accepted.Add(float64(len(events)))
 	c.publisher.Publish(events...)
-	return true
+	return nil
 }
 
 func (c *Committer) finish(p *pending, r sendRow) {

@@ -1,6 +1,11 @@
 package message
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"github.com/parley-chat/parley/internal/id"
+)
 
 // PagingQueries are the statements whose plans a test pins.
 var PagingQueries = map[string]struct {
@@ -14,3 +19,24 @@ var PagingQueries = map[string]struct {
 
 // SendSQL is the statement that stores a batch, whose plan a test pins.
 func SendSQL() string { return sendSQL }
+
+// Together is one send of a batch.
+type Together struct {
+	Conversation, Sender string
+	Draft                *Draft
+}
+
+// SendTogether sends a batch, and answers what became of each.
+func (s *Service) SendTogether(ctx context.Context, sends []Together) (seqs []int64, errs []error) {
+	batch := make([]*pending, len(sends))
+	for i, x := range sends {
+		batch[i] = &pending{conversationID: x.Conversation, senderID: x.Sender, draft: x.Draft, id: id.New(), ctx: ctx, done: make(chan struct{})}
+	}
+	s.committer.commit(batch)
+	for _, p := range batch {
+		<-p.done
+		m, _, err := s.answer(ctx, p)
+		seqs, errs = append(seqs, m.Seq), append(errs, err)
+	}
+	return seqs, errs
+}

@@ -39,6 +39,14 @@ func (s *Service) sendAt(ctx context.Context, conversationID, senderID string, d
 	if err := s.committer.submit(ctx, p); err != nil {
 		return event.Message{}, false, err
 	}
+	return s.answer(ctx, p)
+}
+
+// answer is what a send whose commit is done is answered.
+func (s *Service) answer(ctx context.Context, p *pending) (event.Message, bool, error) {
+	if p.err != nil {
+		return event.Message{}, false, p.err
+	}
 	switch p.outcome {
 	case outcomeStored:
 		return p.message, false, nil

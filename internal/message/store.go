@@ -44,8 +44,8 @@ type sendRow struct {
 	createdAt     time.Time
 }
 
-// send stores a batch in one statement and answers a row for each of them, in their order. A unique violation of
-// clientMessageIDKey means that nothing of the batch was stored.
+// send stores a batch in one statement and answers a row for each of them, in their order. Where it fails by an answer of
+// Postgres's, nothing of the batch was stored.
 func (s *Store) send(ctx context.Context, batch []*pending) ([]sendRow, error) {
 	n := len(batch)
 	ord, conversations, senders, ids := make([]int32, n), make([]string, n), make([]string, n), make([]string, n)

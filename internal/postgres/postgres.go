@@ -104,6 +104,13 @@ func IsUniqueViolation(err error, constraint string) bool {
 	return ok && pg.Code == "23505" && pg.ConstraintName == constraint
 }
 
+// IsRefused tells whether err means that the database answered no, so that nothing of the statement was done and it need not be
+// tried again.
+func IsRefused(err error) bool {
+	_, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && !IsUnavailable(err)
+}
+
 // IsLocked tells whether err means that a row was locked for longer than lock_timeout.
 func IsLocked(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)

@@ -17,7 +17,7 @@
 // Lock order: topics' shard, topic, users' shard, session. No lock is held while the network is written to.
 //
 // Invariants, each with the test that guards it: no event twice and none out of order on one socket
-// (TestTopicTellsEachRevisionOnceInOrder); a removed member gets nothing after the removal (TestRemovalIsToldBeforeWhatFollows);
-// a reader that stops costs bounded memory and slows nobody (TestSlowReaderIsClosed); nothing is written to a connection
-// after its handler returned (TestNothingIsWrittenAfterDetach).
+// (TestTopicTellsEachRevisionOnceInOrder, TestWhoComesBackIsNotToldTwice); a removed member gets nothing after the removal
+// (TestRemovalIsToldBeforeWhatFollows); a reader that stops costs bounded memory and slows nobody (TestSlowReaderIsClosed);
+// nothing is written to a connection after its handler returned (TestNothingIsWrittenAfterDetach).
 package realtime

@@ -343,14 +343,16 @@ func (h *Hub) notice(n *event.Notice) {
 	}
 }
 
-// joined serves a conversation that a user of this pod was put into. The event that put them there brings them in.
-func (h *Hub) joined(j event.Join) {
+// joined serves a conversation that a user of this pod was put into. The event that put them there brings them in; where it was
+// told already, it answers the topic that did, or that was made after it.
+func (h *Hub) joined(j event.Join) *topic {
 	t := h.topic(j.ConversationID, j.Revision-1, true)
 	if t.toldAfter(j.Revision - 1) {
 		h.expected(t)
-		return
+		return t
 	}
 	h.repairs.soon(t, j.Revision)
+	return nil
 }
 
 // expected says that the sockets that a topic was kept for without any have come, or won't.

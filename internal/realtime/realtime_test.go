@@ -470,6 +470,75 @@ func TestWhoJoinsGetsTheConversationAndWhatFollows(t *testing.T) {
 	}
 }
 
+// A poll hears of joins that a socket was told of long ago. Where the pod has forgotten the conversation since, because the user
+// was removed, it reads it again from there: the socket must not be told again of what it was told.
+func TestWhoComesBackIsNotToldTwice(t *testing.T) {
+	t.Parallel()
+	e := setup(t, 2, 3)
+	newcomer := testenv.User(t, e.pods[0].db.SQL)
+	c := e.pods[1].connect(t, newcomer)
+	add := func() {
+		t.Helper()
+		if _, err := e.pods[0].conversations.Add(t.Context(), e.group, e.users[0], &conversation.Addition{UserIDs: []string{newcomer}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	due := func(want string, seq int64) {
+		t.Helper()
+		f := c.next(8 * time.Second)
+		if f.Type != want || want == event.TypeMessageNew && f.message(t).Seq != seq {
+			t.Fatalf("got %s %s where %s was due (seq %d)", f.Type, f.Data, want, seq)
+		}
+	}
+	remove := func() {
+		t.Helper()
+		if err := e.pods[0].conversations.Remove(t.Context(), e.group, e.users[0], newcomer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add()
+	e.pods[0].send(t, e.group, e.users[0], "hello")
+	due(event.TypeConversationCreated, 0)
+	due(event.TypeMessageNew, 1)
+	remove()
+	due(event.TypeMemberRemoved, 0)
+	e.pods[0].send(t, e.group, e.users[0], "not for you")
+	e.pods[0].events.losing(func(*event.Envelope) bool { return true }) // so that a poll tells it, of both joins at once
+	add()
+	e.pods[0].send(t, e.group, e.users[0], "hello again")
+	due(event.TypeConversationCreated, 0)
+	due(event.TypeMessageNew, 3)
+	e.pods[0].events.losing(nil)
+	remove()
+	due(event.TypeMemberRemoved, 0)
+	c.silent(200 * time.Millisecond)
+}
+
+// Redis loses a join, and before a poll finds it the pod comes to serve the conversation for another's socket, as it is by then.
+func TestALostJoinIsToldWhereTheConversationIsServedSince(t *testing.T) {
+	t.Parallel()
+	e := setup(t, 2, 3)
+	newcomer := testenv.User(t, e.pods[0].db.SQL)
+	c := e.pods[1].connect(t, newcomer)
+	e.pods[0].events.losing(func(*event.Envelope) bool { return true })
+	if _, err := e.pods[0].conversations.Add(t.Context(), e.group, e.users[0], &conversation.Addition{UserIDs: []string{newcomer}}); err != nil {
+		t.Fatal(err)
+	}
+	e.pods[0].send(t, e.group, e.users[0], "one")
+	other := e.pods[1].connect(t, e.users[1])
+	e.pods[0].send(t, e.group, e.users[0], "two")
+	if f := c.next(8 * time.Second); f.Type != event.TypeConversationCreated {
+		t.Fatalf("the first frame is %s", f.Type)
+	}
+	c.messages(1, 2, 8*time.Second)
+	other.messages(2, 2, 8*time.Second)
+	e.pods[0].events.losing(nil)
+	e.pods[0].send(t, e.group, e.users[0], "three")
+	c.messages(3, 3, 8*time.Second)
+	other.messages(3, 3, 8*time.Second)
+	c.silent(200 * time.Millisecond)
+}
+
 func TestSlowReaderIsClosed(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 1, 3)

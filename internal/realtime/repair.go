@@ -119,8 +119,28 @@ func (r *repairs) look(ctx context.Context) {
 		}
 	}
 	for _, j := range joins {
-		if len(r.hub.sessionsOf(j.UserID)) > 0 {
-			r.hub.joined(j.Join)
+		if len(r.hub.sessionsOf(j.UserID)) == 0 {
+			continue
+		}
+		if t := r.hub.joined(j.Join); t != nil {
+			r.catchUp(ctx, t, j)
+		}
+	}
+}
+
+// catchUp brings in the sockets of a user whose join was lost, where the topic was made after it, for another's socket, and so
+// does not tell it any more.
+func (r *repairs) catchUp(ctx context.Context, t *topic, j event.UserJoin) {
+	var events []*event.Envelope
+	for told := j.Revision - 1; len(t.lacking(j)) > 0; told = events[len(events)-1].Revision {
+		missed, err := r.feed.After(ctx, t.id, told, replayLimit)
+		if err != nil {
+			r.log.Warn("missed events could not be read", "conversation_id", t.id, "error", err)
+			return
+		}
+		events = append(events, missed.Events...)
+		if len(missed.Events) == 0 || t.bringIn(j, events) {
+			return
 		}
 	}
 }

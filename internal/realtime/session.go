@@ -70,6 +70,7 @@ type Session struct {
 	reason  string          // why the socket ends, for metrics; "" while that is not known
 	oldest  *event.Envelope // the first in the queue whose delivery is measured
 	topics  []*topic
+	left    []leaving     // where it was and is no more, the oldest first
 	drained chan struct{} // closed once busy ends, where someone waits for it
 }
 

@@ -109,7 +109,7 @@ func (t *topic) tell(e *event.Envelope) {
 	}
 	n := len(t.sessions)
 	if e.Removed != "" {
-		t.detachUser(e.Removed)
+		t.detachUser(e.Removed, e.Revision)
 	}
 	t.hub.metrics.told(e.Type, n)
 }
@@ -131,7 +131,7 @@ func (t *topic) welcome(e *event.Envelope) {
 	}
 	for _, u := range e.Added {
 		for _, s := range t.hub.sessionsOf(u) {
-			if t.attach(s) {
+			if !s.leftAfter(t.id, e.Revision) && t.attach(s) {
 				s.push(e.Welcome, e)
 				welcomed++
 			}
@@ -139,6 +139,52 @@ func (t *topic) welcome(e *event.Envelope) {
 	}
 	t.hub.metrics.told(e.Type, others)
 	t.hub.metrics.told(event.TypeConversationCreated, welcomed)
+}
+
+// lacking are the user's sockets that should have come in by a join that was told, and did not.
+func (t *topic) lacking(j event.UserJoin) (out []*Session) {
+	for _, s := range t.hub.sessionsOf(j.UserID) {
+		if s.lacks(t, j.Revision) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// bringIn tells those sockets all from the join up to what was told to the others. It returns false where more was told than
+// the events that were read.
+func (t *topic) bringIn(j event.UserJoin, events []*event.Envelope) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.dead {
+		return true // the next poll makes another, from the join
+	}
+	if events[len(events)-1].Revision < t.told {
+		return false
+	}
+	for _, s := range t.lacking(j) {
+		in := false
+		for _, e := range events {
+			switch {
+			case e.Revision > t.told:
+			case slices.Contains(e.Added, j.UserID):
+				in = true
+				s.push(e.Welcome, e)
+				t.hub.metrics.told(event.TypeConversationCreated, 1)
+			case in:
+				s.push(e.Frame, e)
+				t.hub.metrics.told(e.Type, 1)
+				if e.Removed == j.UserID {
+					in = false
+					s.leave(t.id, e.Revision)
+				}
+			}
+		}
+		if in {
+			t.attach(s)
+		}
+	}
+	return true
 }
 
 // expel tells a removed user alone of the removal, and nothing after it.
@@ -149,7 +195,7 @@ func (t *topic) expel(e *event.Envelope) {
 			t.hub.metrics.told(e.Type, 1)
 		}
 	}
-	t.detachUser(e.Removed)
+	t.detachUser(e.Removed, e.Revision)
 }
 
 // ephemeral tells an event that changes nothing and that nobody repairs.
@@ -209,12 +255,14 @@ func (t *topic) attach(s *Session) bool {
 	return true
 }
 
-func (t *topic) detachUser(userID string) {
+// detachUser puts the sessions of a user out who was removed by the event of that revision.
+func (t *topic) detachUser(userID string, revision int64) {
 	t.sessions = slices.DeleteFunc(t.sessions, func(s *Session) bool {
 		if s.UserID != userID {
 			return false
 		}
 		s.forget(t)
+		s.leave(t.id, revision)
 		return true
 	})
 	delete(t.typing, userID)
@@ -235,4 +283,43 @@ func (s *Session) forget(t *topic) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.topics = slices.DeleteFunc(s.topics, func(x *topic) bool { return x == t })
+}
+
+// maxLeft bounds what a session remembers of conversations that it left.
+const maxLeft = 64
+
+// leaving is the end of a session's time in a conversation.
+type leaving struct {
+	conversationID string
+	revision       int64 // of the event that ended it, the last that the session was told
+}
+
+// lacks tells whether the session is not in the topic, though its user came in by that revision and did not leave since. One
+// that has not started reads by itself where it belongs.
+func (s *Session) lacks(t *topic, joined int64) bool {
+	if s.leftAfter(t.id, joined) {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.started && !s.closing && !slices.Contains(s.topics, t)
+}
+
+// leave notes that the session is out of a conversation. The oldest of too many is forgotten.
+func (s *Session) leave(conversationID string, revision int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.left = slices.DeleteFunc(s.left, func(l leaving) bool { return l.conversationID == conversationID })
+	if len(s.left) == maxLeft {
+		s.left = slices.Delete(s.left, 0, 1)
+	}
+	s.left = append(s.left, leaving{conversationID, revision})
+}
+
+// leftAfter tells whether the session was told of an event, and left after it. A poll hears of joins that are over, and where
+// the pod has forgotten the conversation since, its events are read again from there.
+func (s *Session) leftAfter(conversationID string, revision int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.left, func(l leaving) bool { return l.conversationID == conversationID && l.revision > revision })
 }

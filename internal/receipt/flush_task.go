@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/parley-chat/parley/internal/lifecycle"
@@ -121,7 +120,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		if err != nil {
 			w.log.ErrorContext(task, "a flush failed; what is pending stays for the next", "error", err)
 		}
-		return err
+		return nil // asynq would archive the task, for months; as one that is done it keeps its id only as long as that is needed
 	})
 	if err := server.Start(handler); err != nil {
 		return fmt.Errorf("start asynq: %w", err)
@@ -157,39 +156,3 @@ func (l asynqLog) Info(args ...any)  { l.log.Debug(fmt.Sprint(args...), "part", 
 func (l asynqLog) Warn(args ...any)  { l.log.Warn(fmt.Sprint(args...), "part", "asynq") }
 func (l asynqLog) Error(args ...any) { l.log.Warn(fmt.Sprint(args...), "part", "asynq") }
 func (l asynqLog) Fatal(args ...any) { l.log.Error(fmt.Sprint(args...), "part", "asynq") }
-
-// queues tells what waits in asynq, when it is asked.
-type queues struct {
-	inspector      *asynq.Inspector
-	tasks, latency *prometheus.Desc
-}
-
-// RegisterQueues registers the metrics of asynq's queue. All workers tell the same: take the maximum, not the sum.
-func RegisterQueues(r prometheus.Registerer, rdb redis.UniversalClient) {
-	r.MustRegister(&queues{
-		inspector: asynq.NewInspectorFromRedisClient(rdb),
-		tasks: prometheus.NewDesc("parley_asynq_tasks",
-			"Flushes in asynq by state. Those that are completed are kept for a while and are no backlog. All workers tell the same.", []string{"queue", "state"}, nil),
-		latency: prometheus.NewDesc("parley_asynq_latency_seconds", "Age of the oldest pending flush. All workers tell the same.", []string{"queue"}, nil),
-	})
-}
-
-// Describe implements prometheus.Collector.
-func (q *queues) Describe(c chan<- *prometheus.Desc) {
-	c <- q.tasks
-	c <- q.latency
-}
-
-// Collect implements prometheus.Collector. Without Redis there is nothing to tell.
-func (q *queues) Collect(c chan<- prometheus.Metric) {
-	info, err := q.inspector.GetQueueInfo(flushQueue)
-	if err != nil {
-		return
-	}
-	for state, n := range map[string]int{
-		"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled, "retry": info.Retry, "archived": info.Archived, "completed": info.Completed,
-	} {
-		c <- prometheus.MustNewConstMetric(q.tasks, prometheus.GaugeValue, float64(n), flushQueue, state)
-	}
-	c <- prometheus.MustNewConstMetric(q.latency, prometheus.GaugeValue, info.Latency.Seconds(), flushQueue)
-}

@@ -375,7 +375,13 @@ func TestReceiptsAreWholeWhileTheyAreFlushed(t *testing.T) {
 			}
 		}
 	})
-	for seen := 0; seen < 300; {
+	end := sync.OnceFunc(func() {
+		g.Wait()
+		close(stop)
+		flushes.Wait()
+	})
+	defer end()
+	for seen := 0; seen < 300 && !t.Failed(); {
 		var all []receipt.Receipt
 		var after *cursor.Position
 		count := 0
@@ -404,9 +410,7 @@ func TestReceiptsAreWholeWhileTheyAreFlushed(t *testing.T) {
 		}
 		seen = len(all)
 	}
-	g.Wait()
-	close(stop)
-	flushes.Wait()
+	end()
 	e.flush(f)
 	e.empty()
 	if got := e.count(`SELECT count(*) FROM read_receipts`); got != 300 {

@@ -19,7 +19,6 @@ const (
 	poolTimeout  = 1 * time.Second
 	maxRetries   = 1
 	dialTries    = 1
-	poolMinIdle  = 1
 	connIdleTime = 5 * time.Minute
 	// clusterReload is how old the client's picture of a cluster gets while nobody tells it of another: after a failover a
 	// pipeline, or a subscription, goes on trying the dead master.
@@ -34,7 +33,7 @@ type Config struct {
 	Username, Password string
 	// SentinelMaster names the master of a Sentinel set-up; URL then names the sentinels.
 	SentinelMaster string
-	// PoolSize bounds the connections to each node.
+	// PoolSize is how many connections there are to each node.
 	PoolSize int
 	// ClientName is shown by CLIENT LIST.
 	ClientName string
@@ -51,7 +50,7 @@ func Options(c Config) (*redis.UniversalOptions, error) {
 		WriteTimeout:    readTimeout,
 		PoolTimeout:     poolTimeout,
 		PoolSize:        c.PoolSize,
-		MinIdleConns:    poolMinIdle,
+		MinIdleConns:    c.PoolSize, // a burst must not wait for dials: a rate limit takes that for a Redis that is away
 		MaxRetries:      maxRetries,
 		ConnMaxIdleTime: connIdleTime,
 	}

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/parley-chat/parley/internal/redisconn"
+	"github.com/parley-chat/parley/internal/testenv"
 )
 
 func TestOptions(t *testing.T) {
@@ -60,4 +62,19 @@ func TestCredentialsBesideTheURL(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
+}
+
+// The connections are there before anybody asks for them.
+func TestThePoolIsFullBeforeTheFirstBurst(t *testing.T) {
+	t.Parallel()
+	server := testenv.Redis(t)
+	rdb, err := redisconn.Open(redisconn.Config{URL: server.URL(), PoolSize: 12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rdb.Close()
+	looks := server.Client(t)
+	testenv.Eventually(t, time.Minute, func() bool {
+		return strings.Contains(looks.Info(t.Context(), "clients").Val(), "connected_clients:13\r")
+	}, "all connections are open, beside the one that looks")
 }

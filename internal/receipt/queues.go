@@ -1,0 +1,68 @@
+package receipt
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+
+	"github.com/hibiken/asynq"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/parley-chat/parley/internal/lifecycle"
+)
+
+// Queues tells what waits in asynq. It looks all the time, so that whoever asks for the metrics never waits for Redis.
+type Queues struct {
+	inspector      *asynq.Inspector
+	log            *slog.Logger
+	seen           atomic.Pointer[asynq.QueueInfo] // by the last look, nil where Redis did not answer it
+	tasks, latency *prometheus.Desc
+}
+
+// NewQueues registers the metrics of asynq's queue; its Run makes it look. All workers tell the same: take the maximum, not the sum.
+func NewQueues(r prometheus.Registerer, rdb redis.UniversalClient, log *slog.Logger) *Queues {
+	q := &Queues{
+		inspector: asynq.NewInspectorFromRedisClient(rdb), log: log,
+		tasks: prometheus.NewDesc("parley_asynq_tasks",
+			"Flushes in asynq by state. Those that are completed are kept for a while and are no backlog. All workers tell the same.", []string{"queue", "state"}, nil),
+		latency: prometheus.NewDesc("parley_asynq_latency_seconds", "Age of the oldest pending flush. All workers tell the same.", []string{"queue"}, nil),
+	}
+	r.MustRegister(q)
+	return q
+}
+
+// Run looks until ctx ends.
+func (q *Queues) Run(ctx context.Context) error {
+	q.look(ctx)
+	return lifecycle.Every(ctx, sampleEvery, q.look)
+}
+
+func (q *Queues) look(context.Context) {
+	info, err := q.inspector.GetQueueInfo(flushQueue)
+	if err != nil {
+		q.log.Debug("asynq's queue can't be looked at", "error", err)
+		info = nil
+	}
+	q.seen.Store(info)
+}
+
+// Describe implements prometheus.Collector.
+func (q *Queues) Describe(c chan<- *prometheus.Desc) {
+	c <- q.tasks
+	c <- q.latency
+}
+
+// Collect implements prometheus.Collector. Without Redis there is nothing to tell.
+func (q *Queues) Collect(c chan<- prometheus.Metric) {
+	info := q.seen.Load()
+	if info == nil {
+		return
+	}
+	for state, n := range map[string]int{
+		"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled, "retry": info.Retry, "archived": info.Archived, "completed": info.Completed,
+	} {
+		c <- prometheus.MustNewConstMetric(q.tasks, prometheus.GaugeValue, float64(n), flushQueue, state)
+	}
+	c <- prometheus.MustNewConstMetric(q.latency, prometheus.GaugeValue, info.Latency.Seconds(), flushQueue)
+}

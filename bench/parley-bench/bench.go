@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -31,8 +32,8 @@ type bench struct {
 	log        io.Writer
 	logMu      sync.Mutex
 
-	buffers         sync.Pool // of what is written to sockets
-	attempts, asked atomic.Int64
+	buffers         sync.Pool    // of what is written to sockets
+	asked           atomic.Int64 // frames
 	acked, received *timings
 	deliveries      *atomic.Int64
 }
@@ -68,6 +69,9 @@ func (b *bench) hopeless(err error) bool {
 	b.fail(err)
 	return true
 }
+
+// frameID is one that no other frame has.
+func (b *bench) frameID() string { return b.run + "." + strconv.FormatInt(b.asked.Add(1), 36) }
 
 // newConversation makes a conversation that has messages up to seq base, of whom the members know all up to the revision.
 func (b *bench) newConversation(id string, base, revision int64, members []*person) *conversation {

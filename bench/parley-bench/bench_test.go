@@ -6,9 +6,12 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -129,7 +132,7 @@ func (s *system) count(query string) (n int64) {
 	return n
 }
 
-func TestSocketsFanoutAndSends(t *testing.T) {
+func TestScenarios(t *testing.T) {
 	t.Parallel()
 	s := start(t, 2, unlimited...)
 	t.Run("sockets", func(t *testing.T) {
@@ -158,6 +161,26 @@ func TestSocketsFanoutAndSends(t *testing.T) {
 			}
 		})
 	}
+	t.Run("reads", func(t *testing.T) {
+		r := s.fine(&output{}, s.seeded("reads", "--users", "7", "--members", "3", "--messages", "70", "--duration", "2s")...)
+		if c := r.Counters; c["reads"] < 7 || c["requests"] < 4*c["reads"] || c["failed requests"] != 0 || r.Latencies["history"].Count < 2*c["reads"] {
+			t.Errorf("%v %v", c, r.Latencies)
+		}
+	})
+	t.Run("presence", func(t *testing.T) {
+		s.process("presence-watcher")
+		r := s.fine(&output{}, s.seeded("presence", "--users", "8", "--members", "3", "--duration", "9s")...)
+		if c := r.Counters; c["online told"] < 12 || c["offline told"] < 12 || c["changes"] < 8 {
+			t.Errorf("%v", c)
+		}
+	})
+	t.Run("mixed", func(t *testing.T) {
+		r := s.fine(&output{}, s.seeded("mixed", "--users", "40", "--rate", "100", "--duration", "4s")...)
+		c := r.Counters
+		if c["acked"] < 50 || c["acked"] != c["sent"] || c["deliveries"] < c["acked"] || c["syncs"] == 0 || c["reads"] == 0 || c["requests"] == 0 {
+			t.Errorf("%v", c)
+		}
+	})
 	t.Run("cleanup", func(t *testing.T) {
 		if code := run(t.Context(), []string{"cleanup", "--database-url", s.pg}, &output{}, &output{}); code != exitOK {
 			t.Fatalf("exit code %d", code)
@@ -166,4 +189,100 @@ func TestSocketsFanoutAndSends(t *testing.T) {
 			t.Errorf("%d rows are left", n)
 		}
 	})
+}
+
+// A pod that is killed costs its sockets: they go to the other one, ask what they missed, and send again what was not acknowledged.
+func TestAKilledPodIsNoViolation(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2, unlimited...)
+	log, done := &output{}, make(chan struct{})
+	go func() {
+		defer close(done)
+		testenv.Eventually(t, 30*time.Second, func() bool { return strings.Contains(log.String(), "acked") }, "messages are sent")
+		s.pods[0].Kill()
+	}()
+	r := s.fine(log, s.seeded("sends", "--users", "12", "--duration", "5s")...)
+	<-done
+	if c := r.Counters; c["reconnects"] < 6 || c["syncs"] < 6 || c["acked"] < c["sent"] || c["deliveries"] < c["expected deliveries"] {
+		t.Errorf("%v", c)
+	}
+}
+
+// A database that leaves out a seq makes the server do so, and the tool has to see it on each socket.
+func TestAGapIsSeen(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1, unlimited...)
+	testenv.Exec(t, s.pg, `CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+		UPDATE conversations SET last_seq = last_seq + 1 WHERE id = NEW.conversation_id; RETURN NULL; END $$;
+		CREATE TRIGGER skip AFTER INSERT ON messages FOR EACH ROW WHEN (NEW.seq = 20) EXECUTE FUNCTION skip()`)
+	code, r := s.bench(t.Context(), &output{}, s.seeded("fanout", "--members", "5", "--duration", "2s", "--drain", "1s")...)
+	if code != exitViolation || r == nil || r.Verdict != verdictViolated {
+		t.Fatalf("exit code %d, want a violation", code)
+	}
+	want := map[string]int64{"gap": 5, "lost": 5, "more than was sent": 1}
+	if !maps.Equal(r.Violations, want) || len(r.Examples) != 11 {
+		t.Errorf("found %v, want %v", r.Violations, want)
+	}
+}
+
+func TestFaultsAreTold(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1, "PARLEY_RATE_LIMIT_SEND=5/1m")
+	other := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(other.Close)
+	closed := fmt.Sprintf("http://127.0.0.1:%d", testenv.FreePort(t))
+	for name, x := range map[string]struct {
+		args []string
+		want string
+	}{
+		"no scenario":      {[]string{"dance"}, `there is no scenario "dance"`},
+		"no url":           {[]string{"sends"}, "--url is missing"},
+		"nobody there":     {s.seeded("sends", "--url", closed), "nothing answers at --url " + closed},
+		"somebody else":    {s.seeded("sends", "--url", other.URL), "is not Parley's"},
+		"a wrong secret":   {[]string{"sends", "--url", s.urls[0], "--database-url", s.pg, "--jwt-secret", strings.Repeat("x", 32)}, "--jwt-secret must be"},
+		"no such database": {[]string{"sends", "--url", s.urls[0], "--database-url", "postgres://127.0.0.1:1/x", "--jwt-secret", secret}, "--database-url"},
+		"too many sockets": {s.seeded("sockets", "--url", s.urls[0], "--users", "20000000"), "raise its limit"},
+		"limits":           {s.seeded("sends", "--url", s.urls[0], "--users", "3"), "PARLEY_RATE_LIMIT_SEND"},
+		"a short prefix":   {[]string{"cleanup", "--database-url", s.pg, "--prefix", "a"}, "--prefix"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log := &output{}
+			if code := run(t.Context(), x.args, log, log); code != exitFault || !strings.Contains(log.String(), x.want) {
+				t.Errorf("exit code %d, printed %s, want %q", code, log, x.want)
+			}
+		})
+	}
+}
+
+func TestInterruptedItTellsWhatThereWas(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1, unlimited...)
+	ctx, interrupt := context.WithCancel(t.Context())
+	log, done := &output{}, make(chan struct{})
+	go func() {
+		defer close(done)
+		testenv.Eventually(t, 30*time.Second, func() bool { return strings.Contains(log.String(), "acked") }, "messages are sent")
+		interrupt()
+	}()
+	code, r := s.bench(ctx, log, s.seeded("sends", "--users", "3", "--duration", "10m", "--cleanup")...)
+	<-done
+	if code != exitOK || r == nil || !r.Interrupted || r.Counters["deliveries"] != r.Counters["expected deliveries"] {
+		t.Errorf("exit code %d, %+v", code, r)
+	}
+	if n := s.count(`SELECT count(*) FROM users`); n != 0 {
+		t.Errorf("%d users are left", n)
+	}
+}
+
+func TestUsersAreRegisteredWhereThereIsNoDatabase(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1, unlimited...)
+	r := s.fine(&output{}, "sends", "--users", "3", "--duration", "2s", "--cleanup")
+	if c := r.Counters; c["acked"] == 0 || c["deliveries"] != c["expected deliveries"] {
+		t.Errorf("%v", c)
+	}
+	if n := s.count(`SELECT count(*) FROM users WHERE deleted_at IS NULL`); n != 0 {
+		t.Errorf("%d users are left", n)
+	}
 }

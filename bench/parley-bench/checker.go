@@ -94,7 +94,7 @@ func (c *conversation) check(v *violations) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.top-c.base > c.tried {
-		v.add("message stored twice", "%s: the highest seq is %d, but only %d messages were sent", c.id, c.top, c.tried)
+		v.add("more than was sent", "%s: the highest seq is %d, but only %d messages were sent", c.id, c.top, c.tried)
 	}
 }
 

@@ -89,7 +89,7 @@ func TestTheCheckerSeesWrongAcks(t *testing.T) {
 		"one without an ack":         {3, []ack{{11, "a"}, {13, "b"}}, nil},
 		"two of one seq":             {2, []ack{{11, "a"}, {11, "b"}}, []string{"seq given twice"}},
 		"an old seq":                 {1, []ack{{10, "a"}}, []string{"seq given twice"}},
-		"a message that nobody sent": {2, []ack{{11, "a"}, {13, "b"}}, []string{"message stored twice"}},
+		"a message that nobody sent": {2, []ack{{11, "a"}, {13, "b"}}, []string{"more than was sent"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -31,6 +31,8 @@ type person struct {
 	n        int
 	id       string
 	password string
+	tries    int      // to connect
+	friends  []string // whose presence is watched
 
 	signing sync.Mutex // guards what follows
 	token   string
@@ -116,7 +118,8 @@ func (p *person) connect(ctx context.Context, intended time.Time, fresh bool) er
 	if err != nil {
 		return err
 	}
-	base := p.b.url(p.n + int(p.b.attempts.Add(1)))
+	base := p.b.url(p.n + p.tries) // where one failed, the next
+	p.tries++
 	conn, res, err := p.dialer().DialContext(ctx, "ws"+strings.TrimPrefix(base, "http")+"/api/ws?deviceId=bench",
 		http.Header{"Authorization": {"Bearer " + token}, "User-Agent": {"parley-bench"}})
 	if errors.Is(err, websocket.ErrBadHandshake) {
@@ -168,7 +171,7 @@ func (p *person) connected(conn *websocket.Conn, fresh bool) {
 func (p *person) keep(ctx context.Context) {
 	defer close(p.gone)
 	for {
-		err := p.read()
+		err := p.listen()
 		p.b.stats.level("sockets").Add(-1)
 		p.mu.Lock()
 		_ = p.conn.Close()
@@ -213,7 +216,7 @@ func reason(err error) string {
 	return "broken"
 }
 
-func (p *person) read() error {
+func (p *person) listen() error {
 	var deadline time.Time
 	var frame bytes.Buffer
 	for {
@@ -366,7 +369,7 @@ func (p *person) resend() {
 // send sends a message that was to be sent at intended. done, which may be nil, is called when it is
 // acknowledged. Where the server can't for now, it is sent again.
 func (p *person) send(c *conversation, intended time.Time, done func()) {
-	client := fmt.Sprintf("%s.%s.%s", p.b.run, strconv.FormatInt(p.b.asked.Add(1), 36), strconv.FormatInt(int64(intended.Sub(p.b.epoch)), 36))
+	client := p.b.frameID() + "." + strconv.FormatInt(int64(intended.Sub(p.b.epoch)), 36) // receivers read the time from it
 	c.try()
 	p.b.stats.add("sent", 1)
 	data := map[string]string{"conversationId": c.id, "clientMessageId": client, "content": text}

@@ -28,6 +28,9 @@ func scenarios() []scenario {
 		{"fanout", "--groups of --members who all listen: --in-flight messages at a time, or --rate a second",
 			func(s *settings) int { return s.Groups * s.Members }, prepareFanout, fanout},
 		{"sends", "--users in groups of three, each waiting for the ack of its last message, or at --rate", allUsers, prepareSends, sends},
+		{"reads", "--users in groups of --members list, page through --messages, and read them, one round after the other or at --rate", allUsers, prepareReads, reads},
+		{"presence", "one half of --users comes and goes, each with --members friends in the other half who hear of it", allUsers, preparePresence, presence},
+		{"mixed", "a day: --users come and go, send at --rate at noon, read and page back, in groups of 3 to many", allUsers, prepareMixed, mixed},
 	}
 }
 

@@ -122,6 +122,7 @@ func (s *settings) check(rest []string) error {
 	fault(s.Rate < 0 || s.ConnectRate <= 0, "--rate must not be negative, and --connect-rate more than 0")
 	fault(s.Duration <= 0 || s.Drain <= 0, "--duration and --drain must be more than 0")
 	fault(s.Scenario == "mixed" && s.Rate == 0, "mixed needs --rate, the messages a second at noon")
-	fault(s.Scenario == "fanout" && s.Members < 3, "fanout needs 3 --members or more")
+	fault(s.Scenario == "presence" && s.Members > maxWatched*9/10, "presence takes %d --members at most: a socket watches %d", maxWatched*9/10, maxWatched)
+	fault((s.Scenario == "reads" || s.Scenario == "fanout") && s.Members < 3, "a group has 3 --members or more")
 	return errors.Join(faults...)
 }

@@ -175,11 +175,16 @@ func TestScenarios(t *testing.T) {
 		}
 	})
 	t.Run("mixed", func(t *testing.T) {
-		r := s.fine(&output{}, s.seeded("mixed", "--users", "40", "--rate", "100", "--duration", "4s")...)
+		file := filepath.Join(t.TempDir(), "report.html")
+		r := s.fine(&output{}, s.seeded("mixed", "--users", "40", "--rate", "100", "--duration", "4s", "--metrics-url", s.urls[0]+"/api/metrics", "--report", file)...)
 		c := r.Counters
 		if c["acked"] < 50 || c["acked"] != c["sent"] || c["deliveries"] < c["acked"] || c["syncs"] == 0 || c["reads"] == 0 || c["requests"] == 0 {
 			t.Errorf("%v", c)
 		}
+		if len(r.Pods) != 1 || r.Pods[0].CPUSeconds <= 0 || r.Pods[0].MemoryMiB <= 0 || r.Load.CPUSeconds <= 0 {
+			t.Errorf("%v %v", r.Pods, r.Load)
+		}
+		checkReport(t, file)
 	})
 	t.Run("cleanup", func(t *testing.T) {
 		if code := run(t.Context(), []string{"cleanup", "--database-url", s.pg}, &output{}, &output{}); code != exitOK {
@@ -284,5 +289,28 @@ func TestUsersAreRegisteredWhereThereIsNoDatabase(t *testing.T) {
 	}
 	if n := s.count(`SELECT count(*) FROM users WHERE deleted_at IS NULL`); n != 0 {
 		t.Errorf("%d users are left", n)
+	}
+}
+
+// checkReport wants a whole page with plots that loads nothing from elsewhere and tells no secret.
+func checkReport(t *testing.T, file string) {
+	t.Helper()
+	raw, err := os.ReadFile(file) //nolint:gosec // a test's own
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(raw)
+	for _, want := range []string{verdictOK, "Messages a second", "Latency over time: receive", "Latency by percentile", "</html>"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the report lacks %q", want)
+		}
+	}
+	if n := strings.Count(page, "<svg"); n < 8 {
+		t.Errorf("%d plots", n)
+	}
+	for _, bad := range []string{"src=", "href=", "@import", "url(", secret, "postgres://"} {
+		if strings.Contains(page, bad) {
+			t.Errorf("the report has %q", bad)
+		}
 	}
 }

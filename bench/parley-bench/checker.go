@@ -82,11 +82,11 @@ func (c *conversation) ack(v *violations, seq int64, client string) {
 	c.top = max(c.top, seq)
 }
 
-// counts are the messages acknowledged, and the highest seq.
-func (c *conversation) counts() (acked, top int64) {
+// last is the highest seq that was acknowledged.
+func (c *conversation) last() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return int64(len(c.acked)), c.top
+	return c.top
 }
 
 // check holds what was acknowledged against what was tried: a seq beyond that is a message that nobody sent.
@@ -186,7 +186,7 @@ func (f *feed) take(seq int64) bool {
 
 // lacks is how many of the acknowledged messages the listener has not got.
 func (f *feed) lacks() int64 {
-	_, top := f.conversation.counts()
+	top := f.conversation.last()
 	n := max(top-f.held, 0)
 	for s := range f.ahead {
 		if s <= top {

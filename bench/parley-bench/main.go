@@ -92,7 +92,7 @@ func (b *bench) measure(ctx context.Context) (r *results, err error) {
 	if err != nil {
 		return nil, err
 	}
-	cpu := ownCPU()
+	cpu, _ := used()
 	b.stats.begin(b.Warmup)
 	stop := b.progress()
 	err = what.load(load, b)
@@ -109,7 +109,8 @@ func (b *bench) measure(ctx context.Context) (r *results, err error) {
 		b.say("%v", err)
 	}
 	r = b.results(end, before, after)
-	r.Load.CPUSeconds = ownCPU() - cpu
+	r.Load.CPUSeconds, r.Load.MemoryMiB = used()
+	r.Load.CPUSeconds -= cpu
 	r.Interrupted = ctx.Err() != nil
 	return r, nil //nolint:nilerr // what a pod that is gone would have told is left out
 }
@@ -166,11 +167,11 @@ func (b *bench) progress() (stop func()) {
 	}
 }
 
-// ownCPU is what this process has used, in seconds.
-func ownCPU() float64 {
+// used is what this process has used: seconds of CPU, and MiB of memory at most.
+func used() (seconds, memory float64) {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
+		return 0, 0
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds(), float64(u.Maxrss) / 1024
 }

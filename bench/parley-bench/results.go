@@ -41,6 +41,7 @@ type results struct {
 // loadResult is what the load itself cost.
 type loadResult struct {
 	CPUSeconds float64 `json:"cpuSeconds"`
+	MemoryMiB  float64 `json:"memoryMiB"` // resident, at most
 }
 
 func (b *bench) results(end time.Time, before, after []map[string]float64) *results {
@@ -53,14 +54,27 @@ func (b *bench) results(end time.Time, before, after []map[string]float64) *resu
 	for kind, h := range s.totals {
 		r.Latencies[kind], r.Distributions[kind] = quantilesOf(h), distribution(h)
 	}
-	for _, c := range b.convs {
-		acked, _ := c.counts()
-		r.Counters["expected deliveries"] += acked * int64(len(c.members))
-	}
+	r.Counters["expected deliveries"] = b.expected()
 	if r.Violations, r.Examples = b.violations.found(); len(r.Violations) > 0 {
 		r.Verdict = verdictViolated
 	}
 	return r
+}
+
+// expected are the deliveries there had to be: what was acknowledged at each who listens, what came at who left.
+func (b *bench) expected() (n int64) {
+	for _, p := range b.people {
+		p.mu.Lock()
+		for _, f := range p.feeds {
+			upTo := f.held
+			if p.wanted {
+				upTo = f.conversation.last()
+			}
+			n += upTo - f.conversation.base
+		}
+		p.mu.Unlock()
+	}
+	return n
 }
 
 // write prints the results, and writes the files that are wanted.
@@ -74,6 +88,9 @@ func (r *results) write(s *settings, out io.Writer) error {
 		if err := os.WriteFile(s.json, append(j, '\n'), 0o644); err != nil { //nolint:gosec // results are no secret
 			return err
 		}
+	}
+	if s.report != "" {
+		return r.writeReport(s.report)
 	}
 	return nil
 }
@@ -98,7 +115,7 @@ func (r *results) print(out io.Writer) {
 	fmt.Fprintln(out)
 }
 
-// line is a second for who watches.
+// line is a second for who watches: rates, and p50/p99.
 func (x second) line() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%4.0f s  sockets %d", x.At, x.Levels["sockets"])
@@ -106,7 +123,7 @@ func (x second) line() string {
 		fmt.Fprintf(&b, "  %s %.0f/s", k, math.Round(float64(x.Counts[k])/x.Seconds))
 	}
 	for _, k := range sorted(x.Latencies) {
-		fmt.Fprintf(&b, "  %s p50 %.1f p99 %.1f ms", k, x.Latencies[k].P50, x.Latencies[k].P99)
+		fmt.Fprintf(&b, "  %s %.1f/%.1f ms", k, x.Latencies[k].P50, x.Latencies[k].P99)
 	}
 	return b.String()
 }

@@ -189,7 +189,7 @@ type point struct {
 }
 
 func distribution(h *hdrhistogram.Histogram) (out []point) {
-	for _, b := range h.CumulativeDistribution() {
+	for _, b := range h.CumulativeDistributionWithTicks(5) {
 		out = append(out, point{b.Quantile, milliseconds(b.ValueAt), b.Count})
 	}
 	return out

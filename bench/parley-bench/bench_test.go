@@ -9,6 +9,8 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -312,5 +314,26 @@ func checkReport(t *testing.T, file string) {
 		if strings.Contains(page, bad) {
 			t.Errorf("the report has %q", bad)
 		}
+	}
+}
+
+// Behind TLS, as ingresses are, and with a limit on registering, which it waits for.
+func TestOverTLSWithALimitOnRegistering(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1, append(unlimited, "PARLEY_RATE_LIMIT_AUTH=1/1s")...)
+	to, err := url.Parse(s.urls[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	ingress := httptest.NewTLSServer(httputil.NewSingleHostReverseProxy(to))
+	t.Cleanup(ingress.Close)
+	s.urls = []string{ingress.URL}
+	log := &output{}
+	if code, _ := s.bench(t.Context(), log, "sends", "--users", "3"); code != exitFault || !strings.Contains(log.String(), "certificate") {
+		t.Fatalf("a certificate that nobody knows was taken: exit code %d", code)
+	}
+	r := s.fine(log, "sends", "--users", "3", "--duration", "1s", "--insecure")
+	if c := r.Counters; c["acked"] == 0 || c["deliveries"] != c["expected deliveries"] || !strings.Contains(log.String(), "of 3 users are registered; the next in") {
+		t.Errorf("%v", c)
 	}
 }

@@ -198,9 +198,6 @@ func rateCurves(series []second, names ...string) (out []curve) {
 	for _, n := range names {
 		c, moved := curve{name: n}, false
 		for _, x := range series {
-			if x.Seconds < 0.5 { // the rest of the last one
-				continue
-			}
 			moved = moved || x.Counts[n] != 0
 			c.points = append(c.points, plotter.XY{X: x.At, Y: float64(x.Counts[n]) / x.Seconds})
 		}

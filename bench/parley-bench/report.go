@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"os"
+	"slices"
 	"strings"
 
 	"gonum.org/v1/plot/plotter"
@@ -39,7 +40,7 @@ func (r *results) writeReport(file string) error {
 		return err
 	}
 	var b bytes.Buffer
-	if err := t.Execute(&b, map[string]any{"R": r, "Settings": r.rows(), "Figures": figures, "OK": r.Verdict == verdictOK, "PodCPU": r.podCPU()}); err != nil {
+	if err := t.Execute(&b, map[string]any{"R": r, "Settings": r.rows(), "Figures": figures, "OK": r.Verdict == verdictOK, "PodCPU": r.podCPU(), "Per": r.measured()}); err != nil {
 		return fmt.Errorf("the report: %w", err)
 	}
 	return os.WriteFile(file, b.Bytes(), 0o644) //nolint:gosec // results are no secret
@@ -50,6 +51,19 @@ func (r *results) podCPU() (sum float64) {
 		sum += p.CPUSeconds
 	}
 	return sum
+}
+
+// measured are the counters that the pods' CPU is held against.
+func (r *results) measured() (out []string) {
+	for _, k := range []string{"acked", "deliveries", "requests", "changes"} {
+		if r.Counters[k] > 0 {
+			out = append(out, k)
+		}
+	}
+	if r.Scenario == "sockets" && r.Counters["connects"] > 0 {
+		out = append(out, "connects")
+	}
+	return out
 }
 
 // figures are the plots that there is something to see on.
@@ -68,6 +82,7 @@ func (r *results) figures() (out []figure, err error) {
 			faults = append(faults, k)
 		}
 	}
+	series := slices.DeleteFunc(slices.Clone(r.Series), func(x second) bool { return x.Seconds < 0.5 }) // the rest of the last one
 	for _, f := range []struct {
 		title    string
 		counters []string
@@ -79,17 +94,17 @@ func (r *results) figures() (out []figure, err error) {
 		{"Sockets opened a second", []string{"connects", "reconnects", "syncs"}},
 		{"What went wrong, a second", faults},
 	} {
-		svg, e := overTime("per second", rateCurves(r.Series, f.counters...))
+		svg, e := overTime("per second", rateCurves(series, f.counters...))
 		add(f.title, svg, e)
 	}
 	sockets := curve{name: "sockets"}
-	for _, x := range r.Series {
+	for _, x := range series {
 		sockets.points = append(sockets.points, plotter.XY{X: x.At, Y: float64(x.Levels["sockets"])})
 	}
 	svg, e := overTime("sockets", []curve{sockets})
 	add("Open sockets", svg, e)
 	for _, k := range sorted(r.Latencies) {
-		svg, e := latencyOverTime(latencyCurves(r.Series, k))
+		svg, e := latencyOverTime(latencyCurves(series, k))
 		add("Latency over time: "+k, svg, e)
 	}
 	if len(r.Distributions) > 0 {

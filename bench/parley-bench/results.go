@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"os"
 	"strings"
@@ -55,6 +56,7 @@ func (b *bench) results(end time.Time, before, after []map[string]float64) *resu
 		r.Latencies[kind], r.Distributions[kind] = quantilesOf(h), distribution(h)
 	}
 	r.Counters["expected deliveries"] = b.expected()
+	maps.DeleteFunc(r.Counters, func(_ string, n int64) bool { return n == 0 })
 	if r.Violations, r.Examples = b.violations.found(); len(r.Violations) > 0 {
 		r.Verdict = verdictViolated
 	}

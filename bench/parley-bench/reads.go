@@ -160,7 +160,7 @@ func (p *person) read(messageID string, done func(error)) {
 	})
 }
 
-// get asks for something and notes how long that took. Where a pod is gone another is asked; what fails otherwise is counted.
+// get asks for something until it is answered, and notes how long that took.
 func (p *person) get(ctx context.Context, kind string, intended time.Time, path string, out any) error {
 	err := p.b.call(ctx, p, "GET", path, nil, out)
 	if err == nil {

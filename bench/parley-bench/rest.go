@@ -60,7 +60,7 @@ func (b *bench) call(ctx context.Context, p *person, method, path string, in, ou
 		}
 	}
 	if p != nil {
-		base = b.url(p.n)
+		base = p.base()
 	}
 	req, err := http.NewRequestWithContext(ctx, method, base+"/api"+path, bytes.NewReader(body))
 	if err != nil {
@@ -76,6 +76,9 @@ func (b *bench) call(ctx context.Context, p *person, method, path string, in, ou
 	}
 	res, err := b.http.Do(req)
 	if err != nil {
+		if p != nil {
+			p.failed.Add(1)
+		}
 		return err
 	}
 	defer res.Body.Close()

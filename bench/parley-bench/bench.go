@@ -54,7 +54,7 @@ func newBench(s *settings, log io.Writer) *bench {
 func (b *bench) say(format string, args ...any) {
 	b.logMu.Lock()
 	defer b.logMu.Unlock()
-	fmt.Fprintf(b.log, format+"\n", args...)
+	_, _ = fmt.Fprintf(b.log, format+"\n", args...)
 }
 
 // url is one of the addresses.

@@ -21,6 +21,14 @@ import (
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
+// TestMain keeps the tests off a database that the environment names.
+func TestMain(m *testing.M) {
+	for _, v := range []string{"PARLEY_DATABASE_URL", "PARLEY_JWT_SECRET", "PARLEY_METRICS_TOKEN"} {
+		_ = os.Unsetenv(v) // fails for wrong names alone
+	}
+	os.Exit(m.Run())
+}
+
 const secret = "a secret of at least thirty-two bytes"
 
 // system is Parley with its databases.

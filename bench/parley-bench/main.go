@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) int {
 	case errors.Is(err, errUsage):
 		return exitFault
 	case err != nil:
-		fmt.Fprintf(log, "parley-bench: %v\n", err)
+		_, _ = fmt.Fprintf(log, "parley-bench: %v\n", err)
 		return exitFault
 	case r != nil && r.Verdict != verdictOK:
 		return exitViolation
@@ -61,7 +61,7 @@ func cleanCommand(ctx context.Context, s *settings, log io.Writer) error {
 	defer db.Close()
 	n, err := cleanUp(ctx, db, s.Prefix)
 	if err == nil {
-		fmt.Fprintf(log, "%d users are removed, with all their groups and messages\n", n)
+		_, _ = fmt.Fprintf(log, "%d users are removed, with all their groups and messages\n", n)
 	}
 	return err
 }

@@ -75,48 +75,44 @@ func presence(ctx context.Context, b *bench) error {
 	ctx, cancel := b.lasting(ctx)
 	defer cancel()
 	guests := b.people[len(b.people)/2:]
-	return b.each(guests, func(k int, g *person) error {
+	return b.each(ctx, guests, func(k int, g *person) error {
 		v, hold := b.visits[g.id], context.WithoutCancel(ctx)
-		if pause(ctx, time.Duration(float64(k)/b.ConnectRate*float64(time.Second))) != nil {
-			return nil
-		}
-		for ctx.Err() == nil {
+		err := pause(ctx, time.Duration(float64(k)/b.ConnectRate*float64(time.Second)))
+		for err == nil {
 			known := v.expect(true)
 			if err := g.open(hold, time.Now(), true); err != nil {
 				return err
 			}
-			if !b.known(ctx, v, known, g, "online") || pause(ctx, stay/2+time.Duration(k)*stay/2/time.Duration(len(guests))) != nil {
-				break
-			}
-			known = v.expect(false)
-			g.close()
-			if !b.known(ctx, v, known, g, "offline") {
-				break
+			b.known(ctx, v, known, g, "online")
+			err = pause(ctx, stay/2+time.Duration(k)*stay/2/time.Duration(len(guests)))
+			if err == nil {
+				known = v.expect(false)
+				g.close()
+				b.known(ctx, v, known, g, "offline")
+				err = ctx.Err()
 			}
 		}
-		return nil
+		return err
 	})
 }
 
 // presenceTime is how long a change may take to be told: longer than a presence lives whose pod was killed.
 const presenceTime = 90 * time.Second
 
-// known waits until all friends know. It answers false where the time is over before.
-func (b *bench) known(ctx context.Context, v *visit, all chan struct{}, g *person, what string) bool {
+// known waits until all friends know, or the time is over.
+func (b *bench) known(ctx context.Context, v *visit, all chan struct{}, g *person, what string) {
 	t := time.NewTimer(presenceTime)
 	defer t.Stop()
 	select {
 	case <-all:
 		b.stats.add("changes", 1)
 	case <-ctx.Done():
-		return false
 	case <-t.C:
 		v.mu.Lock()
 		n := len(v.friends) - len(v.heard)
 		v.mu.Unlock()
 		b.violations.add("presence lost", "%d of %d friends were not told that %s is %s", n, len(v.friends), g.id, what)
 	}
-	return true
 }
 
 // presence takes an event. Each change is told once on a socket.

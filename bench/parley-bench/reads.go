@@ -33,15 +33,12 @@ func reads(ctx context.Context, b *bench) error {
 		}
 	}
 	start := time.Now()
-	return b.each(b.people, func(k int, p *person) error {
+	return b.each(ctx, b.people, func(k int, p *person) error {
 		r := reader{p, of[p.id], 0}
 		for i := 0; ; i++ {
 			intended, err := b.turn(ctx, start, k+i*len(b.people))
 			if err == nil {
 				err = r.round(ctx, intended)
-			}
-			if ctx.Err() != nil {
-				return nil
 			}
 			if err != nil {
 				return err
@@ -168,7 +165,10 @@ func (p *person) get(ctx context.Context, kind string, intended time.Time, path 
 		p.b.stats.add("requests", 1)
 		return nil
 	}
-	if ctx.Err() != nil || p.b.hopeless(err) {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if p.b.hopeless(err) {
 		return err
 	}
 	p.b.stats.add("failed requests", 1)

@@ -81,7 +81,9 @@ func (b *bench) expected() (n int64) {
 
 // write prints the results, and writes the files that are wanted.
 func (r *results) write(s *settings, out io.Writer) error {
-	r.print(out)
+	if _, err := io.WriteString(out, r.text()); err != nil {
+		return err
+	}
 	if s.json != "" {
 		j, err := json.MarshalIndent(r, "", " ")
 		if err != nil {
@@ -97,24 +99,25 @@ func (r *results) write(s *settings, out io.Writer) error {
 	return nil
 }
 
-func (r *results) print(out io.Writer) {
-	fmt.Fprintf(out, "\n%s, %.1f s of load, CPU of the load itself %.1f s\n\n", r.Scenario, r.Seconds, r.Load.CPUSeconds)
+func (r *results) text() string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "\n%s, %.1f s of load, CPU of the load itself %.1f s\n\n", r.Scenario, r.Seconds, r.Load.CPUSeconds)
 	for _, k := range sorted(r.Counters) {
-		fmt.Fprintf(out, "  %-24s %12d %14.1f /s\n", k, r.Counters[k], r.Rates[k])
+		fmt.Fprintf(&out, "  %-24s %12d %14.1f /s\n", k, r.Counters[k], r.Rates[k])
 	}
-	fmt.Fprintf(out, "\n  %-14s %10s %9s %9s %9s %9s %9s\n", "ms", "count", "p50", "p90", "p99", "p99.9", "max")
+	fmt.Fprintf(&out, "\n  %-14s %10s %9s %9s %9s %9s %9s\n", "ms", "count", "p50", "p90", "p99", "p99.9", "max")
 	for _, k := range sorted(r.Latencies) {
 		q := r.Latencies[k]
-		fmt.Fprintf(out, "  %-14s %10d %9.2f %9.2f %9.2f %9.2f %9.2f\n", k, q.Count, q.P50, q.P90, q.P99, q.P999, q.Max)
+		fmt.Fprintf(&out, "  %-14s %10d %9.2f %9.2f %9.2f %9.2f %9.2f\n", k, q.Count, q.P50, q.P90, q.P99, q.P999, q.Max)
 	}
 	for _, p := range r.Pods {
-		fmt.Fprintf(out, "\n  %s: %.2f CPU s, %.0f MiB\n", p.URL, p.CPUSeconds, p.MemoryMiB)
+		fmt.Fprintf(&out, "\n  %s: %.2f CPU s, %.0f MiB\n", p.URL, p.CPUSeconds, p.MemoryMiB)
 	}
-	fmt.Fprintf(out, "\n%s", r.Verdict)
+	fmt.Fprintf(&out, "\n%s", r.Verdict)
 	for _, k := range sorted(r.Violations) {
-		fmt.Fprintf(out, ", %s: %d", k, r.Violations[k])
+		fmt.Fprintf(&out, ", %s: %d", k, r.Violations[k])
 	}
-	fmt.Fprintln(out)
+	return out.String() + "\n"
 }
 
 // line is a second for who watches: rates, and p50/p99.

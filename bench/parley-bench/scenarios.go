@@ -124,29 +124,33 @@ func sends(ctx context.Context, b *bench) error {
 	ctx, cancel := b.lasting(ctx)
 	defer cancel()
 	start := time.Now()
-	return b.each(b.people, func(k int, p *person) error {
+	return b.each(ctx, b.people, func(k int, p *person) error {
 		acked := make(chan struct{}, 1)
 		for i := 0; ; i++ {
 			intended, err := b.turn(ctx, start, k+i*len(b.people))
 			if err != nil {
-				return nil
+				return err
 			}
 			p.send(b.convs[k], intended, func() { acked <- struct{}{} })
 			select {
 			case <-acked:
 			case <-ctx.Done():
-				return nil
+				return ctx.Err()
 			}
 		}
 	})
 }
 
-// each runs something for each person, all at once, and joins what went wrong.
-func (b *bench) each(people []*person, f func(int, *person) error) error {
+// each runs something for each person, all at once, and joins what went wrong; that the time was over is no fault.
+func (b *bench) each(ctx context.Context, people []*person, f func(int, *person) error) error {
 	errs := make([]error, len(people))
 	var wg sync.WaitGroup
 	for i, p := range people {
-		wg.Go(func() { errs[i] = f(i, p) })
+		wg.Go(func() {
+			if err := f(i, p); !errors.Is(err, ctx.Err()) {
+				errs[i] = err
+			}
+		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)

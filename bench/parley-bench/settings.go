@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -64,20 +65,20 @@ func parse(args []string, out io.Writer) (*settings, error) {
 	f.DurationVar(&s.Warmup, "warmup", 0, "how long of it is left out of latencies and rates")
 	f.DurationVar(&s.Drain, "drain", 30*time.Second, "how long what is missing may take to come when nothing else does")
 	f.StringVar(&s.Prefix, "prefix", "pb_", "what the names of the users that are made begin with")
-	f.StringVar(&s.databaseURL, "database-url", os.Getenv("PARLEY_DATABASE_URL"), "seed users and groups here instead of registering them (or PARLEY_DATABASE_URL)")
-	f.StringVar(&s.jwtSecret, "jwt-secret", os.Getenv("PARLEY_JWT_SECRET"), "the deployment's, to make access tokens for who is seeded (or PARLEY_JWT_SECRET)")
+	f.StringVar(&s.databaseURL, "database-url", "", "seed users and groups here instead of registering them (or PARLEY_DATABASE_URL)")
+	f.StringVar(&s.jwtSecret, "jwt-secret", "", "the deployment's, to make access tokens for who is seeded (or PARLEY_JWT_SECRET)")
 	f.BoolVar(&s.Cleanup, "cleanup", false, "remove the users and groups that were made, at the end")
 	f.BoolVar(&s.insecure, "insecure", false, "take any certificate")
 	f.Var(&s.MetricsURLs, "metrics-url", "address of a pod's metrics, with the path; may be repeated")
-	f.StringVar(&s.metricsToken, "metrics-token", os.Getenv("PARLEY_METRICS_TOKEN"), "token for it (or PARLEY_METRICS_TOKEN)")
+	f.StringVar(&s.metricsToken, "metrics-token", "", "token for it (or PARLEY_METRICS_TOKEN)")
 	f.StringVar(&s.json, "json", "", "file for the results")
 	f.StringVar(&s.report, "report", "", "file for the report, a page of HTML")
 	f.Usage = func() {
-		fmt.Fprintf(out, "parley-bench SCENARIO [flags]\n\nScenarios:\n")
-		for _, x := range scenarios() {
-			fmt.Fprintf(out, "  %-9s %s\n", x.name, x.about)
+		var b strings.Builder
+		for _, x := range append(scenarios(), scenario{name: "cleanup", about: "removes what earlier runs left: --database-url and --prefix"}) {
+			fmt.Fprintf(&b, "  %-9s %s\n", x.name, x.about)
 		}
-		fmt.Fprintf(out, "  %-9s %s\n\nFlags:\n", "cleanup", "removes what earlier runs left: --database-url and --prefix")
+		_, _ = fmt.Fprintf(out, "parley-bench SCENARIO [flags]\n\nScenarios:\n%s\nFlags:\n", b.String())
 		f.PrintDefaults()
 	}
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
@@ -88,6 +89,10 @@ func parse(args []string, out io.Writer) (*settings, error) {
 	if err := f.Parse(args[1:]); err != nil {
 		return nil, errUsage
 	}
+	// Not as the flags' defaults: those are printed.
+	s.databaseURL = cmp.Or(s.databaseURL, os.Getenv("PARLEY_DATABASE_URL"))
+	s.jwtSecret = cmp.Or(s.jwtSecret, os.Getenv("PARLEY_JWT_SECRET"))
+	s.metricsToken = cmp.Or(s.metricsToken, os.Getenv("PARLEY_METRICS_TOKEN"))
 	s.Seeded = s.databaseURL != ""
 	s.jwtSecret, _, _ = strings.Cut(s.jwtSecret, ",") // the first signs
 	if s.Warmup >= s.Duration {

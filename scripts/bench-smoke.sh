@@ -11,12 +11,13 @@ export PARLEY_BENCH_SOCKETS=200 PARLEY_BENCH_SECONDS=1 PARLEY_BENCH_DEPTH=2000 P
 big='/(pods=1|receivers=(1000|5000)|backlog)'
 apart=(Connections Sizing OfflineLag)
 
+mapfile -t folders < <(grep -rl --include='*_test.go' '^func Benchmark' bench | xargs -n 1 dirname | sort -u)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-go test -c -o "$work/" ./bench/... 2>&1 | { grep -v 'no test files' || true; }
+go test -c -o "$work/" "${folders[@]/#/./}" "$@"
 
 names=() pids=()
-# job NAME FOLDER ARG... starts a test binary in the background, in its package's folder.
+# job NAME FOLDER ARG... starts a package's test binary in the background, in its folder.
 job() {
 	local name=$1 folder=$2
 	shift 2
@@ -25,22 +26,20 @@ job() {
 }
 
 skip="^Benchmark($(IFS='|' && echo "${apart[*]}"))|$big"
-for binary in "$work"/*.test; do
-	name=$(basename "$binary" .test)
-	folder=$(find bench -type d -name "$name")
-	job "$name" "$folder" -test.run '^$' -test.bench . -test.skip "$skip" -test.benchtime 1x
+for folder in "${folders[@]}"; do
+	job "$(basename "$folder")" "$folder" -test.run '^$' -test.bench . -test.skip "$skip" -test.benchtime 1x
 	for b in "${apart[@]}"; do
-		if grep -q "func Benchmark$b(" "$folder"/*_test.go; then
+		if grep -q "^func Benchmark$b(" "$folder"/*_test.go; then
 			job "$b" "$folder" -test.run '^$' -test.bench "$b" -test.benchtime 1x
 		fi
 	done
 done
-for package; do job "tests of ${package##*/}" "$package" -test.run .; done
+for package; do job "tests of $(basename "$package")" "$package"; done
 
 failed=0
 for i in "${!pids[@]}"; do
 	if wait "${pids[i]}"; then
-		say "   ${names[i]}: $(grep -c '^Benchmark.* 	' "$work/${names[i]}.log" || true) benchmarks"
+		say "   ${names[i]}: ok"
 	else
 		failed=1
 		say "${names[i]} failed:"

@@ -1,7 +1,7 @@
 # Every target that has a ## text is listed by make help. CI runs `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-cluster test-engines bench chart fmt lint build image clean
+.PHONY: help run demo test test-cluster test-engines bench bench-smoke chart fmt lint build image clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -23,6 +23,9 @@ test-engines: ## the process tests on Redis Cluster, Sentinel and PgBouncer (ENG
 
 bench: ## the benchmarks beside their goals, with services of their own (BENCH=Send TESTFLAGS='-count 3')
 	@scripts/with-services.sh --durable scripts/bench.sh
+
+bench-smoke: ## each benchmark and each scenario of parley-bench once, small: do they work, and is what they count right
+	@scripts/with-services.sh scripts/bench-smoke.sh ./bench/parley-bench
 
 chart: ## write anew what is made for the chart: goldens, README, copies of ops/
 	@cd test/chart && go test . -count 1 -update

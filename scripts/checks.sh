@@ -50,4 +50,7 @@ step 'vet' go vet -race ./...
 step 'lint' lint
 step 'the processes' build
 step 'tests' tests
-if [ $# = 0 ]; then step 'the chart' chart; fi
+if [ $# = 0 ]; then
+	step 'the chart' chart
+	step 'the benchmarks' scripts/bench-smoke.sh
+fi

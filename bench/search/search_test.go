@@ -1,22 +1,25 @@
-// Package search measures the search for users among a million.
+// Package search measures the search for users among a million, or PARLEY_BENCH_USERS.
 package search
 
 import (
 	"database/sql"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
+	"github.com/parley-chat/parley/bench/meter"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/testenv"
 	"github.com/parley-chat/parley/internal/user"
 )
 
-// fill makes a million users with usernames of their own and display names of 2,000 given and 30,000 family names, all made of
+// fill makes users with usernames of their own and display names of 2,000 given and 30,000 family names, all made of
 // 30 syllables, so that prefixes and misspellings meet many that are like them: some 300,000 words.
 func fill(b *testing.B, db *sql.DB) {
 	b.Helper()
+	users := meter.Size(b, "USERS", 1_000_000)
 	for _, q := range []string{
 		`ALTER TABLE users DISABLE TRIGGER users_search_changed`,
 		`CREATE FUNCTION pg_temp.name(n int, k int) RETURNS text LANGUAGE sql AS $$
@@ -24,7 +27,7 @@ func fill(b *testing.B, db *sql.DB) {
 				[1 + (abs(hashint4(n * 31 + i))) % 30], '') FROM generate_series(1, k) i $$`,
 		`INSERT INTO users (id, username, display_name, password_hash)
 			SELECT gen_random_uuid(), pg_temp.name(n, 3 + n % 3 / 2) || '_' || n, initcap(pg_temp.name(n % 2000, 2)) || ' ' || initcap(pg_temp.name(n % 30000 + 5000, 3)), '!'
-			FROM generate_series(1, 1000000) n`,
+			FROM generate_series(1, ` + strconv.Itoa(users) + `) n`,
 		`INSERT INTO user_search_terms SELECT t, u.id FROM users u, user_search_terms_of(u.username, u.display_name) t ORDER BY 1`,
 		`INSERT INTO user_search_words SELECT w, user_search_near(w) FROM (SELECT DISTINCT w FROM users u, user_search_words_of(u.username, u.display_name) w) t`,
 		`VACUUM ANALYZE users`, `VACUUM ANALYZE user_search_terms`, `VACUUM ANALYZE user_search_words`,

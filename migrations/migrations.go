@@ -41,6 +41,8 @@ func Up(ctx context.Context, databaseURL string) error {
 		return fmt.Errorf("migrate: parse the database URL: %w", err)
 	}
 	cfg.RuntimeParams["lock_timeout"] = fmt.Sprint(lockTimeout.Milliseconds())
+	cfg.RuntimeParams["statement_timeout"] = "0" // the role may have one
+	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
 	cfg.RuntimeParams["application_name"] = "parley-migrate"
 	db := stdlib.OpenDB(*cfg)
 	defer db.Close()

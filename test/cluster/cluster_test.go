@@ -506,7 +506,7 @@ func testWrongPassword(t *testing.T, n *namespace) {
 		upgraded <- n.helm(45*time.Second, os.Getenv(imageVar), "devDependencies.postgres.password=wrong", "verify.enabled=false")
 	}()
 	testenv.Eventually(t, patience, func() bool {
-		return strings.Contains(n.kubectl("get", "jobs", "-o", `jsonpath={.items[*].status.conditions[?(@.type=="Failed")].reason}`), "PodFailurePolicy")
+		return strings.Contains(n.kubectl("get", "jobs", "-l", "app.kubernetes.io/component=migrate", "-o", `jsonpath={.items[*].status.conditions[?(@.type=="Failed")].reason}`), "PodFailurePolicy")
 	}, "the migration fails for good")
 	t.Logf("failed after %.1f s", time.Since(begun).Seconds())
 	told := n.kubectl("get", "pods", "-l", "app.kubernetes.io/component=migrate", "-o",

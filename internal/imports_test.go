@@ -36,6 +36,7 @@ var onlyIn = map[string]string{
 	"github.com/swaggest/swgui/v5emb":    "internal/httpapi",
 	"go.opentelemetry.io/otel/sdk":       "internal/tracing",
 	"go.opentelemetry.io/otel/exporters": "internal/tracing",
+	"go.opentelemetry.io/proto/":         "internal/tracing",
 	"github.com/redis/go-redis/extra":    "internal/tracing",
 	"github.com/exaring/otelpgx":         "internal/tracing",
 }

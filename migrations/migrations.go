@@ -41,6 +41,8 @@ func Up(ctx context.Context, databaseURL string) error {
 		return fmt.Errorf("migrate: parse the database URL: %w", err)
 	}
 	cfg.RuntimeParams["lock_timeout"] = fmt.Sprint(lockTimeout.Milliseconds())
+	cfg.RuntimeParams["statement_timeout"] = "0" // the role may have one
+	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
 	cfg.RuntimeParams["application_name"] = "parley-migrate"
 	db := stdlib.OpenDB(*cfg)
 	defer db.Close()
@@ -67,21 +69,13 @@ var ErrRefused = errors.New("refused")
 
 // Await waits until the database lets itself be used: it may start at the same time.
 func Await(ctx context.Context, databaseURL string, log *slog.Logger) error {
-	cfg, err := pgx.ParseConfig(databaseURL)
-	if err != nil {
-		return errors.New("the connection string cannot be read") // pgx's error may show the password
-	}
-	cfg.ConnectTimeout = 5 * time.Second
 	for tries := 1; ; tries++ {
-		c, err := pgx.ConnectConfig(ctx, cfg)
-		if err == nil {
-			return c.Close(ctx)
-		}
-		if pg, ok := errors.AsType[*pgconn.PgError](err); ok && refusals[pg.Code[:2]] {
-			return fmt.Errorf("%w by %s: %s", ErrRefused, cfg.Host, pg.Message)
+		err := Try(ctx, databaseURL)
+		if err == nil || errors.Is(err, ErrRefused) || errors.Is(err, errUnreadable) {
+			return err
 		}
 		if tries == 1 {
-			log.Info("the database cannot be reached yet", "host", cfg.Host, "error", err)
+			log.Info("the database cannot be reached yet", "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -89,6 +83,25 @@ func Await(ctx context.Context, databaseURL string, log *slog.Logger) error {
 		case <-time.After(awaitEvery):
 		}
 	}
+}
+
+var errUnreadable = errors.New("the connection string cannot be read") // pgx's error may show the password
+
+// Try logs in to the database, once.
+func Try(ctx context.Context, databaseURL string) error {
+	cfg, err := pgx.ParseConfig(databaseURL)
+	if err != nil {
+		return errUnreadable
+	}
+	cfg.ConnectTimeout = 5 * time.Second
+	c, err := pgx.ConnectConfig(ctx, cfg)
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && refusals[pg.Code[:2]] {
+		return fmt.Errorf("%w by %s: %s", ErrRefused, cfg.Host, pg.Message)
+	}
+	if err != nil {
+		return err
+	}
+	return c.Close(ctx)
 }
 
 // refusals are the classes of SQLSTATEs that stay: wrong logins, no such database, no permission.

@@ -44,6 +44,18 @@ func TestMigrationsTellOfARefusedLogin(t *testing.T) {
 	}
 }
 
+// A role's own time-outs, which through PgBouncer have to stand in for Parley's, are for statements of pods: a migration may take long.
+func TestMigrationsHaveTime(t *testing.T) {
+	t.Parallel()
+	server := testenv.PostgresServer(t)
+	testenv.Exec(t, server.URL(), `DROP SCHEMA public CASCADE; CREATE SCHEMA public;
+		ALTER ROLE CURRENT_USER SET statement_timeout = '1ms'; ALTER ROLE CURRENT_USER SET idle_in_transaction_session_timeout = '1ms'`)
+	m := testenv.Start(t, testenv.Binary(t, "api"), []string{"migrate"}, []string{"PARLEY_DATABASE_URL=" + server.URL()})
+	if code := m.Wait(time.Minute); code != 0 {
+		t.Errorf("exit code %d: %s", code, m.Logs())
+	}
+}
+
 // What helm test runs.
 func TestCheck(t *testing.T) {
 	t.Parallel()

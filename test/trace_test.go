@@ -1,11 +1,9 @@
 package test
 
 import (
-	"context"
 	"encoding/hex"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -14,19 +12,16 @@ import (
 	"testing"
 	"time"
 
-	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
-// spans is an OTLP collector, by HTTP and by gRPC.
+// spans is an OTLP collector.
 type spans struct {
-	collector.UnimplementedTraceServiceServer
-	http, grpc string // endpoints
+	url string
 
 	mu   sync.Mutex
 	list []span
@@ -47,7 +42,7 @@ func collect(t *testing.T) *spans {
 	c := &spans{}
 	h := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, err := io.ReadAll(r.Body)
-		var q collector.ExportTraceServiceRequest
+		var q trace.TracesData
 		if err != nil || r.URL.Path != "/v1/traces" || proto.Unmarshal(b, &q) != nil {
 			t.Errorf("not an export: %s %s %v", r.Method, r.URL.Path, err)
 		}
@@ -55,25 +50,11 @@ func collect(t *testing.T) *spans {
 		w.Header().Set("Content-Type", "application/x-protobuf")
 	}))
 	t.Cleanup(h.Close)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := grpc.NewServer()
-	collector.RegisterTraceServiceServer(g, c)
-	go func() { _ = g.Serve(l) }()
-	t.Cleanup(g.Stop)
-	c.http, c.grpc = h.URL, "http://"+l.Addr().String()
+	c.url = h.URL
 	return c
 }
 
-// Export takes spans by gRPC.
-func (c *spans) Export(_ context.Context, q *collector.ExportTraceServiceRequest) (*collector.ExportTraceServiceResponse, error) {
-	c.take(q)
-	return &collector.ExportTraceServiceResponse{}, nil
-}
-
-func (c *spans) take(q *collector.ExportTraceServiceRequest) {
+func (c *spans) take(q *trace.TracesData) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, r := range q.ResourceSpans {
@@ -119,90 +100,84 @@ func (c *spans) find(t *testing.T, what string, match func(span) bool) span {
 // Sending a message on one pod and its delivery on another are one trace, which goes through Postgres and Redis.
 func TestATraceGoesFromASendToItsDelivery(t *testing.T) {
 	t.Parallel()
-	for _, protocol := range []string{"http/protobuf", "grpc"} {
-		t.Run(protocol, func(t *testing.T) {
-			t.Parallel()
-			c := collect(t)
-			endpoint := map[string]string{"http/protobuf": c.http, "grpc": c.grpc}[protocol]
-			s := start(t, 2, "OTEL_EXPORTER_OTLP_ENDPOINT="+endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL="+protocol, "OTEL_BSP_SCHEDULE_DELAY=50",
-				"PARLEY_TRUSTED_PROXIES=127.0.0.1/32", "PARLEY_RATE_LIMIT_SEND=1000/1m")
-			from, to := s.pods[0], s.pods[1]
-			u := from.users(t, 2)
-			g := from.direct(t, u[0], u[1])
-			sock := to.open(t, u[1])
+	c := collect(t)
+	s := start(t, 2, "OTEL_EXPORTER_OTLP_ENDPOINT="+c.url, "OTEL_BSP_SCHEDULE_DELAY=50",
+		"PARLEY_TRUSTED_PROXIES=127.0.0.1/32", "PARLEY_RATE_LIMIT_SEND=1000/1m")
+	from, to := s.pods[0], s.pods[1]
+	u := from.users(t, 2)
+	g := from.direct(t, u[0], u[1])
+	sock := to.open(t, u[1])
 
-			const traceID, client = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-			const content = "what-nobody-else-may-read"
-			from.want(t, 201, u[0].token, "POST", "/api/conversations/"+g.ID+"/messages", map[string]any{"content": content},
-				"traceparent", "00-"+traceID+"-"+client+"-01")
-			sock.messages(1, 1, time.Minute)
+	const traceID, client = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+	const content = "what-nobody-else-may-read"
+	from.want(t, 201, u[0].token, "POST", "/api/conversations/"+g.ID+"/messages", map[string]any{"content": content},
+		"traceparent", "00-"+traceID+"-"+client+"-01")
+	sock.messages(1, 1, time.Minute)
 
-			ours := func(p *pod, kind trace.Span_SpanKind, name string) func(span) bool {
-				return func(s span) bool {
-					return s.trace() == traceID && s.pid == int64(p.PID()) && s.Kind == kind && strings.HasPrefix(s.Name, name)
-				}
-			}
-			request := c.find(t, "the request", ours(from, trace.Span_SPAN_KIND_SERVER, "POST /api/conversations/:id/messages"))
-			if request.parent() != client || request.service != "parley-api" || attribute(request.Attributes, "http.response.status_code").GetIntValue() != 201 {
-				t.Errorf("the request's span is %v of %s", request.Span, request.service)
-			}
-			commit := c.find(t, "the commit", ours(from, trace.Span_SPAN_KIND_INTERNAL, "commit messages"))
-			c.find(t, "its statement", func(s span) bool {
-				return ours(from, trace.Span_SPAN_KIND_CLIENT, "WITH")(s) && s.parent() == commit.id()
-			})
-			c.find(t, "the limit in Redis", func(s span) bool {
-				return ours(from, trace.Span_SPAN_KIND_CLIENT, "redis.pipeline")(s) && s.parent() == request.id()
-			})
-			publish := c.find(t, "publishing", ours(from, trace.Span_SPAN_KIND_PRODUCER, "publish message:new"))
-			c.find(t, "the pipeline that publishes", func(s span) bool {
-				return ours(from, trace.Span_SPAN_KIND_CLIENT, "redis.pipeline publish")(s) && s.parent() == publish.id()
-			})
-			deliver := c.find(t, "the delivery", ours(to, trace.Span_SPAN_KIND_CONSUMER, "deliver message:new"))
-			for name, x := range map[string][2]string{
-				"the commit": {commit.parent(), request.id()}, "publishing": {publish.parent(), request.id()}, "the delivery": {deliver.parent(), request.id()},
-			} {
-				if x[0] != x[1] {
-					t.Errorf("%s is a child of %s, want %s", name, x[0], x[1])
-				}
-			}
+	ours := func(p *pod, kind trace.Span_SpanKind, name string) func(span) bool {
+		return func(s span) bool {
+			return s.trace() == traceID && s.pid == int64(p.PID()) && s.Kind == kind && strings.HasPrefix(s.Name, name)
+		}
+	}
+	request := c.find(t, "the request", ours(from, trace.Span_SPAN_KIND_SERVER, "POST /api/conversations/:id/messages"))
+	if request.parent() != client || request.service != "parley-api" || attribute(request.Attributes, "http.response.status_code").GetIntValue() != 201 {
+		t.Errorf("the request's span is %v of %s", request.Span, request.service)
+	}
+	commit := c.find(t, "the commit", ours(from, trace.Span_SPAN_KIND_INTERNAL, "commit messages"))
+	c.find(t, "its statement", func(s span) bool {
+		return ours(from, trace.Span_SPAN_KIND_CLIENT, "WITH")(s) && s.parent() == commit.id()
+	})
+	c.find(t, "the limit in Redis", func(s span) bool {
+		return ours(from, trace.Span_SPAN_KIND_CLIENT, "redis.pipeline")(s) && s.parent() == request.id()
+	})
+	publish := c.find(t, "publishing", ours(from, trace.Span_SPAN_KIND_PRODUCER, "publish message:new"))
+	c.find(t, "the pipeline that publishes", func(s span) bool {
+		return ours(from, trace.Span_SPAN_KIND_CLIENT, "redis.pipeline publish")(s) && s.parent() == publish.id()
+	})
+	deliver := c.find(t, "the delivery", ours(to, trace.Span_SPAN_KIND_CONSUMER, "deliver message:new"))
+	for name, x := range map[string][2]string{
+		"the commit": {commit.parent(), request.id()}, "publishing": {publish.parent(), request.id()}, "the delivery": {deliver.parent(), request.id()},
+	} {
+		if x[0] != x[1] {
+			t.Errorf("%s is a child of %s, want %s", name, x[0], x[1])
+		}
+	}
 
-			// The histograms point to the trace.
-			for p, metric := range map[*pod]string{from: "http_request_duration_seconds_bucket", to: "parley_delivery_seconds_bucket"} {
-				page := openMetrics(t, p)
-				if !strings.Contains(page, metric) || !strings.Contains(page, fmt.Sprintf(`# {trace_id=%q}`, traceID)) {
-					t.Errorf("%s has no exemplar of the trace", metric)
-				}
-			}
+	// The histograms point to the trace.
+	for p, metric := range map[*pod]string{from: "http_request_duration_seconds_bucket", to: "parley_delivery_seconds_bucket"} {
+		page := openMetrics(t, p)
+		if !strings.Contains(page, metric) || !strings.Contains(page, fmt.Sprintf(`# {trace_id=%q}`, traceID)) {
+			t.Errorf("%s has no exemplar of the trace", metric)
+		}
+	}
 
-			// A client that is no trusted proxy does not choose its trace.
-			stranger := s.addPod("PARLEY_TRUSTED_PROXIES=")
-			const chosen = "4bf92f3577b34da6a3ce929d0e0e4736"
-			stranger.want(t, 200, u[0].token, "GET", "/api/users/me", nil, "traceparent", "00-"+chosen+"-"+client+"-01")
-			c.find(t, "a stranger's request", func(s span) bool {
-				return s.pid == int64(stranger.PID()) && s.Name == "GET /api/users/me" && s.trace() != chosen && s.parent() == ""
-			})
+	// A client that is no trusted proxy does not choose its trace.
+	stranger := s.addPod("PARLEY_TRUSTED_PROXIES=")
+	const chosen = "4bf92f3577b34da6a3ce929d0e0e4736"
+	stranger.want(t, 200, u[0].token, "GET", "/api/users/me", nil, "traceparent", "00-"+chosen+"-"+client+"-01")
+	c.find(t, "a stranger's request", func(s span) bool {
+		return s.pid == int64(stranger.PID()) && s.Name == "GET /api/users/me" && s.trace() != chosen && s.parent() == ""
+	})
 
-			// Frames are traced like requests.
-			if f := sock.ask("message:send", map[string]any{"conversationId": g.ID, "content": content, "clientMessageId": "1"}); f.Type != "ack" {
-				t.Fatalf("got %s %s", f.Type, f.Data)
-			}
-			frame := c.find(t, "a frame", func(s span) bool { return s.Name == "socket message:send" })
-			c.find(t, "its delivery", func(s span) bool {
-				return s.Name == "deliver message:new" && s.trace() == frame.trace() && s.parent() == frame.id()
-			})
+	// Frames are traced like requests.
+	if f := sock.ask("message:send", map[string]any{"conversationId": g.ID, "content": content, "clientMessageId": "1"}); f.Type != "ack" {
+		t.Fatalf("got %s %s", f.Type, f.Data)
+	}
+	frame := c.find(t, "a frame", func(s span) bool { return s.Name == "socket message:send" })
+	c.find(t, "its delivery", func(s span) bool {
+		return s.Name == "deliver message:new" && s.trace() == frame.trace() && s.parent() == frame.id()
+	})
 
-			// What the pods do by themselves all the time is no trace, and no span tells what people write.
-			for _, s := range c.all() {
-				if s.parent() == "" && s.Kind != trace.Span_SPAN_KIND_SERVER {
-					t.Errorf("a trace of its own: %s", s.Name)
-				}
-				for _, secret := range []string{content, password, u[0].token, u[0].Username} {
-					if strings.Contains(s.String(), secret) {
-						t.Errorf("a span tells %q: %v", secret, s.Span)
-					}
-				}
+	// What the pods do by themselves all the time is no trace, and no span tells what people write.
+	for _, s := range c.all() {
+		if s.parent() == "" && s.Kind != trace.Span_SPAN_KIND_SERVER {
+			t.Errorf("a trace of its own: %s", s.Name)
+		}
+		for _, secret := range []string{content, password, u[0].token, u[0].Username} {
+			if strings.Contains(s.String(), secret) {
+				t.Errorf("a span tells %q: %v", secret, s.Span)
 			}
-		})
+		}
 	}
 }
 
@@ -211,7 +186,7 @@ func TestATraceGoesThroughATask(t *testing.T) {
 	t.Parallel()
 	c := collect(t)
 	s := start(t, 0)
-	s.addBeside("receipt-worker", "OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_ENDPOINT="+c.http, "OTEL_BSP_SCHEDULE_DELAY=50", "OTEL_SERVICE_NAME=ours",
+	s.addBeside("receipt-worker", "OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_ENDPOINT="+c.url, "OTEL_BSP_SCHEDULE_DELAY=50", "OTEL_SERVICE_NAME=ours",
 		"PARLEY_RECEIPT_FLUSH_INTERVAL=1s")
 	task := c.find(t, "a flush", func(x span) bool { return x.Name == "task receipts:flush" && x.Kind == trace.Span_SPAN_KIND_CONSUMER })
 	c.find(t, "its being queued", func(x span) bool {

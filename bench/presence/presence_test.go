@@ -111,7 +111,7 @@ func BenchmarkOfflineLag(b *testing.B) {
 	b.Cleanup(func() { _ = db.Close() })
 	const ttl = 30 * time.Second // so that none of the doomed is renewed before the last is online
 	for range watchers {
-		run(b, presence.NewWatcher(rdb, 0, db, config.Presence{TTL: ttl, Grace: time.Second},
+		run(b, presence.NewWatcher(rdb, 0, db.SQL, config.Presence{TTL: ttl, Grace: time.Second},
 			presence.NewWatcherMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler)).Run)
 	}
 	idle := meter.CPU(server.PID())

@@ -124,7 +124,7 @@ func BenchmarkReads(b *testing.B) {
 	e := start(b)
 	users, sent := e.group(1+n/messages, messages)
 	told := &notices{}
-	service := receipt.NewService(e.db, e.rdb, told, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	service := receipt.NewService(e.db.SQL, e.rdb, told, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 	stop := run(b, service.Run)
 	defer stop()
 	f := e.flusher()
@@ -199,7 +199,7 @@ func run(b *testing.B, part func(context.Context) error) (stop func()) {
 }
 
 func (e *env) flusher() *receipt.Flusher {
-	return receipt.NewFlusher(e.db, e.rdb, 10*time.Second, receipt.NewFlushMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	return receipt.NewFlusher(e.db.SQL, e.rdb, 10*time.Second, receipt.NewFlushMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 }
 
 // BenchmarkFlush flushes reads of three shapes, in turns with a plain insert of the same rows into the same table in

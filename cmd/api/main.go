@@ -2,6 +2,7 @@
 //
 //	api [serve]   serves until SIGTERM or SIGINT
 //	api migrate   brings the database up to the newest schema and exits
+//	api verify    tries the settings, logs in to Postgres and Redis, and exits
 //	api check URL has two people chat over the Parley at the address and exits
 package main
 
@@ -37,6 +38,8 @@ func main() {
 		err = serve()
 	case "migrate":
 		err = migrate()
+	case "verify":
+		err = verify()
 	case "check":
 		err = check(os.Args[2:])
 	default:
@@ -52,7 +55,7 @@ func main() {
 }
 
 func usage() {
-	fmt.Fprintf(os.Stderr, "usage: %s [serve | migrate | check URL]\n", os.Args[0])
+	fmt.Fprintf(os.Stderr, "usage: %s [serve | migrate | verify | check URL]\n", os.Args[0])
 	os.Exit(exitSettings)
 }
 

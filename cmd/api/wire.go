@@ -63,7 +63,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	committer := message.NewCommitter(messageStore, publisher, log, message.NewMetrics(registry))
 	messages := message.NewService(db, messageStore, committer, publisher)
 	conversationStore := conversation.NewStore(db, messageStore)
-	receipts := receipt.NewService(db, rdb, publisher, receipt.NewMetrics(registry), log)
+	receipts := receipt.NewService(db.SQL, rdb, publisher, receipt.NewMetrics(registry), log)
 	conversations := conversation.NewService(db, conversationStore, receipts, publisher)
 	feed := message.NewFeed(db, conversationStore)
 
@@ -78,7 +78,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		return err
 	}
 
-	presences := presence.NewService(db, rdb)
+	presences := presence.NewService(db.SQL, rdb)
 	heartbeat := presence.NewHeartbeat(rdb, c.Presence, presence.NewHeartbeatMetrics(registry), log, publisher.Replace)
 	hub.UsePresence(presences, heartbeat)
 	hub.OnSent(receipts.Sent)

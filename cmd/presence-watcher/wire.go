@@ -26,7 +26,7 @@ func run(ctx context.Context, c config.Watcher, log *slog.Logger) error {
 	}
 	defer tracer.Close()
 	redisconn.LogTo(log)
-	db, err := postgres.Open(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-presence-watcher", Tracer: tracer.Postgres()})
+	db, err := postgres.OpenPool(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-presence-watcher", Tracer: tracer.Postgres()})
 	if err != nil {
 		return err
 	}
@@ -47,9 +47,9 @@ func run(ctx context.Context, c config.Watcher, log *slog.Logger) error {
 
 	registry := observe.NewRegistry("presence-watcher", log)
 	panics := observe.NewPanicCounter(registry)
-	health := &observe.Health{DB: db.SQL, Redis: rdb, Stopping: func() bool { return ctx.Err() != nil }}
+	health := &observe.Health{DB: db, Redis: rdb, Stopping: func() bool { return ctx.Err() != nil }}
 	watcher := presence.NewWatcher(rdb, redisOptions.DB, db, c.Presence, presence.NewWatcherMetrics(registry), log)
-	observe.RegisterPools(registry, db.SQL, rdb, redisConns)
+	observe.RegisterPools(registry, db, rdb, redisConns)
 	monitor := observe.NewMonitor(health, registry, log)
 	ops := &observe.Ops{Addr: c.OpsAddr, Registry: registry, Ready: health.Ready, Log: log}
 	return lifecycle.Run(ctx, lifecycle.Config{Log: log, StopTimeout: c.ShutdownTimeout, Panics: panics},

@@ -29,7 +29,7 @@ func run(ctx context.Context, c config.Worker, log *slog.Logger) error {
 	}
 	defer tracer.Close()
 	redisconn.LogTo(log)
-	db, err := postgres.Open(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-receipt-worker", Tracer: tracer.Postgres()})
+	db, err := postgres.OpenPool(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-receipt-worker", Tracer: tracer.Postgres()})
 	if err != nil {
 		return err
 	}
@@ -45,10 +45,10 @@ func run(ctx context.Context, c config.Worker, log *slog.Logger) error {
 
 	registry := observe.NewRegistry("receipt-worker", log)
 	panics := observe.NewPanicCounter(registry)
-	health := &observe.Health{DB: db.SQL, Redis: rdb, Stopping: func() bool { return ctx.Err() != nil }}
+	health := &observe.Health{DB: db, Redis: rdb, Stopping: func() bool { return ctx.Err() != nil }}
 	metrics := receipt.NewFlushMetrics(registry)
 	flusher := receipt.NewFlusher(db, rdb, c.FlushInterval, metrics, log)
-	observe.RegisterPools(registry, db.SQL, rdb, redisConns)
+	observe.RegisterPools(registry, db, rdb, redisConns)
 	monitor := observe.NewMonitor(health, registry, log)
 	ops := &observe.Ops{Addr: c.OpsAddr, Registry: registry, Ready: health.Ready, Log: log}
 	return lifecycle.Run(ctx, lifecycle.Config{Log: log, StopTimeout: c.ShutdownTimeout, Panics: panics},

@@ -117,8 +117,8 @@ type Common struct {
 	ShutdownTimeout time.Duration
 	Database        Database
 	Redis           Redis
-	// Tracing is the protocol of OTLP by which spans are exported, "" where none are.
-	Tracing string
+	// Tracing tells whether spans are exported.
+	Tracing bool
 }
 
 // Database is how to reach Postgres.

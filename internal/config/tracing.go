@@ -7,23 +7,22 @@ import (
 	"strings"
 )
 
-// tracing reads whether and by which protocol spans are exported, from the variables of OpenTelemetry's specification. It
+// tracing reads whether spans are exported, from the variables of OpenTelemetry's specification. It
 // is off unless they name an exporter or an endpoint: the specification would export to localhost.
-func (r *reader) tracing() string {
+func (r *reader) tracing() bool {
 	endpoint := cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"))
 	exporter := os.Getenv("OTEL_TRACES_EXPORTER")
 	switch {
 	case strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true"), exporter == "none", exporter == "" && endpoint == "":
-		return ""
+		return false
 	case exporter != "" && exporter != "otlp":
 		r.otelFault("OTEL_TRACES_EXPORTER", "must be otlp or none")
 	}
-	const byDefault = "http/protobuf"
-	protocol := cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"), os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL"), byDefault)
-	if protocol != "grpc" && protocol != byDefault {
-		r.otelFault("OTEL_EXPORTER_OTLP_PROTOCOL", "must be grpc or http/protobuf")
+	const only = "http/protobuf"
+	if p := cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"), os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL"), only); p != only {
+		r.otelFault("OTEL_EXPORTER_OTLP_PROTOCOL", "must be http/protobuf: collectors take it on port 4318")
 	}
-	return protocol
+	return true
 }
 
 func (r *reader) otelFault(name, what string) {

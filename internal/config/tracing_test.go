@@ -6,22 +6,23 @@ import (
 )
 
 func TestTracingIsOffUntilItIsAskedFor(t *testing.T) {
-	const grpc, http = "grpc", "http/protobuf"
+	const protocol = "OTEL_EXPORTER_OTLP_PROTOCOL must be"
 	for name, x := range map[string]struct {
-		env         []string
-		want, fault string
+		env   []string
+		want  bool
+		fault string
 	}{
-		"nothing":             {nil, "", ""},
-		"a protocol alone":    {[]string{"OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}, "", ""},
-		"an endpoint":         {[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://x:4318"}, http, ""},
-		"one of traces":       {[]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://x:4318"}, http, ""},
-		"an exporter":         {[]string{"OTEL_TRACES_EXPORTER=otlp"}, http, ""},
-		"gRPC":                {[]string{"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}, grpc, ""},
-		"gRPC for traces":     {[]string{"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc"}, grpc, ""},
-		"none":                {[]string{"OTEL_TRACES_EXPORTER=none", "OTEL_EXPORTER_OTLP_ENDPOINT=http://x:4318"}, "", ""},
-		"disabled":            {[]string{"OTEL_SDK_DISABLED=true", "OTEL_EXPORTER_OTLP_ENDPOINT=http://x:4318"}, "", ""},
-		"an unknown one":      {[]string{"OTEL_TRACES_EXPORTER=zipkin"}, http, "OTEL_TRACES_EXPORTER must be"},
-		"an unknown protocol": {[]string{"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_PROTOCOL=http/json"}, "http/json", "OTEL_EXPORTER_OTLP_PROTOCOL must be"},
+		"nothing":             {nil, false, ""},
+		"a protocol alone":    {[]string{"OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}, false, ""},
+		"an endpoint":         {[]string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://x:4318"}, true, ""},
+		"one of traces":       {[]string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://x:4318"}, true, ""},
+		"an exporter":         {[]string{"OTEL_TRACES_EXPORTER=otlp"}, true, ""},
+		"gRPC":                {[]string{"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}, true, protocol},
+		"gRPC for traces":     {[]string{"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc"}, true, protocol},
+		"none":                {[]string{"OTEL_TRACES_EXPORTER=none", "OTEL_EXPORTER_OTLP_ENDPOINT=http://x:4318"}, false, ""},
+		"disabled":            {[]string{"OTEL_SDK_DISABLED=true", "OTEL_EXPORTER_OTLP_ENDPOINT=http://x:4318"}, false, ""},
+		"an unknown one":      {[]string{"OTEL_TRACES_EXPORTER=zipkin"}, true, "OTEL_TRACES_EXPORTER must be"},
+		"an unknown protocol": {[]string{"OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_PROTOCOL=http/json"}, true, protocol},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, v := range []string{
@@ -36,7 +37,7 @@ func TestTracingIsOffUntilItIsAskedFor(t *testing.T) {
 			}
 			r := newReader()
 			if got := r.tracing(); got != x.want {
-				t.Errorf("got %q, want %q", got, x.want)
+				t.Errorf("got %v, want %v", got, x.want)
 			}
 			told := strings.Join(r.faults.list, " ")
 			if x.fault == "" && told != "" || !strings.Contains(told, x.fault) {

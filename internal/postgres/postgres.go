@@ -51,8 +51,27 @@ type DB struct {
 	SQL *sql.DB
 }
 
-// Open prepares the pool. It does not connect: a process starts, and says that it is not ready, while Postgres is away.
+// Open prepares the pool, and GORM over it.
 func Open(c Config) (*DB, error) {
+	pool, err := OpenPool(c)
+	if err != nil {
+		return nil, err
+	}
+	g, err := gorm.Open(gormpg.New(gormpg.Config{Conn: pool}), &gorm.Config{
+		SkipDefaultTransaction: true,
+		DisableAutomaticPing:   true,
+		Logger:                 logger.Discard,
+		NowFunc:                func() time.Time { return time.Now().UTC() },
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open postgres: %w", err)
+	}
+	return &DB{Gorm: g, SQL: pool}, nil
+}
+
+// OpenPool prepares the pool alone: a process that has no plain paths doesn't link GORM. It does not connect: a process starts,
+// and says that it is not ready, while Postgres is away.
+func OpenPool(c Config) (*sql.DB, error) {
 	cfg, err := pgx.ParseConfig(c.URL)
 	if err != nil {
 		return nil, errors.New("open postgres: the connection string cannot be read") // pgx's error may show the password
@@ -76,16 +95,7 @@ func Open(c Config) (*DB, error) {
 	pool.SetMaxIdleConns(c.MaxConns)
 	pool.SetConnMaxLifetime(connLifetime)
 	pool.SetConnMaxIdleTime(connIdle)
-	g, err := gorm.Open(gormpg.New(gormpg.Config{Conn: pool}), &gorm.Config{
-		SkipDefaultTransaction: true,
-		DisableAutomaticPing:   true,
-		Logger:                 logger.Discard,
-		NowFunc:                func() time.Time { return time.Now().UTC() },
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open postgres: %w", err)
-	}
-	return &DB{Gorm: g, SQL: pool}, nil
+	return pool, nil
 }
 
 // Close closes the pool.

@@ -35,7 +35,7 @@ func TestOnACluster(t *testing.T) {
 	news := e.news()
 	log := slog.New(slog.DiscardHandler)
 	registry := prometheus.NewRegistry()
-	w := presence.NewWatcher(cluster, 0, e.db, times, presence.NewWatcherMetrics(registry), log)
+	w := presence.NewWatcher(cluster, 0, e.db.SQL, times, presence.NewWatcherMetrics(registry), log)
 	e.run(w.Run)
 	h := presence.NewHeartbeat(cluster, times, presence.NewHeartbeatMetrics(prometheus.NewRegistry()), log, func(string, []string) {})
 	stop := e.run(h.Run)
@@ -51,7 +51,7 @@ func TestOnACluster(t *testing.T) {
 	if node.Exists(t.Context(), rediskey.Presence{Tagged: true}.Device(users[0], "phone")).Val() != 1 {
 		t.Error("the device's key is not tagged")
 	}
-	list, err := presence.NewService(e.db, cluster).Read(t.Context(), users[0], users[:1])
+	list, err := presence.NewService(e.db.SQL, cluster).Read(t.Context(), users[0], users[:1])
 	if err != nil || list[0].Status != event.StatusOnline {
 		t.Errorf("read %+v, %v", list, err)
 	}

@@ -72,7 +72,7 @@ func (e *env) heartbeat(c config.Presence) (h *presence.Heartbeat, stop func()) 
 }
 
 func (e *env) watcher() (stop func()) {
-	w := presence.NewWatcher(e.rdb, 0, e.db, times, presence.NewWatcherMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	w := presence.NewWatcher(e.rdb, 0, e.db.SQL, times, presence.NewWatcherMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 	return e.run(w.Run)
 }
 
@@ -250,7 +250,7 @@ func TestLastSeenIsNeverLostAndNeverMovesBack(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = closed.Close() })
 	registry := prometheus.NewRegistry()
-	w := presence.NewWatcher(e.rdb, 0, closed, times, presence.NewWatcherMetrics(registry), slog.New(slog.DiscardHandler))
+	w := presence.NewWatcher(e.rdb, 0, closed.SQL, times, presence.NewWatcherMetrics(registry), slog.New(slog.DiscardHandler))
 	kill := e.run(w.Run)
 	var seen int64
 	for range e.users {
@@ -291,7 +291,7 @@ func TestTheWatcherWorksWhereSettingsMayNotBeChanged(t *testing.T) {
 	e.redis = testenv.Redis(t, "--rename-command", "CONFIG", "")
 	e.rdb = e.redis.Client(t)
 	log := &lines{}
-	w := presence.NewWatcher(e.rdb, 0, e.db, times, presence.NewWatcherMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(log, nil)))
+	w := presence.NewWatcher(e.rdb, 0, e.db.SQL, times, presence.NewWatcherMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(log, nil)))
 	e.run(w.Run)
 	testenv.Eventually(t, 5*time.Second, func() bool { return log.contains("set notify-keyspace-events to") }, "the operator is told what to set")
 	news := e.news()
@@ -362,7 +362,7 @@ func TestWhoMaySeeWhom(t *testing.T) {
 	for _, u := range e.users {
 		h.Opened(u, "phone", id.New())
 	}
-	s := presence.NewService(e.db, e.rdb)
+	s := presence.NewService(e.db.SQL, e.rdb)
 	all := func(viewer string) (online map[string]bool) {
 		t.Helper()
 		list, err := s.Read(t.Context(), viewer, e.users)

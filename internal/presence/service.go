@@ -2,11 +2,11 @@ package presence
 
 import (
 	"context"
+	"database/sql"
 
 	"github.com/redis/go-redis/v9"
 
 	"github.com/parley-chat/parley/internal/event"
-	"github.com/parley-chat/parley/internal/postgres"
 )
 
 // Service reads presence. It keeps nothing: the state is Redis's, and who may see it is Postgres's, so that an answer
@@ -17,7 +17,7 @@ type Service struct {
 }
 
 // NewService makes the service.
-func NewService(db *postgres.DB, rdb redis.UniversalClient) *Service {
+func NewService(db *sql.DB, rdb redis.UniversalClient) *Service {
 	return &Service{newRecords(rdb), &store{db}}
 }
 

@@ -2,16 +2,16 @@ package presence
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 
 	"github.com/parley-chat/parley/internal/event"
-	"github.com/parley-chat/parley/internal/postgres"
 )
 
 // store holds the SQL of presence.
 type store struct {
-	db *postgres.DB
+	db *sql.DB
 }
 
 // maxPeers is how many users a socket watches by itself.
@@ -19,7 +19,7 @@ const maxPeers = 10_000
 
 // peers reads the friends and direct peers of viewers, as pairs.
 func (s *store) peers(ctx context.Context, viewers []string) ([]event.PresencePair, error) {
-	rows, err := s.db.SQL.QueryContext(ctx, `SELECT v.id, p.id FROM unnest($1::uuid[]) v (id), LATERAL (
+	rows, err := s.db.QueryContext(ctx, `SELECT v.id, p.id FROM unnest($1::uuid[]) v (id), LATERAL (
 		SELECT friend_id AS id FROM friendships WHERE user_id = v.id AND status = 'accepted'
 		UNION
 		SELECT o.user_id FROM conversation_members m
@@ -49,7 +49,7 @@ func (s *store) visible(ctx context.Context, pairs []event.PresencePair) (map[ev
 	for i, p := range pairs {
 		viewers[i], targets[i] = p.Viewer, p.Target
 	}
-	rows, err := s.db.SQL.QueryContext(ctx, `SELECT p.viewer, p.target, u.last_seen_at
+	rows, err := s.db.QueryContext(ctx, `SELECT p.viewer, p.target, u.last_seen_at
 		FROM unnest($1::uuid[], $2::uuid[]) p (viewer, target) JOIN users u ON u.id = p.target AND u.deleted_at IS NULL
 		WHERE p.viewer = p.target
 		OR (u.presence_sharing = 'everyone' OR u.presence_sharing = 'friends' AND EXISTS (
@@ -77,7 +77,7 @@ func (s *store) visible(ctx context.Context, pairs []event.PresencePair) (map[ev
 
 // saw writes when users were last seen, in microseconds. It never moves back.
 func (s *store) saw(ctx context.Context, users []string, seen []int64) (rows int64, err error) {
-	result, err := s.db.SQL.ExecContext(ctx, `UPDATE users u SET last_seen_at = s.at
+	result, err := s.db.ExecContext(ctx, `UPDATE users u SET last_seen_at = s.at
 		FROM (SELECT id, max(timestamptz 'epoch' + micros * interval '1 microsecond') AS at
 			FROM unnest($1::uuid[], $2::bigint[]) x (id, micros) GROUP BY id) s
 		WHERE u.id = s.id AND (u.last_seen_at IS NULL OR u.last_seen_at < s.at)`, users, seen)

@@ -2,6 +2,7 @@ package presence
 
 import (
 	"context"
+	"database/sql"
 	"log/slog"
 	"sync/atomic"
 
@@ -9,7 +10,6 @@ import (
 
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/lifecycle"
-	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
@@ -29,7 +29,7 @@ type Watcher struct {
 }
 
 // NewWatcher makes a watcher of the database of that number; its Run makes it work.
-func NewWatcher(rdb redis.UniversalClient, database int, db *postgres.DB, c config.Presence, m *WatcherMetrics, log *slog.Logger) *Watcher {
+func NewWatcher(rdb redis.UniversalClient, database int, db *sql.DB, c config.Presence, m *WatcherMetrics, log *slog.Logger) *Watcher {
 	return &Watcher{
 		records: newRecords(rdb), store: &store{db}, config: c, db: database, metrics: m, log: log,
 		expired: make(chan string, expiredQueue), seen: make(chan []sighting, seenQueue),

@@ -2,6 +2,7 @@ package receipt
 
 import (
 	"context"
+	"database/sql"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ type Flusher struct {
 }
 
 // NewFlusher makes a flusher that runs every interval.
-func NewFlusher(db *postgres.DB, rdb redis.UniversalClient, interval time.Duration, m *FlushMetrics, log *slog.Logger) *Flusher {
+func NewFlusher(db *sql.DB, rdb redis.UniversalClient, interval time.Duration, m *FlushMetrics, log *slog.Logger) *Flusher {
 	_, cluster := rdb.(*redis.ClusterClient)
 	keys := rediskey.Receipts{Tagged: cluster}
 	return &Flusher{

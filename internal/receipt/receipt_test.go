@@ -90,7 +90,7 @@ func newEnvOn(t testing.TB, server *testenv.RedisServer, rdb redis.UniversalClie
 	}
 	e := &env{t: t, db: db, server: server, registry: prometheus.NewRegistry(), log: &lines{}, notices: &notices{}}
 	e.rdb = e.server.Client(t)
-	e.service = receipt.NewService(db, rdb, e.notices, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(e.log, nil)))
+	e.service = receipt.NewService(db.SQL, rdb, e.notices, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(e.log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = e.service.Run(ctx) }()
@@ -101,7 +101,7 @@ func newEnvOn(t testing.TB, server *testenv.RedisServer, rdb redis.UniversalClie
 func (e *env) flusher() *receipt.Flusher { return e.flusherOn(e.rdb) }
 
 func (e *env) flusherOn(rdb redis.UniversalClient) *receipt.Flusher {
-	return receipt.NewFlusher(e.db, rdb, time.Second, receipt.NewFlushMetrics(e.registry), slog.New(slog.NewTextHandler(e.log, nil)))
+	return receipt.NewFlusher(e.db.SQL, rdb, time.Second, receipt.NewFlushMetrics(e.registry), slog.New(slog.NewTextHandler(e.log, nil)))
 }
 
 // fixture makes a conversation with members and messages, straight in the database. The first member sends.
@@ -473,7 +473,7 @@ func after(s, prefix string) string {
 func TestWritesOfSeveralPodsDoNotDeadlock(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
-	other := receipt.NewService(e.db, e.rdb, e.notices, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(e.log, nil)))
+	other := receipt.NewService(e.db.SQL, e.rdb, e.notices, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(e.log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = other.Run(ctx) }()

@@ -2,6 +2,7 @@ package receipt
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -84,7 +85,7 @@ type Service struct {
 }
 
 // NewService makes the service; its Run makes it work.
-func NewService(db *postgres.DB, rdb redis.UniversalClient, n Notifier, m *Metrics, log *slog.Logger) *Service {
+func NewService(db *sql.DB, rdb redis.UniversalClient, n Notifier, m *Metrics, log *slog.Logger) *Service {
 	s := &Service{store: &store{db}, buffer: newBuffer(rdb), known: newKnown(), notifier: n, metrics: m, log: log}
 	s.teller = newTeller(s.store, s.buffer, n, m, log)
 	s.take = newBatcher(readQueue, takeBatch, s.takeIn)

@@ -2,6 +2,7 @@ package receipt
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"strconv"
 	"time"
@@ -40,7 +41,7 @@ const (
 
 // batches are the reads of messages.
 type batches struct {
-	db      *postgres.DB
+	db      *sql.DB
 	rdb     redis.UniversalClient
 	keys    rediskey.Receipts
 	unbatch *redis.Script
@@ -95,7 +96,7 @@ func (b *batches) keysOf(id string) []string {
 
 // markers are how far readers have read.
 type markers struct {
-	db     *postgres.DB
+	db     *sql.DB
 	rdb    redis.UniversalClient
 	keys   rediskey.Receipts
 	unmark *redis.Script
@@ -180,10 +181,10 @@ func uuid(s string) (u pgtype.UUID) {
 	return u
 }
 
-func exec(ctx context.Context, db *postgres.DB, query string, args ...any) (int64, error) {
+func exec(ctx context.Context, db *sql.DB, query string, args ...any) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, writeWait)
 	defer cancel()
-	r, err := db.SQL.ExecContext(ctx, query, args...)
+	r, err := db.ExecContext(ctx, query, args...)
 	if err != nil {
 		return 0, fmt.Errorf("write what is pending: %w", err)
 	}

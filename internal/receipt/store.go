@@ -9,13 +9,12 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/internal/cursor"
-	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
 // store holds the SQL of receipts.
 type store struct {
-	db *postgres.DB
+	db *sql.DB
 }
 
 var (
@@ -40,7 +39,7 @@ func (s *store) look(ctx context.Context, batch []*read) error {
 	for i, r := range batch {
 		ord[i], messages[i], users[i] = int32(i), r.messageID, r.userID //nolint:gosec // batches are small
 	}
-	rows, err := s.db.SQL.QueryContext(ctx, lookSQL, ord, messages, users)
+	rows, err := s.db.QueryContext(ctx, lookSQL, ord, messages, users)
 	if err != nil {
 		return fmt.Errorf("look up reads: %w", err)
 	}
@@ -69,7 +68,7 @@ func (s *store) write(ctx context.Context, batch []*read) error {
 		ord[i], conversations[i], messages[i], users[i] = int32(i), r.conversationID, r.messageID, r.userID //nolint:gosec // batches are small
 		seqs[i], receipts[i] = r.seq, r.receipt
 	}
-	rows, err := s.db.SQL.QueryContext(ctx, writeSQL, ord, conversations, messages, users, seqs, receipts)
+	rows, err := s.db.QueryContext(ctx, writeSQL, ord, conversations, messages, users, seqs, receipts)
 	if err != nil {
 		return fmt.Errorf("write reads: %w", err)
 	}
@@ -104,7 +103,7 @@ type view struct {
 // view reads it. It returns ErrNotFound for who is no member.
 func (s *store) view(ctx context.Context, messageID, viewerID string) (view, error) {
 	var v view
-	err := s.db.SQL.QueryRowContext(ctx, `SELECT u.read_receipts_enabled, m.deleted_at IS NOT NULL
+	err := s.db.QueryRowContext(ctx, `SELECT u.read_receipts_enabled, m.deleted_at IS NOT NULL
 		FROM messages m
 		JOIN conversation_members k ON k.conversation_id = m.conversation_id AND k.user_id = $2
 		JOIN users u ON u.id = $2
@@ -129,7 +128,7 @@ func (s *store) receipts(ctx context.Context, messageID string, pending []row, a
 	if after != nil {
 		at, user = &after.Time, &after.ID
 	}
-	rows, err := s.db.SQL.QueryContext(ctx, receiptsSQL, messageID, users, times, at, user, limit+1)
+	rows, err := s.db.QueryContext(ctx, receiptsSQL, messageID, users, times, at, user, limit+1)
 	if err != nil {
 		return Page{}, fmt.Errorf("read receipts: %w", err)
 	}
@@ -167,7 +166,7 @@ func (s *store) tallies(ctx context.Context, messages []string, pending []row) (
 	for i, r := range pending {
 		of[i], users[i], times[i] = r.id, r.member, r.at()
 	}
-	rows, err := s.db.SQL.QueryContext(ctx, countSQL, messages, of, users, times)
+	rows, err := s.db.QueryContext(ctx, countSQL, messages, of, users, times)
 	if err != nil {
 		return nil, fmt.Errorf("count receipts: %w", err)
 	}

@@ -17,8 +17,7 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -28,12 +27,6 @@ import (
 )
 
 const scope = "github.com/parley-chat/parley"
-
-// The protocols of OTLP.
-const (
-	GRPC = "grpc"
-	HTTP = "http/protobuf"
-)
 
 // stopWait bounds the last export.
 const stopWait = 2 * time.Second
@@ -45,19 +38,17 @@ type Tracer struct {
 	log      *slog.Logger
 }
 
-// Start makes the process's tracer, which exports by that protocol of OTLP; nil where the protocol is "". What else there
-// is to set (endpoint, headers, sampler, resource, …) OpenTelemetry reads from its own variables.
-func Start(ctx context.Context, process, version, protocol string, log *slog.Logger) (*Tracer, error) {
-	var exporter sdktrace.SpanExporter
-	var err error
-	switch protocol {
-	case "":
+// Start makes the process's tracer; nil where it is not on. What there is to set (endpoint, headers, sampler, resource, …) is
+// read from OpenTelemetry's own variables.
+func Start(ctx context.Context, process, version string, on bool, log *slog.Logger) (*Tracer, error) {
+	if !on {
 		return nil, nil //nolint:nilnil // nil is the tracer that makes no spans
-	case GRPC:
-		exporter, err = otlptracegrpc.New(ctx)
-	default:
-		exporter, err = otlptracehttp.New(ctx)
 	}
+	to, err := newCollector("parley-" + process + "/" + version)
+	if err != nil {
+		return nil, fmt.Errorf("start tracing: %w", err)
+	}
+	exporter, err := otlptrace.New(ctx, to)
 	if err != nil {
 		return nil, fmt.Errorf("start tracing: %w", err)
 	}

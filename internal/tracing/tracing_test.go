@@ -34,7 +34,7 @@ func TestATraceIsCarriedAsText(t *testing.T) {
 
 // A process without an exporter makes no spans, whatever it is sent, and pays nothing. (Allocations are not counted in parallel.)
 func TestNoTracerMakesNoSpans(t *testing.T) {
-	tr, err := tracing.Start(t.Context(), "x", "v", "", slog.New(slog.DiscardHandler))
+	tr, err := tracing.Start(t.Context(), "x", "v", false, slog.New(slog.DiscardHandler))
 	if err != nil || tr.On() || tr.Postgres() != nil || tr.Redis(nil) != nil {
 		t.Fatalf("it is on: %v", err)
 	}

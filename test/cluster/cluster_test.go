@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -202,6 +204,20 @@ func (n *namespace) ended(name string) (succeeded bool, last string) {
 	return phase == "Succeeded", n.kubectl("logs", name, "--tail=1")
 }
 
+// goOn waits until the load has sent some more messages.
+func (n *namespace) goOn(name string) {
+	n.t.Helper()
+	sent := func() int {
+		count := 0
+		for _, line := range strings.Split(n.kubectl("logs", name), "\n") {
+			_, _ = fmt.Sscanf(line, report.Progress+" %d", &count)
+		}
+		return count
+	}
+	before := sent()
+	testenv.Eventually(n.t, patience, func() bool { return sent() >= before+5*rate }, "the load goes on")
+}
+
 // stopLoad ends the chat and answers what came of it.
 func (n *namespace) stopLoad(name string) report.Load {
 	n.t.Helper()
@@ -251,6 +267,7 @@ func TestCluster(t *testing.T) {
 		{"roll back", testRollback},
 		{"force delete under load", testForceDelete},
 		{"drain", testDrain},
+		{"wrong secrets", testWrongSecrets},
 		{"wrong password", testWrongPassword},
 		{"ingress", testIngress},
 		{"autoscaling", testAutoscaling},
@@ -340,8 +357,10 @@ func (n *namespace) scale(replicas int) {
 func testScale(t *testing.T, n *namespace) {
 	n.startLoad("load-scale", rate)
 	n.scale(4)
+	four := n.pods("api")
 	n.scale(2)
-	time.Sleep(10 * time.Second) // the load goes on while the last pods end
+	two := n.pods("api")
+	n.awaitGone(slices.DeleteFunc(four, func(p string) bool { return slices.Contains(two, p) }))
 	r := n.stopLoad("load-scale")
 	nothingLost(t, r, true)
 }
@@ -427,7 +446,7 @@ func testForceDelete(t *testing.T, n *namespace) {
 		n.kubectl("delete", "pod", n.pods(component)[0], "--force", "--grace-period=0")
 	}
 	n.kubectl("rollout", "status", "deployment/parley-api", "--timeout", patience.String())
-	time.Sleep(10 * time.Second)
+	n.goOn("load-force")
 	r := n.stopLoad("load-force")
 	nothingLost(t, r, false)
 	if r.Reconnects == 0 {
@@ -451,8 +470,31 @@ func testDrain(t *testing.T, n *namespace) {
 	}
 	n.must("kubectl", "uncordon", node)
 	n.kubectl("rollout", "status", "deployment/parley-api", "--timeout", patience.String())
-	time.Sleep(10 * time.Second)
+	n.goOn("load-drain")
 	nothingLost(t, n.stopLoad("load-drain"), true)
+}
+
+// Helm stops at secrets that the databases refuse, before it has changed anything, and prints what is wrong.
+func testWrongSecrets(t *testing.T, n *namespace) {
+	const all = "deployments,statefulsets,configmaps,secrets,services"
+	versions := func() string {
+		return n.kubectl("get", all, "-l", "app.kubernetes.io/instance=parley", "-o", `jsonpath={range .items[*]}{.kind}/{.metadata.name} {.metadata.uid}{"\n"}{end}`)
+	}
+	before := versions()
+	begun := time.Now()
+	r := n.helm(patience, os.Getenv(imageVar), "devDependencies.postgres.password=wrong,devDependencies.redis.password=wrong")
+	t.Logf("helm stopped after %.1f s: %s", time.Since(begun).Seconds(), r.out)
+	if r.err == nil {
+		t.Error("helm says that it is ready")
+	}
+	for _, told := range []string{"PARLEY_DATABASE_URL", "password authentication failed", "PARLEY_REDIS_URL", "WRONGPASS"} {
+		if !strings.Contains(r.out, told) {
+			t.Errorf("helm does not tell %s", told)
+		}
+	}
+	if after := versions(); after != before {
+		t.Errorf("it changed something: %s, and before %s", after, before)
+	}
 }
 
 // With a password that Postgres refuses the migration fails at once, for good, and says why; what runs goes on.
@@ -461,10 +503,10 @@ func testWrongPassword(t *testing.T, n *namespace) {
 	upgraded := make(chan result, 1)
 	begun := time.Now()
 	go func() {
-		upgraded <- n.helm(45*time.Second, os.Getenv(imageVar), "devDependencies.postgres.password=wrong")
+		upgraded <- n.helm(45*time.Second, os.Getenv(imageVar), "devDependencies.postgres.password=wrong", "verify.enabled=false")
 	}()
 	testenv.Eventually(t, patience, func() bool {
-		return strings.Contains(n.kubectl("get", "jobs", "-o", `jsonpath={.items[*].status.conditions[?(@.type=="Failed")].reason}`), "PodFailurePolicy")
+		return strings.Contains(n.kubectl("get", "jobs", "-l", "app.kubernetes.io/component=migrate", "-o", `jsonpath={.items[*].status.conditions[?(@.type=="Failed")].reason}`), "PodFailurePolicy")
 	}, "the migration fails for good")
 	t.Logf("failed after %.1f s", time.Since(begun).Seconds())
 	told := n.kubectl("get", "pods", "-l", "app.kubernetes.io/component=migrate", "-o",
@@ -500,7 +542,7 @@ func testIngress(t *testing.T, n *namespace) {
 		}
 	}
 	n.startLoadAt("load-ingress", "http://"+service+"."+controller, rate)
-	time.Sleep(10 * time.Second)
+	n.goOn("load-ingress")
 	nothingLost(t, n.stopLoad("load-ingress"), true)
 }
 
@@ -540,16 +582,24 @@ func testUninstall(t *testing.T, n *namespace) {
 	}
 }
 
-// A secret that is wrong from the start is named by the pods within seconds.
+// A secret that is wrong from the start is printed by Helm, which installs nothing; without that the pods name it within seconds.
 func TestWrongSecret(t *testing.T) {
 	requireCluster(t)
 	n := newNamespace(t, "parley-wrong")
 	n.kubectl("create", "secret", "generic", "jwt", "--from-literal=secret=too-short")
-	done := make(chan result, 1)
-	go func() {
-		done <- n.helm(30*time.Second, os.Getenv(imageVar), "jwt.existingSecret.name=jwt", "jwt.existingSecret.key=secret")
-	}()
 	begun := time.Now()
+	set := []string{"jwt.existingSecret.name=jwt", "jwt.existingSecret.key=secret"}
+	r := n.helm(patience, os.Getenv(imageVar), set...)
+	t.Logf("helm stopped after %.1f s: %s", time.Since(begun).Seconds(), r.out)
+	if r.err == nil || !strings.Contains(r.out, "PARLEY_JWT_SECRET") || strings.Contains(r.out, "too-short") {
+		t.Errorf("helm: %v", r.err)
+	}
+	if left := n.kubectl("get", "deployments", "-o", "name"); left != "" {
+		t.Errorf("it installed %s", left)
+	}
+	done := make(chan result, 1)
+	go func() { done <- n.helm(30*time.Second, os.Getenv(imageVar), append(set, "verify.enabled=false")...) }()
+	begun = time.Now()
 	var told string
 	testenv.Eventually(t, patience, func() bool {
 		told = n.kubectl("get", "pods", "-l", "app.kubernetes.io/component=api", "-o",
@@ -563,4 +613,50 @@ func TestWrongSecret(t *testing.T) {
 	if r := <-done; r.err == nil {
 		t.Error("helm says that it is ready")
 	}
+}
+
+// The API server takes every configuration that the chart's own tests render, those with custom resources of others among them.
+func TestTheAPIServerTakesEveryConfiguration(t *testing.T) {
+	requireCluster(t)
+	n := newNamespace(t, "parley-dry")
+	n.customResources()
+	chart := testenv.Root(t) + "/test/chart"
+	files, err := filepath.Glob(chart + "/testdata/*/values.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no configurations: %v", err)
+	}
+	version := n.must("kubectl", "version", "-o", "json")
+	var v struct{ ServerVersion struct{ GitVersion string } }
+	if err := json.Unmarshal([]byte(version), &v); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		manifest := filepath.Join(t.TempDir(), "manifest.yaml")
+		if err := os.WriteFile(manifest, []byte(n.must("helm", "template", "parley", testenv.Root(t)+"/charts/parley", "-n", n.name, "-f", f, "--skip-tests", "--kube-version", v.ServerVersion.GitVersion)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out := n.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", manifest)
+		t.Logf("%s: %d objects", filepath.Base(filepath.Dir(f)), len(strings.Split(out, "\n")))
+	}
+}
+
+// customResources adds the definitions of others' resources that the chart uses, where the cluster has none of them, for this test.
+func (n *namespace) customResources() {
+	n.t.Helper()
+	if n.try(time.Minute, "kubectl", "get", "crd", "httproutes.gateway.networking.k8s.io").err == nil {
+		return
+	}
+	cmd := exec.Command("go", "run", "./schemas", "crds")
+	cmd.Dir = testenv.Root(n.t) + "/test/chart"
+	definitions, err := cmd.Output()
+	if err != nil {
+		n.t.Fatalf("write the definitions: %v", err)
+	}
+	file := filepath.Join(n.t.TempDir(), "crds.yaml")
+	if err := os.WriteFile(file, definitions, 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(func() { n.must("kubectl", "delete", "-f", file) })
+	n.kubectl("apply", "--server-side", "-f", file)
+	n.kubectl("wait", "--for=condition=Established", "-f", file)
 }

@@ -106,7 +106,7 @@ terminationMessagePolicy: FallbackToLogsOnError
 {{- define "parley.devSecret" -}}not a secret: for development only{{- end -}}
 
 {{/* An environment variable from a Secret: the given one where it has a name and a key, else the chart's own where it has a
-value. Takes (list $ variable existingSecretName existingKey ownKey). */}}
+value: that named like the release, or `ownSecret` of $. Takes (list $ variable existingSecretName existingKey ownKey). */}}
 {{- define "parley.secretEnv" -}}
 {{- $ := index . 0 -}}
 {{- $own := include "parley.secretData" $ | fromYaml -}}
@@ -114,7 +114,7 @@ value. Takes (list $ variable existingSecretName existingKey ownKey). */}}
 {{- if and (index . 2) (index . 3) -}}
 {{- $name = index . 2 -}}{{- $key = index . 3 -}}
 {{- else if hasKey $own (index . 4) -}}
-{{- $name = include "parley.fullname" $ -}}{{- $key = index . 4 -}}
+{{- $name = default (include "parley.fullname" $) $.ownSecret -}}{{- $key = index . 4 -}}
 {{- end -}}
 {{- if $name -}}
 - name: {{ index . 1 }}

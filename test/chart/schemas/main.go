@@ -3,6 +3,7 @@
 // it goes Skaffold's own schema of skaffold.yaml.
 //
 //	go run ./schemas
+//	go run ./schemas crds    prints the definitions of custom resources, for kubectl apply
 package main
 
 import (
@@ -48,7 +49,11 @@ var crds = map[string][]string{
 type object = map[string]any
 
 func main() {
-	if err := run(); err != nil {
+	do := run
+	if slices.Equal(os.Args[1:], []string{"crds"}) {
+		do = printCRDs
+	}
+	if err := do(); err != nil {
 		fmt.Fprintln(os.Stderr, "schemas:", err)
 		os.Exit(1)
 	}
@@ -74,6 +79,23 @@ func run() error {
 		return err
 	}
 	return copySkaffold()
+}
+
+func printCRDs() error {
+	for module, files := range crds {
+		dir, err := download(module)
+		if err != nil {
+			return err
+		}
+		for _, f := range files {
+			b, err := os.ReadFile(filepath.Join(dir, f))
+			if err != nil {
+				return err
+			}
+			fmt.Printf("---\n%s\n", b)
+		}
+	}
+	return nil
 }
 
 func write(file string, v any) error {

@@ -129,6 +129,9 @@ func run(base string, people, rate int) error {
 		<-tick.C
 		p := l.people[n%people]
 		senders.Go(func() { l.send(p, n) })
+		if n%rate == 0 {
+			_, _ = fmt.Fprintln(os.Stdout, report.Progress, n)
+		}
 		if n%4 == 0 {
 			senders.Go(func() { l.read(p) })
 		}

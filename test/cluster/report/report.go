@@ -1,6 +1,9 @@
 // Package report is what the load tells the cluster's tests.
 package report
 
+// Progress begins the lines that tell, once a second, how many messages were sent.
+const Progress = "sent"
+
 // Load is what came of chatting for a while.
 type Load struct {
 	Seconds float64 `json:"seconds"`

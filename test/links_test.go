@@ -1,0 +1,43 @@
+package test
+
+import (
+	"debug/elf"
+	"strings"
+	"testing"
+
+	"github.com/parley-chat/parley/internal/testenv"
+)
+
+// Each process links only what it runs: the image holds three binaries. What is named by a method here is what keeps all exported
+// methods of everything in a binary (Go's linker can't tell which are called by reflection), a third of its size.
+func TestEachProcessLinksOnlyWhatItRuns(t *testing.T) {
+	t.Parallel()
+	const grpc, gorm, fiber, asynq, templates = "google.golang.org/grpc.", "gorm.io/gorm.(*DB)", "github.com/gofiber/fiber", "github.com/hibiken/asynq",
+		"text/template.(*state)"
+	for name, not := range map[string][]string{
+		"api":              {grpc},
+		"presence-watcher": {grpc, gorm, fiber, templates, asynq},
+		"receipt-worker":   {grpc, gorm, fiber, templates},
+	} {
+		f, err := elf.Open(testenv.Binary(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		symbols, err := f.Symbols()
+		_ = f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		linked := map[string]string{}
+		for _, s := range symbols {
+			for _, n := range not {
+				if elf.ST_TYPE(s.Info) == elf.STT_FUNC && strings.HasPrefix(s.Name, n) {
+					linked[n] = s.Name
+				}
+			}
+		}
+		for _, symbol := range linked {
+			t.Errorf("%s links %s", name, symbol)
+		}
+	}
+}

@@ -206,7 +206,7 @@ func (s *Session) snapshot() []*topic {
 // attach puts the session into the conversation's topic, which is made if there is none, having told up to revision.
 func (h *Hub) attach(s *Session, conversationID string, revision int64) *topic {
 	for {
-		t := h.topic(conversationID, revision, false)
+		t := h.topic(conversationID, revision, 0)
 		t.mu.Lock()
 		dead := t.dead
 		if !dead {
@@ -219,9 +219,9 @@ func (h *Hub) attach(s *Session, conversationID string, revision int64) *topic {
 	}
 }
 
-// topic is the conversation's, made if there is none, having told up to revision. expecting keeps it while it has no
-// sockets, until expected is called.
-func (h *Hub) topic(conversationID string, revision int64, expecting bool) *topic {
+// topic is the conversation's, made if there is none, having told up to revision. With expecting, the revision of a join, it is
+// kept while it has no sockets, until expected is called for that revision.
+func (h *Hub) topic(conversationID string, revision, expecting int64) *topic {
 	sh := h.topicShard(conversationID)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -231,9 +231,9 @@ func (h *Hub) topic(conversationID string, revision int64, expecting bool) *topi
 		sh.m[conversationID] = t
 		h.subscriber.add(rediskey.ConversationChannel(conversationID))
 	}
-	if expecting {
+	if expecting > 0 {
 		t.mu.Lock()
-		t.expecting = true
+		t.expecting = max(t.expecting, expecting)
 		t.mu.Unlock()
 	}
 	return t
@@ -268,7 +268,7 @@ func (h *Hub) dropIfEmpty(t *topic) {
 	h.subscriber.remove(rediskey.ConversationChannel(t.id))
 }
 
-func (t *topic) idle() bool { return len(t.sessions) == 0 && !t.expecting && !t.dead }
+func (t *topic) idle() bool { return len(t.sessions) == 0 && t.expecting == 0 && !t.dead }
 
 // sessionsOf are the user's sockets on this pod.
 func (h *Hub) sessionsOf(userID string) []*Session {
@@ -346,19 +346,21 @@ func (h *Hub) notice(n *event.Notice) {
 // joined serves a conversation that a user of this pod was put into. The event that put them there brings them in; where it was
 // told already, it answers the topic that did, or that was made after it.
 func (h *Hub) joined(j event.Join) *topic {
-	t := h.topic(j.ConversationID, j.Revision-1, true)
+	t := h.topic(j.ConversationID, j.Revision-1, j.Revision)
 	if t.toldAfter(j.Revision - 1) {
-		h.expected(t)
+		h.expected(t, j.Revision)
 		return t
 	}
 	h.repairs.soon(t, j.Revision)
 	return nil
 }
 
-// expected says that the sockets that a topic was kept for without any have come, or won't.
-func (h *Hub) expected(t *topic) {
+// expected says that the sockets that a topic was kept for without any, by joins up to a revision, have come, or won't.
+func (h *Hub) expected(t *topic, revision int64) {
 	t.mu.Lock()
-	t.expecting = false
+	if t.expecting <= revision {
+		t.expecting = 0
+	}
 	t.mu.Unlock()
 	h.dropIfEmpty(t)
 }

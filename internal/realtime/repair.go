@@ -157,16 +157,16 @@ func (r *repairs) work(ctx context.Context) {
 			case <-time.After(time.Until(s.due)):
 			}
 			if s.t.toldAfter(s.revision - 1) {
-				r.hub.expected(s.t)
+				r.hub.expected(s.t, s.revision)
 				continue
 			}
-			r.repair(ctx, s.t)
+			r.repair(ctx, s.t, s.revision)
 		}
 	}
 }
 
-// repair reads what the topic did not tell, and tells it. What fails is found again by the next poll.
-func (r *repairs) repair(ctx context.Context, t *topic) {
+// repair reads what the topic did not tell, up to a revision at least, and tells it. What fails is found again by the next poll.
+func (r *repairs) repair(ctx context.Context, t *topic, revision int64) {
 	r.hub.metrics.repairs.Inc()
 	ctx, cancel := context.WithTimeout(ctx, postgres.StatementTimeout)
 	defer cancel()
@@ -184,5 +184,5 @@ func (r *repairs) repair(ctx context.Context, t *topic) {
 			break
 		}
 	}
-	r.hub.expected(t)
+	r.hub.expected(t, revision)
 }

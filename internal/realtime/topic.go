@@ -24,7 +24,7 @@ type topic struct {
 	sessions  []*Session
 	pending   map[int64]*event.Envelope // heard, but one before them is missing
 	typing    map[string]time.Time      // user -> when their typing ends by itself
-	expecting bool                      // kept without sockets, because one of a user who joined is about to come in
+	expecting int64                     // the last join whose user's sockets are about to come in, for which it is kept without any; 0 for none
 	dead      bool                      // out of the hub's map
 }
 
@@ -39,6 +39,7 @@ func (t *topic) order(e *event.Envelope) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
+	case t.dead: // whoever it brings in would hear nothing more
 	case e.Revision == 0:
 		t.ephemeral(e)
 	case e.Revision <= t.told:
@@ -61,6 +62,9 @@ func (t *topic) order(e *event.Envelope) {
 func (t *topic) replay(gone, events []*event.Envelope) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.dead {
+		return
+	}
 	for _, e := range gone {
 		if e.Revision > t.told {
 			t.expel(e)

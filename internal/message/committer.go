@@ -3,7 +3,6 @@ package message
 import (
 	"context"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"time"
 
@@ -25,12 +24,13 @@ type Publisher interface {
 }
 
 const (
-	// lanes is how many batches commit at once. A conversation always has the same lane, so that its order holds. Few lanes
-	// make large batches, and planning a batch's statement costs as much as eight of its messages (bench: BenchmarkSend).
-	lanes = 2
-	// maxBatch bounds a batch, laneQueue what waits for one: more is refused with ErrBusy.
-	maxBatch  = 64
-	laneQueue = 1024
+	// committers is how many batches commit at once at most, each of up to maxBatch messages. maxQueue bounds what waits: more
+	// is refused with ErrBusy.
+	committers = 2
+	maxBatch   = 64
+	maxQueue   = 2048
+	// patience is how long a commit may take before the next one begins beside it.
+	patience = 50 * time.Millisecond
 )
 
 // pending is a send that waits for its commit.
@@ -47,67 +47,59 @@ type pending struct {
 	err     error
 }
 
-// Committer stores messages in group commits: what queues while one commit runs goes into the next. One that waits
-// alone is committed at once.
+// Committer stores messages in group commits: what queues while one commit runs goes into the next. One that comes while
+// none runs is committed at once.
 type Committer struct {
 	store     *Store
 	publisher Publisher
 	log       *slog.Logger
 	metrics   *Metrics
-	seed      maphash.Seed
-	lanes     [lanes]chan *pending
+	queue     *queue
 }
 
 // NewCommitter makes a committer; Run makes it work.
 func NewCommitter(store *Store, p Publisher, log *slog.Logger, m *Metrics) *Committer {
-	c := &Committer{store: store, publisher: p, log: log, metrics: m, seed: maphash.MakeSeed()}
-	for i := range c.lanes {
-		c.lanes[i] = make(chan *pending, laneQueue)
-	}
-	return c
+	return &Committer{store: store, publisher: p, log: log, metrics: m, queue: newQueue()}
 }
 
 // Run commits until ctx ends, and then what is queued already.
 func (c *Committer) Run(ctx context.Context) error {
 	g := lifecycle.NewGroup(ctx)
-	for _, lane := range c.lanes {
-		g.Go("lane", func(ctx context.Context) error {
-			c.runLane(ctx, lane)
+	for range committers {
+		g.Go("committer", func(ctx context.Context) error {
+			c.work(ctx)
 			return nil
 		})
 	}
 	return g.Wait()
 }
 
-func (c *Committer) runLane(ctx context.Context, lane chan *pending) {
-	batch := make([]*pending, 0, maxBatch)
+func (c *Committer) work(ctx context.Context) {
+	buf := make([]*pending, 0, maxBatch)
 	for {
+		batch, again := c.queue.take(buf, ctx.Err() != nil)
+		if batch != nil {
+			c.commitTaken(batch)
+			clear(batch)
+			continue
+		}
+		if ctx.Err() != nil {
+			return // what waits yet, waits for another committer's batch, and is that one's next
+		}
+		wait := time.NewTimer(again)
 		select {
-		case p := <-lane:
-			batch = append(batch, p)
+		case <-c.queue.moved:
+		case <-wait.C:
 		case <-ctx.Done():
-			select {
-			case p := <-lane:
-				batch = append(batch, p)
-			default:
-				return
-			}
 		}
-		for len(batch) < maxBatch && len(lane) > 0 {
-			batch = append(batch, <-lane)
-		}
-		c.commit(batch)
-		c.metrics.queue.Set(float64(c.waiting()))
-		clear(batch)
-		batch = batch[:0]
+		wait.Stop()
 	}
 }
 
-func (c *Committer) waiting() (n int) {
-	for _, lane := range c.lanes {
-		n += len(lane)
-	}
-	return n
+func (c *Committer) commitTaken(batch []*pending) {
+	defer c.queue.done(batch)
+	c.commit(batch)
+	c.metrics.queue.Set(float64(c.queue.len()))
 }
 
 // submit queues a send and waits for its commit. A caller that gives up leaves the send to be committed or not: it will
@@ -116,9 +108,7 @@ func (c *Committer) submit(ctx context.Context, p *pending) error {
 	p.id = id.New()
 	p.ctx = ctx
 	p.done = make(chan struct{})
-	select {
-	case c.lanes[maphash.String(c.seed, p.conversationID)%lanes] <- p:
-	default:
+	if !c.queue.add(p) {
 		c.metrics.refused.Inc()
 		return ErrBusy
 	}

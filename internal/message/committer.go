@@ -98,6 +98,9 @@ func (c *Committer) work(ctx context.Context) {
 
 func (c *Committer) commitTaken(batch []*pending) {
 	defer c.queue.done(batch)
+	for _, p := range batch {
+		p.id = id.New()
+	}
 	c.commit(batch)
 	c.metrics.queue.Set(float64(c.queue.len()))
 }
@@ -105,7 +108,6 @@ func (c *Committer) commitTaken(batch []*pending) {
 // submit queues a send and waits for its commit. A caller that gives up leaves the send to be committed or not: it will
 // repeat it under the same clientMessageId.
 func (c *Committer) submit(ctx context.Context, p *pending) error {
-	p.id = id.New()
 	p.ctx = ctx
 	p.done = make(chan struct{})
 	if !c.queue.add(p) {
@@ -156,8 +158,8 @@ func (c *Committer) commitOnce(batch []*pending) bool {
 	c.metrics.batchSize.Observe(float64(len(batch)))
 	events := make([]*event.Envelope, 0, len(batch))
 	for i, p := range batch {
-		if c.finish(p, rows[i]); p.outcome == outcomeStored {
-			events = append(events, event.MessageNew(&p.message).In(p.ctx))
+		if e := c.finish(p, rows[i]); e != nil {
+			events = append(events, e)
 		}
 	}
 	c.metrics.accepted.Add(float64(len(events)))
@@ -165,14 +167,16 @@ func (c *Committer) commitOnce(batch []*pending) bool {
 	return true
 }
 
-func (c *Committer) finish(p *pending, r sendRow) {
-	p.outcome = r.outcome
-	if r.outcome == outcomeStored {
-		p.message = event.Message{
-			ID: p.id, ConversationID: p.conversationID, Seq: r.seq, Revision: r.revision, SenderID: p.senderID,
-			Content: p.draft.Content, ClientMessageID: p.draft.ClientMessageID, ReplyToID: p.draft.ReplyToID,
-			CreatedAt: timestamp.Time{Time: r.createdAt},
-		}
+// finish answers a sender. It returns the event of what was stored.
+func (c *Committer) finish(p *pending, r sendRow) (e *event.Envelope) {
+	defer close(p.done)
+	if p.outcome = r.outcome; r.outcome != outcomeStored {
+		return nil
 	}
-	close(p.done)
+	p.message = event.Message{
+		ID: p.id, ConversationID: p.conversationID, Seq: r.seq, Revision: r.revision, SenderID: p.senderID,
+		Content: p.draft.Content, ClientMessageID: p.draft.ClientMessageID, ReplyToID: p.draft.ReplyToID,
+		CreatedAt: timestamp.Time{Time: r.createdAt},
+	}
+	return event.MessageNew(&p.message).In(p.ctx)
 }

@@ -188,7 +188,7 @@ func (r *reader) send(ctx context.Context, data json.RawMessage) (any, error) {
 		return nil, err
 	}
 	m, _, err := r.server.Messages.Send(ctx, in.ConversationID, r.session.UserID, in.draft())
-	return m, err
+	return &m, err
 }
 
 // decodeData reads a frame's data. Bad data is answered, whatever is wrong with it.

@@ -31,15 +31,17 @@ func BenchmarkConnections(b *testing.B) {
 	opened, took := float64(len(sockets)), meter.CPU(api)-before
 	b.ReportMetric(took/opened*1000, "api-CPU-s/1000-connects")
 	b.ReportMetric((s.allCPU()-all)/opened*1000, "all-CPU-s/1000-connects")
-	settled := s.settle(b)
-	b.ReportMetric((settled-empty)/opened, "KiB/socket")
-	b.ReportMetric((s.pods[0].metric(b, "go_memstats_stack_inuse_bytes")-stack)/opened/1024, "KiB-stack/socket")
-	b.ReportMetric((s.pods[0].metric(b, "go_memstats_heap_inuse_bytes")-heap)/opened/1024, "KiB-heap/socket")
+	report := func(when string) {
+		b.ReportMetric((s.settle(b)-empty)/opened, "KiB/socket"+when)
+		b.ReportMetric((s.pods[0].metric(b, "go_memstats_stack_inuse_bytes")-stack)/opened/1024, "KiB-stack/socket"+when)
+		b.ReportMetric((s.pods[0].metric(b, "go_memstats_heap_inuse_bytes")-heap)/opened/1024, "KiB-heap/socket"+when)
+		s.keepAs(b, "heap"+when, "heap", "?gc=1")
+		s.keepAs(b, "goroutine"+when, "goroutine", "")
+	}
+	report("")
 	b.ReportMetric(0, "ns/op")
-	s.keep(b, "heap", "?gc=1")
-	s.keep(b, "goroutine", "")
 	traffic(b, groups, append(first, sockets...))
-	b.ReportMetric((s.settle(b)-empty)/opened, "KiB/socket-after-traffic")
+	report("-after-traffic")
 	for _, r := range rivals(b, 1) {
 		r.connections(b, who)
 	}

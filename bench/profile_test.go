@@ -13,6 +13,12 @@ import (
 // keep stores one of the first pod's profiles under the benchmark's name, where profiles are wanted.
 func (s *system) keep(b *testing.B, profile, query string) {
 	b.Helper()
+	s.keepAs(b, profile, profile, query)
+}
+
+// keepAs stores it with an ending of its own.
+func (s *system) keepAs(b *testing.B, ending, profile, query string) {
+	b.Helper()
 	dir := os.Getenv("PARLEY_BENCH_PROFILES")
 	if dir == "" {
 		return
@@ -22,7 +28,7 @@ func (s *system) keep(b *testing.B, profile, query string) {
 		b.Fatal(err)
 	}
 	defer r.Body.Close()
-	name := strings.ReplaceAll(b.Name(), "/", "_") + "." + profile
+	name := strings.ReplaceAll(b.Name(), "/", "_") + "." + ending
 	f, err := os.Create(filepath.Join(dir, name)) //nolint:gosec // the folder is the user's choice
 	if err != nil {
 		b.Fatal(err)

@@ -91,9 +91,9 @@ func table(out io.Writer, gates []gate, all figures) error {
 			continue
 		}
 		if rows++; rows == 1 {
-			fmt.Fprint(w, "\nfigure\tmeasured\tlimits of the run\tgoal\t\n")
+			_, _ = fmt.Fprint(w, "\nfigure\tmeasured\tlimits of the run\tgoal\t\n")
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", g.figure, spread(values), limits(g, all), goal(g), verdict(g, median(values)))
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", g.figure, spread(values), limits(g, all), goal(g), verdict(g, median(values)))
 	}
 	return w.Flush()
 }

@@ -20,7 +20,8 @@ func MessageDeleted(m *Message) *Envelope {
 }
 
 func ofMessage(typ string, m *Message, at int64) *Envelope {
-	return &Envelope{ConversationID: m.ConversationID, Type: typ, Revision: m.Revision, CommittedAt: at, Frame: NewFrame(typ, m)}
+	m.encoded = encode(typ, m)
+	return &Envelope{ConversationID: m.ConversationID, Type: typ, Revision: m.Revision, CommittedAt: at, Frame: reply(typ, "", m.encoded)}
 }
 
 // ConversationCreated tells members of a conversation that is new.

@@ -22,22 +22,49 @@ const maxHeader = 10
 // as it is, and never encoded again.
 type Frame []byte
 
-type frameBody struct {
-	Type string `json:"type"`
-	ID   string `json:"id,omitempty"`
-	Data any    `json:"data,omitempty"`
-}
-
-// NewFrame encodes a frame. Data must be a value that always encodes.
+// NewFrame encodes a frame. Data must be a value that always encodes, or nil for none.
 func NewFrame(typ string, data any) Frame { return NewReply(typ, "", data) }
 
 // NewReply encodes a frame that answers the client's frame with that id.
 func NewReply(typ, id string, data any) Frame {
-	body, err := json.Marshal(frameBody{Type: typ, ID: id, Data: data})
-	if err != nil {
-		panic(fmt.Sprintf("event: a %s that does not encode: %v", typ, err)) // a type of ours, not input
+	if m, ok := data.(*Message); ok && m.encoded != nil {
+		return reply(typ, id, m.encoded)
 	}
-	return append(appendHeader(make(Frame, 0, maxHeader+len(body)), opText, len(body)), body...)
+	if data == nil {
+		return reply(typ, id, nil)
+	}
+	return reply(typ, id, encode(typ, data))
+}
+
+func encode(what string, v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("event: a %s that does not encode: %v", what, err)) // a type of ours, not input
+	}
+	return b
+}
+
+// reply puts a frame together. The type is one of ours, and as it stands in JSON.
+func reply(typ, id string, data []byte) Frame {
+	const head, inID, inData = `{"type":"`, `,"id":`, `,"data":`
+	var name []byte
+	n := len(head) + len(typ) + len(`"}`)
+	if id != "" {
+		name = encode("id", id)
+		n += len(inID) + len(name)
+	}
+	if data != nil {
+		n += len(inData) + len(data)
+	}
+	f := append(appendHeader(make(Frame, 0, maxHeader+n), opText, n), head...)
+	f = append(append(f, typ...), '"')
+	if name != nil {
+		f = append(append(f, inID...), name...)
+	}
+	if data != nil {
+		f = append(append(f, inData...), data...)
+	}
+	return append(f, '}')
 }
 
 // CloseFrame encodes a close with a code and a reason of at most 123 bytes.

@@ -58,6 +58,9 @@ type Message struct {
 	CreatedAt       timestamp.Time  `json:"createdAt"`
 	EditedAt        *timestamp.Time `json:"editedAt"`
 	DeletedAt       *timestamp.Time `json:"deletedAt"`
+
+	// encoded is the message as JSON, where an event of it was made: the sender's ack says the same.
+	encoded []byte
 }
 
 // Member is a user in a conversation.

@@ -43,12 +43,15 @@ func parse(data []byte) (command, error) {
 	if err != nil {
 		return command{}, errBadFrame
 	}
-	c := command{data: members["data"]}
-	if err := json.Unmarshal(members["type"], &c.kind); err != nil || string(members["type"]) == "null" {
+	var c command
+	c.data, _ = members.Get("data")
+	kind, _ := members.Get("type")
+	var ok bool
+	if c.kind, ok = jsonbody.String(kind); !ok {
 		return command{}, errBadFrame
 	}
-	if raw, ok := members["id"]; ok {
-		if err := json.Unmarshal(raw, &c.id); err != nil || utf8.RuneCountInString(c.id) > maxFrameID {
+	if raw, given := members.Get("id"); given && string(raw) != "null" {
+		if c.id, ok = jsonbody.String(raw); !ok || utf8.RuneCountInString(c.id) > maxFrameID {
 			c.id = ""
 			return c, invalid.One("id", "must be a string of at most %d characters", maxFrameID)
 		}
@@ -185,7 +188,7 @@ func (r *reader) send(ctx context.Context, data json.RawMessage) (any, error) {
 		return nil, err
 	}
 	m, _, err := r.server.Messages.Send(ctx, in.ConversationID, r.session.UserID, in.draft())
-	return m, err
+	return &m, err
 }
 
 // decodeData reads a frame's data. Bad data is answered, whatever is wrong with it.

@@ -297,6 +297,23 @@ func (r *reader) read(kind int, frame io.Reader) {
 		r.server.metrics.frames.WithLabelValues(kindUnknown).Inc()
 		r.session.Close(realtime.CloseBadFrame, "frames are JSON text")
 	default:
-		r.handle(buf.Bytes())
+		r.handleApart(buf.Bytes())
 	}
+}
+
+// handleApart handles a frame on a goroutine of its own, for the reason that connect has one: a socket that once sent
+// something would keep a stack of twice the size.
+func (r *reader) handleApart(frame []byte) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if v := recover(); v != nil {
+				r.server.panicked(context.Background(), partSocket, v)
+				r.session.Close(realtime.CloseInternal, "internal error")
+			}
+		}()
+		r.handle(frame)
+	}()
+	<-done
 }

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"strings"
 	"unicode/utf8"
@@ -45,89 +44,133 @@ func (o *Optional[T]) UnmarshalJSON(b []byte) error {
 // Decode reads one object into dst, a pointer to a flat struct whose fields have json tags, and checks it. A field
 // without the tag option omitempty is required. It returns ErrMalformed or *invalid.Faults.
 func Decode(data []byte, dst Checker) error {
-	members, faults, err := split(data)
+	members, err := Members(data)
 	if err != nil {
 		return err
 	}
+	faults := &invalid.Faults{}
 	assign(reflect.ValueOf(dst).Elem(), members, faults)
 	dst.Check(faults)
 	return faults.Err()
 }
 
-// Members takes one object apart into its members, by exact case, the last of those that are doubled. It returns
-// ErrMalformed for what is not one JSON object in UTF-8.
-func Members(data []byte) (map[string]json.RawMessage, error) {
-	members, _, err := split(data)
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[string]json.RawMessage, len(members))
-	for k, m := range members {
-		out[k] = m.raw
-	}
-	return out, nil
-}
+// Object is a JSON object, taken apart: its members in their order, whose values are parts of what was read.
+type Object []member
 
 type member struct {
+	name string
 	raw  json.RawMessage
 	used bool
 }
 
-// split takes an object apart without interpreting its values.
-func split(data []byte) (map[string]*member, *invalid.Faults, error) {
-	faults := &invalid.Faults{}
-	if !utf8.Valid(data) {
-		return nil, nil, fmt.Errorf("%w: not UTF-8", ErrMalformed)
-	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return nil, nil, ErrMalformed
-	}
-	members := map[string]*member{}
-	for d.More() {
-		t, err := d.Token()
-		if err != nil {
-			return nil, nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+// Get is the value of a member, by exact case, the last of those that are doubled.
+func (o Object) Get(name string) (raw json.RawMessage, ok bool) {
+	for i := len(o) - 1; i >= 0; i-- {
+		if o[i].name == name {
+			return o[i].raw, true
 		}
-		key, _ := t.(string)
-		m := &member{}
-		if err := d.Decode(&m.raw); err != nil {
-			return nil, nil, fmt.Errorf("%w: %w", ErrMalformed, err)
-		}
-		if members[key] != nil {
-			faults.Add(key, "is given twice")
-		}
-		members[key] = m
 	}
-	if _, err := d.Token(); err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, nil, fmt.Errorf("%w: something follows it", ErrMalformed)
-	}
-	return members, faults, nil
+	return nil, false
 }
 
-func assign(v reflect.Value, members map[string]*member, faults *invalid.Faults) {
+// Members takes one object apart without interpreting its values. It returns ErrMalformed for what is not one JSON object
+// in UTF-8.
+func Members(data []byte) (Object, error) {
+	if !utf8.Valid(data) {
+		return nil, fmt.Errorf("%w: not UTF-8", ErrMalformed)
+	}
+	if !json.Valid(data) {
+		return nil, fmt.Errorf("%w: not JSON", ErrMalformed)
+	}
+	// From here on data is known to be JSON, which makes walking through it as simple as this.
+	data = blank(data)
+	if data[0] != '{' {
+		return nil, ErrMalformed
+	}
+	out := make(Object, 0, 4)
+	for data = blank(data[1:]); data[0] != '}'; {
+		n := length(data)
+		name, ok := String(data[:n])
+		if !ok {
+			return nil, ErrMalformed
+		}
+		data = blank(blank(data[n:])[1:]) // the colon
+		n = length(data)
+		out = append(out, member{name: name, raw: json.RawMessage(data[:n:n])})
+		if data = blank(data[n:]); data[0] == ',' {
+			data = blank(data[1:])
+		}
+	}
+	return out, nil
+}
+
+// String is what a JSON string says; ok is false where raw is something else.
+func String(raw json.RawMessage) (s string, ok bool) {
+	if len(raw) < 2 || raw[0] != '"' {
+		return "", false
+	}
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return string(raw[1 : len(raw)-1]), true
+	}
+	err := json.Unmarshal(raw, &s)
+	return s, err == nil
+}
+
+// blank skips white space.
+func blank(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n") }
+
+// length is that of the value that b begins with.
+func length(b []byte) int {
+	const blanks, ends = " \t\r\n,:", " \t\r\n,]}"
+	for i, depth := 0, 0; i < len(b); i++ {
+		switch c := b[i]; {
+		case c == '"':
+			for i++; b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+		case c == '{' || c == '[':
+			depth++
+		case c == '}' || c == ']':
+			depth--
+		case strings.IndexByte(blanks, c) >= 0: // within an object or a list
+		default: // a number or a word
+			for i+1 < len(b) && strings.IndexByte(ends, b[i+1]) < 0 {
+				i++
+			}
+		}
+		if depth == 0 {
+			return i + 1
+		}
+	}
+	return len(b)
+}
+
+func assign(v reflect.Value, members Object, faults *invalid.Faults) {
 	for i := range v.NumField() {
 		name, opts, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
 		if name == "" || name == "-" {
 			continue
 		}
-		optional := opts == "omitempty"
-		m := members[name]
-		switch {
-		case m == nil && !optional:
+		found := false
+		for k := range members {
+			if m := &members[k]; m.name == name {
+				if found {
+					faults.Add(name, "is given twice")
+				}
+				found, m.used = true, true
+			}
+		}
+		if raw, ok := members.Get(name); ok {
+			set(v.Field(i), raw, name, faults)
+		} else if opts != "omitempty" {
 			faults.Add(name, "is required")
-		case m == nil:
-		default:
-			m.used = true
-			set(v.Field(i), m.raw, name, faults)
 		}
 	}
-	for name, m := range members {
+	for _, m := range members {
 		if !m.used {
-			faults.Add(name, "is not known here")
+			faults.Add(m.name, "is not known here")
 		}
 	}
 }
@@ -137,6 +180,16 @@ func set(field reflect.Value, raw json.RawMessage, name string, faults *invalid.
 	if string(raw) == "null" && !takesNull && field.Kind() != reflect.Pointer {
 		faults.Add(name, "must be %s, not null", kindName(field.Type()))
 		return
+	}
+	if text, ok := String(raw); ok && !takesNull {
+		switch {
+		case field.Kind() == reflect.String:
+			field.SetString(text)
+			return
+		case field.Type() == reflect.TypeFor[*string]():
+			field.Set(reflect.ValueOf(&text))
+			return
+		}
 	}
 	err := json.Unmarshal(raw, field.Addr().Interface())
 	if err == nil {

@@ -1,11 +1,13 @@
 package jsonbody_test
 
 import (
+	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/jsonbody"
@@ -51,6 +53,9 @@ func TestDecode(t *testing.T) {
 		{`{"name":"` + "\xff" + `"}`, "malformed"},
 		{`{name:"Zoe"}`, "malformed"},
 		{`{"name":"Zoe",}`, "malformed"},
+		{`{"name":"Zoe","extra":{"a":["}",{"b":"\\\"]"}],"c":-1e3}}`, "extra"},
+		{"\n{ \"n\\u0061me\" :\t\"Zoe\" , \"age\" : 3 }\r\n", ""},
+		{`{"extra":1,"extra":2,"name":"Zoe"}`, "extra"},
 	} {
 		var b body
 		err := jsonbody.Decode([]byte(c.in), &b)
@@ -98,5 +103,46 @@ func TestTextIsNormalisedAndCountedInCodePoints(t *testing.T) {
 	}
 	if err := jsonbody.Decode([]byte(`{"name":"日本語日本"}`), &b); err != nil {
 		t.Errorf("five characters of three bytes: %v", err)
+	}
+}
+
+// What is taken apart here has to be what encoding/json finds.
+func FuzzMembers(f *testing.F) {
+	for _, in := range []string{
+		`{}`, ` { } `, `{"a":1}`, `{"a":{"b":[1,"]}",null]},"c" : "\\\"," , "d":-1.5e-3}`, `{"a":1,"a":2}`, `{"\u0061":true}`, `[]`, `{"a":"\ud800"}`, `{"":""}`, `1`,
+	} {
+		f.Add([]byte(in))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := jsonbody.Members(b)
+		var want map[string]json.RawMessage
+		bad := json.Unmarshal(b, &want) != nil || want == nil || !utf8.Valid(b)
+		if (err != nil) != bad {
+			t.Fatalf("%q: %v, want a fault: %v", b, err, bad)
+		}
+		if bad {
+			return
+		}
+		for name, raw := range want {
+			if v, ok := got.Get(name); !ok || string(v) != string(raw) {
+				t.Fatalf("%q: %q is %q, want %q", b, name, v, raw)
+			}
+			var s string
+			isText := raw[0] == '"' && json.Unmarshal(raw, &s) == nil
+			if text, ok := jsonbody.String(raw); ok != isText || text != s {
+				t.Fatalf("%q says %q (%v), want %q (%v)", raw, text, ok, s, isText)
+			}
+		}
+	})
+}
+
+func BenchmarkDecode(b *testing.B) {
+	in := []byte(`{"name":"Zoe","age":3,"link":"x","names":["a","b"]}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		var x body
+		if err := jsonbody.Decode(in, &x); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

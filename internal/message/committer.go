@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"log/slog"
 	"time"
 
@@ -26,12 +25,13 @@ type Publisher interface {
 }
 
 const (
-	// lanes is how many batches commit at once. A conversation always has the same lane, so that its order holds. Few lanes
-	// make large batches, and planning a batch's statement costs as much as eight of its messages (bench: BenchmarkSend).
-	lanes = 2
-	// maxBatch bounds a batch, laneQueue what waits for one: more is refused with ErrBusy.
-	maxBatch  = 64
-	laneQueue = 1024
+	// committers is how many batches commit at once at most, each of up to maxBatch messages. maxQueue bounds what waits: more
+	// is refused with ErrBusy.
+	committers = 2
+	maxBatch   = 64
+	maxQueue   = 2048
+	// patience is how long a commit may take before the next one begins beside it.
+	patience = 50 * time.Millisecond
 )
 
 // errPanicked is for the senders of a commit that panicked: to them it is a 500 like any other.
@@ -51,60 +51,52 @@ type pending struct {
 	err     error
 }
 
-// Committer stores messages in group commits: what queues while one commit runs goes into the next. One that waits
-// alone is committed at once.
+// Committer stores messages in group commits: what queues while one commit runs goes into the next. One that comes while
+// none runs is committed at once.
 type Committer struct {
 	store     *Store
 	publisher Publisher
 	log       *slog.Logger
 	metrics   *Metrics
-	seed      maphash.Seed
-	lanes     [lanes]chan *pending
+	queue     *queue
 }
 
 // NewCommitter makes a committer; Run makes it work.
 func NewCommitter(store *Store, p Publisher, log *slog.Logger, m *Metrics) *Committer {
-	c := &Committer{store: store, publisher: p, log: log, metrics: m, seed: maphash.MakeSeed()}
-	for i := range c.lanes {
-		c.lanes[i] = make(chan *pending, laneQueue)
-	}
-	return c
+	return &Committer{store: store, publisher: p, log: log, metrics: m, queue: newQueue()}
 }
 
 // Run commits until ctx ends, and then what is queued already.
 func (c *Committer) Run(ctx context.Context) error {
 	g := lifecycle.NewGroup(ctx)
-	for _, lane := range c.lanes {
-		g.Go("lane", func(ctx context.Context) error {
-			c.runLane(ctx, lane)
+	for range committers {
+		g.Go("committer", func(ctx context.Context) error {
+			c.work(ctx)
 			return nil
 		})
 	}
 	return g.Wait()
 }
 
-func (c *Committer) runLane(ctx context.Context, lane chan *pending) {
-	batch := make([]*pending, 0, maxBatch)
-	defer func() { abandon(batch) }() // what is in hand when a commit panics
+func (c *Committer) work(ctx context.Context) {
+	buf := make([]*pending, 0, maxBatch)
 	for {
+		batch, again := c.queue.take(buf, ctx.Err() != nil)
+		if batch != nil {
+			c.commitTaken(batch)
+			clear(batch)
+			continue
+		}
+		if ctx.Err() != nil {
+			return // what waits yet, waits for another committer's batch, and is that one's next
+		}
+		wait := time.NewTimer(again)
 		select {
-		case p := <-lane:
-			batch = append(batch, p)
+		case <-c.queue.moved:
+		case <-wait.C:
 		case <-ctx.Done():
-			select {
-			case p := <-lane:
-				batch = append(batch, p)
-			default:
-				return
-			}
 		}
-		for len(batch) < maxBatch && len(lane) > 0 {
-			batch = append(batch, <-lane)
-		}
-		c.commit(batch)
-		c.metrics.queue.Set(float64(c.waiting()))
-		clear(batch)
-		batch = batch[:0]
+		wait.Stop()
 	}
 }
 
@@ -120,22 +112,22 @@ func abandon(batch []*pending) {
 	}
 }
 
-func (c *Committer) waiting() (n int) {
-	for _, lane := range c.lanes {
-		n += len(lane)
+func (c *Committer) commitTaken(batch []*pending) {
+	defer c.queue.done(batch)
+	defer abandon(batch) // before that, where the commit panics
+	for _, p := range batch {
+		p.id = id.New()
 	}
-	return n
+	c.commit(batch)
+	c.metrics.queue.Set(float64(c.queue.len()))
 }
 
-// submit queues a send and waits until it is done, well or not. A caller that gives up leaves the send to be committed or not: it will
-// repeat it under the same clientMessageId.
+// submit queues a send and waits until it is done, well or not. A caller that gives up leaves the send to be committed or not:
+// it will repeat it under the same clientMessageId.
 func (c *Committer) submit(ctx context.Context, p *pending) error {
-	p.id = id.New()
 	p.ctx = ctx
 	p.done = make(chan struct{})
-	select {
-	case c.lanes[maphash.String(c.seed, p.conversationID)%lanes] <- p:
-	default:
+	if !c.queue.add(p) {
 		c.metrics.refused.Inc()
 		return ErrBusy
 	}
@@ -183,8 +175,8 @@ func (c *Committer) commitOnce(batch []*pending) error {
 	c.metrics.batchSize.Observe(float64(len(batch)))
 	events := make([]*event.Envelope, 0, len(batch))
 	for i, p := range batch {
-		if c.finish(p, rows[i]); p.outcome == outcomeStored {
-			events = append(events, event.MessageNew(&p.message).In(p.ctx))
+		if e := c.finish(p, rows[i]); e != nil {
+			events = append(events, e)
 		}
 	}
 	c.metrics.accepted.Add(float64(len(events)))
@@ -192,14 +184,16 @@ func (c *Committer) commitOnce(batch []*pending) error {
 	return nil
 }
 
-func (c *Committer) finish(p *pending, r sendRow) {
-	p.outcome = r.outcome
-	if r.outcome == outcomeStored {
-		p.message = event.Message{
-			ID: p.id, ConversationID: p.conversationID, Seq: r.seq, Revision: r.revision, SenderID: p.senderID,
-			Content: p.draft.Content, ClientMessageID: p.draft.ClientMessageID, ReplyToID: p.draft.ReplyToID,
-			CreatedAt: timestamp.Time{Time: r.createdAt},
-		}
+// finish answers a sender. It returns the event of what was stored.
+func (c *Committer) finish(p *pending, r sendRow) (e *event.Envelope) {
+	defer close(p.done)
+	if p.outcome = r.outcome; r.outcome != outcomeStored {
+		return nil
 	}
-	close(p.done)
+	p.message = event.Message{
+		ID: p.id, ConversationID: p.conversationID, Seq: r.seq, Revision: r.revision, SenderID: p.senderID,
+		Content: p.draft.Content, ClientMessageID: p.draft.ClientMessageID, ReplyToID: p.draft.ReplyToID,
+		CreatedAt: timestamp.Time{Time: r.createdAt},
+	}
+	return event.MessageNew(&p.message).In(p.ctx)
 }

@@ -435,3 +435,45 @@ func TestWhoMayEditAndDelete(t *testing.T) {
 		t.Errorf("%d deletions were told, want 2", n)
 	}
 }
+
+// A conversation that somebody has locked holds up its own sends alone.
+func TestALockedConversationHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	p := newPod(t, testenv.Postgres(t))
+	users := testenv.Users(t, p.db.SQL, 3)
+	locked, free := p.group(t, users...), p.group(t, users...)
+	tx, err := p.db.SQL.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback() }()
+	if _, err := tx.Exec(`SELECT FROM conversations WHERE id = $1 FOR UPDATE`, locked); err != nil {
+		t.Fatal(err)
+	}
+	ends := make(chan error, 2)
+	for range cap(ends) { // the second one waits for the first, and is not in the way either
+		go func() {
+			_, _, err := p.messages.Send(context.Background(), locked, users[0], &message.Draft{Content: "x"})
+			ends <- err
+		}()
+	}
+	testenv.Eventually(t, 5*time.Second, func() bool {
+		var waits bool
+		err := p.db.SQL.QueryRow(`SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits)
+		return err == nil && waits
+	}, "the first commit waits")
+	for range 3 {
+		p.send(t, free, users[1], "y")
+	}
+	if len(ends) > 0 {
+		t.Fatal("the locked conversation was written to")
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	for range cap(ends) {
+		if err := <-ends; err != nil {
+			t.Error(err)
+		}
+	}
+}

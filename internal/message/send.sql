@@ -9,9 +9,12 @@
 --
 -- Messages are looked up by scalar subqueries: an EXISTS may be hashed, and a plan that was made while the table was small
 -- then reads all of it for each batch.
+--
+-- The first array is hidden in a subquery so that the planner can't see how long it is. Else a plan for a batch of one looks
+-- cheaper than the plan that is kept, and each small batch is planned anew, which costs twice as much as running it.
 WITH input AS MATERIALIZED (
     SELECT *
-    FROM unnest($1::int[], $2::text[]::uuid[], $3::text[]::uuid[], $4::text[]::uuid[], $5::text[], $6::text[], $7::text[]::uuid[], $8::bytea[])
+    FROM unnest((SELECT $1::int[]), $2::text[]::uuid[], $3::text[]::uuid[], $4::text[]::uuid[], $5::text[], $6::text[], $7::text[]::uuid[], $8::bytea[])
       AS i (ord, conversation_id, sender_id, id, content, client_message_id, reply_to_id, content_hash)
 ),
 -- Rows are locked in the order of their ids, so that two pods' batches don't deadlock; a stranger locks nothing.

@@ -17,12 +17,15 @@ const (
 	flushWorkers = 8
 	// coalesce bounds what goes into one write.
 	coalesce = 64 << 10
+	// turn is how many sockets a worker takes at once: the lock, the clock and the histogram are touched once for all of them.
+	turn = 16
 )
 
 // flushers hold the sockets that have something to write, each once.
 type flushers struct {
-	mu      sync.Mutex // guards ready and stopped
+	mu      sync.Mutex // guards ready, first and stopped
 	ready   []*Session
+	first   int // of those that are ready
 	wakeup  *sync.Cond
 	stopped bool
 }
@@ -64,29 +67,40 @@ func (f *flushers) run(ctx context.Context) error {
 }
 
 func (f *flushers) work(ctx context.Context, w *writer) {
-	for w.session = f.next(); w.session != nil; w.session = f.next() {
-		w.session.flush(ctx, w)
+	for len(w.left) > 0 || f.next(w) {
+		for len(w.left) > 0 {
+			w.session, w.left = w.left[0], w.left[1:]
+			w.session.flush(ctx, w)
+		}
+		w.over()
 	}
 }
 
-func (f *flushers) next() *Session {
+// next gives a worker its turn. It returns false where no other comes.
+func (f *flushers) next(w *writer) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for len(f.ready) == 0 {
+	for f.first == len(f.ready) {
 		if f.stopped {
-			return nil
+			return false
 		}
 		f.wakeup.Wait()
 	}
-	s := f.ready[0]
-	f.ready[0] = nil
-	f.ready = f.ready[1:]
-	return s
+	w.turn = append(w.turn[:0], f.ready[f.first:min(f.first+turn, len(f.ready))]...)
+	w.left = w.turn
+	clear(f.ready[f.first : f.first+len(w.turn)])
+	if f.first += len(w.turn); f.first == len(f.ready) {
+		f.ready, f.first = f.ready[:0], 0
+	}
+	return true
 }
 
 // writer is what a worker writes with: a buffer to coalesce in, and one system call that does not wait.
 type writer struct {
-	session *Session // whose queue is in hand
+	session *Session        // whose queue is in hand
+	turn    []*Session      // who were taken together
+	left    []*Session      // those of them that come after session
+	oldest  *event.Envelope // what was committed first of what was written to them
 
 	buf []byte
 	b   []byte
@@ -96,7 +110,7 @@ type writer struct {
 }
 
 func newWriter() *writer {
-	w := &writer{buf: make([]byte, 0, coalesce)}
+	w := &writer{buf: make([]byte, 0, coalesce), turn: make([]*Session, 0, turn)}
 	w.try = func(fd uintptr) bool {
 		w.n, w.err = syscall.Write(int(fd), w.b)
 		for errors.Is(w.err, syscall.EINTR) {
@@ -105,6 +119,26 @@ func newWriter() *writer {
 		return true // never wait for the descriptor
 	}
 	return w
+}
+
+// over ends a turn: the clock is read once for all that was written in it.
+func (w *writer) over() {
+	now := time.Now()
+	for _, s := range w.turn {
+		s.lastWritten.Store(int64(now.Sub(s.hub.born)))
+	}
+	if w.oldest != nil {
+		w.turn[0].hub.metrics.delivered(w.oldest, now)
+	}
+	clear(w.turn)
+	w.session, w.turn, w.oldest = nil, w.turn[:0], nil
+}
+
+// wrote notes an event that was written.
+func (w *writer) wrote(of *event.Envelope) {
+	if of != nil && of.CommittedAt > 0 && (w.oldest == nil || of.CommittedAt < w.oldest.CommittedAt) {
+		w.oldest = of
+	}
 }
 
 // write writes what the socket takes now: n bytes, fewer than len(b) where it is full.
@@ -129,7 +163,7 @@ func (s *Session) take(buf []byte) (piece []byte, of *event.Envelope) {
 	defer s.mu.Unlock()
 	if len(s.queue) == 0 {
 		s.busy = false
-		s.queue = nil // an idle socket keeps no queue
+		s.queue = s.room[:0] // an idle socket keeps no queue
 		switch {
 		case s.closing:
 			_ = s.conn.SetReadDeadline(time.Now().Add(closeWait))
@@ -182,16 +216,13 @@ func (s *Session) flush(ctx context.Context, w *writer) {
 	fault.Point("socket.flush")
 	for piece, of := s.take(w.buf); piece != nil; piece, of = s.take(w.buf) {
 		n, err := w.write(s, piece)
-		now := time.Now()
-		s.lastWritten.Store(int64(now.Sub(s.hub.born)))
 		if err != nil {
 			s.fail(reasonWriteError)
 			continue
 		}
-		if n == len(piece) && of != nil {
-			s.hub.metrics.delivered(of, now)
-		}
-		if n < len(piece) {
+		if n == len(piece) {
+			w.wrote(of)
+		} else {
 			rest := append([]byte(nil), piece[n:]...)
 			go func() {
 				if lifecycle.Caught(ctx, "slow reader", func() { s.flushSlowly(rest) }) {

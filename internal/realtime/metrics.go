@@ -75,7 +75,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		delivery: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "parley_delivery_seconds",
 			Help: "Time from the commit of an event (Postgres's clock) to its being written to a socket (the pod's clock): one observation " +
-				"a write, of the oldest event in it. Writes that wait for a reader that is slow are left out.",
+				"for up to 16 sockets that one worker writes to in a row, of the oldest event among theirs. Writes that wait for a reader " +
+				"that is slow are left out.",
 			Buckets: deliveryBuckets,
 		}),
 		pings: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -173,7 +174,5 @@ func (m *Metrics) told(typ string, sockets int) {
 
 // delivered measures an event that was written to a socket.
 func (m *Metrics) delivered(e *event.Envelope, at time.Time) {
-	if e.CommittedAt > 0 {
-		observe.Exemplar(m.delivery, max(0, time.Duration(at.UnixMicro()-e.CommittedAt)*time.Microsecond).Seconds(), tracing.ID(e.TraceParent))
-	}
+	observe.Exemplar(m.delivery, max(0, time.Duration(at.UnixMicro()-e.CommittedAt)*time.Microsecond).Seconds(), tracing.ID(e.TraceParent))
 }

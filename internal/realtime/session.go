@@ -26,8 +26,10 @@ const (
 	CloseAbnormal = 1006
 )
 
-// Bounds of what waits for one socket. A full queue closes it with 4408.
+// Bounds of what waits for one socket. A full queue closes it with 4408. backlog is what a queue of more than one has room
+// for at first.
 const (
+	backlog         = 8
 	maxQueuedFrames = 1024
 	maxQueuedBytes  = 4 << 20
 )
@@ -57,9 +59,12 @@ type Session struct {
 	lastHeard, lastWritten atomic.Int64 // nanoseconds since the hub's start
 	pinged                 atomic.Int64 // when a protocol ping was sent that is not answered yet, 0 for none
 
+	// What each delivery touches stands together.
 	mu      sync.Mutex // guards what follows
 	queue   []event.Frame
 	bytes   int
+	oldest  *event.Envelope // the first in the queue whose delivery is measured
+	room    [1]event.Frame  // for a queue of one, which most are
 	started bool            // the ready frame is at the front of the queue
 	busy    bool            // a flusher, or a goroutine of a slow reader's, has the queue in hand
 	slow    bool            // the write deadline is set, for a reader that is slow
@@ -68,7 +73,6 @@ type Session struct {
 	gone    bool            // detached: the connection is not ours any more
 	code    int             // of that close frame
 	reason  string          // why the socket ends, for metrics; "" while that is not known
-	oldest  *event.Envelope // the first in the queue whose delivery is measured
 	topics  []*topic
 	left    []leaving     // where it was and is no more, the oldest first
 	drained chan struct{} // closed once busy ends, where someone waits for it
@@ -93,6 +97,9 @@ func (s *Session) push(f event.Frame, of *event.Envelope) {
 	if len(s.queue) >= maxQueuedFrames || s.bytes+len(f) > maxQueuedBytes {
 		s.tooSlow(reasonQueueFull, len(s.queue)+1)
 	} else {
+		if len(s.queue) == cap(s.queue) && len(s.queue) <= len(s.room) {
+			s.queue = append(make([]event.Frame, 0, backlog), s.queue...)
+		}
 		s.queue = append(s.queue, f)
 		s.bytes += len(f)
 	}

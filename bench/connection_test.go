@@ -35,6 +35,8 @@ func BenchmarkConnections(b *testing.B) {
 		b.ReportMetric((s.settle(b)-empty)/opened, "KiB/socket"+when)
 		b.ReportMetric((s.pods[0].metric(b, "go_memstats_stack_inuse_bytes")-stack)/opened/1024, "KiB-stack/socket"+when)
 		b.ReportMetric((s.pods[0].metric(b, "go_memstats_heap_inuse_bytes")-heap)/opened/1024, "KiB-heap/socket"+when)
+		free := s.pods[0].metric(b, "go_memstats_heap_idle_bytes") - s.pods[0].metric(b, "go_memstats_heap_released_bytes")
+		b.ReportMetric(free/opened/1024, "KiB-free/socket"+when) // what Go has not given back
 		s.keepAs(b, "heap"+when, "heap", "?gc=1")
 		s.keepAs(b, "goroutine"+when, "goroutine", "")
 	}

@@ -186,14 +186,15 @@ func (c *Committer) commitOnce(batch []*pending) error {
 
 // finish answers a sender. It returns the event of what was stored.
 func (c *Committer) finish(p *pending, r sendRow) (e *event.Envelope) {
-	defer close(p.done)
-	if p.outcome = r.outcome; r.outcome != outcomeStored {
-		return nil
+	p.outcome = r.outcome
+	if r.outcome == outcomeStored {
+		p.message = event.Message{
+			ID: p.id, ConversationID: p.conversationID, Seq: r.seq, Revision: r.revision, SenderID: p.senderID,
+			Content: p.draft.Content, ClientMessageID: p.draft.ClientMessageID, ReplyToID: p.draft.ReplyToID,
+			CreatedAt: timestamp.Time{Time: r.createdAt},
+		}
+		e = event.MessageNew(&p.message).In(p.ctx)
 	}
-	p.message = event.Message{
-		ID: p.id, ConversationID: p.conversationID, Seq: r.seq, Revision: r.revision, SenderID: p.senderID,
-		Content: p.draft.Content, ClientMessageID: p.draft.ClientMessageID, ReplyToID: p.draft.ReplyToID,
-		CreatedAt: timestamp.Time{Time: r.createdAt},
-	}
-	return event.MessageNew(&p.message).In(p.ctx)
+	close(p.done)
+	return e
 }

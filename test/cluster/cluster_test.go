@@ -495,6 +495,7 @@ func testWrongSecrets(t *testing.T, n *namespace) {
 	if after := versions(); after != before {
 		t.Errorf("it changed something: %s, and before %s", after, before)
 	}
+	n.must("helm", "-n", n.name, "rollback", "parley", "--wait", "--timeout", patience.String())
 }
 
 // With a password that Postgres refuses the migration fails at once, for good, and says why; what runs goes on.

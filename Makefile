@@ -18,7 +18,7 @@ test: ## all checks and tests, with services of their own (PKGS=./internal/messa
 test-cluster: ## the chart on the cluster of KUBECONFIG (PARLEY_CLUSTER_LOAD='kind load docker-image' brings it the image)
 	@scripts/test-cluster.sh
 
-test-engines: ## the process tests on Redis Cluster, Sentinel and PgBouncer (ENGINES=pgbouncer TESTFLAGS='-run Sync')
+test-engines: ## the process tests on Redis Cluster, Sentinel, PgBouncer and Valkey (ENGINES=pgbouncer TESTFLAGS='-run Sync')
 	@scripts/with-services.sh scripts/engines.sh
 
 bench: ## the benchmarks beside their goals, with services of their own (BENCH=Send TESTFLAGS='-count 3')

@@ -20,6 +20,7 @@ const (
 	Cluster   = "redis-cluster"
 	Sentinel  = "redis-sentinel"
 	PgBouncer = "pgbouncer"
+	Valkey    = "valkey"
 )
 
 // engineVar names the engine that the process tests run on.

@@ -15,6 +15,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// program is the server's.
+func program() string {
+	if Engine() == Valkey {
+		return "valkey-server"
+	}
+	return "redis-server"
+}
+
 // RedisServer is a redis-server of one test's own.
 type RedisServer struct {
 	t     testing.TB
@@ -30,8 +38,8 @@ type RedisServer struct {
 // nothing on disk.
 func Redis(t testing.TB, args ...string) *RedisServer {
 	t.Helper()
-	if _, err := exec.LookPath("redis-server"); err != nil {
-		t.Fatal("redis-server is not installed: run make test, which sets it up")
+	if _, err := exec.LookPath(program()); err != nil {
+		t.Fatalf("%s is not installed: run make test, which sets it up", program())
 	}
 	r := &RedisServer{t: t, port: FreePort(t), dir: tempDir(t, "redis"), args: args}
 	r.Start()
@@ -64,7 +72,7 @@ func (r *RedisServer) Start() {
 	if r.sentinel {
 		args = []string{filepath.Join(r.dir, "sentinel.conf"), "--sentinel"}
 	}
-	c, err := startChild(exec.Command("redis-server", args...), r.dir, syscall.SIGKILL)
+	c, err := startChild(exec.Command(program(), args...), r.dir, syscall.SIGKILL)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -499,6 +499,7 @@ func testWrongSecrets(t *testing.T, n *namespace) {
 
 // With a password that Postgres refuses the migration fails at once, for good, and says why; what runs goes on.
 func testWrongPassword(t *testing.T, n *namespace) {
+	deployed := n.kubectl("get", "secrets", "-l", "owner=helm,name=parley,status=deployed", "-o", "jsonpath={.items[*].metadata.labels.version}")
 	n.startLoad("load-wrong", rate)
 	upgraded := make(chan result, 1)
 	begun := time.Now()
@@ -518,7 +519,7 @@ func testWrongPassword(t *testing.T, n *namespace) {
 	if r := <-upgraded; r.err == nil {
 		t.Error("helm says that it is ready")
 	}
-	n.must("helm", "-n", n.name, "rollback", "parley", "--wait", "--timeout", patience.String())
+	n.must("helm", "-n", n.name, "rollback", "parley", deployed, "--wait", "--timeout", patience.String())
 	r := n.stopLoad("load-wrong")
 	nothingLost(t, r, true)
 	closedOnlyBy1012(t, r)

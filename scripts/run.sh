@@ -55,7 +55,7 @@ clean_up() {
 		stop_children
 	fi
 	if [ "${network:-}" = yes ]; then docker network rm "$(checkout_name)" >/dev/null 2>&1 || true; fi
-	rm -f .run/urls
+	rm -f .run/urls .run/env
 	if [ "$status" = 0 ]; then say "Stopped."; fi
 	exit "$status"
 }
@@ -290,6 +290,11 @@ announce() {
 	else
 		echo "$one,$two" >.run/urls
 	fi
+	(
+		umask 077
+		if [ -n "${PARLEY_DATABASE_URL:-}" ]; then printf 'export PARLEY_DATABASE_URL=%q\n' "$PARLEY_DATABASE_URL"; fi
+		printf 'export PARLEY_JWT_SECRET=%q\n' "$PARLEY_JWT_SECRET"
+	) >.run/env
 	cat <<TXT
 
 Parley runs: two api pods, the presence-watcher and the receipt-worker.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -111,8 +112,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// files makes sure that there is a descriptor for each socket.
-func (b *bench) files(sockets int) error {
+// descriptors makes sure that there is one for each socket.
+func (b *bench) descriptors(sockets int) error {
 	var l syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
 		return err
@@ -124,6 +125,23 @@ func (b *bench) files(sockets int) error {
 	const others = 100
 	if need := uint64(sockets + others); l.Max < need { //nolint:gosec // no negative number of sockets
 		return fmt.Errorf("%d sockets need %d descriptors, and this process may have %d: raise its limit (ulimit -Hn, LimitNOFILE=), or take fewer, or several machines", sockets, need, l.Max)
+	}
+	return nil
+}
+
+// writable makes sure that the results can be written, which is too late to find out when there are some.
+func (b *bench) writable() error {
+	for _, name := range []string{b.json, b.report} {
+		if name == "" {
+			continue
+		}
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o644) //nolint:gosec // who runs it names it; results are no secret
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -251,6 +251,7 @@ func TestFaultsAreTold(t *testing.T) {
 		want string
 	}{
 		"no scenario":      {[]string{"dance"}, `there is no scenario "dance"`},
+		"a long warm-up":   {s.seeded("sends", "--url", s.urls[0], "--duration", "2s", "--warmup", "2s"), "--warmup must be"},
 		"no url":           {[]string{"sends"}, "--url is missing"},
 		"nobody there":     {s.seeded("sends", "--url", closed), "nothing answers at --url " + closed},
 		"somebody else":    {s.seeded("sends", "--url", other.URL), "is not Parley's"},
@@ -258,6 +259,8 @@ func TestFaultsAreTold(t *testing.T) {
 		"no such database": {[]string{"sends", "--url", s.urls[0], "--database-url", "postgres://127.0.0.1:1/x", "--jwt-secret", secret}, "--database-url"},
 		"too many sockets": {s.seeded("sockets", "--url", s.urls[0], "--users", "20000000"), "raise its limit"},
 		"limits":           {s.seeded("sends", "--url", s.urls[0], "--users", "3"), "PARLEY_RATE_LIMIT_SEND"},
+		"no such metrics":  {s.seeded("sends", "--url", s.urls[0], "--metrics-url", closed), "--metrics-url " + closed},
+		"no such folder":   {s.seeded("sends", "--url", s.urls[0], "--report", filepath.Join(t.TempDir(), "no", "report.html")), "report.html"},
 		"a short prefix":   {[]string{"cleanup", "--database-url", s.pg, "--prefix", "a"}, "--prefix"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -266,7 +269,18 @@ func TestFaultsAreTold(t *testing.T) {
 			if code := run(t.Context(), x.args, log, log); code != exitFault || !strings.Contains(log.String(), x.want) {
 				t.Errorf("exit code %d, printed %s, want %q", code, log, x.want)
 			}
+			if early := name != "limits"; early && strings.Contains(log.String(), "preparing") {
+				t.Errorf("it is found out late: %s", log)
+			}
 		})
+	}
+}
+
+func TestWhoAsksForHelpGetsIt(t *testing.T) {
+	t.Parallel()
+	log := &output{}
+	if code := run(t.Context(), []string{"sends", "--help"}, log, log); code != exitOK || !strings.Contains(log.String(), "Scenarios:") {
+		t.Errorf("exit code %d, printed %s", code, log)
 	}
 }
 
@@ -284,6 +298,9 @@ func TestInterruptedItTellsWhatThereWas(t *testing.T) {
 	<-done
 	if code != exitOK || r == nil || !r.Interrupted || r.Counters["deliveries"] != r.Counters["expected deliveries"] {
 		t.Errorf("exit code %d, %+v", code, r)
+	}
+	if !strings.Contains(log.String(), "s of load, interrupted") {
+		t.Error("it does not say that it was interrupted")
 	}
 	if n := s.count(`SELECT count(*) FROM users`); n != 0 {
 		t.Errorf("%d users are left", n)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -42,6 +43,8 @@ func run(ctx context.Context, args []string, out, log io.Writer) int {
 		err = r.write(s, out)
 	}
 	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitOK
 	case errors.Is(err, errUsage):
 		return exitFault
 	case err != nil:
@@ -69,13 +72,19 @@ func cleanCommand(ctx context.Context, s *settings, log io.Writer) error {
 // measure prepares, loads, proves and cleans up.
 func (b *bench) measure(ctx context.Context) (r *results, err error) {
 	what := find(b.Scenario)
-	if err := b.files(what.users(b.settings)); err != nil {
+	if err := b.descriptors(what.users(b.settings)); err != nil {
 		return nil, err
 	}
 	load, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	b.fail = fail
 	if err := b.probe(ctx); err != nil {
+		return nil, err
+	}
+	if _, err := b.scrape(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.writable(); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -167,7 +168,7 @@ func (r *registrar) people(ctx context.Context, n int) ([]*person, error) {
 		in := map[string]string{"username": r.b.username(i), "password": p.password, "displayName": displayName}
 		var a account
 		err := r.b.call(ctx, nil, "POST", "/auth/register", in, &a)
-		for limit := (*limited)(nil); asLimited(err, &limit); err = r.b.call(ctx, nil, "POST", "/auth/register", in, &a) {
+		for limit := (*limited)(nil); errors.As(err, &limit); err = r.b.call(ctx, nil, "POST", "/auth/register", in, &a) {
 			r.b.say("%d of %d users are registered; the next in %s (PARLEY_RATE_LIMIT_AUTH=off lifts the limit, --database-url needs none)", i, n, limit.wait)
 			if err := pause(ctx, limit.wait); err != nil {
 				return nil, err

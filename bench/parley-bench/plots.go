@@ -180,7 +180,7 @@ func byPercentile(kinds map[string][]point) (template.HTML, error) {
 	}
 	p := newPlot("percentile", "milliseconds")
 	onLatency(p, curves)
-	p.X.Scale = plot.LogScale{}
+	p.X.Scale, p.X.Min, p.X.Max = plot.LogScale{}, 1, 10 // at least: a latency that is the only one has no percentiles
 	p.X.Tick.Marker = plot.TickerFunc(func(low, high float64) (ticks []plot.Tick) {
 		for _, label := range []string{"0", "50", "75", "90", "95", "99", "99.5", "99.9", "99.99", "99.999", "99.9999"} {
 			q, _ := strconv.ParseFloat(label, 64) // as above

@@ -24,8 +24,6 @@ func (l *limited) Error() string {
 	return fmt.Sprintf("%s was refused as too many (429); PARLEY_RATE_LIMIT_*=off lifts the limits, see docs/benchmarking.md", l.what)
 }
 
-func asLimited(err error, l **limited) bool { return errors.As(err, l) }
-
 // problem is what the server says is wrong.
 type problem struct {
 	Status int    `json:"status"`
@@ -122,8 +120,10 @@ func (p *person) access(ctx context.Context) (string, error) {
 	return p.token, nil
 }
 
-// probe asks each address whether Parley is there, and of the first what the token is worth.
+// probe asks each address whether Parley is there.
 func (b *bench) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
 	for _, u := range b.URLs {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u+"/api/health/ready", nil)
 		if err != nil {

@@ -101,9 +101,14 @@ func (r *results) write(s *settings, out io.Writer) error {
 
 func (r *results) text() string {
 	var out strings.Builder
-	fmt.Fprintf(&out, "\n%s, %.1f s of load, CPU of the load itself %.1f s\n\n", r.Scenario, r.Seconds, r.Load.CPUSeconds)
+	fmt.Fprintf(&out, "\n%s, %.1f s of load%s, CPU of the load itself %.1f s\n\n",
+		r.Scenario, r.Seconds, map[bool]string{true: ", interrupted"}[r.Interrupted], r.Load.CPUSeconds)
 	for _, k := range sorted(r.Counters) {
-		fmt.Fprintf(&out, "  %-24s %12d %14.1f /s\n", k, r.Counters[k], r.Rates[k])
+		fmt.Fprintf(&out, "  %-24s %12d", k, r.Counters[k])
+		if r.Rates[k] > 0 { // what was counted before the load has none
+			fmt.Fprintf(&out, " %14.1f /s", r.Rates[k])
+		}
+		out.WriteByte('\n')
 	}
 	fmt.Fprintf(&out, "\n  %-14s %10s %9s %9s %9s %9s %9s\n", "ms", "count", "p50", "p90", "p99", "p99.9", "max")
 	for _, k := range sorted(r.Latencies) {
@@ -111,7 +116,10 @@ func (r *results) text() string {
 		fmt.Fprintf(&out, "  %-14s %10d %9.2f %9.2f %9.2f %9.2f %9.2f\n", k, q.Count, q.P50, q.P90, q.P99, q.P999, q.Max)
 	}
 	for _, p := range r.Pods {
-		fmt.Fprintf(&out, "\n  %s: %.2f CPU s, %.0f MiB\n", p.URL, p.CPUSeconds, p.MemoryMiB)
+		fmt.Fprintf(&out, "\n  %s: %.2f CPU s, %.0f MiB", p.URL, p.CPUSeconds, p.MemoryMiB)
+	}
+	if len(r.Pods) > 0 {
+		out.WriteByte('\n')
 	}
 	fmt.Fprintf(&out, "\n%s", r.Verdict)
 	for _, k := range sorted(r.Violations) {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -83,10 +84,15 @@ func parse(args []string, out io.Writer) (*settings, error) {
 	}
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
 		f.Usage()
+		if len(args) > 0 && slices.Contains([]string{"-h", "-help", "--help"}, args[0]) {
+			return nil, flag.ErrHelp
+		}
 		return nil, errUsage
 	}
 	s.Scenario = args[0]
-	if err := f.Parse(args[1:]); err != nil {
+	if err := f.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
+		return nil, err
+	} else if err != nil {
 		return nil, errUsage
 	}
 	// Not as the flags' defaults: those are printed.
@@ -95,9 +101,6 @@ func parse(args []string, out io.Writer) (*settings, error) {
 	s.metricsToken = cmp.Or(s.metricsToken, os.Getenv("PARLEY_METRICS_TOKEN"))
 	s.Seeded = s.databaseURL != ""
 	s.jwtSecret, _, _ = strings.Cut(s.jwtSecret, ",") // the first signs
-	if s.Warmup >= s.Duration {
-		s.Warmup = 0
-	}
 	return s, s.check(f.Args())
 }
 
@@ -126,6 +129,7 @@ func (s *settings) check(rest []string) error {
 	fault(s.Users < 3 || s.Members < 1 || s.Groups < 1 || s.InFlight < 1 || s.Messages < 1, "--users must be 3 or more, --members, --groups, --in-flight and --messages 1")
 	fault(s.Rate < 0 || s.ConnectRate <= 0, "--rate must not be negative, and --connect-rate more than 0")
 	fault(s.Duration <= 0 || s.Drain <= 0, "--duration and --drain must be more than 0")
+	fault(s.Warmup < 0 || s.Warmup >= s.Duration, "--warmup must be shorter than --duration")
 	fault(s.Scenario == "mixed" && s.Rate == 0, "mixed needs --rate, the messages a second at noon")
 	fault(s.Scenario == "presence" && s.Members > maxWatched*9/10, "presence takes %d --members at most: a socket watches %d", maxWatched*9/10, maxWatched)
 	fault((s.Scenario == "reads" || s.Scenario == "fanout") && s.Members < 3, "a group has 3 --members or more")

@@ -25,7 +25,7 @@ const (
 type flushers struct {
 	mu      sync.Mutex // guards ready, first and stopped
 	ready   []*Session
-	first   int // of those that are ready
+	first   int // of those that are ready; before it are those who had their turn
 	wakeup  *sync.Cond
 	stopped bool
 }
@@ -39,6 +39,11 @@ func newFlushers() *flushers {
 // add takes a session whose busy was just set.
 func (f *flushers) add(s *Session) {
 	f.mu.Lock()
+	if len(f.ready) == cap(f.ready) && f.first > len(f.ready)/2 { // there is room at the front
+		n := copy(f.ready, f.ready[f.first:])
+		clear(f.ready[n:])
+		f.ready, f.first = f.ready[:n], 0
+	}
 	f.ready = append(f.ready, s)
 	f.mu.Unlock()
 	f.wakeup.Signal()

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -136,12 +137,22 @@ func BenchmarkAuthenticatedGet(b *testing.B) {
 	b.ReportMetric(ours/bare, "ratio")
 }
 
-// BenchmarkGuard is one limit taken from Redis, and from memory.
+// guards is how many requests at once BenchmarkGuard's crowd is, and pool the connections that the api has.
+const guards, pool = 64, 20
+
+// BenchmarkGuard is one limit taken from Redis, alone and in a crowd, and from memory.
 func BenchmarkGuard(b *testing.B) {
 	redis := testenv.Redis(b)
-	for name, url := range map[string]string{"redis": redis.URL(), "memory": "redis://127.0.0.1:1"} {
-		b.Run(name, func(b *testing.B) {
-			rdb, err := redisconn.Open(redisconn.Config{URL: url, PoolSize: 4})
+	for _, c := range []struct {
+		name, url string
+		crowd     bool
+	}{
+		{"redis", redis.URL(), false},
+		{"redis-crowd", redis.URL(), true},
+		{"memory", "redis://127.0.0.1:1", false},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			rdb, err := redisconn.Open(redisconn.Config{URL: c.url, PoolSize: pool})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -151,8 +162,18 @@ func BenchmarkGuard(b *testing.B) {
 			l.Allow(context.Background(), t)
 			before, used := commands(b, redis), meter.CPU(redis.PID())
 			b.ReportAllocs()
-			for b.Loop() {
-				l.Allow(context.Background(), t)
+			b.ResetTimer()
+			if c.crowd {
+				b.SetParallelism(max(guards/runtime.GOMAXPROCS(0), 1))
+				b.RunParallel(func(pb *testing.PB) {
+					for pb.Next() {
+						l.Allow(context.Background(), t)
+					}
+				})
+			} else {
+				for range b.N {
+					l.Allow(context.Background(), t)
+				}
 			}
 			b.ReportMetric(float64(commands(b, redis)-before)/float64(b.N), "redis-commands/op")
 			b.ReportMetric((meter.CPU(redis.PID())-used)/float64(b.N)*1e6, "redis-CPU-µs/op")

@@ -8,6 +8,7 @@ import (
 	"context"
 	_ "embed"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
@@ -52,6 +54,7 @@ type Verdict struct {
 type Limiter struct {
 	rdb    redis.UniversalClient
 	script *redis.Script
+	round  round
 	memory *memory
 	log    *slog.Logger
 	away   atomic.Bool
@@ -93,65 +96,69 @@ func (l *Limiter) Refused(rule string) { l.limited.WithLabelValues(rule).Inc() }
 // allowed with a zero Limit.
 func (l *Limiter) Allow(ctx context.Context, takes ...Take) []Verdict {
 	out := make([]Verdict, len(takes))
-	if l.away.Load() || !l.ask(ctx, takes, out) {
-		for i, t := range takes {
+	cmds := l.ask(ctx, takes)
+	for i, t := range takes {
+		if t.Rate.Off() {
 			out[i] = Verdict{Allowed: true}
-			if !t.Rate.Off() {
-				out[i] = l.memory.take(t, time.Now())
-			}
+			continue
 		}
-	}
-	for i, v := range out {
-		if !v.Allowed {
-			l.limited.WithLabelValues(takes[i].Rule).Inc()
+		counted := false
+		if len(cmds) > 0 {
+			out[i], counted = l.verdict(t, cmds[0])
+			cmds = cmds[1:]
+		}
+		if !counted {
+			out[i] = l.memory.take(t, time.Now())
+		}
+		if !out[i].Allowed {
+			l.limited.WithLabelValues(t.Rule).Inc()
 		}
 	}
 	return out
 }
 
-// ask asks Redis. It returns false where that did not answer.
-func (l *Limiter) ask(ctx context.Context, takes []Take, out []Verdict) bool {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	cmds, err := l.run(ctx, takes, l.script.EvalSha)
-	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		cmds, err = l.run(ctx, takes, l.script.Eval)
+// ask asks Redis, for patience at most. It returns one command for each rate that is not off, none where Redis did not answer.
+func (l *Limiter) ask(ctx context.Context, takes []Take) []*redis.Cmd {
+	if l.away.Load() {
+		return nil
 	}
-	if err != nil {
-		l.lost(err)
-		return false
-	}
-	for i, t := range takes {
-		out[i] = Verdict{Allowed: true}
-		if cmds[i] == nil {
-			continue
-		}
-		v, err := cmds[i].Int64Slice()
-		if err != nil || len(v) != 4 {
-			l.lost(err)
-			return false
-		}
-		out[i] = Verdict{
-			Allowed: v[0] == 1, Limit: t.Rate.Count, Remaining: int(v[1]),
-			RetryAfter: time.Duration(v[2]) * time.Microsecond, Reset: time.Duration(v[3]) * time.Microsecond,
+	calls := make([]redisconn.Call, 0, len(takes))
+	for _, t := range takes {
+		if !t.Rate.Off() {
+			calls = append(calls, redisconn.Call{
+				Script: l.script, Keys: []string{rediskey.RateLimit(t.Rule, t.Subject)},
+				Args: []any{t.Rate.Count, interval(t.Rate).Microseconds(), t.cost()},
+			})
 		}
 	}
-	return true
+	if len(calls) == 0 {
+		return nil
+	}
+	cmds, _ := l.share(ctx, calls)
+	return cmds
 }
 
-type evaluate func(ctx context.Context, c redis.Scripter, keys []string, args ...any) *redis.Cmd
+// verdict reads an answer. It returns false where there is none: for a bucket that is broken, this process counts by itself; for
+// any other error it does so for all.
+func (l *Limiter) verdict(t Take, cmd *redis.Cmd) (Verdict, bool) {
+	v, err := cmd.Int64Slice()
+	if err == nil && len(v) == 4 {
+		return Verdict{
+			Allowed: v[0] == 1, Limit: t.Rate.Count, Remaining: int(v[1]),
+			RetryAfter: time.Duration(v[2]) * time.Microsecond, Reset: time.Duration(v[3]) * time.Microsecond,
+		}, true
+	}
+	if isBroken(err) {
+		l.log.Warn("a rate limit's bucket in redis is broken: it holds per process", "rule", t.Rule, "error", err)
+	} else {
+		l.lost(err)
+	}
+	return Verdict{}, false
+}
 
-func (l *Limiter) run(ctx context.Context, takes []Take, eval evaluate) ([]*redis.Cmd, error) {
-	cmds := make([]*redis.Cmd, len(takes))
-	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, t := range takes {
-			if !t.Rate.Off() {
-				cmds[i] = eval(ctx, p, []string{rediskey.RateLimit(t.Rule, t.Subject)}, t.Rate.Count, interval(t.Rate).Microseconds(), t.cost())
-			}
-		}
-		return nil
-	})
-	return cmds, err
+// isBroken tells an error of the script, which found something else than a bucket, from one of Redis itself.
+func isBroken(err error) bool {
+	return err != nil && (strings.HasPrefix(err.Error(), "ERR ") || redis.HasErrorPrefix(err, "WRONGTYPE"))
 }
 
 func interval(r config.Rate) time.Duration {

@@ -53,6 +53,8 @@ func Options(c Config) (*redis.UniversalOptions, error) {
 		MinIdleConns:    c.PoolSize, // a burst must not wait for dials: a rate limit takes that for a Redis that is away
 		MaxRetries:      maxRetries,
 		ConnMaxIdleTime: connIdleTime,
+		// Without it a context's deadline ends no read: who waits for half a second would wait for readTimeout.
+		ContextTimeoutEnabled: true,
 	}
 	for i, part := range strings.Split(c.URL, ",") {
 		part = strings.TrimSpace(part)

@@ -44,6 +44,7 @@ func BenchmarkConnections(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 	traffic(b, groups, append(first, sockets...))
 	report("-after-traffic")
+	closeAll(append(first, sockets...))
 	for _, r := range rivals(b, 1) {
 		r.connections(b, who)
 	}
@@ -52,12 +53,13 @@ func BenchmarkConnections(b *testing.B) {
 // connections opens as many sockets to a rival.
 func (r rival) connections(b *testing.B, who []person) {
 	b.Helper()
-	r.openAll(b, who[:groupSize])
+	sockets := r.openAll(b, who[:groupSize])
 	opened := float64(len(who) - groupSize)
 	empty, before := meter.RSS(b, r.pods[0].PID()), r.podCPU()
-	r.openAll(b, who[groupSize:])
+	sockets = append(sockets, r.openAll(b, who[groupSize:])...)
 	b.ReportMetric((r.podCPU()-before)/opened*1000, r.name+"-CPU-s/1000-connects")
 	b.ReportMetric((r.settle(b)-empty)/opened, r.name+"-KiB/socket")
+	closeAll(sockets)
 }
 
 // traffic has one of each group send some messages to all of it.
@@ -65,7 +67,7 @@ func traffic(b *testing.B, groups []string, sockets []*socket) {
 	b.Helper()
 	const rounds = 5
 	r := receive(b, sockets, nil)
-	defer r.end(b) // the sockets answer no pings
+	defer r.end(b)
 	for i := range rounds {
 		for k, g := range groups {
 			if err := sockets[k*groupSize+i].send(g, id.New()); err != nil {

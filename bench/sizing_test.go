@@ -11,7 +11,8 @@ import (
 )
 
 // BenchmarkSizing measures what a size is reckoned from (docs/operating.md): what idle sockets, and a steady stream of
-// messages in groups of ten, take of each process. Sockets in the benchmarks answer no pings, so each part is short.
+// messages in groups of ten, take of each process. Nobody reads the idle ones, so that part is
+// shorter than a ping is waited for.
 func BenchmarkSizing(b *testing.B) {
 	const idle, stream, perSecond = 20 * time.Second, 20 * time.Second, 100
 	n := meter.Size(b, "SOCKETS", 2000) / groupSize * groupSize

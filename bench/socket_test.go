@@ -21,6 +21,9 @@ type socket struct {
 
 var mask = [4]byte{0x1f, 0x2e, 0x3d, 0x4c}
 
+// bindAddressNoPort is Linux's IP_BIND_ADDRESS_NO_PORT.
+const bindAddressNoPort = 24
+
 // open connects a person, from one of several addresses so that ports don't run out, and waits for the ready frame.
 func (p *pod) open(who person, n int) (*socket, error) {
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
@@ -36,6 +39,10 @@ func (p *pod) open(who person, n int) (*socket, error) {
 }
 
 func (s *socket) connect(p *pod, who person, host byte) error {
+	// The port is chosen on connecting, so that each server has all of them.
+	if err := syscall.SetsockoptInt(s.fd, syscall.IPPROTO_IP, bindAddressNoPort, 1); err != nil {
+		return fmt.Errorf("bind: %w", err)
+	}
 	if err := syscall.Bind(s.fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, host}}); err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}
@@ -82,7 +89,13 @@ func (s *socket) until(came []byte, that string) ([]byte, error) {
 // shut ends the connection, so that who reads it comes back.
 func (s *socket) shut() { _ = syscall.Shutdown(s.fd, syscall.SHUT_RDWR) }
 
-func (s *socket) close() { _ = syscall.Close(s.fd) }
+// close may be called again.
+func (s *socket) close() {
+	if s.fd >= 0 {
+		_ = syscall.Close(s.fd)
+	}
+	s.fd = -1
+}
 
 // Read reads what there is, waiting where the descriptor does.
 func (s *socket) Read(b []byte) (int, error) {
@@ -137,10 +150,13 @@ func (s *socket) say(conversationID, frameID, content string) error {
 }
 
 // frameOf sends a text frame.
-func (s *socket) frameOf(body []byte) error {
-	f := []byte{0x81, 0x80 | byte(len(body))} //nolint:gosec // less than 126
+func (s *socket) frameOf(body []byte) error { return s.masked(0x81, body) }
+
+// masked sends a frame that begins with that byte.
+func (s *socket) masked(first byte, body []byte) error {
+	f := []byte{first, 0x80 | byte(len(body))} //nolint:gosec // less than 126
 	if len(body) >= 126 {
-		f = binary.BigEndian.AppendUint16([]byte{0x81, 0x80 | 126}, uint16(len(body))) //nolint:gosec // some hundred bytes
+		f = binary.BigEndian.AppendUint16([]byte{first, 0x80 | 126}, uint16(len(body))) //nolint:gosec // some hundred bytes
 	}
 	f = append(f, mask[:]...)
 	for i, c := range body {
@@ -202,6 +218,8 @@ func (s *socket) frame(op byte, payload []byte, other func([]byte) error) error 
 	switch {
 	case op == 8:
 		return fmt.Errorf("the server closed the socket: %q", payload)
+	case op == 9:
+		return s.masked(0x80|10, payload)
 	case op == 1 && bytes.HasPrefix(payload, isNew):
 		return s.message(payload)
 	case op == 1 && bytes.HasPrefix(payload, isPub):
@@ -261,10 +279,12 @@ func (s *system) openAll(b *testing.B, who []person) []*socket {
 			b.Fatal(err)
 		}
 	}
-	b.Cleanup(func() {
-		for _, x := range out {
-			x.close()
-		}
-	})
+	b.Cleanup(func() { closeAll(out) })
 	return out
+}
+
+func closeAll(sockets []*socket) {
+	for _, s := range sockets {
+		s.close()
+	}
 }

@@ -142,6 +142,7 @@ const guards, pool = 64, 20
 
 // BenchmarkGuard is one limit taken from Redis, alone and in a crowd, and from memory.
 func BenchmarkGuard(b *testing.B) {
+	redisconn.LogTo(slog.New(slog.DiscardHandler)) // each dial that fails
 	redis := testenv.Redis(b)
 	for _, c := range []struct {
 		name, url string

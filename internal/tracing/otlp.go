@@ -40,20 +40,21 @@ type collector struct {
 
 // setting is one of OpenTelemetry's variables for exporters, that for traces before that for all.
 func setting(name string) string {
-	return strings.TrimSpace(cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_TRACES_"+name), os.Getenv("OTEL_EXPORTER_OTLP_"+name)))
+	return cmp.Or(strings.TrimSpace(os.Getenv("OTEL_EXPORTER_OTLP_TRACES_"+name)), strings.TrimSpace(os.Getenv("OTEL_EXPORTER_OTLP_"+name)))
 }
 
 // newCollector reads where the collector is, and how to talk to it.
 func newCollector(userAgent string) (*collector, error) {
-	c := &collector{header: http.Header{}, gzip: setting("COMPRESSION") == "gzip"}
+	c := &collector{header: http.Header{}}
 	c.header.Set("User-Agent", userAgent)
-	var faults [4]error
+	var faults [5]error
 	var timeout time.Duration
 	var certificates *tls.Config
 	c.url, faults[0] = endpoint()
 	timeout, faults[1] = exportWithin()
 	certificates, faults[2] = tlsConfig()
 	faults[3] = c.addHeaders(setting("HEADERS"))
+	c.gzip, faults[4] = compressed()
 	if c.gzip {
 		c.header.Set("Content-Encoding", "gzip")
 	}
@@ -66,7 +67,7 @@ func newCollector(userAgent string) (*collector, error) {
 
 // endpoint is the address that spans are sent to. That for traces stands as it is.
 func endpoint() (string, error) {
-	forTraces := os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+	forTraces := strings.TrimSpace(os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
 	u, err := url.Parse(cmp.Or(setting("ENDPOINT"), "http://localhost:4318"))
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return "", errors.New("OTEL_EXPORTER_OTLP_ENDPOINT must be the address of a collector such as http://collector:4318")
@@ -75,6 +76,17 @@ func endpoint() (string, error) {
 		u = u.JoinPath("v1/traces")
 	}
 	return u.String(), nil
+}
+
+func compressed() (bool, error) {
+	switch s := setting("COMPRESSION"); s {
+	case "", "none":
+		return false, nil
+	case "gzip":
+		return true, nil
+	default:
+		return false, errors.New("OTEL_EXPORTER_OTLP_COMPRESSION must be gzip or none")
+	}
 }
 
 func exportWithin() (time.Duration, error) {

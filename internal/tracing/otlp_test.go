@@ -161,14 +161,14 @@ func TestSpansAreSentByTLS(t *testing.T) {
 }
 
 func TestWrongVariablesAreToldAllAtOnce(t *testing.T) {
-	for k, v := range map[string]string{"ENDPOINT": "collector:4318", "TIMEOUT": "10s", "CERTIFICATE": "otlp_test.go", "HEADERS": "secret"} {
+	for k, v := range map[string]string{"ENDPOINT": "collector:4318", "TIMEOUT": "10s", "CERTIFICATE": "otlp_test.go", "HEADERS": "secret", "COMPRESSION": "zstd"} {
 		t.Setenv("OTEL_EXPORTER_OTLP_"+k, v)
 	}
 	_, err := tracing.Start(t.Context(), "x", "v", true, slog.New(slog.DiscardHandler))
 	if err == nil {
 		t.Fatal("it starts")
 	}
-	for _, k := range []string{"ENDPOINT", "TIMEOUT", "CERTIFICATE", "HEADERS"} {
+	for _, k := range []string{"ENDPOINT", "TIMEOUT", "CERTIFICATE", "HEADERS", "COMPRESSION"} {
 		if !strings.Contains(err.Error(), "OTEL_EXPORTER_OTLP_"+k) {
 			t.Errorf("%s is not named: %v", k, err)
 		}

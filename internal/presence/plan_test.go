@@ -1,7 +1,9 @@
 package presence_test
 
 import (
+	"database/sql"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/parley-chat/parley/internal/id"
@@ -28,6 +30,7 @@ func TestPlansAreKeptForOneSocket(t *testing.T) {
 		if _, err := c.ExecContext(t.Context(), `PREPARE `+name+` AS `+query); err != nil {
 			t.Fatal(err)
 		}
+		explain(t, c, fmt.Sprintf(name+` (`+arguments[name]+`)`, id.New()))
 		const times, tried = 12, 5 // Postgres plans the first five times, to compare
 		for range times {
 			if _, err := c.ExecContext(t.Context(), fmt.Sprintf(`EXECUTE `+name+` (`+arguments[name]+`)`, id.New())); err != nil {
@@ -41,5 +44,32 @@ func TestPlansAreKeptForOneSocket(t *testing.T) {
 		if planned > tried {
 			t.Errorf("%s: planned %d times of %d", name, planned, times)
 		}
+	}
+}
+
+// explain wants a kept plan that was made while the tables were new to be by index: they grow under it.
+func explain(t *testing.T, c *sql.Conn, statement string) {
+	t.Helper()
+	if _, err := c.ExecContext(t.Context(), `SET plan_cache_mode = force_generic_plan`); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := c.QueryContext(t.Context(), `EXPLAIN EXECUTE `+statement)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var plan []string
+	for rows.Next() {
+		var line string
+		if err := rows.Scan(&line); err != nil {
+			t.Fatal(err)
+		}
+		plan = append(plan, line)
+	}
+	if all := strings.Join(plan, "\n"); rows.Err() != nil || strings.Contains(all, "Seq Scan") {
+		t.Errorf("the plan is not by index (%v):\n%s", rows.Err(), all)
+	}
+	if _, err := c.ExecContext(t.Context(), `RESET plan_cache_mode`); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -19,23 +19,24 @@ const maxPeers = 10_000
 
 // In both statements a sub-select hides from the planner how long the first array is. With one element in it, as when a
 // socket opens, a plan for just that length looks cheaper than the plan that is kept, and planning takes twice as long as
-// running it.
+// running it. The kept plan may be of a time when the tables were empty: sub-selects of one row, instead of joins and
+// EXISTS, leave it no other way than by index.
 const (
 	peersSQL = `SELECT v.id, p.id FROM unnest((SELECT $1::uuid[])) v (id), LATERAL (
 		SELECT friend_id AS id FROM friendships WHERE user_id = v.id AND status = 'accepted'
 		UNION
 		SELECT o.user_id FROM conversation_members m
-			JOIN conversations c ON c.id = m.conversation_id AND c.type = 'direct'
 			JOIN conversation_members o ON o.conversation_id = m.conversation_id AND o.user_id <> m.user_id
-			WHERE m.user_id = v.id
+			WHERE m.user_id = v.id AND (SELECT c.type FROM conversations c WHERE c.id = m.conversation_id) = 'direct'
 		LIMIT $2) p`
 	visibleSQL = `SELECT p.viewer, p.target, u.last_seen_at
-		FROM unnest((SELECT $1::uuid[]), $2::uuid[]) p (viewer, target) JOIN users u ON u.id = p.target AND u.deleted_at IS NULL
+		FROM unnest((SELECT $1::uuid[]), $2::uuid[]) p (viewer, target), LATERAL (
+			SELECT presence_sharing, last_seen_at FROM users WHERE id = p.target AND deleted_at IS NULL LIMIT 1) u
 		WHERE p.viewer = p.target
-		OR (u.presence_sharing = 'everyone' OR u.presence_sharing = 'friends' AND EXISTS (
-			SELECT FROM friendships f WHERE f.user_id = p.target AND f.friend_id = p.viewer AND f.status = 'accepted'))
-		AND NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = p.target AND b.blocked_id = p.viewer)
-		AND NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = p.viewer AND b.blocked_id = p.target)`
+		OR (u.presence_sharing = 'everyone' OR u.presence_sharing = 'friends' AND (
+			SELECT f.status FROM friendships f WHERE f.user_id = p.target AND f.friend_id = p.viewer) = 'accepted')
+		AND (SELECT true FROM blocks b WHERE b.user_id = p.target AND b.blocked_id = p.viewer) IS NULL
+		AND (SELECT true FROM blocks b WHERE b.user_id = p.viewer AND b.blocked_id = p.target) IS NULL`
 )
 
 // peers reads the friends and direct peers of viewers, as pairs.

@@ -50,10 +50,12 @@ type Heartbeat struct {
 
 	mu     sync.Mutex // guards what follows
 	live   map[string]*connection
+	opened []*connection // since the last beat
 	closed []*connection // in the order in which they closed
 	wake   chan struct{}
 
 	// Of Run's goroutine alone:
+	looked    time.Time // when it last looked through all that live
 	epoch     string
 	epochLook time.Time
 	failing   bool
@@ -71,7 +73,9 @@ func NewHeartbeat(rdb redis.UniversalClient, c config.Presence, m *HeartbeatMetr
 // Opened takes in a connection, whose id was never used before.
 func (h *Heartbeat) Opened(userID, deviceID, connectionID string) {
 	h.mu.Lock()
-	h.live[connectionID] = &connection{userID: userID, deviceID: deviceID, id: connectionID}
+	c := &connection{userID: userID, deviceID: deviceID, id: connectionID}
+	h.live[connectionID] = c
+	h.opened = append(h.opened, c)
 	h.metrics.connections.Set(float64(len(h.live)))
 	h.mu.Unlock()
 	h.poke()
@@ -142,15 +146,26 @@ func (h *Heartbeat) beat(ctx context.Context) {
 	h.failing = !ok
 }
 
-// due are the connections to renew, the new ones first.
+// due are the connections to renew, the new ones first. It looks through all only with the ticks: those who open wake the
+// heartbeat much more often.
 func (h *Heartbeat) due(now time.Time) []*connection {
 	h.mu.Lock()
 	var out []*connection
-	for _, c := range h.live {
-		if !c.due.After(now) {
-			out = append(out, c)
+	if now.Sub(h.looked) >= lookEvery/2 {
+		h.looked = now
+		for _, c := range h.live {
+			if !c.due.After(now) {
+				out = append(out, c)
+			}
+		}
+	} else {
+		for _, c := range h.opened {
+			if h.live[c.id] == c {
+				out = append(out, c)
+			}
 		}
 	}
+	h.opened = nil
 	h.mu.Unlock()
 	slices.SortFunc(out, func(a, b *connection) int { return cmp.Or(a.due.Compare(b.due), cmp.Compare(a.id, b.id)) })
 	return out
@@ -238,6 +253,7 @@ func (h *Heartbeat) renewAll() {
 	for _, c := range h.live {
 		c.due = time.Time{}
 	}
+	h.looked = time.Time{}
 	h.poke()
 }
 

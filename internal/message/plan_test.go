@@ -1,6 +1,7 @@
 package message_test
 
 import (
+	"database/sql"
 	"fmt"
 	"strings"
 	"testing"
@@ -14,33 +15,9 @@ import (
 // whole for each batch when it has grown.
 func TestPlanOfNewTableSeeksMessages(t *testing.T) {
 	t.Parallel()
-	p := newPod(t, testenv.Postgres(t))
-	c, err := p.db.SQL.Conn(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	for _, q := range []string{`SET plan_cache_mode = force_generic_plan`, `PREPARE send AS ` + message.SendSQL()} {
-		if _, err := c.ExecContext(t.Context(), q); err != nil {
-			t.Fatal(err)
-		}
-	}
-	rows, err := c.QueryContext(t.Context(), `EXPLAIN EXECUTE send ('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', NULL)`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer rows.Close()
-	var plan []string
-	for rows.Next() {
-		var line string
-		if err := rows.Scan(&line); err != nil {
-			t.Fatal(err)
-		}
-		plan = append(plan, line)
-	}
-	all := strings.Join(plan, "\n")
-	if rows.Err() != nil || strings.Contains(all, "Seq Scan on messages") || !strings.Contains(all, "messages_client_message_id_key") {
-		t.Errorf("the plan is not by index (%v):\n%s", rows.Err(), all)
+	plan := testenv.KeptPlan(t, prepared(t), `send ('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', NULL)`)
+	if strings.Contains(plan, "Seq Scan on messages") || !strings.Contains(plan, "messages_client_message_id_key") {
+		t.Errorf("the plan is not by index:\n%s", plan)
 	}
 }
 
@@ -48,27 +25,21 @@ func TestPlanOfNewTableSeeksMessages(t *testing.T) {
 // keep, which a batch of one must not make it believe.
 func TestPlanIsKeptForSmallBatches(t *testing.T) {
 	t.Parallel()
-	p := newPod(t, testenv.Postgres(t))
-	c, err := p.db.SQL.Conn(t.Context())
+	testenv.PlanIsKept(t, prepared(t), "send", func() string {
+		return fmt.Sprintf(`send ('{0}', '{%[1]s}', '{%[1]s}', '{%[1]s}', '{hello}', '{%[1]s}', '{NULL}', '{NULL}', NULL)`, id.New())
+	})
+}
+
+// prepared is a connection that has prepared the statement of a batch as send.
+func prepared(t *testing.T) *sql.Conn {
+	t.Helper()
+	c, err := newPod(t, testenv.Postgres(t)).db.SQL.Conn(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { _ = c.Close() })
 	if _, err := c.ExecContext(t.Context(), `PREPARE send AS `+message.SendSQL()); err != nil {
 		t.Fatal(err)
 	}
-	const times, tried = 12, 5 // Postgres plans the first five times, to compare
-	for range times {
-		_, err := c.ExecContext(t.Context(), fmt.Sprintf(`EXECUTE send ('{0}', '{%[1]s}', '{%[1]s}', '{%[1]s}', '{hello}', '{%[1]s}', '{NULL}', '{NULL}', NULL)`, id.New()))
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	var planned int
-	if err := c.QueryRowContext(t.Context(), `SELECT custom_plans FROM pg_prepared_statements WHERE name = 'send'`).Scan(&planned); err != nil {
-		t.Fatal(err)
-	}
-	if planned > tried {
-		t.Errorf("planned %d times of %d", planned, times)
-	}
+	return c
 }

@@ -5,7 +5,7 @@ FROM golang:1.26 AS build
 WORKDIR /src
 # GOPROXY names a module proxy where the build reaches no other network.
 ARG GOPROXY
-ENV GOTOOLCHAIN=local CGO_ENABLED=0
+ENV GOTOOLCHAIN=local CGO_ENABLED=0 GOCACHE=/go/build
 COPY go.mod go.sum ./
 RUN --mount=type=cache,target=/go/pkg/mod go mod download
 COPY . .
@@ -13,7 +13,7 @@ ARG VERSION=dev
 ARG COMMIT=unknown
 # SOURCE_DATE_EPOCH, in seconds, is the time of all files, and of the image itself.
 ARG SOURCE_DATE_EPOCH=0
-RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/go/build \
 	observe=github.com/parley-chat/parley/internal/observe && \
 	go build -trimpath -buildvcs=false -ldflags "-s -w -X $observe.Version=$VERSION -X $observe.Commit=$COMMIT" \
 	-o /out/usr/local/bin/ ./cmd/api ./cmd/presence-watcher ./cmd/receipt-worker && \

@@ -13,5 +13,5 @@ if go_works; then exec go run ./scripts/demo; fi
 docker_works || die "this needs Go $(sed -n 's/^go //p' go.mod) or later, or Docker"
 network=()
 if docker network inspect "$(checkout_name)" >/dev/null 2>&1; then network=(--network "$(checkout_name)"); fi
-exec docker run --rm --init ${network[@]+"${network[@]}"} -v "$PWD:/src:ro" -w /src -v parley-go-build:/root/.cache/go-build \
-	-v parley-go-mod:/go/pkg/mod -e PARLEY_DEMO_URLS -e GOPROXY -e GOFLAGS=-buildvcs=false "$go_image" go run ./scripts/demo
+exec docker run --rm --init ${network[@]+"${network[@]}"} -v "$PWD:/src:ro" -w /src -v parley-go-build:/go/build \
+	-v parley-go-mod:/go/pkg/mod -e GOCACHE=/go/build -e PARLEY_DEMO_URLS -e GOPROXY -e GOFLAGS=-buildvcs=false "$go_image" go run ./scripts/demo

@@ -74,8 +74,8 @@ in_container() {
 	trap 'docker rm -f "$name" >/dev/null 2>&1 || true' EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM HUP
-	docker run --rm --init --name "$name" ${tty[@]+"${tty[@]}"} -v "$PWD:/src:ro" -w /src -v parley-go-build:/root/.cache/go-build \
-		-v parley-go-mod:/go/pkg/mod -e CI -e GOPROXY -e GOFLAGS=-buildvcs=false \
+	docker run --rm --init --name "$name" ${tty[@]+"${tty[@]}"} -v "$PWD:/src:ro" -w /src -v parley-go-build:/go/build \
+		-v parley-go-mod:/go/pkg/mod -e GOCACHE=/go/build -e CI -e GOPROXY -e GOFLAGS=-buildvcs=false \
 		"$go_image" scripts/with-services.sh ${flags[@]+"${flags[@]}"} "$@" &
 	wait "$!"
 }

@@ -41,6 +41,8 @@ type limit struct {
 	rate config.Rate
 	// subject is whose bucket it is where that is neither the user's nor the address's.
 	subject func(c *fiber.Ctx) string
+	// inBody says that subject decodes the body, and may ask Postgres.
+	inBody bool
 }
 
 // limits are those of the routes.
@@ -54,7 +56,7 @@ func (s *Server) limits() limits {
 		everything: limit{rule: ruleDefault, rate: l.Default},
 		register:   limit{rule: ruleRegister, rate: l.Auth, subject: s.byAddress},
 		login:      limit{rule: ruleLogin, rate: l.Auth, subject: s.byAddress},
-		refresh:    limit{rule: ruleRefresh, rate: l.Auth, subject: s.bySession},
+		refresh:    limit{rule: ruleRefresh, rate: l.Auth, subject: s.bySession, inBody: true},
 		search:     limit{rule: ruleSearch, rate: l.Search},
 		send:       limit{rule: ruleSend, rate: l.Send},
 		socket:     limit{rule: ruleSocket, rate: l.Socket},
@@ -74,6 +76,24 @@ func (l *limited) Error() string {
 func (*limited) Is(target error) bool { return target == errLimited }
 
 func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
+
+// admitRequest holds a request to its route's limit and refuses what is too large or encoded. A limit whose subject is in
+// the body comes last: the address's bucket is charged before anything is decoded.
+func (s *Server) admitRequest(c *fiber.Ctx, l limit) error {
+	if !l.inBody {
+		if err := s.guard(c, l); err != nil {
+			return err
+		}
+		return screen(c)
+	}
+	if err := s.guard(c, limit{rule: ruleDefault, rate: s.Limits.Default, subject: s.byAddress}); err != nil {
+		return err
+	}
+	if err := screen(c); err != nil {
+		return err
+	}
+	return s.guard(c, l)
+}
 
 // guard takes a request from its bucket, and says what is left in the answer's headers, whatever becomes of it.
 func (s *Server) guard(c *fiber.Ctx, l limit) error {
@@ -122,7 +142,7 @@ func (s *Server) byAddress(c *fiber.Ctx) string {
 // bySession is the session of the refresh token in the body; for a token that is not ours, the address.
 func (s *Server) bySession(c *fiber.Ctx) string {
 	var in auth.RefreshToken
-	if err := jsonbody.Decode(c.Body(), &in); err != nil {
+	if err := jsonbody.Decode(body(c), &in); err != nil {
 		return s.byAddress(c)
 	}
 	session, err := s.Auth.SessionOf(c.UserContext(), &in)

@@ -36,6 +36,7 @@ var (
 	errNotFound    = errors.New("there is no such resource")
 	errForbidden   = errors.New("this is not allowed")
 	errUnsupported = errors.New("the body must be application/json")
+	errEncoded     = errors.New("a request's body must be plain: no Content-Encoding")
 	errUpgrade     = errors.New("this route speaks WebSocket alone")
 	errOrigin      = errors.New("sockets may not be opened from this origin")
 	errUnknownType = errors.New("there is no such type of frame")
@@ -102,6 +103,7 @@ var outcomes = []outcome{
 
 	{errTooLarge, 413, "payload_too_large"},
 	{errUnsupported, 415, "unsupported_media_type"},
+	{errEncoded, 415, "unsupported_media_type"},
 	{errUpgrade, 426, "upgrade_required"},
 	{errLimited, 429, "rate_limited"},
 	{errHeaders, 431, "headers_too_large"},

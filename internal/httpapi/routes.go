@@ -80,11 +80,8 @@ func (s *Server) routes(d *docs) []route {
 func (s *Server) add(r route) {
 	handler := func(c *fiber.Ctx) error {
 		c.Locals(localRoute, r.path)
-		if err := s.guard(c, r.limit); err != nil {
+		if err := s.admitRequest(c, r.limit); err != nil {
 			return err
-		}
-		if len(c.Request().Body()) > maxBody {
-			return errTooLarge
 		}
 		if r.auth {
 			if err := s.authenticate(c); err != nil {

@@ -125,7 +125,7 @@ func New(c Config, d Deps) (*Server, error) {
 	}
 	everything := s.limits().everything
 	s.app.Use(func(c *fiber.Ctx) error { // what matches no route
-		if err := s.guard(c, everything); err != nil {
+		if err := s.admitRequest(c, everything); err != nil {
 			return err
 		}
 		return c.Next()

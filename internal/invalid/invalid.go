@@ -1,4 +1,4 @@
-// Package invalid collects what is wrong with an input, so that a client is told all of it at once.
+// Package invalid collects what is wrong with an input, so that a client learns all of it at once.
 package invalid
 
 import (
@@ -16,19 +16,47 @@ type Fault struct {
 	Message string `json:"message"`
 }
 
+// MaxFaults is how many faults an input's error names at most. It bounds the size of the answer, and what each further
+// fault costs.
+const MaxFaults = 20
+
+// maxField is how many code points of a field's name, which a client may have made up, are repeated to the client.
+const maxField = 64
+
 // Faults is an error: an input with at least one fault. The zero value is ready to collect.
 type Faults struct {
 	list []Fault
 }
 
-// Add notes a fault of a field. The first fault of a field stands.
+// Add notes a fault of a field. The first fault of a field stands; those after the first MaxFaults are dropped.
 func (f *Faults) Add(field, format string, args ...any) {
+	if f.Full() {
+		return
+	}
+	field = shorten(field)
 	if !f.Has(field) {
 		f.list = append(f.list, Fault{field, fmt.Sprintf(format, args...)})
 	}
 }
 
-// Has tells whether the field has a fault already.
+// Full reports whether further faults would be dropped.
+func (f *Faults) Full() bool { return len(f.list) >= MaxFaults }
+
+// shorten cuts a field's name to maxField code points.
+func shorten(field string) string {
+	if len(field) <= maxField {
+		return field
+	}
+	n := 0
+	for i := range field {
+		if n++; n > maxField {
+			return field[:i] + "…"
+		}
+	}
+	return field
+}
+
+// Has reports whether the field has a fault already.
 func (f *Faults) Has(field string) bool {
 	for _, x := range f.list {
 		if x.Field == field {
@@ -38,10 +66,10 @@ func (f *Faults) Has(field string) bool {
 	return false
 }
 
-// List is what was collected, in order.
+// List returns the collected faults in the order of their addition.
 func (f *Faults) List() []Fault { return f.list }
 
-// Err is the faults as an error, nil where there is none.
+// Err returns the faults as an error, or nil if there is none.
 func (f *Faults) Err() error {
 	if len(f.list) == 0 {
 		return nil

@@ -1,6 +1,7 @@
 // Package jsonbody decodes the JSON objects that clients send, over REST and over sockets, more strictly than
-// encoding/json does: keys match by exact case, unknown and doubled keys are faults, and all the faults of an object are
-// told at once.
+// encoding/json does: keys match by exact case, unknown and doubled keys are faults, and an object's faults, up to
+// invalid.MaxFaults, are reported together. The time that it takes is linear in the size of the input, whatever the input
+// holds: TestTheCostIsLinear guards that.
 package jsonbody
 
 import (
@@ -168,9 +169,12 @@ func assign(v reflect.Value, members Object, faults *invalid.Faults) {
 			faults.Add(name, "is required")
 		}
 	}
-	for _, m := range members {
-		if !m.used {
-			faults.Add(m.name, "is not known here")
+	for i := range members {
+		if faults.Full() {
+			return
+		}
+		if !members[i].used {
+			faults.Add(members[i].name, "is not known here")
 		}
 	}
 }

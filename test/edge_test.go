@@ -1,0 +1,78 @@
+package test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// squeezed is a JSON string of n MiB of blanks, compressed twice.
+func squeezed(t *testing.T, n int) string {
+	t.Helper()
+	squeeze := func(b []byte) []byte {
+		var out bytes.Buffer
+		z := gzip.NewWriter(&out)
+		if _, err := z.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return out.Bytes()
+	}
+	return string(squeeze(squeeze([]byte(`{"refreshToken":"` + strings.Repeat(" ", n<<20) + `"}`))))
+}
+
+// A body is plain on every route, of any user, of any length: what carries a Content-Encoding is refused before it is read.
+func TestEncodedBodiesAreRefused(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1)
+	p := s.pods[0]
+	token := p.register(t).token
+	bomb := squeezed(t, 16)
+	for _, route := range []string{
+		"POST /api/auth/logout", "POST /api/auth/login", "POST /api/auth/register", "POST /api/auth/refresh", "POST /api/conversations",
+		"PATCH /api/users/me", "DELETE /api/users/me", "PUT /api/blocks/x", "GET /api/health", "GET /api/metrics", "GET /api/ws", "POST /api/nothing",
+	} {
+		method, path, _ := strings.Cut(route, " ")
+		for _, encoding := range []string{"gzip, gzip", "gzip", "deflate", "br", "zstd", "identity", "nonsense"} {
+			a, err := p.try(token, method, path, bomb, "Content-Encoding", encoding)
+			if err != nil {
+				t.Fatalf("%s, %s: %v", route, encoding, err)
+			}
+			if a.status != http.StatusUnsupportedMediaType || a.code() != "unsupported_media_type" {
+				t.Errorf("%s, %s: %d %s", route, encoding, a.status, a.body)
+			}
+		}
+	}
+	if taken := metric(t, p.ops, "go_memstats_alloc_bytes_total"); taken > 512<<20 {
+		t.Errorf("%.0f MiB were allocated for bodies of %d bytes", taken/(1<<20), len(bomb))
+	}
+}
+
+// A body of unknown keys is answered by its first faults, also on the route whose limit is found in its body.
+func TestUnknownKeysCostNoMoreThanTheirSize(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1, "PARLEY_RATE_LIMIT_AUTH=5/15m", "PARLEY_RATE_LIMIT_DEFAULT=100/1h")
+	p := s.pods[0]
+	keys := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `,"k%05d":0`, i)
+		}
+		return "{" + b.String()[1:] + "}"
+	}
+	for _, path := range []string{"/api/auth/logout", "/api/auth/refresh", "/api/auth/login"} {
+		a := p.call(t, "", "POST", path, keys(20_000))
+		if pr := a.problem(t); a.status != 400 || len(pr.Errors) != 20 || len(a.body) > 4096 {
+			t.Errorf("%s: %d, %d faults in %d bytes", path, a.status, len(pr.Errors), len(a.body))
+		}
+	}
+	left := func(a answer) string { return a.header.Get("X-RateLimit-Limit") }
+	if a := p.call(t, "", "POST", "/api/auth/refresh", keys(60_000)); a.status != 413 || left(a) != "100" {
+		t.Errorf("a body that is too large: %d of the limit %s, want 413 by the address's limit, before it is decoded", a.status, left(a))
+	}
+}

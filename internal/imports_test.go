@@ -18,7 +18,7 @@ var domains = []string{"auth", "user", "friend", "conversation", "message", "pre
 
 // leaves know no domain, no realtime and no edge.
 var leaves = []string{
-	"config", "cursor", "event", "fault", "id", "invalid", "jsonbody", "lifecycle", "observe", "postgres", "ratelimit", "redisconn",
+	"config", "cursor", "event", "fault", "id", "invalid", "jsonbody", "lifecycle", "metadata", "observe", "postgres", "ratelimit", "redisconn",
 	"rediskey", "timestamp", "tracing",
 }
 

@@ -62,7 +62,7 @@ func (s *system) settings() []string {
 	return slices.Concat(s.database, s.redis.Settings(), []string{
 		"PARLEY_JWT_SECRET=" + secret, "PARLEY_LOG_FORMAT=text",
 		"PARLEY_RATE_LIMIT_DEFAULT=off", "PARLEY_RATE_LIMIT_AUTH=off", "PARLEY_RATE_LIMIT_SEARCH=off", "PARLEY_RATE_LIMIT_SEND=off",
-		"PARLEY_RATE_LIMIT_SOCKET=off",
+		"PARLEY_RATE_LIMIT_SOCKET=off", "PARLEY_RATE_LIMIT_REFRESH=off", "PARLEY_RATE_LIMIT_SYNC=off",
 	}, s.extra)
 }
 
@@ -112,7 +112,7 @@ type answer struct {
 // problem is the body of what went wrong.
 type problem struct {
 	Type, Title, Detail, Code, RequestID string
-	Status                               int
+	Status, RetryAfterSeconds            int
 	Errors                               []struct{ Field, Message string }
 }
 

@@ -166,7 +166,7 @@ func TestSendingIsOneLimitForRESTAndSockets(t *testing.T) {
 			t.Fatalf("send %d by socket: %s %s", i, f.Type, f.Data)
 		} else if want == "error" {
 			var p problem
-			if f.into(t, &p); p.Code != "rate_limited" || p.Status != 429 {
+			if f.into(t, &p); p.Code != "rate_limited" || p.Status != 429 || p.RetryAfterSeconds != 360 {
 				t.Errorf("the error is %+v", p)
 			}
 		}
@@ -175,7 +175,7 @@ func TestSendingIsOneLimitForRESTAndSockets(t *testing.T) {
 		}
 	}
 	a := s.pods[0].call(t, u[0].token, "POST", "/api/conversations/"+c.ID+"/messages", map[string]any{"content": "x"})
-	if a.status != 429 {
+	if wait := a.problem(t).RetryAfterSeconds; a.status != 429 || fmt.Sprint(wait) != a.header.Get("Retry-After") {
 		t.Errorf("the eleventh: %d %s", a.status, a.body)
 	}
 	s.pods[0].send(t, u[1], c.ID, "another sender")
@@ -207,4 +207,25 @@ func TestLimitsHoldPerProcessWhileRedisIsAway(t *testing.T) {
 			t.Fatal("the limits are not Redis's again")
 		}
 	}
+}
+
+// A page that refreshes at each load is not locked out at its sixth reload, and a session is limited whatever its address.
+func TestRefreshIsLimitedBySession(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1, "PARLEY_RATE_LIMIT_AUTH=5/15m", "PARLEY_RATE_LIMIT_REFRESH=8/15m", "PARLEY_TRUSTED_PROXIES=127.0.0.0/8")
+	p := s.pods[0]
+	u := p.register(t)
+	token := u.refresh
+	for i := range 8 {
+		a := p.want(t, 200, "", "POST", "/api/auth/refresh", map[string]any{"refreshToken": token}, "X-Forwarded-For", fmt.Sprintf("198.51.100.%d", i))
+		if l, left, _ := limitHeaders(t, a); l != 8 || left != 7-i {
+			t.Errorf("refresh %d: %d of %d left", i, left, l)
+		}
+		var next pair
+		a.into(t, &next)
+		token = next.RefreshToken
+	}
+	p.want(t, 429, "", "POST", "/api/auth/refresh", map[string]any{"refreshToken": token}, "X-Forwarded-For", "198.51.100.99")
+	other := p.register(t)
+	p.want(t, 200, "", "POST", "/api/auth/refresh", map[string]any{"refreshToken": other.refresh})
 }

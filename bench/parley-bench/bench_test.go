@@ -62,7 +62,7 @@ func start(t testing.TB, pods int, env ...string) *system {
 }
 
 var unlimited = []string{
-	"PARLEY_RATE_LIMIT_DEFAULT=off", "PARLEY_RATE_LIMIT_AUTH=off", "PARLEY_RATE_LIMIT_SEND=off", "PARLEY_RATE_LIMIT_SOCKET=off", "PARLEY_RATE_LIMIT_FRAMES=off",
+	"PARLEY_RATE_LIMIT_DEFAULT=off", "PARLEY_RATE_LIMIT_AUTH=off", "PARLEY_RATE_LIMIT_SEND=off", "PARLEY_RATE_LIMIT_SOCKET=off", "PARLEY_RATE_LIMIT_FRAMES=off", "PARLEY_RATE_LIMIT_SYNC=off",
 }
 
 func (s *system) process(name string, env ...string) *testenv.Process {

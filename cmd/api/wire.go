@@ -89,6 +89,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	stop := c.ShutdownTimeout - c.DrainDelay
 	server, err := httpapi.New(httpapi.Config{
 		Addr: c.HTTPAddr, TrustedProxies: c.TrustedProxies, AllowedOrigins: c.AllowedOrigins, MetricsToken: c.MetricsToken,
+		ForwardedHeader: c.ForwardedHeader, ConnectionsPerAddress: c.ConnectionsPerAddress, Docs: c.Docs,
 		DrainDelay: c.DrainDelay, StopTimeout: stop - min(stopMargin, stop/4), Limits: c.Limits,
 	}, httpapi.Deps{
 		Auth: sessions, Watch: watch, Users: user.NewService(db), Friends: friends, Conversations: conversations, Messages: messages, Receipts: receipts,

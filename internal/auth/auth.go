@@ -74,9 +74,7 @@ type Credentials struct {
 // Check normalises the credentials. Their form tells nothing about whether an account exists.
 func (c *Credentials) Check(f *invalid.Faults) {
 	c.Username = strings.ToLower(c.Username)
-	if len(c.Username) > 256 {
-		f.Add("username", "is too long")
-	}
+	invalid.Text{Max: 256}.Check(f, "username", &c.Username) // Postgres takes no NUL
 	invalid.Text{Min: 0, Max: passwordRule.Max}.Check(f, "password", &c.Password)
 }
 

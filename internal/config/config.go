@@ -99,6 +99,19 @@ func (r *reader) duration(name string, def, least time.Duration) time.Duration {
 	return d
 }
 
+// bound reads a positive number; off is 0, no bound.
+func (r *reader) bound(name string, def int) int {
+	s := r.text(name, strconv.Itoa(def))
+	if s == "off" {
+		return 0
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		r.fault(name, "must be off or a positive number, such as %d", def)
+	}
+	return n
+}
+
 func (r *reader) list(name string) []string {
 	var out []string
 	for _, s := range strings.Split(r.text(name, ""), ",") {

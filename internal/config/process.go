@@ -10,6 +10,8 @@ var everySetting = []string{
 	"CONFIG", "HTTP_ADDR", "DATABASE_MAX_CONNS", "JWT_SECRET", "ACCESS_TOKEN_TTL", "REFRESH_TOKEN_TTL", "REFRESH_REUSE_GRACE",
 	"TRUSTED_PROXIES", "ALLOWED_ORIGINS", "METRICS_TOKEN", "PRESENCE_TTL", "PRESENCE_GRACE", "RECEIPT_FLUSH_INTERVAL", "DRAIN_DELAY",
 	"RATE_LIMIT_DEFAULT", "RATE_LIMIT_AUTH", "RATE_LIMIT_SEARCH", "RATE_LIMIT_SEND", "RATE_LIMIT_SOCKET", "RATE_LIMIT_FRAMES",
+	"RATE_LIMIT_REFRESH", "RATE_LIMIT_SERVER", "RATE_LIMIT_UPLOAD", "RATE_LIMIT_REACT", "RATE_LIMIT_SYNC",
+	"FORWARDED_HEADER", "CONNECTIONS_PER_ADDRESS", "DOCS",
 }
 
 // API are the settings of the api.
@@ -21,16 +23,28 @@ type API struct {
 	RefreshTTL     time.Duration
 	RefreshGrace   time.Duration
 	TrustedProxies []netip.Prefix
-	AllowedOrigins []string
-	MetricsToken   string
-	DrainDelay     time.Duration
-	Limits         Limits
-	Presence       Presence
+	// ForwardedHeader is the header that trusted proxies name clients in: ForwardedFor or ForwardedRFC.
+	ForwardedHeader string
+	// ConnectionsPerAddress bounds the connections of one client address that are no sockets; 0 is no bound.
+	ConnectionsPerAddress int
+	AllowedOrigins        []string
+	MetricsToken          string
+	// Docs is whether /api/docs is served.
+	Docs       bool
+	DrainDelay time.Duration
+	Limits     Limits
+	Presence   Presence
 }
 
-// Limits are the rate limits.
+// Headers that trusted proxies may name clients in, as the setting PARLEY_FORWARDED_HEADER has them.
+const (
+	ForwardedFor = "x-forwarded-for"
+	ForwardedRFC = "forwarded" // RFC 7239
+)
+
+// Limits are the rate limits. Server counts by key, Sync the conversations that are asked for.
 type Limits struct {
-	Default, Auth, Search, Send, Socket, Frames Rate
+	Default, Auth, Refresh, Search, Send, React, Upload, Sync, Server, Socket, Frames Rate
 }
 
 // Presence is how long a device counts as online after it was last heard of, and after its last socket closed.
@@ -54,18 +68,21 @@ type Worker struct {
 func LoadAPI() (API, error) {
 	r := newReader()
 	c := API{
-		Common:         r.common(),
-		HTTPAddr:       r.text("HTTP_ADDR", ":8080"),
-		JWTSecrets:     r.secrets("JWT_SECRET"),
-		AccessTTL:      r.duration("ACCESS_TOKEN_TTL", 15*time.Minute, time.Second),
-		RefreshTTL:     r.duration("REFRESH_TOKEN_TTL", 720*time.Hour, time.Second),
-		RefreshGrace:   r.duration("REFRESH_REUSE_GRACE", 10*time.Second, 0),
-		TrustedProxies: r.prefixes("TRUSTED_PROXIES"),
-		AllowedOrigins: r.origins("ALLOWED_ORIGINS"),
-		MetricsToken:   r.text("METRICS_TOKEN", ""),
-		DrainDelay:     r.duration("DRAIN_DELAY", 0, 0),
-		Limits:         r.limits(),
-		Presence:       r.presence(),
+		Common:                r.common(),
+		HTTPAddr:              r.text("HTTP_ADDR", ":8080"),
+		JWTSecrets:            r.secrets("JWT_SECRET"),
+		AccessTTL:             r.duration("ACCESS_TOKEN_TTL", 15*time.Minute, time.Second),
+		RefreshTTL:            r.duration("REFRESH_TOKEN_TTL", 720*time.Hour, time.Second),
+		RefreshGrace:          r.duration("REFRESH_REUSE_GRACE", 10*time.Second, 0),
+		TrustedProxies:        r.prefixes("TRUSTED_PROXIES"),
+		ForwardedHeader:       r.choice("FORWARDED_HEADER", ForwardedFor, ForwardedFor, ForwardedRFC),
+		ConnectionsPerAddress: r.bound("CONNECTIONS_PER_ADDRESS", 1000),
+		Docs:                  r.choice("DOCS", "on", "on", "off") == "on",
+		AllowedOrigins:        r.origins("ALLOWED_ORIGINS"),
+		MetricsToken:          r.text("METRICS_TOKEN", ""),
+		DrainDelay:            r.duration("DRAIN_DELAY", 0, 0),
+		Limits:                r.limits(),
+		Presence:              r.presence(),
 	}
 	if c.DrainDelay >= c.ShutdownTimeout {
 		r.fault("DRAIN_DELAY", "must be shorter than %sSHUTDOWN_TIMEOUT", prefix)

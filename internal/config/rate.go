@@ -52,8 +52,13 @@ func (r *reader) limits() Limits {
 	return Limits{
 		Default: r.rate("RATE_LIMIT_DEFAULT", "100/1m"),
 		Auth:    r.rate("RATE_LIMIT_AUTH", "5/15m"),
+		Refresh: r.rate("RATE_LIMIT_REFRESH", "30/15m"),
 		Search:  r.rate("RATE_LIMIT_SEARCH", "10/1m"),
 		Send:    r.rate("RATE_LIMIT_SEND", "120/1m"),
+		React:   r.rate("RATE_LIMIT_REACT", "120/1m"),
+		Upload:  r.rate("RATE_LIMIT_UPLOAD", "60/1m"),
+		Sync:    r.rate("RATE_LIMIT_SYNC", "5000/1m"),
+		Server:  r.rate("RATE_LIMIT_SERVER", "6000/1m"),
 		Socket:  r.rate("RATE_LIMIT_SOCKET", "300/1m"),
 		Frames:  r.rate("RATE_LIMIT_FRAMES", "50/1s"),
 	}

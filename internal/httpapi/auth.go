@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"errors"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -46,13 +45,11 @@ func (s *Server) login(c *fiber.Ctx) error {
 	if err := decode(c, &in); err != nil {
 		return err
 	}
-	if err := s.guardLogin(c, in.Username); err != nil {
+	var p auth.Pair
+	err := s.proveOnce(c, in.Username, auth.ErrInvalidCredentials, func() (err error) {
+		p, err = s.Auth.Login(c.UserContext(), &in, userAgent(c))
 		return err
-	}
-	p, err := s.Auth.Login(c.UserContext(), &in, userAgent(c))
-	if errors.Is(err, auth.ErrInvalidCredentials) {
-		s.noteFailure(c, in.Username)
-	}
+	})
 	if err != nil {
 		return err
 	}

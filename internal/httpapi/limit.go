@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -28,11 +29,18 @@ const (
 	ruleSend     = "send"
 	ruleSocket   = "socket"
 	ruleFrames   = "frames"
+	ruleReact    = "react"
+	ruleUpload   = "upload"
+	ruleSync     = "sync"
+	ruleServer   = "server"
 )
 
-var rules = []string{ruleDefault, ruleRegister, ruleLogin, ruleFailures, ruleRefresh, ruleSearch, ruleSend, ruleSocket, ruleFrames}
+var rules = []string{
+	ruleDefault, ruleRegister, ruleLogin, ruleFailures, ruleRefresh, ruleSearch, ruleSend, ruleSocket, ruleFrames, ruleReact, ruleUpload,
+	ruleSync, ruleServer,
+}
 
-// failures is how many wrong passwords a username may get, whether there is such a user or not.
+// failures is how many wrong passwords a subject may get: a username, whether there is such a user or not, or a user.
 var failures = config.Rate{Count: 20, Window: 15 * time.Minute}
 
 // limit is which limit a route is under. The zero value is none.
@@ -47,7 +55,7 @@ type limit struct {
 
 // limits are those of the routes.
 type limits struct {
-	none, everything, register, login, refresh, search, send, socket limit
+	none, everything, register, login, refresh, search, send, react, upload, socket limit
 }
 
 func (s *Server) limits() limits {
@@ -56,9 +64,11 @@ func (s *Server) limits() limits {
 		everything: limit{rule: ruleDefault, rate: l.Default},
 		register:   limit{rule: ruleRegister, rate: l.Auth, subject: s.byAddress},
 		login:      limit{rule: ruleLogin, rate: l.Auth, subject: s.byAddress},
-		refresh:    limit{rule: ruleRefresh, rate: l.Auth, subject: s.bySession, inBody: true},
+		refresh:    limit{rule: ruleRefresh, rate: l.Refresh, subject: s.bySession, inBody: true},
 		search:     limit{rule: ruleSearch, rate: l.Search},
 		send:       limit{rule: ruleSend, rate: l.Send},
+		react:      limit{rule: ruleReact, rate: l.React},
+		upload:     limit{rule: ruleUpload, rate: l.Upload},
 		socket:     limit{rule: ruleSocket, rate: l.Socket},
 	}
 }
@@ -75,6 +85,7 @@ func (l *limited) Error() string {
 // Is makes every limited the one that the table of outcomes names.
 func (*limited) Is(target error) bool { return target == errLimited }
 
+// seconds rounds up.
 func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
 
 // admitRequest holds a request to its route's limit and refuses what is too large or encoded. A limit whose subject is in
@@ -117,12 +128,13 @@ func tellLimit(c *fiber.Ctx, v ratelimit.Verdict) {
 	}
 }
 
-// subject is whose bucket a request takes from: the user's, where a token says who it is, else the address's.
+// subject is whose bucket a request takes from: the user's if a token of a live session names one, else the address's. A
+// token that outlives its session must not use up its owner's bucket.
 func (s *Server) subject(c *fiber.Ctx, l limit) string {
 	if l.subject != nil {
 		return l.subject(c)
 	}
-	if who, err := s.identify(c); err == nil {
+	if who, err := s.identify(c); err == nil && !s.Watch.Ended(who.SessionID) {
 		return "user:" + who.UserID
 	}
 	return s.byAddress(c)
@@ -168,24 +180,24 @@ func (s *Server) identify(c *fiber.Ctx) (auth.Identity, error) {
 	return who, err
 }
 
-// guardLogin refuses a username that got too many wrong passwords.
-func (s *Server) guardLogin(c *fiber.Ctx, username string) error {
+// proveOnce runs a check of a password for one subject, whose wrong ones are counted and bounded. The attempt is taken from
+// the bucket before the check and given back unless wrong was returned, so that attempts at the same time can't all pass
+// before the first is counted. The answer's headers are changed only if it is refused.
+func (s *Server) proveOnce(c *fiber.Ctx, subject string, wrong error, check func() error) error {
 	if s.Limits.Auth.Off() {
-		return nil
+		return check()
 	}
-	v := s.Limiter.Allow(c.UserContext(), ratelimit.Take{Rule: ruleFailures, Subject: username, Rate: failures, Look: true})[0]
-	if !v.Allowed {
+	attempt := ratelimit.Take{Rule: ruleFailures, Subject: subject, Rate: failures}
+	if v := s.Limiter.Allow(c.UserContext(), attempt)[0]; !v.Allowed {
 		tellLimit(c, v)
 		return &limited{v.RetryAfter}
 	}
-	return nil
-}
-
-// noteFailure counts a wrong password.
-func (s *Server) noteFailure(c *fiber.Ctx, username string) {
-	if !s.Limits.Auth.Off() {
-		s.Limiter.Allow(c.UserContext(), ratelimit.Take{Rule: ruleFailures, Subject: username, Rate: failures})
+	err := check()
+	if !errors.Is(err, wrong) {
+		attempt.Cost = -1
+		s.Limiter.Allow(context.WithoutCancel(c.UserContext()), attempt)
 	}
+	return err
 }
 
 // guardSend takes a message from its sender's bucket, the same for REST and sockets.

@@ -29,6 +29,8 @@ type problem struct {
 	Code      string          `json:"code"`
 	RequestID string          `json:"requestId"`
 	Errors    []invalid.Fault `json:"errors,omitempty"`
+	// RetryAfterSeconds is set for rate_limited alone.
+	RetryAfterSeconds int `json:"retryAfterSeconds,omitempty"`
 }
 
 // Errors of the edge itself.
@@ -129,7 +131,7 @@ func problemOf(err error, requestID string) problem {
 	}
 	p.Status, p.Code, p.Title, p.Detail = o.status, o.code, http.StatusText(o.status), o.err.Error()
 	if l, ok := errors.AsType[*limited](err); ok {
-		p.Detail = l.Error()
+		p.Detail, p.RetryAfterSeconds = l.Error(), max(1, seconds(l.after))
 	}
 	return p
 }

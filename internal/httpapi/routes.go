@@ -16,14 +16,10 @@ type route struct {
 func (s *Server) routes(d *docs) []route {
 	const anyone, user = false, true
 	by := s.limits()
-	return []route{
+	table := []route{
 		{"GET", "/api/health", anyone, by.none, s.health},
 		{"GET", "/api/health/ready", anyone, by.none, s.ready},
 		{"GET", "/api/metrics", anyone, by.none, s.metricsPage()},
-		{"GET", docsPath, anyone, by.none, d.page},
-		{"GET", docsPath + "/openapi.json", anyone, by.none, d.document},
-		{"GET", docsPath + "/:asset", anyone, by.none, d.page},
-
 		{"POST", "/api/auth/register", anyone, by.register, s.register},
 		{"POST", "/api/auth/login", anyone, by.login, s.login},
 		{"POST", "/api/auth/refresh", anyone, by.refresh, s.refresh},
@@ -74,6 +70,13 @@ func (s *Server) routes(d *docs) []route {
 
 		{"GET", socketRoute, anyone, by.socket, s.socket()}, // which authenticates by itself, for browsers
 	}
+	if s.Docs {
+		table = append(table,
+			route{"GET", docsPath, anyone, by.none, d.page},
+			route{"GET", docsPath + "/openapi.json", anyone, by.none, d.document},
+			route{"GET", docsPath + "/:asset", anyone, by.none, d.page})
+	}
+	return table
 }
 
 // add puts a route into the app.

@@ -17,7 +17,7 @@ func TestEveryRouteIsDescribedAndTheOtherWayRound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Deps: Deps{Registry: prometheus.NewRegistry()}}
+	s := &Server{Config: Config{Docs: true}, Deps: Deps{Registry: prometheus.NewRegistry()}}
 	var served []string
 	param := regexp.MustCompile(`:(\w+)`)
 	for _, r := range s.routes(&docs{}) {

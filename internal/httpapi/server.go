@@ -48,9 +48,15 @@ const (
 type Config struct {
 	Addr           string
 	TrustedProxies []netip.Prefix
-	AllowedOrigins []string
-	MetricsToken   string
-	DrainDelay     time.Duration
+	// ForwardedHeader is config.ForwardedFor or config.ForwardedRFC.
+	ForwardedHeader string
+	// ConnectionsPerAddress bounds the HTTP connections of one address; 0 is no bound.
+	ConnectionsPerAddress int
+	AllowedOrigins        []string
+	MetricsToken          string
+	// Docs is whether /api/docs is served.
+	Docs       bool
+	DrainDelay time.Duration
 	// StopTimeout bounds the drain and the end of requests in flight, after the delay.
 	StopTimeout time.Duration
 	Limits      config.Limits

@@ -31,17 +31,21 @@ func (m *memory) take(t Take, now time.Time) Verdict {
 	step := interval(t.Rate)
 	size := time.Duration(t.Rate.Count) * step
 	whole := m.whole[b]
+	if most := now.Add(size); whole.After(most) { // of a former clock
+		whole = most
+	}
 	if whole.Before(now) {
 		whole = now
 	}
-	after := whole.Add(step)
-	v := Verdict{Limit: t.Rate.Count, Reset: whole.Sub(now)}
-	if wait := after.Add(-size).Sub(now); wait > 0 {
-		v.RetryAfter = wait
-		return v
+	after := whole.Add(time.Duration(t.cost()) * step)
+	if after.Before(now) {
+		after = now
 	}
-	v.Allowed = true
-	if !t.Look {
+	v := Verdict{Limit: t.Rate.Count, Reset: whole.Sub(now)}
+	if wait := after.Add(-size).Sub(now); t.cost() > 0 && wait > 0 {
+		v.RetryAfter = wait
+	} else {
+		v.Allowed = true
 		m.whole[b] = after
 		v.Reset = after.Sub(now)
 	}

@@ -1,7 +1,7 @@
 // Package ratelimit counts what clients do, in Redis over all pods, and in the process's own memory while Redis is away.
 //
-// A bucket holds as many as a rate's count and fills up evenly over its window (GCRA). redis_rate does the same for one
-// bucket a round trip; a login takes from two, so the script is our own and goes through a pipeline.
+// A bucket holds as many as a rate's count and fills up evenly over its window (GCRA). docs/adr/0005 has the reasons for a
+// script of our own.
 package ratelimit
 
 import (
@@ -37,8 +37,9 @@ type Take struct {
 	// Rule names the limit, Subject whose bucket of it.
 	Rule, Subject string
 	Rate          config.Rate
-	// Look only looks whether one is there.
-	Look bool
+	// Cost is how many are taken, all or none; 0 means one. A negative cost gives back what was taken before. A cost above
+	// the rate's count takes the whole bucket.
+	Cost int
 }
 
 // Verdict is what became of a Take.
@@ -166,10 +167,10 @@ func interval(r config.Rate) time.Duration {
 }
 
 func (t Take) cost() int {
-	if t.Look {
-		return 0
+	if t.Cost == 0 {
+		return 1
 	}
-	return 1
+	return min(t.Cost, t.Rate.Count)
 }
 
 func (l *Limiter) lost(err error) {

@@ -72,12 +72,7 @@ func TestVerdicts(t *testing.T) {
 	for name, l := range map[string]*ratelimit.Limiter{"redis": limiter(t, r.URL()), "memory": limiter(t, "redis://127.0.0.1:1")} {
 		three := config.Rate{Count: 3, Window: 15 * time.Minute}
 		x := take(name, three)
-		look := x
-		look.Look = true
 		for left := 2; left >= 0; left-- {
-			if v := l.Allow(t.Context(), look)[0]; !v.Allowed || v.Remaining != left+1 {
-				t.Errorf("%s: looking at %d: %+v", name, left+1, v)
-			}
 			v := l.Allow(t.Context(), x)[0]
 			if !v.Allowed || v.Limit != 3 || v.Remaining != left || v.RetryAfter != 0 {
 				t.Errorf("%s: taking down to %d: %+v", name, left, v)
@@ -90,12 +85,45 @@ func TestVerdicts(t *testing.T) {
 		if v.Allowed || v.Remaining != 0 || v.RetryAfter > 5*time.Minute || v.RetryAfter < 5*time.Minute-10*time.Second {
 			t.Errorf("%s: the fourth: %+v", name, v)
 		}
-		if v := l.Allow(t.Context(), look)[0]; v.Allowed {
-			t.Errorf("%s: looking at none: %+v", name, v)
-		}
 		both := l.Allow(t.Context(), take(name, three), take(name, config.Rate{}))
 		if both[0].Allowed || !both[1].Allowed || both[1].Limit != 0 {
 			t.Errorf("%s: one that is off: %+v", name, both)
+		}
+	}
+}
+
+func TestCosts(t *testing.T) {
+	t.Parallel()
+	r := testenv.Redis(t)
+	for name, l := range map[string]*ratelimit.Limiter{"redis": limiter(t, r.URL()), "memory": limiter(t, "redis://127.0.0.1:1")} {
+		for i, step := range []struct {
+			cost    int
+			allowed bool
+			left    int
+		}{
+			{7, true, 3}, {4, false, 3}, {3, true, 0}, {1, false, 0}, {-1, true, 1}, {1, true, 0}, {-20, true, 10}, {50, true, 0},
+		} {
+			x := take(name, tenAnHour)
+			x.Cost = step.cost
+			if v := l.Allow(t.Context(), x)[0]; v.Allowed != step.allowed || v.Remaining != step.left {
+				t.Errorf("%s: step %d, cost %d: %+v", name, i, step.cost, v)
+			}
+		}
+	}
+}
+
+// What a bucket holds is bounded by the rule of now: a restart with another rule, or a clock that steps back, locks nobody
+// out for longer than that rule's window.
+func TestABucketDoesNotOutliveItsRule(t *testing.T) {
+	t.Parallel()
+	r := testenv.Redis(t)
+	for name, l := range map[string]*ratelimit.Limiter{"redis": limiter(t, r.URL()), "memory": limiter(t, "redis://127.0.0.1:1")} {
+		if n := passed(30, take(name, config.Rate{Count: 20, Window: time.Hour}), l); n != 20 {
+			t.Fatalf("%s: %d passed, want 20", name, n)
+		}
+		v := l.Allow(t.Context(), take(name, config.Rate{Count: 100, Window: time.Minute}))[0]
+		if v.Reset > time.Minute || v.RetryAfter > time.Second {
+			t.Errorf("%s: under the new rule: %+v", name, v)
 		}
 	}
 }

@@ -76,7 +76,7 @@ const problemMedia = "application/problem+json"
 // anywhere are the answers that every route may give, whatever it says itself; outside are those of requests that are no
 // operation's: an unknown path, or a method that a path does not have.
 var (
-	anywhere = map[int]string{400: "BadRequest", 408: "RequestTimeout", 431: "HeadersTooLarge"}
+	anywhere = map[int]string{400: "BadRequest", 408: "RequestTimeout", 415: "Unsupported", 431: "HeadersTooLarge"}
 	outside  = map[int]string{404: "NotFound", 405: "MethodNotAllowed", 413: "TooLarge", 429: "Limited", 500: "Internal", 503: "Unavailable"}
 )
 

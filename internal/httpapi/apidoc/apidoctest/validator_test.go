@@ -39,7 +39,7 @@ func TestAnswersNotAsDescribedAreToldOf(t *testing.T) {
 	const problem, limit, left, whole = "application/problem+json", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"
 	plain := answers("application/json")
 	of := func(s, old, new string) string { return strings.Replace(s, old, new, 1) }
-	limited := of(of(missing, "404", "429"), "user_not_found", "rate_limited")
+	limited := of(of(of(missing, "404", "429"), "user_not_found", "rate_limited"), `"r"`, `"r","retryAfterSeconds":3`)
 	for name, c := range map[string]struct {
 		method, path string
 		status       int

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/bench/meter"
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/cursor"
-	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/postgres"
 )
@@ -103,7 +103,7 @@ func (s *system) getPages(b *testing.B, conversation string, who person, before 
 		if err != nil || res.StatusCode != http.StatusOK {
 			b.Fatalf("%d %s %v", res.StatusCode, body, err)
 		}
-		var page struct{ Data []event.Message }
+		var page struct{ Data []chat.Message }
 		if err := json.Unmarshal(body, &page); err != nil {
 			b.Fatal(err)
 		}
@@ -114,7 +114,7 @@ func (s *system) getPages(b *testing.B, conversation string, who person, before 
 }
 
 // checkPage wants one message after the other, newest first.
-func checkPage(b *testing.B, page []event.Message, newest int64) {
+func checkPage(b *testing.B, page []chat.Message, newest int64) {
 	b.Helper()
 	if len(page) != pageSize {
 		b.Fatalf("%d messages, want %d", len(page), pageSize)

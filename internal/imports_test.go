@@ -18,7 +18,8 @@ var domains = []string{"auth", "user", "friend", "conversation", "message", "pre
 
 // leaves know no domain, no realtime and no edge.
 var leaves = []string{
-	"config", "cursor", "event", "fault", "id", "invalid", "jsonbody", "lifecycle", "metadata", "observe", "postgres", "ratelimit", "redisconn",
+	"chat", "config", "cursor", "event", "fault", "id", "invalid", "journal", "jsonbody", "lifecycle", "metadata", "observe", "postgres", "ratelimit",
+	"redisconn",
 	"rediskey", "timestamp", "tracing",
 }
 
@@ -68,9 +69,11 @@ func TestImportsPointInward(t *testing.T) {
 			t.Errorf("%s imports %s", pkg, own)
 		case strings.HasPrefix(own, "internal/httpapi") && !strings.HasPrefix(pkg, "cmd/") && !strings.HasPrefix(pkg, "internal/httpapi"):
 			t.Errorf("%s imports the edge", pkg)
-		case domain[pkg] && (domain[own] || own == "internal/realtime"):
+		case domain[pkg] && (domain[own] || strings.HasPrefix(own, "internal/realtime")):
 			t.Errorf("the domain %s imports %s: name an interface", pkg, own)
-		case pkg == "internal/realtime" && domain[own]:
+		case own == "internal/realtime/wire" && pkg != "internal/realtime":
+			t.Errorf("%s knows what events look like on the wire", pkg)
+		case strings.HasPrefix(pkg, "internal/realtime") && domain[own]:
 			t.Errorf("realtime imports the domain %s: name an interface", own)
 		case leaf[pkg] && !leaf[own] && own != "migrations":
 			t.Errorf("the leaf %s imports %s", pkg, own)

@@ -10,6 +10,7 @@ import (
 	"github.com/parley-chat/parley/internal/conversation"
 	"github.com/parley-chat/parley/internal/friend"
 	"github.com/parley-chat/parley/internal/httpapi"
+	"github.com/parley-chat/parley/internal/journal"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/observe"
@@ -65,7 +66,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	conversationStore := conversation.NewStore(db, messageStore)
 	receipts := receipt.NewService(db.SQL, rdb, publisher, receipt.NewMetrics(registry), log)
 	conversations := conversation.NewService(db, conversationStore, receipts, publisher)
-	feed := message.NewFeed(db, conversationStore)
+	feed := journal.NewFeed(db.SQL, conversationStore)
 
 	var hub *realtime.Hub
 	watch := auth.NewWatch(db, c.AccessTTL, log, func(ids ...string) { hub.EndSessions(ids...) })

@@ -7,7 +7,9 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/journal"
 )
 
 // group runs f under the lock of a group that the actor is a member of.
@@ -24,7 +26,7 @@ func (s *Service) group(ctx context.Context, conversationID, actorID string, f f
 		if actor.Type != TypeGroup {
 			return ErrDirect
 		}
-		if err := lock(tx, conversationID); err != nil {
+		if err := journal.Lock(tx, conversationID); err != nil {
 			return err
 		}
 		if actor, err = membershipOf(tx, conversationID, actorID); err != nil {
@@ -38,8 +40,8 @@ func (s *Service) group(ctx context.Context, conversationID, actorID string, f f
 }
 
 // Rename gives a group a new name.
-func (s *Service) Rename(ctx context.Context, conversationID, actorID string, r *Renaming) (*event.Conversation, error) {
-	var at stamp
+func (s *Service) Rename(ctx context.Context, conversationID, actorID string, r *Renaming) (*chat.Conversation, error) {
+	var at journal.Stamp
 	err := s.group(ctx, conversationID, actorID, func(tx *gorm.DB, actor *membership) error {
 		if actor.Role == RoleMember {
 			return ErrForbidden
@@ -48,7 +50,7 @@ func (s *Service) Rename(ctx context.Context, conversationID, actorID string, r 
 			return err
 		}
 		var err error
-		at, err = noteChange(tx, conversationID, kindUpdated, nil, 0)
+		at, err = journal.Note(tx, journal.Change{ConversationID: conversationID, Kind: journal.Updated, Actor: event.Actor{UserID: actorID}})
 		return err
 	})
 	if err != nil {
@@ -60,15 +62,15 @@ func (s *Service) Rename(ctx context.Context, conversationID, actorID string, r 
 	return s.Get(ctx, conversationID, actorID)
 }
 
-func (s *Service) publishUpdate(ctx context.Context, conversationID string, at stamp) error {
-	return s.publishObject(ctx, conversationID, at, func(o *event.Conversation) *event.Envelope {
-		return event.ConversationUpdated(o, at.CreatedAt.UnixMicro())
+func (s *Service) publishUpdate(ctx context.Context, conversationID string, at journal.Stamp) error {
+	return s.publishObject(ctx, conversationID, at, func(o *chat.Conversation) *event.Event {
+		return event.ConversationUpdated(o, at.Micros())
 	})
 }
 
 // Add makes members of users, and answers those who came: who is a member already stays as they are.
-func (s *Service) Add(ctx context.Context, conversationID, actorID string, a *Addition) ([]event.Member, error) {
-	var at stamp
+func (s *Service) Add(ctx context.Context, conversationID, actorID string, a *Addition) ([]chat.Member, error) {
+	var at journal.Stamp
 	var came []string
 	err := s.group(ctx, conversationID, actorID, func(tx *gorm.DB, actor *membership) error {
 		if actor.Role == RoleMember {
@@ -88,7 +90,9 @@ func (s *Service) Add(ctx context.Context, conversationID, actorID string, a *Ad
 		if came, err = join(tx, conversationID, others, RoleMember); err != nil || len(came) == 0 {
 			return err
 		}
-		if at, err = noteChange(tx, conversationID, kindMemberAdded, came, len(came)); err != nil {
+		if at, err = journal.Note(tx, journal.Change{
+			ConversationID: conversationID, Kind: journal.MemberAdded, UserIDs: came, MemberDelta: len(came), Actor: event.Actor{UserID: actorID},
+		}); err != nil {
 			return err
 		}
 		if at.MemberCount > MaxMembers {
@@ -97,20 +101,20 @@ func (s *Service) Add(ctx context.Context, conversationID, actorID string, a *Ad
 		return nil
 	})
 	if err != nil || len(came) == 0 {
-		return []event.Member{}, err
+		return []chat.Member{}, err
 	}
-	added, err := s.store.MembersByID(ctx, conversationID, came)
+	added, err := s.store.MembersByID(ctx, s.db.SQL, conversationID, came)
 	if err != nil {
 		return nil, err
 	}
-	return added, s.publishObject(ctx, conversationID, at, func(o *event.Conversation) *event.Envelope {
-		return event.MemberAdded(o, added, at.CreatedAt.UnixMicro())
+	return added, s.publishObject(ctx, conversationID, at, func(o *chat.Conversation) *event.Event {
+		return event.MemberAdded(o, added, at.Micros())
 	})
 }
 
 // SetRole promotes or demotes a member, which only owners may.
-func (s *Service) SetRole(ctx context.Context, conversationID, actorID, memberID string, r *RoleChange) (event.Member, error) {
-	var at stamp
+func (s *Service) SetRole(ctx context.Context, conversationID, actorID, memberID string, r *RoleChange) (chat.Member, error) {
+	var at journal.Stamp
 	err := s.group(ctx, conversationID, actorID, func(tx *gorm.DB, actor *membership) error {
 		if actor.Role != RoleOwner {
 			return ErrForbidden
@@ -134,30 +138,30 @@ func (s *Service) SetRole(ctx context.Context, conversationID, actorID, memberID
 		case n == 0:
 			return ErrLastOwner
 		}
-		at, err = noteChange(tx, conversationID, kindUpdated, nil, 0)
+		at, err = journal.Note(tx, journal.Change{ConversationID: conversationID, Kind: journal.Updated, Actor: event.Actor{UserID: actorID}})
 		return err
 	})
 	if err != nil {
-		return event.Member{}, err
+		return chat.Member{}, err
 	}
 	if at.Revision != 0 {
 		if err := s.publishUpdate(ctx, conversationID, at); err != nil {
-			return event.Member{}, err
+			return chat.Member{}, err
 		}
 	}
-	list, err := s.store.MembersByID(ctx, conversationID, []string{memberID})
+	list, err := s.store.MembersByID(ctx, s.db.SQL, conversationID, []string{memberID})
 	switch {
 	case err != nil:
-		return event.Member{}, err
+		return chat.Member{}, err
 	case len(list) == 0:
-		return event.Member{}, ErrMemberNotFound
+		return chat.Member{}, ErrMemberNotFound
 	}
 	return list[0], nil
 }
 
 // Remove takes a member out of a group: oneself, or by owners and admins.
 func (s *Service) Remove(ctx context.Context, conversationID, actorID, memberID string) error {
-	var removed, inherited stamp
+	var removed, inherited journal.Stamp
 	err := s.group(ctx, conversationID, actorID, func(tx *gorm.DB, actor *membership) error {
 		m, err := membershipOf(tx, conversationID, memberID)
 		switch {
@@ -173,18 +177,20 @@ func (s *Service) Remove(ctx context.Context, conversationID, actorID, memberID 
 		if err := removeMember(tx, conversationID, memberID); err != nil {
 			return err
 		}
-		if removed, err = noteChange(tx, conversationID, kindMemberRemoved, []string{memberID}, -1); err != nil {
+		if removed, err = journal.Note(tx, journal.Change{
+			ConversationID: conversationID, Kind: journal.MemberRemoved, UserIDs: []string{memberID}, MemberDelta: -1, Actor: event.Actor{UserID: actorID},
+		}); err != nil {
 			return err
 		}
 		if m.Role == RoleOwner {
-			inherited, err = inherit(tx, conversationID)
+			inherited, err = inherit(tx, conversationID, actorID)
 		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	s.publisher.Publish(event.MemberWasRemoved(conversationID, memberID, removed.MemberCount, removed.Revision, removed.CreatedAt.UnixMicro()).In(ctx))
+	s.publisher.Publish(event.MemberWasRemoved(conversationID, memberID, removed.MemberCount, removed.Revision, removed.Micros()).In(ctx))
 	if inherited.Revision == 0 {
 		return nil
 	}
@@ -196,20 +202,20 @@ func mayRemove(actor, member string) bool {
 	return actor == RoleOwner || actor == RoleAdmin && member == RoleMember
 }
 
-// inherit gives a group that has no owner left a new one. The zero stamp says that nothing was to be done.
-func inherit(tx *gorm.DB, conversationID string) (stamp, error) {
+// inherit gives a group that has no owner left a new one. The zero Stamp says that nothing was to be done.
+func inherit(tx *gorm.DB, conversationID, actorID string) (journal.Stamp, error) {
 	n, err := owners(tx, conversationID)
 	if err != nil || n > 0 {
-		return stamp{}, err
+		return journal.Stamp{}, err
 	}
 	next, err := heir(tx, conversationID)
 	if err != nil || next == "" {
-		return stamp{}, err
+		return journal.Stamp{}, err
 	}
 	if err := setRole(tx, conversationID, next, RoleOwner); err != nil {
-		return stamp{}, err
+		return journal.Stamp{}, err
 	}
-	return noteChange(tx, conversationID, kindUpdated, nil, 0)
+	return journal.Note(tx, journal.Change{ConversationID: conversationID, Kind: journal.Updated, Actor: event.Actor{UserID: actorID}})
 }
 
 // LeaveAll takes a user out of all groups.

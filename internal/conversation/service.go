@@ -7,16 +7,18 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/journal"
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// Publisher tells all pods what was committed. It never waits for Redis: what it can't tell, the pods repair.
+// Publisher publishes what was committed to all pods. It never waits for Redis: pods repair what is lost.
 type Publisher interface {
-	Publish(events ...*event.Envelope)
+	Publish(events ...*event.Event)
 }
 
 // Markers is what conversations need of the domain of receipts.
@@ -39,7 +41,7 @@ func NewService(db *postgres.DB, store *Store, m Markers, p Publisher) *Service 
 }
 
 // Create makes a conversation, or finds the direct one that there is; created tells which.
-func (s *Service) Create(ctx context.Context, creatorID string, c *Creation) (conv *event.Conversation, created bool, err error) {
+func (s *Service) Create(ctx context.Context, creatorID string, c *Creation) (conv *chat.Conversation, created bool, err error) {
 	others := slices.DeleteFunc(slices.Clone(c.MemberIDs), func(u string) bool { return u == creatorID })
 	switch {
 	case c.Type == TypeDirect && len(others) != 1:
@@ -48,7 +50,7 @@ func (s *Service) Create(ctx context.Context, creatorID string, c *Creation) (co
 		return nil, false, invalid.One("memberIds", "must name at least two other users")
 	}
 	var conversationID string
-	var at stamp
+	var at journal.Stamp
 	err = s.db.Tx(ctx, func(tx *gorm.DB) error {
 		n, err := reachable(tx, creatorID, others)
 		switch {
@@ -65,15 +67,17 @@ func (s *Service) Create(ctx context.Context, creatorID string, c *Creation) (co
 		if err != nil || !created {
 			return err
 		}
-		at, err = noteCreation(tx, conversationID, append([]string{creatorID}, others...))
+		at, err = journal.NoteCreation(tx, journal.Change{
+			ConversationID: conversationID, UserIDs: append([]string{creatorID}, others...), Actor: event.Actor{UserID: creatorID},
+		})
 		return err
 	})
 	if err != nil {
 		return nil, false, err
 	}
 	if created {
-		if err := s.publishObject(ctx, conversationID, at, func(o *event.Conversation) *event.Envelope {
-			return event.ConversationCreated(o, append([]string{creatorID}, others...), at.CreatedAt.UnixMicro())
+		if err := s.publishObject(ctx, conversationID, at, func(o *chat.Conversation) *event.Event {
+			return event.ConversationCreated(o, append([]string{creatorID}, others...), at.Micros())
 		}); err != nil {
 			return nil, false, err
 		}
@@ -126,8 +130,8 @@ func checkGroups(tx *gorm.DB, userIDs []string) error {
 }
 
 // publishObject builds an event from the conversation as it is now, under the revision that the event brought.
-func (s *Service) publishObject(ctx context.Context, conversationID string, at stamp, build func(*event.Conversation) *event.Envelope) error {
-	found, err := s.store.Objects(ctx, []string{conversationID})
+func (s *Service) publishObject(ctx context.Context, conversationID string, at journal.Stamp, build func(*chat.Conversation) *event.Event) error {
+	found, err := s.store.Objects(ctx, s.db.SQL, []string{conversationID})
 	if err != nil {
 		return fmt.Errorf("read a conversation to tell of it: %w", err)
 	}
@@ -138,7 +142,7 @@ func (s *Service) publishObject(ctx context.Context, conversationID string, at s
 }
 
 // Get reads a conversation as the viewer sees it.
-func (s *Service) Get(ctx context.Context, conversationID, viewerID string) (*event.Conversation, error) {
+func (s *Service) Get(ctx context.Context, conversationID, viewerID string) (*chat.Conversation, error) {
 	c, err := s.Object(ctx, conversationID, viewerID)
 	if err == nil && c == nil {
 		return nil, ErrNotFound
@@ -147,7 +151,7 @@ func (s *Service) Get(ctx context.Context, conversationID, viewerID string) (*ev
 }
 
 // Object is Get with nil for a viewer who is no member.
-func (s *Service) Object(ctx context.Context, conversationID, viewerID string) (*event.Conversation, error) {
+func (s *Service) Object(ctx context.Context, conversationID, viewerID string) (*chat.Conversation, error) {
 	pending := s.markers.Markers(ctx, viewerID) // before Postgres: what is flushed in between is found there
 	m, err := membershipOf(s.db.Gorm.WithContext(ctx), conversationID, viewerID)
 	if err != nil || m == nil {
@@ -166,7 +170,7 @@ func (s *Service) Memberships(ctx context.Context, userID string) (map[string]in
 }
 
 // List is a page of a user's conversations, the newest activity first.
-func (s *Service) List(ctx context.Context, userID string, before *cursor.Position, limit int) (list []event.Conversation, hasMore bool, err error) {
+func (s *Service) List(ctx context.Context, userID string, before *cursor.Position, limit int) (list []chat.Conversation, hasMore bool, err error) {
 	pending := s.markers.Markers(ctx, userID) // before Postgres, as in Object
 	page, err := s.store.newest(ctx, userID, before, limit+1)
 	if err != nil {
@@ -179,27 +183,27 @@ func (s *Service) List(ctx context.Context, userID string, before *cursor.Positi
 	return list, hasMore, err
 }
 
-func (s *Service) objects(ctx context.Context, page []marked, pending map[string]int64) ([]event.Conversation, error) {
+func (s *Service) objects(ctx context.Context, page []marked, pending map[string]int64) ([]chat.Conversation, error) {
 	ids := make([]string, len(page))
 	for i, m := range page {
 		ids[i] = m.id
 	}
-	found, err := s.store.Objects(ctx, ids)
+	found, err := s.store.Objects(ctx, s.db.SQL, ids)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]event.Conversation, 0, len(page))
+	out := make([]chat.Conversation, 0, len(page))
 	for _, m := range page {
 		c := *found[m.id]
 		read := min(max(m.lastReadSeq, pending[m.id]), c.LastSeq)
-		c.Marker = &event.Marker{LastReadSeq: read, UnreadCount: c.LastSeq - read}
+		c.Marker = &chat.Marker{LastReadSeq: read, UnreadCount: c.LastSeq - read}
 		out = append(out, c)
 	}
 	return out, nil
 }
 
 // Members is a page of a conversation's members in the order in which they joined.
-func (s *Service) Members(ctx context.Context, conversationID, viewerID string, after *cursor.Position, limit int) (list []event.Member, hasMore bool, err error) {
+func (s *Service) Members(ctx context.Context, conversationID, viewerID string, after *cursor.Position, limit int) (list []chat.Member, hasMore bool, err error) {
 	m, err := membershipOf(s.db.Gorm.WithContext(ctx), conversationID, viewerID)
 	if err != nil {
 		return nil, false, err

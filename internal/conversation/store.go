@@ -2,20 +2,18 @@ package conversation
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
-	"time"
 
 	"gorm.io/gorm"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/cursor"
-	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
 // Messages is what conversations need of the domain of messages.
 type Messages interface {
-	ByIDs(ctx context.Context, ids []string) (map[string]*event.Message, error)
+	ByIDs(ctx context.Context, q postgres.Querier, ids []string) (map[string]*chat.Message, error)
 }
 
 // Store holds the SQL of conversations and their members.
@@ -27,13 +25,13 @@ type Store struct {
 // NewStore makes a store.
 func NewStore(db *postgres.DB, m Messages) *Store { return &Store{db: db, messages: m} }
 
-// Objects reads conversations as all members see them. Those that are not there are left out.
-func (s *Store) Objects(ctx context.Context, ids []string) (map[string]*event.Conversation, error) {
-	out, err := s.rows(ctx, ids)
+// Objects reads conversations as all members see them, by id. Those that don't exist are left out.
+func (s *Store) Objects(ctx context.Context, q postgres.Querier, ids []string) (map[string]*chat.Conversation, error) {
+	out, err := s.rows(ctx, q, ids)
 	if err != nil {
 		return nil, fmt.Errorf("read conversations: %w", err)
 	}
-	if err := s.addMembers(ctx, ids, out); err != nil {
+	if err := s.addMembers(ctx, q, ids, out); err != nil {
 		return nil, fmt.Errorf("read conversations' members: %w", err)
 	}
 	var last []string
@@ -45,7 +43,7 @@ func (s *Store) Objects(ctx context.Context, ids []string) (map[string]*event.Co
 	if len(last) == 0 {
 		return out, nil
 	}
-	messages, err := s.messages.ByIDs(ctx, last)
+	messages, err := s.messages.ByIDs(ctx, q, last)
 	if err != nil {
 		return nil, err
 	}
@@ -57,32 +55,24 @@ func (s *Store) Objects(ctx context.Context, ids []string) (map[string]*event.Co
 	return out, nil
 }
 
-func (s *Store) rows(ctx context.Context, ids []string) (map[string]*event.Conversation, error) {
-	rows, err := s.db.SQL.QueryContext(ctx, `SELECT id, type, name, member_count, revision, last_message_id, last_message_at, last_seq, created_at
-		FROM conversations WHERE id = ANY ($1::text[]::uuid[])`, ids)
+func (s *Store) rows(ctx context.Context, q postgres.Querier, ids []string) (map[string]*chat.Conversation, error) {
+	found, err := postgres.Collect(ctx, q, func(r postgres.Row, c *chat.Conversation) error { return chat.ScanConversation(r, c) },
+		`SELECT `+chat.ConversationColumns+` FROM conversations c WHERE c.id = ANY ($1::text[]::uuid[])`, ids)
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	out := make(map[string]*event.Conversation, len(ids))
-	for rows.Next() {
-		c := &event.Conversation{Members: []event.Member{}}
-		if err := rows.Scan(&c.ID, &c.Type, &c.Name, &c.MemberCount, &c.Revision, &c.LastMessageID, &c.LastMessageAt, &c.LastSeq, &c.CreatedAt); err != nil {
-			return nil, err
-		}
-		out[c.ID] = c
+	out := make(map[string]*chat.Conversation, len(found))
+	for i := range found {
+		found[i].Members = []chat.Member{}
+		out[found[i].ID] = &found[i]
 	}
-	return out, rows.Err()
+	return out, nil
 }
 
-const memberColumns = `u.id, u.username, u.display_name, u.avatar_url, m.role, m.joined_at`
+func scanMember(r postgres.Row, m *chat.Member) error { return chat.ScanMember(r, m) }
 
-func scanMember(r *sql.Rows, m *event.Member, more ...any) error {
-	return r.Scan(append([]any{&m.User.ID, &m.User.Username, &m.User.DisplayName, &m.User.AvatarURL, &m.Role, &m.JoinedAt}, more...)...)
-}
-
-func (s *Store) addMembers(ctx context.Context, ids []string, to map[string]*event.Conversation) error {
-	rows, err := s.db.SQL.QueryContext(ctx, `SELECT `+memberColumns+`, c.id
+func (s *Store) addMembers(ctx context.Context, q postgres.Querier, ids []string, to map[string]*chat.Conversation) error {
+	rows, err := q.QueryContext(ctx, `SELECT `+chat.MemberColumns+`, c.id
 		FROM unnest($1::text[]::uuid[]) AS c (id)
 		CROSS JOIN LATERAL (SELECT * FROM conversation_members m WHERE m.conversation_id = c.id ORDER BY m.joined_at, m.user_id LIMIT $2) m
 		JOIN users u ON u.id = m.user_id
@@ -92,9 +82,9 @@ func (s *Store) addMembers(ctx context.Context, ids []string, to map[string]*eve
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var m event.Member
+		var m chat.Member
 		var id string
-		if err := scanMember(rows, &m, &id); err != nil {
+		if err := chat.ScanMember(rows, &m, &id); err != nil {
 			return err
 		}
 		if c := to[id]; c != nil {
@@ -104,37 +94,28 @@ func (s *Store) addMembers(ctx context.Context, ids []string, to map[string]*eve
 	return rows.Err()
 }
 
-func (s *Store) memberList(ctx context.Context, query string, args ...any) ([]event.Member, error) {
-	rows, err := s.db.SQL.QueryContext(ctx, query, args...)
+func memberList(ctx context.Context, q postgres.Querier, query string, args ...any) ([]chat.Member, error) {
+	out, err := postgres.Collect(ctx, q, scanMember, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read members: %w", err)
 	}
-	defer rows.Close()
-	out := []event.Member{}
-	for rows.Next() {
-		var m event.Member
-		if err := scanMember(rows, &m); err != nil {
-			return nil, fmt.Errorf("read members: %w", err)
-		}
-		out = append(out, m)
-	}
-	return out, rows.Err()
+	return out, nil
 }
 
 // MembersByID reads those of the users who are members now.
-func (s *Store) MembersByID(ctx context.Context, conversationID string, userIDs []string) ([]event.Member, error) {
-	return s.memberList(ctx, `SELECT `+memberColumns+` FROM conversation_members m JOIN users u ON u.id = m.user_id
+func (s *Store) MembersByID(ctx context.Context, q postgres.Querier, conversationID string, userIDs []string) ([]chat.Member, error) {
+	return memberList(ctx, q, `SELECT `+chat.MemberColumns+` FROM conversation_members m JOIN users u ON u.id = m.user_id
 		WHERE m.conversation_id = $1 AND m.user_id = ANY ($2::text[]::uuid[]) ORDER BY m.joined_at, m.user_id`, conversationID, userIDs)
 }
 
 // members reads members in the order in which they joined, after a position.
-func (s *Store) members(ctx context.Context, conversationID string, after *cursor.Position, limit int) ([]event.Member, error) {
-	const from = `SELECT ` + memberColumns + ` FROM conversation_members m JOIN users u ON u.id = m.user_id WHERE m.conversation_id = $1`
+func (s *Store) members(ctx context.Context, conversationID string, after *cursor.Position, limit int) ([]chat.Member, error) {
+	const from = `SELECT ` + chat.MemberColumns + ` FROM conversation_members m JOIN users u ON u.id = m.user_id WHERE m.conversation_id = $1`
 	const order = ` ORDER BY m.joined_at, m.user_id LIMIT $2`
 	if after == nil {
-		return s.memberList(ctx, from+order, conversationID, limit)
+		return memberList(ctx, s.db.SQL, from+order, conversationID, limit)
 	}
-	return s.memberList(ctx, from+` AND (m.joined_at, m.user_id) > ($3::timestamptz, $4::uuid)`+order, conversationID, limit, after.Time, after.ID)
+	return memberList(ctx, s.db.SQL, from+` AND (m.joined_at, m.user_id) > ($3::timestamptz, $4::uuid)`+order, conversationID, limit, after.Time, after.ID)
 }
 
 // marked is a conversation with how far its viewer has read.
@@ -216,14 +197,6 @@ func membershipOf(tx *gorm.DB, conversationID, userID string) (*membership, erro
 		return nil, nil //nolint:nilnil // no member is an answer
 	}
 	return &m, nil
-}
-
-// lock takes the row that orders all changes of the conversation. What is read in later statements is as new as the lock.
-func lock(tx *gorm.DB, conversationID string) error {
-	if err := tx.Exec(`SELECT FROM conversations WHERE id = ? FOR NO KEY UPDATE`, conversationID).Error; err != nil {
-		return fmt.Errorf("lock a conversation: %w", err)
-	}
-	return nil
 }
 
 // reachable counts those of the users who exist and whom no block, in either direction, hides from the asker.
@@ -323,43 +296,4 @@ func heir(tx *gorm.DB, conversationID string) (string, error) {
 		return "", fmt.Errorf("find an heir: %w", err)
 	}
 	return id, nil
-}
-
-// The kinds of conversation_changes that are a conversation's own.
-const (
-	kindCreated       = "created"
-	kindUpdated       = "updated"
-	kindMemberAdded   = "member_added"
-	kindMemberRemoved = "member_removed"
-)
-
-// stamp is the revision that a change brought, and when.
-type stamp struct {
-	Revision    int64
-	MemberCount int
-	CreatedAt   time.Time
-}
-
-// noteCreation writes the first revision of a conversation.
-func noteCreation(tx *gorm.DB, conversationID string, userIDs []string) (stamp, error) {
-	return note(tx, `SELECT revision, last_seq, member_count FROM conversations WHERE id = ?`, []any{conversationID}, conversationID, kindCreated, userIDs)
-}
-
-// noteChange brings the conversation's next revision. The caller holds the conversation's lock.
-func noteChange(tx *gorm.DB, conversationID, kind string, userIDs []string, memberDelta int) (stamp, error) {
-	return note(tx, `UPDATE conversations SET revision = revision + 1, member_count = member_count + ?, changed_at = date_trunc('second', clock_timestamp())
-		WHERE id = ? RETURNING revision, last_seq, member_count`, []any{memberDelta, conversationID}, conversationID, kind, userIDs)
-}
-
-func note(tx *gorm.DB, source string, args []any, conversationID, kind string, userIDs []string) (stamp, error) {
-	var s stamp
-	err := tx.Raw(`WITH c AS (`+source+`), l AS (
-			INSERT INTO conversation_changes (conversation_id, revision, last_seq, kind, user_ids)
-			SELECT ?::uuid, c.revision, c.last_seq, ?, ?::uuid[] FROM c RETURNING revision, created_at)
-		SELECT l.revision, l.created_at, c.member_count FROM l, c`,
-		append(args, conversationID, kind, postgres.IDArray(userIDs))...).Scan(&s).Error
-	if err != nil {
-		return stamp{}, fmt.Errorf("note a change: %w", err)
-	}
-	return s, nil
 }

@@ -1,11 +1,13 @@
 package event
 
+import "github.com/parley-chat/parley/internal/chat"
+
 // Friend is the data of friend:requested, friend:accepted and friend:removed: the other side.
 type Friend struct {
-	User User `json:"user"`
+	User chat.Profile `json:"user"`
 }
 
-// FriendNotice tells a user's sockets of what became of them and another.
-func FriendNotice(typ, userID string, other User) *Notice {
-	return &Notice{UserID: userID, Type: typ, Frame: NewFrame(typ, Friend{other})}
+// FriendNotice reports to a user's sockets what the user and another are to each other now.
+func FriendNotice(typ, userID string, other chat.Profile) *Notice {
+	return &Notice{UserID: userID, Type: typ, Data: Friend{other}}
 }

@@ -70,16 +70,6 @@ func At(micros int64) *timestamp.Time {
 	return &timestamp.Time{Time: time.UnixMicro(micros).UTC()}
 }
 
-// PresenceOnline tells that a user came.
-func PresenceOnline(userID string) Frame {
-	return NewFrame(TypePresenceOnline, PresenceChange{UserID: userID})
-}
-
-// PresenceOffline tells that a user went; seen is nil for those who may not know it.
-func PresenceOffline(userID string, seen *timestamp.Time) Frame {
-	return NewFrame(TypePresenceOffline, PresenceChange{userID, seen})
-}
-
 // PresencePair is one who watches, and who is watched.
 type PresencePair struct {
 	Viewer, Target string

@@ -2,27 +2,9 @@ package event_test
 
 import (
 	"testing"
-	"time"
 
 	"github.com/parley-chat/parley/internal/event"
 )
-
-func TestPresenceFrames(t *testing.T) {
-	t.Parallel()
-	seen := time.Date(2026, 11, 23, 10, 0, 0, 123456000, time.UTC).UnixMicro()
-	for _, c := range []struct {
-		frame event.Frame
-		want  string
-	}{
-		{event.PresenceOnline(anna), `{"type":"presence:online","data":{"userId":"` + anna + `","lastSeenAt":null}}`},
-		{event.PresenceOffline(anna, event.At(seen)), `{"type":"presence:offline","data":{"userId":"` + anna + `","lastSeenAt":"2026-11-23T10:00:00.123456Z"}}`},
-		{event.PresenceOffline(anna, event.At(0)), `{"type":"presence:offline","data":{"userId":"` + anna + `","lastSeenAt":null}}`},
-	} {
-		if got := string(payload(t, c.frame)); got != c.want {
-			t.Errorf("got %s, want %s", got, c.want)
-		}
-	}
-}
 
 func TestPresenceNewsComeThrough(t *testing.T) {
 	t.Parallel()

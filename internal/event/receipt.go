@@ -11,19 +11,12 @@ type ReceiptRead struct {
 	Count          int            `json:"count"`
 }
 
-// ReceiptNotice tells the sender of a message who has read it.
+// ReceiptNotice reports the latest read of a message to its sender.
 func ReceiptNotice(senderID string, r ReceiptRead) *Notice {
-	return &Notice{UserID: senderID, Type: TypeReceiptRead, Frame: NewFrame(TypeReceiptRead, r)}
+	return &Notice{UserID: senderID, Type: TypeReceiptRead, Data: r}
 }
 
-// ReadNotice tells a user's sockets, but for the one that said so, how far the user has read.
+// ReadNotice reports how far a user has read to the user's sockets, but for the one that caused it.
 func ReadNotice(userID, exceptSocket string, r ConversationRead) *Notice {
-	return &Notice{UserID: userID, Type: TypeConversationRead, ExceptSocket: exceptSocket, Frame: NewFrame(TypeConversationRead, r)}
-}
-
-// Sent is what an envelope of a new message says of it beside the frame, for pods to keep in mind.
-type Sent struct {
-	ID       string `json:"id"`
-	Seq      int64  `json:"seq"`
-	SenderID string `json:"by"`
+	return &Notice{UserID: userID, Type: TypeConversationRead, ExceptSocket: exceptSocket, Data: r}
 }

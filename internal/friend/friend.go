@@ -10,6 +10,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/id"
@@ -56,14 +57,14 @@ func (r *Request) Check(f *invalid.Faults) {
 
 // Relation is another user, and since when they are what the list says.
 type Relation struct {
-	User      event.User     `json:"user"`
+	User      chat.Profile   `json:"user"`
 	CreatedAt timestamp.Time `json:"createdAt"`
 }
 
 // State is what came of asking or accepting.
 type State struct {
-	Status string     `json:"status"`
-	User   event.User `json:"user"`
+	Status string       `json:"status"`
+	User   chat.Profile `json:"user"`
 }
 
 // Requests are the open ones of a user. The incoming ones are paged; of the outgoing ones there are few.
@@ -99,8 +100,8 @@ func NewService(db *postgres.DB, n Notifier, r Relations) *Service {
 // change is what a transaction did, to be told after it.
 type change struct {
 	typ      string // of the notice, "" for nothing to tell
-	own      event.User
-	other    event.User
+	own      chat.Profile
+	other    chat.Profile
 	tellSelf bool
 }
 

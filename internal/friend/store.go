@@ -6,8 +6,8 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/cursor"
-	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
@@ -18,7 +18,7 @@ type store struct {
 
 // pair is what two users are to each other, under the lock of both their rows.
 type pair struct {
-	own, other event.User
+	own, other chat.Profile
 	// mine is the state of what the one asked of the other, theirs the other way round; "" for nothing.
 	mine, theirs string
 }
@@ -26,7 +26,7 @@ type pair struct {
 // lockUsers locks two users' rows in the order of their ids and reads what they are to each other. It returns
 // ErrUserNotFound where the other does not exist.
 func lockUsers(tx *gorm.DB, userID, otherID string) (pair, error) {
-	var users []event.User
+	var users []chat.Profile
 	err := tx.Raw(`SELECT id, username, display_name, avatar_url FROM users
 		WHERE id IN (?, ?) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE`, userID, otherID).Scan(&users).Error
 	if err != nil {

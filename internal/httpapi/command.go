@@ -78,11 +78,11 @@ func (r *reader) handle(data []byte) {
 	switch {
 	case errors.Is(err, errInternal): // closed
 	case err != nil:
-		r.session.Send(event.TypeError, event.NewReply(event.TypeError, c.id, r.problem(ctx, c, err)))
+		r.session.Reply(event.TypeError, c.id, r.problem(ctx, c, err))
 	case c.kind == "ping":
-		r.session.Send(event.TypePong, event.NewReply(event.TypePong, c.id, nil))
+		r.session.Reply(event.TypePong, c.id, nil)
 	case c.id != "" && answer != nil:
-		r.session.Send(event.TypeAck, event.NewReply(event.TypeAck, c.id, answer))
+		r.session.Reply(event.TypeAck, c.id, answer)
 	}
 }
 

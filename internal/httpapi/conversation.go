@@ -3,9 +3,9 @@ package httpapi
 import (
 	"github.com/gofiber/fiber/v2"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/conversation"
 	"github.com/parley-chat/parley/internal/cursor"
-	"github.com/parley-chat/parley/internal/event"
 )
 
 func conversationID(c *fiber.Ctx) (string, error) { return pathID(c, "id", conversation.ErrNotFound) }
@@ -34,7 +34,7 @@ func (s *Server) listConversations(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return list(c, items, more, func(v event.Conversation) cursor.Position {
+	return list(c, items, more, func(v chat.Conversation) cursor.Position {
 		return cursor.Position{Time: v.LastMessageAt.Time, ID: v.ID}
 	})
 }
@@ -80,7 +80,7 @@ func (s *Server) listMembers(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return list(c, items, more, func(m event.Member) cursor.Position {
+	return list(c, items, more, func(m chat.Member) cursor.Position {
 		return cursor.Position{Time: m.JoinedAt.Time, ID: m.User.ID}
 	})
 }

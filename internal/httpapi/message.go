@@ -5,8 +5,8 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/cursor"
-	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/message"
 )
@@ -48,7 +48,7 @@ func (s *Server) listMessages(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return list(c, found.Messages, found.HasMore, func(m event.Message) cursor.Position {
+	return list(c, found.Messages, found.HasMore, func(m chat.Message) cursor.Position {
 		return cursor.Position{Time: m.CreatedAt.Time, ID: m.ID}
 	})
 }

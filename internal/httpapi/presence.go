@@ -77,7 +77,7 @@ func (r *reader) watch(ctx context.Context, c command) error {
 	}
 	return r.session.Subscribe(ctx, in.UserIDs, func(list []event.Presence) {
 		if c.id != "" {
-			r.session.Send(event.TypeAck, event.NewReply(event.TypeAck, c.id, presenceAnswer{list}))
+			r.session.Reply(event.TypeAck, c.id, presenceAnswer{list})
 		}
 	})
 }

@@ -18,7 +18,6 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/parley-chat/parley/internal/auth"
-	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/observe"
@@ -242,7 +241,7 @@ func (r *reader) run() {
 		frames.WithLabelValues(kindProtocolPing).Inc()
 		r.session.Heard()
 		if r.within() {
-			r.session.Send(realtime.TypeProtocolPong, event.PongFrame(payload))
+			r.session.Pong(payload)
 		}
 		return nil
 	})

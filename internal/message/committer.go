@@ -9,6 +9,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/id"
@@ -19,9 +20,9 @@ import (
 	"github.com/parley-chat/parley/internal/tracing"
 )
 
-// Publisher tells all pods what was committed. It never waits for Redis: what it can't tell, the pods repair.
+// Publisher publishes what was committed to all pods. It never waits for Redis: pods repair what is lost.
 type Publisher interface {
-	Publish(events ...*event.Envelope)
+	Publish(events ...*event.Event)
 }
 
 const (
@@ -46,7 +47,7 @@ type pending struct {
 	done                         chan struct{}
 
 	// Set before done is closed.
-	message event.Message
+	message chat.Message
 	outcome string
 	err     error
 }
@@ -173,7 +174,7 @@ func (c *Committer) commitOnce(batch []*pending) error {
 	}
 	fault.Point("message.committed")
 	c.metrics.batchSize.Observe(float64(len(batch)))
-	events := make([]*event.Envelope, 0, len(batch))
+	events := make([]*event.Event, 0, len(batch))
 	for i, p := range batch {
 		if e := c.finish(p, rows[i]); e != nil {
 			events = append(events, e)
@@ -185,10 +186,10 @@ func (c *Committer) commitOnce(batch []*pending) error {
 }
 
 // finish answers a sender. It returns the event of what was stored.
-func (c *Committer) finish(p *pending, r sendRow) (e *event.Envelope) {
+func (c *Committer) finish(p *pending, r sendRow) (e *event.Event) {
 	p.outcome = r.outcome
 	if r.outcome == outcomeStored {
-		p.message = event.Message{
+		p.message = chat.Message{
 			ID: p.id, ConversationID: p.conversationID, Seq: r.seq, Revision: r.revision, SenderID: p.senderID,
 			Content: p.draft.Content, ClientMessageID: p.draft.ClientMessageID, ReplyToID: p.draft.ReplyToID,
 			CreatedAt: timestamp.Time{Time: r.createdAt},

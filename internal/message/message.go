@@ -7,7 +7,7 @@ import (
 	"errors"
 	"strings"
 
-	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
 )
@@ -87,6 +87,6 @@ func checkContent(f *invalid.Faults, s *string) {
 
 // Page is a part of a conversation's history.
 type Page struct {
-	Messages []event.Message
+	Messages []chat.Message
 	HasMore  bool
 }

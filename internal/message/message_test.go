@@ -13,11 +13,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/conversation"
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/journal"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/testenv"
@@ -26,10 +28,10 @@ import (
 // told collects what would be published.
 type told struct {
 	mu     sync.Mutex
-	events []*event.Envelope
+	events []*event.Event
 }
 
-func (t *told) Publish(events ...*event.Envelope) {
+func (t *told) Publish(events ...*event.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.events = append(t.events, events...)
@@ -57,7 +59,7 @@ type pod struct {
 	db            *postgres.DB
 	messages      *message.Service
 	conversations *conversation.Service
-	feed          *message.Feed
+	feed          *journal.Feed
 	sync          *message.Syncer
 	told          *told
 }
@@ -74,7 +76,7 @@ func newPod(t testing.TB, url string) *pod {
 	p.conversations = conversation.NewService(db, conversations, noMarkers{}, p.told)
 	committer := message.NewCommitter(store, p.told, slog.New(slog.DiscardHandler), message.NewMetrics(prometheus.NewRegistry()))
 	p.messages = message.NewService(db, store, committer, p.told)
-	p.feed = message.NewFeed(db, conversations)
+	p.feed = journal.NewFeed(db.SQL, conversations)
 	p.sync = message.NewSyncer(p.feed, p.conversations)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -102,7 +104,7 @@ func (p *pod) direct(t testing.TB, a, b string) string {
 	return c.ID
 }
 
-func (p *pod) send(t testing.TB, conversationID, sender, content string) event.Message {
+func (p *pod) send(t testing.TB, conversationID, sender, content string) chat.Message {
 	t.Helper()
 	m, _, err := p.messages.Send(t.Context(), conversationID, sender, &message.Draft{Content: content})
 	if err != nil {
@@ -132,7 +134,7 @@ func TestSendersAtOnceLeaveNoGap(t *testing.T) {
 	wg.Wait()
 	var before *cursor.Position
 	seq := int64(135)
-	var newer event.Message
+	var newer chat.Message
 	for {
 		page, err := pods[1].messages.History(t.Context(), c, users[0], before, 20)
 		if err != nil {
@@ -400,15 +402,15 @@ func TestWhoMayEditAndDelete(t *testing.T) {
 	u := testenv.Users(t, p.db.SQL, 4)
 	group, direct := p.group(t, u[0], u[1], u[2]), p.direct(t, u[0], u[1])
 	inGroup, inDirect := p.send(t, group, u[1], "g"), p.send(t, direct, u[1], "d")
-	edit := func(m event.Message, who string) error {
+	edit := func(m chat.Message, who string) error {
 		_, err := p.messages.Edit(t.Context(), m.ID, who, &message.Edit{Content: "edited"})
 		return err
 	}
-	remove := func(m event.Message, who string) error { return p.messages.Delete(t.Context(), m.ID, who) }
+	remove := func(m chat.Message, who string) error { return p.messages.Delete(t.Context(), m.ID, who) }
 	for _, c := range []struct {
 		name string
-		do   func(event.Message, string) error
-		m    event.Message
+		do   func(chat.Message, string) error
+		m    chat.Message
 		who  string
 		want error
 	}{

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/testenv"
@@ -28,7 +28,7 @@ func TestAPoisonedSendFailsAlone(t *testing.T) {
 	p := newPod(t, testenv.Postgres(t))
 	u := testenv.Users(t, p.db.SQL, 5)
 	taken := message.Draft{Content: "the first", ClientMessageID: ptr("taken")}
-	var used event.Message
+	var used chat.Message
 	for name, poisonOf := range map[string]func(c, other string) poison{
 		"a stranger's": func(c, _ string) poison {
 			return poison{conversation: c, sender: u[4], refused: is(message.ErrConversationNotFound)}

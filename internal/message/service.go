@@ -8,9 +8,11 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/journal"
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
@@ -29,23 +31,23 @@ func NewService(db *postgres.DB, store *Store, c *Committer, p Publisher) *Servi
 
 // Send stores a draft that was checked. repeated is set where the sender's clientMessageId had been used for the same
 // draft before: the message is then that one as it is now.
-func (s *Service) Send(ctx context.Context, conversationID, senderID string, d *Draft) (m event.Message, repeated bool, err error) {
+func (s *Service) Send(ctx context.Context, conversationID, senderID string, d *Draft) (m chat.Message, repeated bool, err error) {
 	return s.sendAt(ctx, conversationID, senderID, d, nil)
 }
 
 // sendAt is Send with the clock's time given, for tests.
-func (s *Service) sendAt(ctx context.Context, conversationID, senderID string, d *Draft, at *time.Time) (event.Message, bool, error) {
+func (s *Service) sendAt(ctx context.Context, conversationID, senderID string, d *Draft, at *time.Time) (chat.Message, bool, error) {
 	p := &pending{conversationID: conversationID, senderID: senderID, draft: d, at: at}
 	if err := s.committer.submit(ctx, p); err != nil {
-		return event.Message{}, false, err
+		return chat.Message{}, false, err
 	}
 	return s.answer(ctx, p)
 }
 
 // answer is what a send whose commit is done is answered.
-func (s *Service) answer(ctx context.Context, p *pending) (event.Message, bool, error) {
+func (s *Service) answer(ctx context.Context, p *pending) (chat.Message, bool, error) {
 	if p.err != nil {
-		return event.Message{}, false, p.err
+		return chat.Message{}, false, p.err
 	}
 	switch p.outcome {
 	case outcomeStored:
@@ -53,40 +55,40 @@ func (s *Service) answer(ctx context.Context, p *pending) (event.Message, bool, 
 	case outcomeDuplicate:
 		return s.repeated(ctx, p)
 	case outcomeBlocked:
-		return event.Message{}, false, ErrCannotMessage
+		return chat.Message{}, false, ErrCannotMessage
 	case outcomeBadReply:
-		return event.Message{}, false, invalid.One("replyToId", "must be a message of this conversation")
+		return chat.Message{}, false, invalid.One("replyToId", "must be a message of this conversation")
 	default:
-		return event.Message{}, false, ErrConversationNotFound
+		return chat.Message{}, false, ErrConversationNotFound
 	}
 }
 
-func (s *Service) repeated(ctx context.Context, p *pending) (event.Message, bool, error) {
+func (s *Service) repeated(ctx context.Context, p *pending) (chat.Message, bool, error) {
 	m, hash, err := s.store.byClientID(ctx, p.conversationID, p.senderID, *p.draft.ClientMessageID)
 	if err != nil {
-		return event.Message{}, false, err
+		return chat.Message{}, false, err
 	}
 	if !bytes.Equal(hash, p.draft.hash()) {
-		return event.Message{}, false, ErrClientMessageIDReused
+		return chat.Message{}, false, ErrClientMessageIDReused
 	}
 	return m, true, nil
 }
 
 // History is a page of the messages before a position, newest first.
 func (s *Service) History(ctx context.Context, conversationID, viewerID string, before *cursor.Position, limit int) (Page, error) {
-	return s.page(ctx, conversationID, viewerID, limit, func() ([]event.Message, error) {
+	return s.page(ctx, conversationID, viewerID, limit, func() ([]chat.Message, error) {
 		return s.store.history(ctx, conversationID, before, limit+1)
 	})
 }
 
 // AfterSeq is a page of the messages after a seq, oldest first.
 func (s *Service) AfterSeq(ctx context.Context, conversationID, viewerID string, seq int64, limit int) (Page, error) {
-	return s.page(ctx, conversationID, viewerID, limit, func() ([]event.Message, error) {
+	return s.page(ctx, conversationID, viewerID, limit, func() ([]chat.Message, error) {
 		return s.store.afterSeq(ctx, conversationID, seq, limit+1)
 	})
 }
 
-func (s *Service) page(ctx context.Context, conversationID, viewerID string, limit int, read func() ([]event.Message, error)) (Page, error) {
+func (s *Service) page(ctx context.Context, conversationID, viewerID string, limit int, read func() ([]chat.Message, error)) (Page, error) {
 	member, err := s.store.isMember(ctx, conversationID, viewerID)
 	if err != nil {
 		return Page{}, err
@@ -105,8 +107,9 @@ func (s *Service) page(ctx context.Context, conversationID, viewerID string, lim
 }
 
 // Edit replaces the content of the editor's own message.
-func (s *Service) Edit(ctx context.Context, messageID, editorID string, e *Edit) (event.Message, error) {
-	var m event.Message
+func (s *Service) Edit(ctx context.Context, messageID, editorID string, e *Edit) (chat.Message, error) {
+	var m chat.Message
+	var at journal.Stamp
 	err := s.db.Tx(ctx, func(tx *gorm.DB) error {
 		t, err := lockTarget(tx, messageID, editorID)
 		switch {
@@ -117,21 +120,26 @@ func (s *Service) Edit(ctx context.Context, messageID, editorID string, e *Edit)
 		case t.Deleted:
 			return ErrDeleted
 		}
-		m, err = change(tx, kindUpdated, messageID, t.ConversationID, e.Content)
+		m, at, err = journal.ChangeMessage(tx, changeOf(journal.MessageUpdated, messageID, t, editorID), "content = $9, edited_at = clock_timestamp()", e.Content)
 		return err
 	})
 	if err != nil {
-		return event.Message{}, err
+		return chat.Message{}, err
 	}
-	s.publisher.Publish(event.MessageUpdated(&m).In(ctx))
+	s.publisher.Publish(event.MessageUpdated(&m, at.Micros()).In(ctx))
 	return m, nil
+}
+
+func changeOf(kind journal.Kind, messageID string, t target, actorID string) journal.Change {
+	return journal.Change{ConversationID: t.ConversationID, Kind: kind, MessageID: messageID, Actor: event.Actor{UserID: actorID}}
 }
 
 var errNothingToDo = errors.New("nothing to do")
 
 // Delete empties a message: the sender's own, or any for an owner or admin of a group. Deleting again changes nothing.
 func (s *Service) Delete(ctx context.Context, messageID, userID string) error {
-	var m event.Message
+	var m chat.Message
+	var at journal.Stamp
 	err := s.db.Tx(ctx, func(tx *gorm.DB) error {
 		t, err := lockTarget(tx, messageID, userID)
 		switch {
@@ -142,7 +150,7 @@ func (s *Service) Delete(ctx context.Context, messageID, userID string) error {
 		case t.Deleted:
 			return errNothingToDo
 		}
-		m, err = change(tx, kindDeleted, messageID, t.ConversationID, "")
+		m, at, err = journal.ChangeMessage(tx, changeOf(journal.MessageDeleted, messageID, t, userID), "content = '', deleted_at = clock_timestamp()")
 		return err
 	})
 	if errors.Is(err, errNothingToDo) {
@@ -151,7 +159,7 @@ func (s *Service) Delete(ctx context.Context, messageID, userID string) error {
 	if err != nil {
 		return err
 	}
-	s.publisher.Publish(event.MessageDeleted(&m).In(ctx))
+	s.publisher.Publish(event.MessageDeleted(&m, at.Micros()).In(ctx))
 	return nil
 }
 

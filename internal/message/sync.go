@@ -2,16 +2,16 @@ package message
 
 import (
 	"context"
-	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
-	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/journal"
 )
 
 // Bounds of one sync.
@@ -60,19 +60,19 @@ type SyncPart struct {
 // Objects is what Sync needs to show a conversation to one of its members.
 type Objects interface {
 	// Object reads a conversation as the viewer sees it, nil where the viewer is no member.
-	Object(ctx context.Context, conversationID, viewerID string) (*event.Conversation, error)
+	Object(ctx context.Context, conversationID, viewerID string) (*chat.Conversation, error)
 	// Memberships reads the viewer's conversations with the revision of each.
 	Memberships(ctx context.Context, userID string) (map[string]int64, error)
 }
 
 // Syncer answers syncs.
 type Syncer struct {
-	feed    *Feed
+	feed    *journal.Feed
 	objects Objects
 }
 
 // NewSyncer makes a syncer.
-func NewSyncer(f *Feed, o Objects) *Syncer { return &Syncer{feed: f, objects: o} }
+func NewSyncer(f *journal.Feed, o Objects) *Syncer { return &Syncer{feed: f, objects: o} }
 
 // Sync reads what is new since what the client holds, in parts of bounded size.
 func (s *Syncer) Sync(ctx context.Context, userID string, r *SyncRequest) (*SyncAnswer, error) {
@@ -117,7 +117,10 @@ func (s *Syncer) part(ctx context.Context, conversationID, userID string, held, 
 	if part.Complete || *budget <= 0 {
 		return part, nil
 	}
-	found, current, err := s.feed.changedMessages(ctx, conversationID, userID, held)
+	found, current, err := s.feed.Changed(ctx, conversationID, userID, held, maxSyncMessages+1)
+	if errors.Is(err, journal.ErrNotFound) {
+		return nil, ErrConversationNotFound
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -156,37 +159,3 @@ func (s *Syncer) finish(ctx context.Context, part *SyncPart, conversationID, use
 	part.Conversation, part.Revision, part.Complete = b, current, true
 	return nil
 }
-
-// changedMessages reads those that are new or changed since a revision, the oldest change first, one more than an answer
-// takes; and the conversation's revision in the same snapshot. A message that was never changed has its place by seq,
-// one that was by the change that was its last.
-func (f *Feed) changedMessages(ctx context.Context, conversationID, userID string, held int64) (out []event.Message, current int64, err error) {
-	err = f.snapshot(ctx, func(tx *sql.Tx) error {
-		err := tx.QueryRowContext(ctx, `SELECT c.revision FROM conversations c JOIN conversation_members m ON m.conversation_id = c.id
-			WHERE c.id = $1 AND m.user_id = $2`, conversationID, userID).Scan(&current)
-		if errors.Is(err, sql.ErrNoRows) {
-			return ErrConversationNotFound
-		}
-		if err != nil {
-			return err
-		}
-		seq, err := seqAt(ctx, tx, conversationID, held)
-		if err != nil {
-			return err
-		}
-		out, err = list(ctx, tx, changedSQL, conversationID, seq, held, maxSyncMessages+1)
-		return err
-	})
-	if err != nil {
-		return nil, 0, fmt.Errorf("read changed messages: %w", err)
-	}
-	return out, current, nil
-}
-
-const changedSQL = `SELECT ` + columns + ` FROM (
-		(SELECT * FROM messages n WHERE n.conversation_id = $1 AND n.seq > $2 AND n.edited_at IS NULL AND n.deleted_at IS NULL
-		ORDER BY n.seq LIMIT $4)
-		UNION ALL
-		(SELECT n.* FROM conversation_changes x JOIN messages n ON n.id = x.message_id AND n.revision = x.revision
-		WHERE x.conversation_id = $1 AND x.revision > $3 ORDER BY x.revision LIMIT $4)
-	) m ORDER BY m.revision LIMIT $4`

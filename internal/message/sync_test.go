@@ -9,9 +9,9 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/conversation"
 	"github.com/parley-chat/parley/internal/cursor"
-	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/testenv"
 )
@@ -19,12 +19,12 @@ import (
 // replica is a client's copy, kept by sync alone.
 type replica struct {
 	revisions     map[string]int64
-	conversations map[string]event.Conversation
-	messages      map[string]map[int64]event.Message
+	conversations map[string]chat.Conversation
+	messages      map[string]map[int64]chat.Message
 }
 
 func newReplica() *replica {
-	return &replica{revisions: map[string]int64{}, conversations: map[string]event.Conversation{}, messages: map[string]map[int64]event.Message{}}
+	return &replica{revisions: map[string]int64{}, conversations: map[string]chat.Conversation{}, messages: map[string]map[int64]chat.Message{}}
 }
 
 // catchUp syncs until every part is complete, and answers how many syncs that took.
@@ -61,7 +61,7 @@ func (r *replica) take(t *testing.T, c string, part *message.SyncPart) {
 	t.Helper()
 	last := r.revisions[c]
 	for _, b := range part.Messages {
-		var m event.Message
+		var m chat.Message
 		if err := json.Unmarshal(b, &m); err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +70,7 @@ func (r *replica) take(t *testing.T, c string, part *message.SyncPart) {
 		}
 		last = m.Revision
 		if r.messages[c] == nil {
-			r.messages[c] = map[int64]event.Message{}
+			r.messages[c] = map[int64]chat.Message{}
 		}
 		r.messages[c][m.Seq] = m
 	}
@@ -79,7 +79,7 @@ func (r *replica) take(t *testing.T, c string, part *message.SyncPart) {
 	}
 	r.revisions[c] = part.Revision
 	if part.Conversation != nil {
-		var conv event.Conversation
+		var conv chat.Conversation
 		if err := json.Unmarshal(part.Conversation, &conv); err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +110,7 @@ func (r *replica) check(t *testing.T, p *pod, user string) {
 	}
 }
 
-func (r *replica) checkMessages(t *testing.T, p *pod, user string, conv event.Conversation) {
+func (r *replica) checkMessages(t *testing.T, p *pod, user string, conv chat.Conversation) {
 	t.Helper()
 	n := 0
 	var before *cursor.Position

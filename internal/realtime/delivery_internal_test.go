@@ -10,15 +10,17 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/realtime/wire"
 )
 
 // delivery is a topic with sockets that take everything at once.
 type delivery struct {
 	topic   *topic
 	writer  *writer
-	message event.Message
+	message chat.Message
 }
 
 func newDelivery(tb testing.TB, sockets int) *delivery {
@@ -39,15 +41,15 @@ func newDelivery(tb testing.TB, sockets int) *delivery {
 		s.queue = s.room[:0]
 		d.topic.sessions = append(d.topic.sessions, s)
 	}
-	d.message = event.Message{ID: id.New(), ConversationID: d.topic.id, SenderID: id.New(), Content: "hello"}
+	d.message = chat.Message{ID: id.New(), ConversationID: d.topic.id, SenderID: id.New(), Content: "hello"}
 	return d
 }
 
 // next is the next message's event, committed just now.
-func (d *delivery) next() *event.Envelope {
+func (d *delivery) next() *wire.Envelope {
 	d.message.Revision++
 	d.message.CreatedAt.Time = time.Now()
-	return event.MessageNew(&d.message)
+	return wire.Seal(event.MessageNew(&d.message))
 }
 
 // flush writes what waits, as a flusher does.
@@ -62,7 +64,7 @@ func BenchmarkDelivery(b *testing.B) {
 		b.Run(fmt.Sprintf("inFlight=%d", inFlight), func(b *testing.B) {
 			const sockets = 1000
 			d := newDelivery(b, sockets)
-			events := make([]*event.Envelope, inFlight)
+			events := make([]*wire.Envelope, inFlight)
 			b.ReportAllocs()
 			for b.Loop() {
 				for i := range events {

@@ -7,9 +7,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/realtime/wire"
 )
 
 const (
@@ -102,10 +102,10 @@ func (f *flushers) next(w *writer) bool {
 
 // writer is what a worker writes with: a buffer to coalesce in, and one system call that does not wait.
 type writer struct {
-	session *Session        // whose queue is in hand
-	turn    []*Session      // who were taken together
-	left    []*Session      // those of them that come after session
-	oldest  *event.Envelope // what was committed first of what was written to them
+	session *Session       // whose queue is in hand
+	turn    []*Session     // who were taken together
+	left    []*Session     // those of them that come after session
+	oldest  *wire.Envelope // what was committed first of what was written to them
 
 	buf []byte
 	b   []byte
@@ -140,7 +140,7 @@ func (w *writer) over() {
 }
 
 // wrote notes an event that was written.
-func (w *writer) wrote(of *event.Envelope) {
+func (w *writer) wrote(of *wire.Envelope) {
 	if of != nil && of.CommittedAt > 0 && (w.oldest == nil || of.CommittedAt < w.oldest.CommittedAt) {
 		w.oldest = of
 	}
@@ -163,7 +163,7 @@ func (w *writer) write(s *Session, b []byte) (n int, err error) {
 
 // take moves queued frames into one piece of at most coalesce bytes, or one frame if that alone is longer. It returns nil
 // and gives the queue back where nothing is left. of is the oldest event among them, nil where none is.
-func (s *Session) take(buf []byte) (piece []byte, of *event.Envelope) {
+func (s *Session) take(buf []byte) (piece []byte, of *wire.Envelope) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.queue) == 0 {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/realtime/wire"
 	"github.com/parley-chat/parley/internal/rediskey"
 	"github.com/parley-chat/parley/internal/timestamp"
 )
@@ -118,7 +119,7 @@ func (h *Hub) Connect(ctx context.Context, who Identity, conn net.Conn) (*Sessio
 	}
 	h.metrics.opened.Inc()
 	h.metrics.sent(event.TypeReady, 1)
-	s.start(event.NewFrame(event.TypeReady, event.Ready{
+	s.start(wire.NewFrame(event.TypeReady, event.Ready{
 		UserID: who.UserID, DeviceID: who.DeviceID, SessionID: who.SessionID,
 		HeartbeatSeconds: int(h.heartbeat / time.Second), ServerTime: timestamp.Time{Time: time.Now()},
 	}))
@@ -317,7 +318,7 @@ func (h *Hub) remove(s *Session) {
 }
 
 // notice gives a user's sockets what concerns that user alone.
-func (h *Hub) notice(n *event.Notice) {
+func (h *Hub) notice(n *wire.Notice) {
 	sessions := h.sessionsOf(n.UserID)
 	if len(sessions) == 0 {
 		return

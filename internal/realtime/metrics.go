@@ -8,6 +8,7 @@ import (
 
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/observe"
+	"github.com/parley-chat/parley/internal/realtime/wire"
 	"github.com/parley-chat/parley/internal/tracing"
 )
 
@@ -141,12 +142,11 @@ var reasonOf = map[int]string{
 // Types of frames that are not events, for metrics.
 const (
 	typeProtocolPing = "protocol_ping"
-	// TypeProtocolPong is the answer to a client's protocol ping.
-	TypeProtocolPong = "protocol_pong"
+	typeProtocolPong = "protocol_pong"
 	typeOther        = "other"
 )
 
-var frameTypes = append([]string{typeProtocolPing, TypeProtocolPong, typeOther}, event.Types...)
+var frameTypes = append([]string{typeProtocolPing, typeProtocolPong, typeOther}, event.Types...)
 
 // closed counts a socket's end. Codes that are a client's invention share one label.
 func (m *Metrics) closed(code int, reason string) {
@@ -173,6 +173,6 @@ func (m *Metrics) told(typ string, sockets int) {
 }
 
 // delivered measures an event that was written to a socket.
-func (m *Metrics) delivered(e *event.Envelope, at time.Time) {
+func (m *Metrics) delivered(e *wire.Envelope, at time.Time) {
 	observe.Exemplar(m.delivery, max(0, time.Duration(at.UnixMicro()-e.CommittedAt)*time.Microsecond).Seconds(), tracing.ID(e.TraceParent))
 }

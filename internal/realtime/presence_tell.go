@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/realtime/wire"
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
@@ -296,10 +297,10 @@ func (w *watches) show(g glance, may bool, seen int64) {
 	case now == was:
 	case now == online:
 		w.told.online.Inc()
-		g.session.Send(event.TypePresenceOnline, event.PresenceOnline(t.userID))
+		g.session.Send(event.TypePresenceOnline, wire.NewFrame(event.TypePresenceOnline, event.PresenceChange{UserID: t.userID}))
 	case was == online, was == offline && now == hidden:
 		w.told.offline.Inc()
-		g.session.Send(event.TypePresenceOffline, event.PresenceOffline(t.userID, at))
+		g.session.Send(event.TypePresenceOffline, wire.NewFrame(event.TypePresenceOffline, event.PresenceChange{UserID: t.userID, LastSeenAt: at}))
 	}
 	if !may {
 		w.told.hidden.Inc()

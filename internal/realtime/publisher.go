@@ -11,6 +11,7 @@ import (
 
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/fault"
+	"github.com/parley-chat/parley/internal/realtime/wire"
 	"github.com/parley-chat/parley/internal/rediskey"
 	"github.com/parley-chat/parley/internal/tracing"
 )
@@ -45,19 +46,19 @@ func NewPublisher(rdb redis.UniversalClient, metrics *Metrics, tracer *tracing.T
 }
 
 // Publish tells the pods of events of conversations, and the pods of those who are added by them that they are.
-func (p *Publisher) Publish(events ...*event.Envelope) {
+func (p *Publisher) Publish(events ...*event.Event) {
 	for _, e := range events {
-		p.queueUp(publication{rediskey.ConversationChannel(e.ConversationID), e.Encode(), e.Type, e.TraceParent})
+		p.queueUp(publication{rediskey.ConversationChannel(e.ConversationID), wire.Encode(e), e.Type, e.TraceParent})
 		for _, u := range e.Added {
-			n := event.Notice{Join: &event.Join{ConversationID: e.ConversationID, Revision: e.Revision}}
-			p.add(rediskey.UserChannel(u), n.Encode())
+			n := &event.Notice{Join: &event.Join{ConversationID: e.ConversationID, Revision: e.Revision}}
+			p.add(rediskey.UserChannel(u), wire.EncodeNotice(n))
 		}
 	}
 }
 
 // Notify tells the pods of what concerns one user alone.
 func (p *Publisher) Notify(n *event.Notice) {
-	p.queueUp(publication{rediskey.UserChannel(n.UserID), n.Encode(), n.Type, n.TraceParent})
+	p.queueUp(publication{rediskey.UserChannel(n.UserID), wire.EncodeNotice(n), n.Type, n.TraceParent})
 }
 
 // SessionsEnded tells the pods of sessions that ended.

@@ -15,13 +15,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/conversation"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/journal"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/realtime"
+	"github.com/parley-chat/parley/internal/realtime/wire"
 	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/testenv"
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,10 +41,10 @@ func TestMain(m *testing.M) { testenv.VerifyNoLeaks(m) }
 type lossy struct {
 	next *realtime.Publisher
 	mu   sync.Mutex
-	lose func(*event.Envelope) bool
+	lose func(*event.Event) bool
 }
 
-func (l *lossy) Publish(events ...*event.Envelope) {
+func (l *lossy) Publish(events ...*event.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range events {
@@ -51,7 +54,7 @@ func (l *lossy) Publish(events ...*event.Envelope) {
 	}
 }
 
-func (l *lossy) losing(f func(*event.Envelope) bool) {
+func (l *lossy) losing(f func(*event.Event) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lose = f
@@ -89,7 +92,7 @@ func newPod(t testing.TB, databaseURL, redisURL string) *pod {
 	committer := message.NewCommitter(store, p.events, log, message.NewMetrics(p.registry))
 	p.messages = message.NewService(db, store, committer, p.events)
 	subscriber := realtime.NewSubscriber(rdb, metrics, nil, log, func(ids ...string) { p.hub.EndSessions(ids...) })
-	p.hub = realtime.NewHub(conversations, message.NewFeed(db, conversations), subscriber, metrics, log)
+	p.hub = realtime.NewHub(conversations, journal.NewFeed(db.SQL, conversations), subscriber, metrics, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
@@ -113,7 +116,7 @@ func newPod(t testing.TB, databaseURL, redisURL string) *pod {
 	return p
 }
 
-func (p *pod) send(t testing.TB, conversationID, sender, content string) event.Message {
+func (p *pod) send(t testing.TB, conversationID, sender, content string) chat.Message {
 	t.Helper()
 	m, _, err := p.messages.Send(t.Context(), conversationID, sender, &message.Draft{Content: content})
 	if err != nil {
@@ -139,9 +142,9 @@ type frame struct {
 	code int             // of a close frame
 }
 
-func (f frame) message(t testing.TB) event.Message {
+func (f frame) message(t testing.TB) chat.Message {
 	t.Helper()
-	var m event.Message
+	var m chat.Message
 	if err := json.Unmarshal(f.Data, &m); err != nil {
 		t.Fatal(err)
 	}
@@ -338,7 +341,7 @@ func TestTopicTellsEachRevisionOnceInOrder(t *testing.T) {
 	e := setup(t, 1, 3)
 	p := e.pods[0]
 	c := p.connect(t, e.users[0])
-	p.events.losing(func(x *event.Envelope) bool { // doubled, late and lost
+	p.events.losing(func(x *event.Event) bool { // doubled, late and lost
 		if x.Revision%3 == 0 {
 			p.publisher.Publish(x, x)
 		}
@@ -359,7 +362,7 @@ func TestALostPublishOfAnyKindIsTold(t *testing.T) {
 	a, b := e.pods[0], e.pods[1]
 	watching := b.connect(t, e.users[1])
 	leaving := b.connect(t, e.users[2])
-	a.events.losing(func(*event.Envelope) bool { return true })
+	a.events.losing(func(*event.Event) bool { return true })
 	m := a.send(t, e.group, e.users[0], "one")
 	ctx := t.Context()
 	if _, err := a.messages.Edit(ctx, m.ID, e.users[0], &message.Edit{Content: "two"}); err != nil {
@@ -404,7 +407,7 @@ func TestRemovalIsToldBeforeWhatFollows(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 2, 3)
 	removed, stays := e.pods[1].connect(t, e.users[2]), e.pods[1].connect(t, e.users[1])
-	e.pods[0].events.losing(func(x *event.Envelope) bool { return x.Type == event.TypeMemberRemoved })
+	e.pods[0].events.losing(func(x *event.Event) bool { return x.Type == event.TypeMemberRemoved })
 	if err := e.pods[0].conversations.Remove(t.Context(), e.group, e.users[0], e.users[2]); err != nil {
 		t.Fatal(err)
 	}
@@ -503,7 +506,7 @@ func TestWhoComesBackIsNotToldTwice(t *testing.T) {
 	remove()
 	due(event.TypeMemberRemoved, 0)
 	e.pods[0].send(t, e.group, e.users[0], "not for you")
-	e.pods[0].events.losing(func(*event.Envelope) bool { return true }) // so that a poll tells it, of both joins at once
+	e.pods[0].events.losing(func(*event.Event) bool { return true }) // so that a poll tells it, of both joins at once
 	add()
 	e.pods[0].send(t, e.group, e.users[0], "hello again")
 	due(event.TypeConversationCreated, 0)
@@ -520,7 +523,7 @@ func TestALostJoinIsToldWhereTheConversationIsServedSince(t *testing.T) {
 	e := setup(t, 2, 3)
 	newcomer := testenv.User(t, e.pods[0].db.SQL)
 	c := e.pods[1].connect(t, newcomer)
-	e.pods[0].events.losing(func(*event.Envelope) bool { return true })
+	e.pods[0].events.losing(func(*event.Event) bool { return true })
 	if _, err := e.pods[0].conversations.Add(t.Context(), e.group, e.users[0], &conversation.Addition{UserIDs: []string{newcomer}}); err != nil {
 		t.Fatal(err)
 	}
@@ -680,7 +683,7 @@ func TestNothingIsWrittenAfterDetach(t *testing.T) {
 		testenv.Eventually(t, 5*time.Second, func() bool { return w.writes.Load() > 1 }, "something is written")
 		s.Detach()
 		before := w.writes.Load()
-		s.Send(event.TypePing, event.NewFrame("x", nil))
+		s.Send(event.TypePing, wire.NewFrame("x", nil))
 		s.Close(4400, "late")
 		p.send(t, e.group, e.users[1], "later")
 		if after := w.writes.Load(); after != before {

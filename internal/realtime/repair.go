@@ -9,6 +9,7 @@ import (
 	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/realtime/wire"
 )
 
 const (
@@ -25,7 +26,7 @@ const (
 	repairQueue   = 1 << 14
 )
 
-// Feed is what the repairs need of the domain of messages: the truth behind every event.
+// Feed is what the repairs need of the journal.
 type Feed interface {
 	// Recent reads the conversations that changed within the last while, with their revisions, and who came into any.
 	Recent(ctx context.Context, within time.Duration) (map[string]int64, []event.UserJoin, error)
@@ -131,14 +132,14 @@ func (r *repairs) look(ctx context.Context) {
 // catchUp brings in the sockets of a user whose join was lost, where the topic was made after it, for another's socket, and so
 // does not tell it any more.
 func (r *repairs) catchUp(ctx context.Context, t *topic, j event.UserJoin) {
-	var events []*event.Envelope
+	var events []*wire.Envelope
 	for told := j.Revision - 1; len(t.lacking(j)) > 0; told = events[len(events)-1].Revision {
 		missed, err := r.feed.After(ctx, t.id, told, replayLimit)
 		if err != nil {
 			r.log.Warn("missed events could not be read", "conversation_id", t.id, "error", err)
 			return
 		}
-		events = append(events, missed.Events...)
+		events = append(events, sealAll(missed.Events)...)
 		if len(missed.Events) == 0 || t.bringIn(j, events) {
 			return
 		}
@@ -165,6 +166,14 @@ func (r *repairs) work(ctx context.Context) {
 	}
 }
 
+func sealAll(events []*event.Event) []*wire.Envelope {
+	out := make([]*wire.Envelope, len(events))
+	for i, e := range events {
+		out[i] = wire.Seal(e)
+	}
+	return out
+}
+
 // repair reads what the topic did not tell, up to a revision at least, and tells it. What fails is found again by the next poll.
 func (r *repairs) repair(ctx context.Context, t *topic, revision int64) {
 	r.hub.metrics.repairs.Inc()
@@ -179,7 +188,7 @@ func (r *repairs) repair(ctx context.Context, t *topic, revision int64) {
 			r.log.Warn("missed events could not be read", "conversation_id", t.id, "error", err)
 			return
 		}
-		t.replay(missed.Gone, missed.Events)
+		t.replay(sealAll(missed.Gone), sealAll(missed.Events))
 		if len(missed.Events) < replayLimit {
 			break
 		}

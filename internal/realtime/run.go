@@ -8,6 +8,7 @@ import (
 
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/realtime/wire"
 )
 
 const (
@@ -39,7 +40,7 @@ func (h *Hub) Run(ctx context.Context) error {
 // answers by itself. Those that said nothing for two heartbeats are cut.
 func (h *Hub) beat(now int64) {
 	beat := int64(h.heartbeat)
-	ping, protocolPing := event.HeartbeatFrame(), event.PingFrame()
+	ping, protocolPing := wire.HeartbeatFrame(), wire.PingFrame()
 	h.each(func(s *Session) {
 		switch {
 		case now-s.lastHeard.Load() > 2*beat:

@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/realtime/wire"
 )
 
 // Close codes that Parley uses (contract: The socket).
@@ -61,31 +61,37 @@ type Session struct {
 
 	// What each delivery touches stands together.
 	mu      sync.Mutex // guards what follows
-	queue   []event.Frame
+	queue   []wire.Frame
 	bytes   int
-	oldest  *event.Envelope // the first in the queue whose delivery is measured
-	room    [1]event.Frame  // for a queue of one, which most are
-	started bool            // the ready frame is at the front of the queue
-	busy    bool            // a flusher, or a goroutine of a slow reader's, has the queue in hand
-	slow    bool            // the write deadline is set, for a reader that is slow
-	closing bool            // a close frame is in the queue, and nothing follows it
-	removed bool            // the hub forgot it: no topic takes it any more
-	gone    bool            // detached: the connection is not ours any more
-	code    int             // of that close frame
-	reason  string          // why the socket ends, for metrics; "" while that is not known
+	oldest  *wire.Envelope // the first in the queue whose delivery is measured
+	room    [1]wire.Frame  // for a queue of one, which most are
+	started bool           // the ready frame is at the front of the queue
+	busy    bool           // a flusher, or a goroutine of a slow reader's, has the queue in hand
+	slow    bool           // the write deadline is set, for a reader that is slow
+	closing bool           // a close frame is in the queue, and nothing follows it
+	removed bool           // the hub forgot it: no topic takes it any more
+	gone    bool           // detached: the connection is not ours any more
+	code    int            // of that close frame
+	reason  string         // why the socket ends, for metrics; "" while that is not known
 	topics  []*topic
 	left    []leaving     // where it was and is no more, the oldest first
 	drained chan struct{} // closed once busy ends, where someone waits for it
 }
 
 // Send queues a frame of that type. What a closing socket does not get is not an error: its client will sync.
-func (s *Session) Send(typ string, f event.Frame) {
+func (s *Session) Send(typ string, f wire.Frame) {
 	s.hub.metrics.sent(typ, 1)
 	s.push(f, nil)
 }
 
+// Reply queues the answer to the client's frame with that id, "" for none.
+func (s *Session) Reply(typ, id string, data any) { s.Send(typ, wire.NewReply(typ, id, data)) }
+
+// Pong queues the answer to a protocol ping.
+func (s *Session) Pong(payload string) { s.Send(typeProtocolPong, wire.PongFrame(payload)) }
+
 // push queues a frame, and measures its delivery where it is that of an event.
-func (s *Session) push(f event.Frame, of *event.Envelope) {
+func (s *Session) push(f wire.Frame, of *wire.Envelope) {
 	s.mu.Lock()
 	if s.closing || s.gone {
 		s.mu.Unlock()
@@ -98,7 +104,7 @@ func (s *Session) push(f event.Frame, of *event.Envelope) {
 		s.tooSlow(reasonQueueFull, len(s.queue)+1)
 	} else {
 		if len(s.queue) == cap(s.queue) && len(s.queue) <= len(s.room) {
-			s.queue = append(make([]event.Frame, 0, backlog), s.queue...)
+			s.queue = append(make([]wire.Frame, 0, backlog), s.queue...)
 		}
 		s.queue = append(s.queue, f)
 		s.bytes += len(f)
@@ -126,9 +132,9 @@ func (s *Session) Echo(code int) {
 	}
 	s.closing, s.code, s.started = true, code, true
 	s.because(reasonPeer)
-	f := event.EmptyCloseFrame()
+	f := wire.EmptyCloseFrame()
 	if code != 1005 { // no status received: RFC 6455, section 7.1.5
-		f = event.CloseFrame(code, "")
+		f = wire.CloseFrame(code, "")
 	}
 	s.queue = append(s.queue, f)
 	s.wake()
@@ -137,7 +143,7 @@ func (s *Session) Echo(code int) {
 func (s *Session) closeLocked(code int, reason string) {
 	s.closing, s.code, s.started = true, code, true
 	s.because(reasonOf[code])
-	s.queue = append(s.queue, event.CloseFrame(code, reason))
+	s.queue = append(s.queue, wire.CloseFrame(code, reason))
 	_ = s.conn.SetWriteDeadline(time.Now().Add(closeWait))
 }
 
@@ -170,13 +176,13 @@ func (s *Session) wake() {
 }
 
 // start lets the queue flow, the ready frame first.
-func (s *Session) start(ready event.Frame) {
+func (s *Session) start(ready wire.Frame) {
 	s.mu.Lock()
 	if s.closing || s.gone {
 		s.mu.Unlock()
 		return
 	}
-	s.queue = append([]event.Frame{ready}, s.queue...)
+	s.queue = append([]wire.Frame{ready}, s.queue...)
 	s.bytes += len(ready)
 	s.started = true
 	s.wake()

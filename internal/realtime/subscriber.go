@@ -15,6 +15,7 @@ import (
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/realtime/wire"
 	"github.com/parley-chat/parley/internal/rediskey"
 	"github.com/parley-chat/parley/internal/tracing"
 )
@@ -203,7 +204,7 @@ func (s *Subscriber) dispatch(channel, payload string) {
 		if t == nil {
 			return
 		}
-		e, err := event.DecodeEnvelope(id, []byte(payload))
+		e, err := wire.Decode(id, []byte(payload))
 		if err != nil {
 			s.log.Warn("an event could not be read", "channel", channel, "error", err)
 			return
@@ -217,7 +218,7 @@ func (s *Subscriber) dispatch(channel, payload string) {
 		return
 	}
 	if id, ok := rediskey.ParseUserChannel(channel); ok {
-		n, err := event.DecodeNotice(id, []byte(payload))
+		n, err := wire.DecodeNotice(id, []byte(payload))
 		if err != nil {
 			s.log.Warn("a notice could not be read", "channel", channel, "error", err)
 			return

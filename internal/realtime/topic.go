@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/realtime/wire"
 )
 
 // maxPending bounds the events of one topic that wait for one that is missing. What is dropped is read from Postgres.
@@ -22,20 +23,20 @@ type topic struct {
 	mu        sync.Mutex // guards what follows; held while an event is told, so that the order of telling is one
 	told      int64      // the last revision that was told
 	sessions  []*Session
-	pending   map[int64]*event.Envelope // heard, but one before them is missing
-	typing    map[string]time.Time      // user -> when their typing ends by itself
-	expecting int64                     // the last join whose user's sockets are about to come in, for which it is kept without any; 0 for none
-	dead      bool                      // out of the hub's map
+	pending   map[int64]*wire.Envelope // heard, but one before them is missing
+	typing    map[string]time.Time     // user -> when their typing ends by itself
+	expecting int64                    // the last join whose user's sockets are about to come in, for which it is kept without any; 0 for none
+	dead      bool                     // out of the hub's map
 }
 
 // receive takes an event that Redis brought.
-func (t *topic) receive(e *event.Envelope) {
+func (t *topic) receive(e *wire.Envelope) {
 	t.order(e)
 	t.hub.dropIfEmpty(t)
 }
 
 // order tells an event if it is its turn, and keeps it if one before it is missing.
-func (t *topic) order(e *event.Envelope) {
+func (t *topic) order(e *wire.Envelope) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
@@ -50,7 +51,7 @@ func (t *topic) order(e *event.Envelope) {
 	default:
 		if len(t.pending) < maxPending {
 			if t.pending == nil {
-				t.pending = map[int64]*event.Envelope{}
+				t.pending = map[int64]*wire.Envelope{}
 			}
 			t.pending[e.Revision] = e
 		}
@@ -58,8 +59,8 @@ func (t *topic) order(e *event.Envelope) {
 	}
 }
 
-// replay takes events that were read from Postgres.
-func (t *topic) replay(gone, events []*event.Envelope) {
+// replay delivers events that were read from Postgres.
+func (t *topic) replay(gone, events []*wire.Envelope) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.dead {
@@ -98,7 +99,7 @@ func (t *topic) tellPending() {
 }
 
 // tell gives the next event to whom it concerns, and lets it decide who gets those that follow.
-func (t *topic) tell(e *event.Envelope) {
+func (t *topic) tell(e *wire.Envelope) {
 	t.told = e.Revision
 	delete(t.pending, e.Revision)
 	if e.Sent != nil && t.hub.sent != nil {
@@ -112,14 +113,12 @@ func (t *topic) tell(e *event.Envelope) {
 		s.push(e.Frame, e)
 	}
 	n := len(t.sessions)
-	if e.Removed != "" {
-		t.detachUser(e.Removed, e.Revision)
-	}
+	t.detachUsers(e)
 	t.hub.metrics.told(e.Type, n)
 }
 
 // welcome brings in those who see the conversation from this event on; the others are told of them.
-func (t *topic) welcome(e *event.Envelope) {
+func (t *topic) welcome(e *wire.Envelope) {
 	added := make(map[string]bool, len(e.Added))
 	for _, u := range e.Added {
 		added[u] = true
@@ -157,7 +156,7 @@ func (t *topic) lacking(j event.UserJoin) (out []*Session) {
 
 // bringIn tells those sockets all from the join up to what was told to the others. It returns false where more was told than
 // the events that were read.
-func (t *topic) bringIn(j event.UserJoin, events []*event.Envelope) bool {
+func (t *topic) bringIn(j event.UserJoin, events []*wire.Envelope) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.dead {
@@ -178,7 +177,7 @@ func (t *topic) bringIn(j event.UserJoin, events []*event.Envelope) bool {
 			case in:
 				s.push(e.Frame, e)
 				t.hub.metrics.told(e.Type, 1)
-				if e.Removed == j.UserID {
+				if e.Ends || slices.Contains(e.Removed, j.UserID) {
 					in = false
 					s.leave(t.id, e.Revision)
 				}
@@ -192,18 +191,18 @@ func (t *topic) bringIn(j event.UserJoin, events []*event.Envelope) bool {
 }
 
 // expel tells a removed user alone of the removal, and nothing after it.
-func (t *topic) expel(e *event.Envelope) {
+func (t *topic) expel(e *wire.Envelope) {
 	for _, s := range t.sessions {
-		if s.UserID == e.Removed {
+		if slices.Contains(e.Removed, s.UserID) {
 			s.push(e.Frame, e)
 			t.hub.metrics.told(e.Type, 1)
 		}
 	}
-	t.detachUser(e.Removed, e.Revision)
+	t.detachUsers(e)
 }
 
 // ephemeral tells an event that changes nothing and that nobody repairs.
-func (t *topic) ephemeral(e *event.Envelope) {
+func (t *topic) ephemeral(e *wire.Envelope) {
 	if e.Typing != nil && !t.noteTyping(e.Typing) {
 		return
 	}
@@ -237,7 +236,7 @@ func (t *topic) expireTyping(now time.Time) (left bool) {
 		if now.Before(until) {
 			continue
 		}
-		t.ephemeral(event.UserTyping(event.Typing{ConversationID: t.id, UserID: user}))
+		t.ephemeral(wire.Seal(event.UserTyping(event.Typing{ConversationID: t.id, UserID: user})))
 	}
 	if len(t.typing) == 0 {
 		t.typing = nil
@@ -259,17 +258,25 @@ func (t *topic) attach(s *Session) bool {
 	return true
 }
 
-// detachUser puts the sessions of a user out who was removed by the event of that revision.
-func (t *topic) detachUser(userID string, revision int64) {
+// detachUsers detaches the sessions of users who were removed by an event; all sessions if it is the conversation's last.
+func (t *topic) detachUsers(e *wire.Envelope) {
+	if len(e.Removed) == 0 && !e.Ends {
+		return
+	}
 	t.sessions = slices.DeleteFunc(t.sessions, func(s *Session) bool {
-		if s.UserID != userID {
+		if !e.Ends && !slices.Contains(e.Removed, s.UserID) {
 			return false
 		}
 		s.forget(t)
-		s.leave(t.id, revision)
+		s.leave(t.id, e.Revision)
 		return true
 	})
-	delete(t.typing, userID)
+	for _, u := range e.Removed {
+		delete(t.typing, u)
+	}
+	if e.Ends {
+		t.typing = nil
+	}
 }
 
 func (t *topic) detach(s *Session) {

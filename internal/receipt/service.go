@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/lifecycle"
@@ -280,7 +281,7 @@ func (s *Service) tellMarkers(batch []*read) {
 	for _, r := range furthest {
 		s.notifier.Notify(event.ReadNotice(r.userID, r.socketID, event.ConversationRead{
 			ConversationID: r.conversationID,
-			Marker:         event.Marker{LastReadSeq: r.seq, UnreadCount: max(0, r.lastSeq-r.seq)},
+			Marker:         chat.Marker{LastReadSeq: r.seq, UnreadCount: max(0, r.lastSeq-r.seq)},
 		}))
 	}
 }

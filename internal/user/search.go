@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/invalid"
 )
 
@@ -37,7 +37,7 @@ func (q *Query) Check(f *invalid.Faults) {
 
 // Search finds users by prefixes of the username and of the display name's words, and where these are few by words that
 // are similar. The best come first: exact, prefix, similar. It leaves out the viewer, and whom a block hides.
-func (s *Service) Search(ctx context.Context, viewerID string, q Query) ([]event.User, error) {
+func (s *Service) Search(ctx context.Context, viewerID string, q Query) ([]chat.Profile, error) {
 	found, err := s.store.byPrefix(ctx, viewerID, []string{q.Text}, q.Limit)
 	if err != nil || len(found) >= q.Limit {
 		return found, err
@@ -129,15 +129,15 @@ const byPrefixSQL = `SELECT u.id, u.username, u.display_name, u.avatar_url
 	) f JOIN users u ON u.id = f.id
 	ORDER BY f.n, f.term, u.username LIMIT $3`
 
-func (s *store) byPrefix(ctx context.Context, viewerID string, phrases []string, limit int) ([]event.User, error) {
+func (s *store) byPrefix(ctx context.Context, viewerID string, phrases []string, limit int) ([]chat.Profile, error) {
 	rows, err := s.db.SQL.QueryContext(ctx, byPrefixSQL, viewerID, phrases, limit)
 	if err != nil {
 		return nil, fmt.Errorf("search users: %w", err)
 	}
 	defer rows.Close()
-	out := []event.User{}
+	out := []chat.Profile{}
 	for rows.Next() {
-		var u event.User
+		var u chat.Profile
 		if err := rows.Scan(&u.ID, &u.Username, &u.DisplayName, &u.AvatarURL); err != nil {
 			return nil, fmt.Errorf("search users: %w", err)
 		}

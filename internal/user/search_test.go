@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/postgres"
@@ -33,7 +33,7 @@ func add(t testing.TB, db *sql.DB, username, displayName string) string {
 	return u
 }
 
-func names(list []event.User) string {
+func names(list []chat.Profile) string {
 	var out []string
 	for _, u := range list {
 		out = append(out, u.Username)

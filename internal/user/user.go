@@ -9,7 +9,7 @@ import (
 	"net/url"
 	"unicode/utf8"
 
-	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/jsonbody"
 	"github.com/parley-chat/parley/internal/postgres"
@@ -21,7 +21,7 @@ var ErrNotFound = errors.New("user not found")
 
 // Own is a user as they see themselves.
 type Own struct {
-	event.User
+	chat.Profile
 	CreatedAt timestamp.Time `json:"createdAt"`
 	Privacy   Privacy        `json:"privacy"`
 }
@@ -112,7 +112,7 @@ func (s *Service) Own(ctx context.Context, userID string) (Own, error) {
 }
 
 // Get reads a profile as the viewer may see it.
-func (s *Service) Get(ctx context.Context, viewerID, userID string) (event.User, error) {
+func (s *Service) Get(ctx context.Context, viewerID, userID string) (chat.Profile, error) {
 	return s.store.get(ctx, viewerID, userID)
 }
 
@@ -148,17 +148,17 @@ func (s *store) own(ctx context.Context, userID string) (Own, error) {
 	return o, nil
 }
 
-func (s *store) get(ctx context.Context, viewerID, userID string) (event.User, error) {
-	var u event.User
+func (s *store) get(ctx context.Context, viewerID, userID string) (chat.Profile, error) {
+	var u chat.Profile
 	err := s.db.SQL.QueryRowContext(ctx, `SELECT u.id, u.username, u.display_name, u.avatar_url FROM users u
 		WHERE u.id = $1 AND NOT EXISTS (SELECT FROM blocks b
 			WHERE (b.user_id = $1 AND b.blocked_id = $2) OR (b.user_id = $2 AND b.blocked_id = $1))`, userID, viewerID).
 		Scan(&u.ID, &u.Username, &u.DisplayName, &u.AvatarURL)
 	if errors.Is(err, sql.ErrNoRows) {
-		return event.User{}, ErrNotFound
+		return chat.Profile{}, ErrNotFound
 	}
 	if err != nil {
-		return event.User{}, fmt.Errorf("read a profile: %w", err)
+		return chat.Profile{}, fmt.Errorf("read a profile: %w", err)
 	}
 	return u, nil
 }

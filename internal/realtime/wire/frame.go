@@ -1,9 +1,16 @@
-package event
+// Package wire encodes events: the WebSocket frames that sockets get, and the envelopes in which frames go from pod to pod
+// through Redis. An event is encoded once, by the pod that publishes it; every pod and socket gets those bytes.
+//
+// Pods of two versions run side by side, so envelopes only grow: a decoder ignores members that it doesn't know, and a member
+// keeps its meaning (testdata/redis has what the first version wrote).
+package wire
 
 import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+
+	"github.com/parley-chat/parley/internal/event"
 )
 
 // Opcodes of WebSocket frames (RFC 6455, section 5.2).
@@ -27,44 +34,67 @@ func NewFrame(typ string, data any) Frame { return NewReply(typ, "", data) }
 
 // NewReply encodes a frame that answers the client's frame with that id.
 func NewReply(typ, id string, data any) Frame {
-	if m, ok := data.(*Message); ok && m.encoded != nil {
-		return reply(typ, id, m.encoded)
+	var name []byte
+	if id != "" {
+		name = encode("id", id)
 	}
+	payload := payloadOf(typ, data)
+	return appendText(make(Frame, 0, maxHeader+textLen(typ, name, payload)), typ, name, payload)
+}
+
+// payloadOf is an event's data as JSON, nil for none.
+func payloadOf(typ string, data any) []byte {
 	if data == nil {
-		return reply(typ, id, nil)
+		return nil
 	}
-	return reply(typ, id, encode(typ, data))
+	return encode(typ, data)
 }
 
 func encode(what string, v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(fmt.Sprintf("event: a %s that does not encode: %v", what, err)) // a type of ours, not input
+		panic(fmt.Sprintf("wire: a %s that does not encode: %v", what, err)) // a type of ours, not input
 	}
 	return b
 }
 
-// reply puts a frame together. The type is one of ours, and as it stands in JSON.
-func reply(typ, id string, data []byte) Frame {
-	const head, inID, inData = `{"type":"`, `,"id":`, `,"data":`
-	var name []byte
-	n := len(head) + len(typ) + len(`"}`)
-	if id != "" {
-		name = encode("id", id)
-		n += len(inID) + len(name)
+const textHead, textID, textData = `{"type":"`, `,"id":`, `,"data":`
+
+// textLen is the length of the payload that appendText writes.
+func textLen(typ string, id, data []byte) int {
+	n := len(textHead) + len(typ) + len(`"}`)
+	if id != nil {
+		n += len(textID) + len(id)
 	}
 	if data != nil {
-		n += len(inData) + len(data)
+		n += len(textData) + len(data)
 	}
-	f := append(appendHeader(make(Frame, 0, maxHeader+n), opText, n), head...)
+	return n
+}
+
+// appendText writes a text frame. The type is one of ours and needs no escapes, id and data are JSON, nil for none.
+func appendText(f []byte, typ string, id, data []byte) []byte {
+	f = append(appendHeader(f, opText, textLen(typ, id, data)), textHead...)
 	f = append(append(f, typ...), '"')
-	if name != nil {
-		f = append(append(f, inID...), name...)
+	if id != nil {
+		f = append(append(f, textID...), id...)
 	}
 	if data != nil {
-		f = append(append(f, inData...), data...)
+		f = append(append(f, textData...), data...)
 	}
 	return append(f, '}')
+}
+
+// headerLen is the length of the header of a frame with n bytes of payload.
+func headerLen(n int) int {
+	switch {
+	case n < 126:
+		return 2
+	case n < 1<<16:
+		return 4
+	default:
+		return maxHeader
+	}
 }
 
 // CloseFrame encodes a close with a code and a reason of at most 123 bytes.
@@ -87,10 +117,10 @@ func PingFrame() Frame { return appendHeader(nil, opPing, 0) }
 
 // HeartbeatFrame is a protocol ping and a ping that browsers see, in one write.
 func HeartbeatFrame() Frame {
-	return append(PingFrame(), NewFrame(TypePing, nil)...)
+	return append(PingFrame(), NewFrame(event.TypePing, nil)...)
 }
 
-func appendHeader(f Frame, op byte, n int) Frame {
+func appendHeader(f []byte, op byte, n int) []byte {
 	switch {
 	case n < 126:
 		return append(f, final|op, byte(n))

@@ -1,0 +1,60 @@
+package journal
+
+// Kind is what a change of a conversation is. A new message is no Kind: it needs no row but its own.
+type Kind string
+
+// The kinds of changes.
+const (
+	// Created is the first revision of a conversation; UserIDs are its first members.
+	Created Kind = "created"
+	// Updated is a change of what a conversation's own members are: its name, description, settings.
+	Updated Kind = "updated"
+	// Deleted is the last revision of a conversation.
+	Deleted Kind = "deleted"
+	// MemberAdded, MemberRemoved and MemberUpdated (another role) are changes of the members UserIDs.
+	MemberAdded   Kind = "member_added"
+	MemberRemoved Kind = "member_removed"
+	MemberUpdated Kind = "member_updated"
+	// MessageUpdated is a change of a message's content, metadata, mentions or pin, MessageDeleted its deletion, and
+	// MessageReacted a change of the reactions of UserIDs to it.
+	MessageUpdated Kind = "message_updated"
+	MessageDeleted Kind = "message_deleted"
+	MessageReacted Kind = "message_reacted"
+)
+
+// Kinds are all that this version knows.
+var Kinds = []Kind{Created, Updated, Deleted, MemberAdded, MemberRemoved, MemberUpdated, MessageUpdated, MessageDeleted, MessageReacted}
+
+// unknown is a kind of a newer version.
+const unknown Kind = ""
+
+// older says under which kind a pod of the first version replays a kind that is newer than that version. Such a pod would
+// replay what it doesn't know as added members.
+var older = map[Kind]Kind{MemberUpdated: Updated, Deleted: Updated, MessageReacted: MessageUpdated}
+
+var kinds = func() map[Kind]bool {
+	m := make(map[Kind]bool, len(Kinds))
+	for _, k := range Kinds {
+		m[k] = true
+	}
+	return m
+}()
+
+// columns are a kind as a row has it: the kind that every version knows, and the exact one if it is another.
+func (k Kind) columns() (kind Kind, detail *Kind) {
+	if o := older[k]; o != "" {
+		return o, &k
+	}
+	return k, nil
+}
+
+// kindOf is the kind of a row, unknown if this version doesn't know it.
+func kindOf(kind Kind, detail *Kind) Kind {
+	if detail != nil {
+		kind = *detail
+	}
+	if !kinds[kind] {
+		return unknown
+	}
+	return kind
+}

@@ -1,0 +1,12 @@
+export { Parley, isMuted, type ParleyEvents, type ParleyOptions } from "./parley.js";
+export { Session, type SessionStorageLike, type StoredSession, type TokenFunction } from "./token.js";
+export { ParleyError, type Fetch } from "./http.js";
+export { Room, type OwnStatePatch, type RoomView, type SendOptions } from "./room.js";
+export { backOff, type Status, type WebSocketConstructor, type WebSocketLike } from "./socket.js";
+export { indexedDBStore, type DraftStore } from "./outbox.js";
+export type { Readable } from "./store.js";
+export type { Users } from "./people.js";
+export type { Files } from "./files.js";
+export type { Push } from "./push.js";
+export type { Draft } from "./machine.js";
+export type * from "./types.js";

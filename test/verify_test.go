@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"strings"
 	"testing"
@@ -32,23 +33,28 @@ func TestVerify(t *testing.T) {
 		wrong map[string]string
 		code  int
 		told  []string
+		args  []string
 	}{
-		"all is right":      {nil, 0, []string{`"postgres"`, `"redis"`}},
-		"nothing runs yet":  {map[string]string{"PARLEY_DATABASE_URL": "postgres://" + away + "/x", "PARLEY_REDIS_URL": "redis://" + away}, 0, []string{"cannot be reached yet"}},
-		"a short secret":    {map[string]string{"PARLEY_JWT_SECRET": "a-secret"}, 2, []string{"PARLEY_JWT_SECRET"}},
-		"no password":       {map[string]string{"PARLEY_REDIS_PASSWORD": ""}, 2, []string{"PARLEY_REDIS_URL", "NOAUTH"}},
-		"two wrong secrets": {map[string]string{"PARLEY_DATABASE_URL": stranger.String(), "PARLEY_REDIS_PASSWORD": "a-secret"}, 2, []string{"PARLEY_DATABASE_URL", `role "nobody" does not exist`, "PARLEY_REDIS_URL", "WRONGPASS"}},
+		"all is right":      {nil, 0, []string{`"postgres"`, `"redis"`}, nil},
+		"no postgres":       {map[string]string{"PARLEY_DATABASE_URL": "postgres://" + away + "/x"}, 3, []string{"postgres cannot be reached", "redis\""}, nil},
+		"no redis":          {map[string]string{"PARLEY_REDIS_URL": "redis://" + away}, 3, []string{"redis cannot be reached", "postgres\""}, []string{"-wait", "2s"}},
+		"no such host":      {map[string]string{"PARLEY_REDIS_URL": "redis://redis.invalid:6379"}, 3, []string{"redis cannot be reached"}, nil},
+		"nothing runs yet":  {map[string]string{"PARLEY_DATABASE_URL": "postgres://" + away + "/x", "PARLEY_REDIS_URL": "redis://" + away}, 0, []string{"cannot be reached yet"}, []string{"-unreachable=warn"}},
+		"no sentinels":      {map[string]string{"PARLEY_REDIS_SENTINEL_MASTER": "parley"}, 2, []string{"PARLEY_REDIS_URL", "sentinels"}, nil},
+		"one of each":       {map[string]string{"PARLEY_DATABASE_URL": "postgres://" + away + "/x", "PARLEY_REDIS_PASSWORD": "a-secret"}, 2, []string{"postgres cannot be reached", "WRONGPASS"}, nil},
+		"a short secret":    {map[string]string{"PARLEY_JWT_SECRET": "a-secret"}, 2, []string{"PARLEY_JWT_SECRET"}, nil},
+		"no password":       {map[string]string{"PARLEY_REDIS_PASSWORD": ""}, 2, []string{"PARLEY_REDIS_URL", "NOAUTH"}, nil},
+		"two wrong secrets": {map[string]string{"PARLEY_DATABASE_URL": stranger.String(), "PARLEY_REDIS_PASSWORD": "a-secret"}, 2, []string{"PARLEY_DATABASE_URL", `role "nobody" does not exist`, "PARLEY_REDIS_URL", "WRONGPASS"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var env []string
-			for k, v := range right {
-				if w, ok := x.wrong[k]; ok {
-					v = w
-				}
+			settings := maps.Clone(right)
+			maps.Copy(settings, x.wrong)
+			for k, v := range settings {
 				env = append(env, k+"="+v)
 			}
-			p := testenv.Start(t, testenv.Binary(t, "api"), []string{"verify"}, env)
+			p := testenv.Start(t, testenv.Binary(t, "api"), append([]string{"verify"}, x.args...), env)
 			code, logs := p.Wait(time.Minute), p.Logs()
 			if code != x.code || strings.Contains(logs, "a-secret") {
 				t.Errorf("exit code %d: %s", code, logs)
@@ -60,4 +66,24 @@ func TestVerify(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What helm test runs fails if a dependency is away, although people can chat without Redis.
+func TestCheckAsksReadiness(t *testing.T) {
+	t.Parallel()
+	s := &system{t: t, pg: testenv.PostgresServer(t).URL(), redis: testenv.NewRedis(t)}
+	s.addPod()
+	check := func() (int, string) {
+		p := testenv.Start(t, testenv.Binary(t, "api"), []string{"check", s.pods[0].url}, nil)
+		return p.Wait(2 * time.Minute), p.Logs()
+	}
+	if code, logs := check(); code != 0 {
+		t.Fatalf("exit code %d: %s", code, logs)
+	}
+	s.redis.Stop()
+	if code, logs := check(); code != 1 || !strings.Contains(logs, "degraded: redis is down") {
+		t.Errorf("without Redis: exit code %d: %s", code, logs)
+	}
+	s.redis.Start()
+	testenv.Eventually(t, time.Minute, func() bool { code, _ := check(); return code == 0 }, "the check succeeds once Redis is back")
 }

@@ -2,9 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +18,8 @@ import (
 // checkTimeout bounds the check as a whole.
 const checkTimeout = time.Minute
 
-// check has two people register, open sockets and chat, as helm test does, and deletes them again.
+// check asks whether everything that Parley needs is up, has two people register, open sockets and chat, and deletes them again. The
+// chart's helm test runs it.
 func check(args []string) error {
 	if len(args) != 1 {
 		usage()
@@ -22,6 +27,9 @@ func check(args []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
 	defer cancel()
 	base := strings.TrimRight(args[0], "/")
+	if err := ready(ctx, base); err != nil {
+		return err
+	}
 	var people [2]*client.Person
 	for i, name := range []string{"Ana", "Ben"} {
 		p, err := client.Join(ctx, base, name)
@@ -41,7 +49,39 @@ func check(args []string) error {
 	return nil
 }
 
-// chat sends a message from one to the other and answers how long it was under way.
+// ready returns an error unless the pod that serves the request reaches everything that it depends on. Without Redis a pod is
+// ready, and people can chat over it; but an installation that looks so from its start is wrong.
+func ready(ctx context.Context, base string) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/health/ready", nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("ask for readiness: %w", err)
+	}
+	defer response.Body.Close()
+	var state struct {
+		Status string            `json:"status"`
+		Checks map[string]string `json:"checks"`
+	}
+	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<16)).Decode(&state); err != nil {
+		return fmt.Errorf("ask for readiness: status %d: %w", response.StatusCode, err)
+	}
+	if state.Status == "ok" {
+		return nil
+	}
+	var wrong []string
+	for name, check := range state.Checks {
+		if check != "up" && check != "current" {
+			wrong = append(wrong, name+" is "+check)
+		}
+	}
+	slices.Sort(wrong)
+	return fmt.Errorf("Parley at %s is %s: %s", base, state.Status, strings.Join(wrong, ", "))
+}
+
+// chat sends a message from one to the other and returns how long it was under way.
 func chat(ctx context.Context, from, to *client.Person) (time.Duration, error) {
 	conversation, err := from.StartConversation(ctx, to)
 	if err != nil {

@@ -2,8 +2,8 @@
 //
 //	api [serve]   serves until SIGTERM or SIGINT
 //	api migrate   brings the database up to the newest schema and exits
-//	api verify    tries the settings, logs in to Postgres and Redis, and exits
-//	api check URL has two people chat over the Parley at the address and exits
+//	api verify    checks the settings, logs in to Postgres and Redis, and exits
+//	api check URL checks that the Parley at the address is ready, has two people chat over it, and exits
 package main
 
 import (
@@ -23,6 +23,8 @@ import (
 const (
 	exitFailed   = 1
 	exitSettings = 2
+	// exitUnreachable says that a database could not be reached; everything that could be checked was right.
+	exitUnreachable = 3
 	// migrateTimeout bounds all migrations together, waiting for another pod's among them.
 	migrateTimeout = 10 * time.Minute
 )
@@ -39,7 +41,7 @@ func main() {
 	case "migrate":
 		err = migrate()
 	case "verify":
-		err = verify()
+		err = verify(os.Args[2:])
 	case "check":
 		err = check(os.Args[2:])
 	default:
@@ -50,12 +52,15 @@ func main() {
 		if config.IsFault(err) {
 			os.Exit(exitSettings)
 		}
+		if errors.Is(err, errUnreachable) {
+			os.Exit(exitUnreachable)
+		}
 		os.Exit(exitFailed)
 	}
 }
 
 func usage() {
-	fmt.Fprintf(os.Stderr, "usage: %s [serve | migrate | verify | check URL]\n", os.Args[0])
+	fmt.Fprintf(os.Stderr, "usage: %s [serve | migrate | verify [-wait 30s] [-unreachable warn] | check URL]\n", os.Args[0])
 	os.Exit(exitSettings)
 }
 

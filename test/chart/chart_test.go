@@ -62,10 +62,16 @@ func readValues(t *testing.T, path string) chartutil.Values {
 	return v
 }
 
-// render answers the files that Helm would send, by name.
+// render returns the files that Helm would send, by name.
 func render(t *testing.T, values map[string]any) (map[string]string, error) {
 	t.Helper()
-	c := load(t)
+	return renderChart(t, load(t), values, nil)
+}
+
+// renderChart renders a chart whose default values may be others than its own. The cluster, which may be nil, holds what templates
+// look up.
+func renderChart(t *testing.T, c *chart.Chart, values map[string]any, cluster engine.ClientProvider) (map[string]string, error) {
+	t.Helper()
 	capabilities := chartutil.DefaultCapabilities.Copy()
 	kube, err := chartutil.ParseKubeVersion(kubernetesVersion)
 	if err != nil {
@@ -80,7 +86,12 @@ func render(t *testing.T, values map[string]any) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := engine.Render(c, top)
+	var files map[string]string
+	if cluster == nil {
+		files, err = engine.Render(c, top)
+	} else {
+		files, err = engine.RenderWithClientProvider(c, top, cluster)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -180,7 +180,7 @@ func TestEverySettingCanBeSet(t *testing.T) {
 		known["PARLEY_"+strings.ToUpper(regexp.MustCompile(`([A-Z])`).ReplaceAllString(key, "_$1"))] = true
 	}
 	settings := map[string]bool{}
-	for _, n := range regexp.MustCompile("`(PARLEY_[A-Z_]+)`").FindAllStringSubmatch(string(b), -1) {
+	for _, n := range regexp.MustCompile("`(PARLEY_[A-Z0-9_]+)`").FindAllStringSubmatch(string(b), -1) {
 		settings[n[1]] = true
 	}
 	if len(settings) < 20 || len(known) < 10 {

@@ -64,6 +64,9 @@
 {{- range concat $v.prometheusRule.disabled (keys $v.prometheusRule.overrides) | sortAlpha -}}
 {{- if not (has . $alerts) -}}{{- $faults = append $faults (printf "prometheusRule names no alert of Parley's: %s (there are %s)" . (join ", " $alerts)) -}}{{- end -}}
 {{- end -}}
+{{- range list "devDependencies" "secrets" "environment" "pods" "network" -}}
+{{- $faults = concat $faults (include (printf "parley.checks.%s" .) $ | fromYamlArray) -}}
+{{- end -}}
 {{- if $faults -}}
 {{- fail (printf "\n\nThese values do not go together:\n  - %s\n" (join "\n  - " $faults)) -}}
 {{- end -}}
@@ -77,4 +80,97 @@
 {{- end -}}
 {{- end -}}
 {{- toYaml ($names | uniq | sortAlpha) -}}
+{{- end -}}
+
+{{/* The checks below render a YAML list of faults. */}}
+
+{{/* Values that the bundled databases ignore: a password that is set here would not be theirs. */}}
+{{- define "parley.checks.devDependencies" -}}
+{{- $v := .Values -}}
+{{- if $v.devDependencies.enabled -}}
+{{- $faults := list -}}
+{{- range $key, $value := dict "database.password" $v.database.password "database.existingSecret.passwordKey" $v.database.existingSecret.passwordKey -}}
+{{- if $value -}}{{- $faults = append $faults (printf "%s is not the bundled Postgres's: set devDependencies.postgres.password" $key) -}}{{- end -}}
+{{- end -}}
+{{- range $key, $value := dict "redis.password" $v.redis.password "redis.existingSecret.passwordKey" $v.redis.existingSecret.passwordKey -}}
+{{- if $value -}}{{- $faults = append $faults (printf "%s is not the bundled Redis's: set devDependencies.redis.password" $key) -}}{{- end -}}
+{{- end -}}
+{{- range $key, $value := dict "redis.username" $v.redis.username "redis.sentinelMaster" $v.redis.sentinelMaster -}}
+{{- if $value -}}{{- $faults = append $faults (printf "%s cannot be used with devDependencies: the bundled Redis has no sentinels and only its default user" $key) -}}{{- end -}}
+{{- end -}}
+{{- toYaml $faults -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Secrets that are given twice. */}}
+{{- define "parley.checks.secrets" -}}
+{{- $v := .Values -}}
+{{- $faults := list -}}
+{{- range list
+  (list "database.password" $v.database.password "database.existingSecret.passwordKey" $v.database.existingSecret.passwordKey)
+  (list "database.migrateUrl" $v.database.migrateUrl "database.existingSecret.migrateUrlKey" $v.database.existingSecret.migrateUrlKey)
+  (list "redis.password" $v.redis.password "redis.existingSecret.passwordKey" $v.redis.existingSecret.passwordKey)
+  (list "jwt.secret" $v.jwt.secret "jwt.existingSecret.key" $v.jwt.existingSecret.key)
+  (list "metricsToken.value" $v.metricsToken.value "metricsToken.existingSecret.key" $v.metricsToken.existingSecret.key)
+  (list "trustedCA.secret" $v.trustedCA.secret "trustedCA.configMap" $v.trustedCA.configMap) -}}
+{{- if and (index . 1) (index . 3) -}}{{- $faults = append $faults (printf "%s and %s are both set: leave out one" (index . 0) (index . 2)) -}}{{- end -}}
+{{- end -}}
+{{- if regexMatch "^[^:]+:[0-9]+$" $v.database.host -}}{{- $faults = append $faults "database.host holds a port: set database.port" -}}{{- end -}}
+{{- toYaml $faults -}}
+{{- end -}}
+
+{{/* Environment variables that do nothing, or that the chart sets itself. */}}
+{{- define "parley.checks.environment" -}}
+{{- $faults := list -}}
+{{- $settings := .Files.Get "files/settings.yaml" | fromYamlArray -}}
+{{- $lists := dict "extraEnv" .Values.extraEnv -}}
+{{- range $component, $key := include "parley.components" . | fromYaml -}}
+{{- $_ := set $lists (printf "%s.extraEnv" $key) (get (get $.Values $key) "extraEnv") -}}
+{{- end -}}
+{{- range $where, $env := $lists -}}
+{{- $seen := dict -}}
+{{- range $env -}}
+{{- if has .name (list "PARLEY_HTTP_ADDR" "PARLEY_OPS_ADDR" "PARLEY_SHUTDOWN_TIMEOUT" "PARLEY_DRAIN_DELAY" "SSL_CERT_DIR") -}}
+{{- $faults = append $faults (printf "%s sets %s, which the chart sets itself" $where .name) -}}
+{{- else if and (hasPrefix "PARLEY_" .name) (not (has .name $settings)) -}}
+{{- $faults = append $faults (printf "%s sets %s, which is no setting of Parley's (docs/settings.md lists them)" $where .name) -}}
+{{- end -}}
+{{- if hasKey $seen .name -}}{{- $faults = append $faults (printf "%s sets %s twice" $where .name) -}}{{- end -}}
+{{- $_ := set $seen .name true -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $faults -}}
+{{- end -}}
+
+{{- define "parley.checks.pods" -}}
+{{- $v := .Values -}}
+{{- $faults := list -}}
+{{- $lists := dict "commonLabels" $v.commonLabels -}}
+{{- range $component, $key := include "parley.components" . | fromYaml -}}
+{{- $c := get $v $key -}}
+{{- $_ := set $lists (printf "%s.podLabels" $key) $c.podLabels -}}
+{{- if and (eq (default "" $c.strategy.type) "Recreate") $c.strategy.rollingUpdate -}}{{- $faults = append $faults (printf "%s.strategy has rollingUpdate beside type Recreate" $key) -}}{{- end -}}
+{{- end -}}
+{{- range $where, $labels := $lists -}}
+{{- range $label, $value := $labels -}}
+{{- if has $label (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component") -}}
+{{- $faults = append $faults (printf "%s sets %s, by which Services and policies find the pods" $where $label) -}}
+{{- else if not (regexMatch "^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$" $value) -}}
+{{- $faults = append $faults (printf "%s.%s is %q, which is no value of a label" $where $label $value) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if ge (int $v.verify.waitSeconds) (int $v.verify.activeDeadlineSeconds) -}}{{- $faults = append $faults "verify.waitSeconds must be less than verify.activeDeadlineSeconds" -}}{{- end -}}
+{{- if and $v.podMonitor.enabled $v.serviceMonitor.enabled -}}{{- $faults = append $faults "podMonitor and serviceMonitor are both enabled: every pod would be scraped twice" -}}{{- end -}}
+{{- toYaml $faults -}}
+{{- end -}}
+
+{{- define "parley.checks.network" -}}
+{{- $v := .Values -}}
+{{- $faults := list -}}
+{{- range $v.config.trustedProxies -}}
+{{- if hasSuffix "/0" . -}}{{- $faults = append $faults (printf "config.trustedProxies has %s, which trusts everybody: any client could choose the address that limits count" .) -}}{{- end -}}
+{{- end -}}
+{{- if and $v.service.loadBalancerClass (ne $v.service.type "LoadBalancer") -}}{{- $faults = append $faults "service.loadBalancerClass needs service.type LoadBalancer" -}}{{- end -}}
+{{- toYaml $faults -}}
 {{- end -}}

@@ -12,6 +12,18 @@
 {{- default (ternary (include "parley.fullname" .) "default" .Values.serviceAccount.create) .Values.serviceAccount.name -}}
 {{- end -}}
 
+{{/* The kinds of processes that run, and the key of each one's values. */}}
+{{- define "parley.components" -}}
+api: api
+presence-watcher: presenceWatcher
+receipt-worker: receiptWorker
+{{- end -}}
+
+{{/* Their names as a list, with others'. Takes (list $ names...). */}}
+{{- define "parley.componentNames" -}}
+{{- concat (include "parley.components" (first .) | fromYaml | keys | sortAlpha) (rest .) | join ", " -}}
+{{- end -}}
+
 {{/* What a selector may hold: it never changes. Takes (list $ component). */}}
 {{- define "parley.selectorLabels" -}}
 {{- $ := index . 0 -}}
@@ -48,41 +60,126 @@ app.kubernetes.io/part-of: parley
 {{- end }}
 {{- end -}}
 
-{{/* What keeps every pod within Pod Security's restricted. */}}
+{{/* The security context of containers, which keeps them within Pod Security's restricted. Takes (list $ values). */}}
 {{- define "parley.containerSecurityContext" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
+{{- $context := deepCopy (include "parley.own" (append . "containerSecurityContext") | fromYaml) -}}
+{{- include "parley.fill" (list $context (dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true "capabilities" (dict "drop" (list "ALL")))) -}}
+{{- toYaml $context -}}
 {{- end -}}
 
-{{/* The fields that all pods of Parley's image share. */}}
+{{/* The security context of pods, likewise. Takes (list $ values). */}}
+{{- define "parley.podSecurityContext" -}}
+{{- $context := deepCopy (include "parley.own" (append . "podSecurityContext") | fromYaml) -}}
+{{- include "parley.fill" (list $context (dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault"))) -}}
+{{- toYaml $context -}}
+{{- end -}}
+
+{{/* A value of one kind of pod, or the same value for all pods if that one is empty. Takes (list $ values key); renders YAML,
+or nothing if both are empty. */}}
+{{- define "parley.own" -}}
+{{- $key := index . 2 -}}
+{{- with default (get (index . 0).Values $key) (get (index . 1) $key) -}}
+{{- toYaml . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Where and how a pod is scheduled, and how it resolves names. Takes (list $ values). */}}
+{{- define "parley.scheduling" -}}
+{{- $self := . -}}
+{{- range $key := list "nodeSelector" "tolerations" "affinity" "dnsConfig" "hostAliases" -}}
+{{- with include "parley.own" (append $self $key) }}
+{{ $key }}:
+  {{- . | nindent 2 }}
+{{- end -}}
+{{- end -}}
+{{- with include "parley.own" (append $self "priorityClassName") }}
+priorityClassName: {{ . }}
+{{- end -}}
+{{- end -}}
+
+{{/* The fields that all pods of Parley's image share. Takes (list $ values). */}}
 {{- define "parley.podBase" -}}
+{{- $ := index . 0 -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext:
-  runAsNonRoot: true
-  seccompProfile:
-    type: RuntimeDefault
-{{- with .Values.image.pullSecrets }}
+  {{- include "parley.podSecurityContext" . | nindent 2 }}
+{{- with $.Values.image.pullSecrets }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- include "parley.scheduling" . }}
+{{- with include "parley.volumes" . }}
+volumes:
+  {{- . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
-{{/* The fields that all containers of Parley's image share. Takes (list $ program args...). */}}
+{{/* The fields that all containers of Parley's image share. Takes (list $ values program args...). */}}
 {{- define "parley.containerBase" -}}
 {{- $ := index . 0 -}}
+{{- $self := list $ (index . 1) -}}
 image: {{ include "parley.image" $ }}
 imagePullPolicy: {{ $.Values.image.pullPolicy }}
-command: [/usr/local/bin/{{ index . 1 }}]
-{{- with slice . 2 }}
+command: [/usr/local/bin/{{ index . 2 }}]
+{{- with slice . 3 }}
 args:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 securityContext:
-  {{- include "parley.containerSecurityContext" $ | nindent 2 }}
+  {{- include "parley.containerSecurityContext" $self | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
+{{- with include "parley.volumeMounts" $self }}
+volumeMounts:
+  {{- . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Where the certificates of trustedCA are mounted. Go reads every file there, beside the system's roots. */}}
+{{- define "parley.caDir" -}}/etc/parley/ca{{- end -}}
+
+{{/* The volumes of a pod. Takes (list $ values). */}}
+{{- define "parley.volumes" -}}
+{{- $ := index . 0 -}}
+{{- $volumes := concat $.Values.extraVolumes (default list (get (index . 1) "extraVolumes")) -}}
+{{- with $.Values.trustedCA -}}
+{{- if .secret -}}
+{{- $volumes = append $volumes (dict "name" "trusted-ca" "secret" (dict "secretName" .secret)) -}}
+{{- else if .configMap -}}
+{{- $volumes = append $volumes (dict "name" "trusted-ca" "configMap" (dict "name" .configMap)) -}}
+{{- end -}}
+{{- end -}}
+{{- with $volumes }}{{ toYaml . }}{{ end -}}
+{{- end -}}
+
+{{/* Their mounts in Parley's container. Takes (list $ values). */}}
+{{- define "parley.volumeMounts" -}}
+{{- $ := index . 0 -}}
+{{- $mounts := concat $.Values.extraVolumeMounts (default list (get (index . 1) "extraVolumeMounts")) -}}
+{{- if or $.Values.trustedCA.secret $.Values.trustedCA.configMap -}}
+{{- $mounts = append $mounts (dict "name" "trusted-ca" "mountPath" (include "parley.caDir" $) "readOnly" true) -}}
+{{- end -}}
+{{- with $mounts }}{{ toYaml . }}{{ end -}}
+{{- end -}}
+
+{{/* The environment that every container of Parley's image gets: the private CA, and the variables of the values. Takes
+(list $ values). */}}
+{{- define "parley.extraEnv" -}}
+{{- $ := index . 0 -}}
+{{- if or $.Values.trustedCA.secret $.Values.trustedCA.configMap -}}
+- name: SSL_CERT_DIR
+  value: /etc/ssl/certs:{{ include "parley.caDir" $ }}
+{{ end -}}
+{{- with concat $.Values.extraEnv (default list (get (index . 1) "extraEnv")) -}}
+{{- toYaml . }}
+{{ end -}}
+{{- end -}}
+
+{{/* Their sources of whole environments. Takes (list $ values). */}}
+{{- define "parley.extraEnvFrom" -}}
+{{- with concat (index . 0).Values.extraEnvFrom (default list (get (index . 1) "extraEnvFrom")) -}}
+{{- toYaml . -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The Secret that holds the secrets that are written in the values; absent where there are none. */}}
@@ -158,9 +255,7 @@ value: that named like the release, or `ownSecret` of $. Takes (list $ variable 
 {{- $existing := .Values.database.existingSecret -}}
 {{ include "parley.databaseEnv" . }}
 {{- include "parley.secretEnv" (list . "PARLEY_MIGRATE_DATABASE_URL" $existing.name $existing.migrateUrlKey "migrate-database-url") }}
-{{- with .Values.extraEnv }}
-{{- toYaml . }}
-{{ end }}
+{{- include "parley.extraEnv" (list . dict) }}
 {{- end -}}
 
 {{- define "parley.redisEnv" -}}
@@ -175,7 +270,7 @@ value: that named like the release, or `ownSecret` of $. Takes (list $ variable 
 {{ include "parley.secretEnv" (list . "PARLEY_REDIS_PASSWORD" $existing.name $existing.passwordKey "redis-password") }}
 {{- end -}}
 
-{{/* The environment of the three processes. Takes (list $ component). */}}
+{{/* The environment of a process. Takes (list $ component values). */}}
 {{- define "parley.env" -}}
 {{- $ := index . 0 -}}
 {{- $component := index . 1 -}}
@@ -195,9 +290,7 @@ value: that named like the release, or `ownSecret` of $. Takes (list $ variable 
 - name: OTEL_RESOURCE_ATTRIBUTES
   value: k8s.namespace.name={{ $.Release.Namespace }},k8s.pod.name=$(POD_NAME)
 {{ end -}}
-{{- with $.Values.extraEnv }}
-{{- toYaml . }}
-{{ end }}
+{{- include "parley.extraEnv" (list $ (index . 2)) }}
 {{- end -}}
 
 {{/* A list of labels, annotations or constraints, where there is one. */}}

@@ -1,0 +1,103 @@
+package chart
+
+import (
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Where pods may run is set once for all of them: processes, hooks, the test and the bundled databases. A pod that lacks the
+// toleration stays pending on a tainted node, and Helm waits.
+func TestSchedulingReachesEveryPod(t *testing.T) {
+	placed := object{
+		"nodeSelector":      object{"pool": "chat"},
+		"tolerations":       []any{object{"key": "dedicated", "operator": "Exists"}},
+		"affinity":          object{"nodeAffinity": object{"preferredDuringSchedulingIgnoredDuringExecution": []any{object{"weight": 1, "preference": object{"matchExpressions": []any{object{"key": "disk", "operator": "Exists"}}}}}}},
+		"priorityClassName": "important",
+	}
+	values := func(more object) object {
+		v := object{"devDependencies": object{"enabled": true}}
+		for _, m := range []object{placed, more} {
+			for k, x := range m {
+				v[k] = x
+			}
+		}
+		return v
+	}
+	check := func(t *testing.T, list []object, want int) {
+		t.Helper()
+		all := pods(t, list)
+		if len(all) != want {
+			t.Errorf("there are %d kinds of pods, want %d", len(all), want)
+		}
+		for _, p := range all {
+			s := p.spec
+			if s.NodeSelector["pool"] != "chat" || len(s.Tolerations) != 1 || s.Tolerations[0].Key != "dedicated" || s.Affinity == nil || s.PriorityClassName != "important" {
+				t.Errorf("%s is placed by %v %v %v %q", p.of, s.NodeSelector, s.Tolerations, s.Affinity, s.PriorityClassName)
+			}
+		}
+	}
+	files, err := render(t, values(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, objects(t, files), 8) // three processes, migrate, verify, test, two databases
+
+	// Each kind of pod has its own, which comes first.
+	own := object{"nodeSelector": object{"pool": "own"}}
+	files, err = render(t, values(object{
+		"api": own, "presenceWatcher": own, "receiptWorker": own, "migrations": own, "verify": own, "tests": own,
+		"devDependencies": object{"enabled": true, "postgres": own, "redis": own},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range pods(t, objects(t, files)) {
+		if want := map[string]string{"pool": "own"}; !reflect.DeepEqual(p.spec.NodeSelector, want) || len(p.spec.Tolerations) != 1 {
+			t.Errorf("%s is placed by %v %v", p.of, p.spec.NodeSelector, p.spec.Tolerations)
+		}
+	}
+}
+
+// A private certificate authority is trusted by every pod that connects to Postgres or Redis, the hooks and the test among them.
+func TestTrustedCAReachesEveryPod(t *testing.T) {
+	for configuration, volume := range map[string]func(v corev1.Volume) string{
+		"options":         func(v corev1.Volume) string { return v.ConfigMap.Name },
+		"service-monitor": func(v corev1.Volume) string { return v.Secret.SecretName },
+	} {
+		files, err := render(t, readValues(t, filepath.Join("testdata", configuration, "values.yaml")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := pods(t, objects(t, files))
+		if len(all) != 6 {
+			t.Errorf("%s has %d kinds of pods", configuration, len(all))
+		}
+		for _, p := range all {
+			dir, trusted := "", ""
+			for _, v := range p.spec.Volumes {
+				if v.Name == "trusted-ca" {
+					trusted = volume(v)
+				}
+			}
+			for _, m := range p.spec.Containers[0].VolumeMounts {
+				if m.Name == "trusted-ca" {
+					dir = m.MountPath
+				}
+			}
+			if trusted != "company-ca" || dir != "/etc/parley/ca" {
+				t.Errorf("%s of %s mounts %q at %q", p.of, configuration, trusted, dir)
+			}
+			connects := len(p.spec.Containers[0].Args) == 0 || p.spec.Containers[0].Args[0] != "check"
+			found := false
+			for _, e := range p.spec.Containers[0].Env {
+				found = found || e.Name == "SSL_CERT_DIR" && e.Value == "/etc/ssl/certs:/etc/parley/ca"
+			}
+			if found != connects {
+				t.Errorf("%s of %s has SSL_CERT_DIR: %v", p.of, configuration, found)
+			}
+		}
+	}
+}

@@ -10,13 +10,14 @@ import (
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/journal"
+	"github.com/parley-chat/parley/internal/postgres"
 )
 
 // group runs f under the lock of a group that the actor is a member of.
 func (s *Service) group(ctx context.Context, conversationID, actorID string, f func(tx *gorm.DB, actor *membership) error) error {
 	return s.db.Tx(ctx, func(tx *gorm.DB) error {
 		// A stranger takes no lock.
-		actor, err := membershipOf(tx, conversationID, actorID)
+		actor, err := membershipOf(ctx, postgres.In(tx), conversationID, actorID)
 		if err != nil {
 			return err
 		}
@@ -29,7 +30,7 @@ func (s *Service) group(ctx context.Context, conversationID, actorID string, f f
 		if err := journal.Lock(tx, conversationID); err != nil {
 			return err
 		}
-		if actor, err = membershipOf(tx, conversationID, actorID); err != nil {
+		if actor, err = membershipOf(ctx, postgres.In(tx), conversationID, actorID); err != nil {
 			return err
 		}
 		if actor == nil { // removed while the lock was waited for
@@ -41,7 +42,9 @@ func (s *Service) group(ctx context.Context, conversationID, actorID string, f f
 
 // Rename gives a group a new name.
 func (s *Service) Rename(ctx context.Context, conversationID, actorID string, r *Renaming) (*chat.Conversation, error) {
+	pending := s.markers.Markers(ctx, actorID)
 	var at journal.Stamp
+	var conv *chat.Conversation
 	err := s.group(ctx, conversationID, actorID, func(tx *gorm.DB, actor *membership) error {
 		if actor.Role == RoleMember {
 			return ErrForbidden
@@ -51,27 +54,24 @@ func (s *Service) Rename(ctx context.Context, conversationID, actorID string, r 
 		}
 		var err error
 		at, err = journal.Note(tx, journal.Change{ConversationID: conversationID, Kind: journal.Updated, Actor: event.Actor{UserID: actorID}})
+		if err != nil {
+			return err
+		}
+		conv, err = s.seen(ctx, tx, conversationID, actorID, pending)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := s.publishUpdate(ctx, conversationID, at); err != nil {
-		return nil, err
-	}
-	return s.Get(ctx, conversationID, actorID)
+	s.publisher.Publish(event.ConversationUpdated(common(conv), at.Micros()).In(ctx))
+	return conv, nil
 }
 
-func (s *Service) publishUpdate(ctx context.Context, conversationID string, at journal.Stamp) error {
-	return s.publishObject(ctx, conversationID, at, func(o *chat.Conversation) *event.Event {
-		return event.ConversationUpdated(o, at.Micros())
-	})
-}
-
-// Add makes members of users, and answers those who came: who is a member already stays as they are.
+// Add makes members of users and returns those who were added. Users who are members already stay as they are.
 func (s *Service) Add(ctx context.Context, conversationID, actorID string, a *Addition) ([]chat.Member, error) {
 	var at journal.Stamp
-	var came []string
+	var conv *chat.Conversation
+	added := []chat.Member{}
 	err := s.group(ctx, conversationID, actorID, func(tx *gorm.DB, actor *membership) error {
 		if actor.Role == RoleMember {
 			return ErrForbidden
@@ -87,69 +87,63 @@ func (s *Service) Add(ctx context.Context, conversationID, actorID string, a *Ad
 		if err := checkGroups(tx, others); err != nil {
 			return err
 		}
-		if came, err = join(tx, conversationID, others, RoleMember); err != nil || len(came) == 0 {
+		came, err := join(tx, conversationID, others, RoleMember)
+		if err != nil || len(came) == 0 {
 			return err
 		}
-		if at, err = journal.Note(tx, journal.Change{
+		at, err = journal.Note(tx, journal.Change{
 			ConversationID: conversationID, Kind: journal.MemberAdded, UserIDs: came, MemberDelta: len(came), Actor: event.Actor{UserID: actorID},
-		}); err != nil {
+		})
+		if err != nil {
 			return err
 		}
 		if at.MemberCount > MaxMembers {
 			return ErrTooManyMembers
 		}
-		return nil
-	})
-	if err != nil || len(came) == 0 {
-		return []chat.Member{}, err
-	}
-	added, err := s.store.MembersByID(ctx, s.db.SQL, conversationID, came)
-	if err != nil {
-		return nil, err
-	}
-	return added, s.publishObject(ctx, conversationID, at, func(o *chat.Conversation) *event.Event {
-		return event.MemberAdded(o, added, at.Micros())
-	})
-}
-
-// SetRole promotes or demotes a member, which only owners may.
-func (s *Service) SetRole(ctx context.Context, conversationID, actorID, memberID string, r *RoleChange) (chat.Member, error) {
-	var at journal.Stamp
-	err := s.group(ctx, conversationID, actorID, func(tx *gorm.DB, actor *membership) error {
-		if actor.Role != RoleOwner {
-			return ErrForbidden
-		}
-		m, err := membershipOf(tx, conversationID, memberID)
-		switch {
-		case err != nil:
-			return err
-		case m == nil:
-			return ErrMemberNotFound
-		case m.Role == r.Role:
-			return nil
-		}
-		if err := setRole(tx, conversationID, memberID, r.Role); err != nil {
+		if added, err = s.store.MembersByID(ctx, postgres.In(tx), conversationID, came); err != nil {
 			return err
 		}
-		n, err := owners(tx, conversationID)
-		switch {
-		case err != nil:
-			return err
-		case n == 0:
-			return ErrLastOwner
-		}
-		at, err = journal.Note(tx, journal.Change{ConversationID: conversationID, Kind: journal.Updated, Actor: event.Actor{UserID: actorID}})
+		conv, err = s.object(ctx, tx, conversationID)
 		return err
 	})
 	if err != nil {
-		return chat.Member{}, err
+		return nil, err
 	}
-	if at.Revision != 0 {
-		if err := s.publishUpdate(ctx, conversationID, at); err != nil {
-			return chat.Member{}, err
-		}
+	if conv != nil {
+		s.publisher.Publish(event.MemberAdded(conv, added, at.Micros()).In(ctx))
 	}
-	list, err := s.store.MembersByID(ctx, s.db.SQL, conversationID, []string{memberID})
+	return added, nil
+}
+
+// roleChange is a member with a role that a change gave. The zero value is for no change.
+type roleChange struct {
+	at     journal.Stamp
+	member chat.Member
+}
+
+func (s *Service) publishRole(ctx context.Context, conversationID string, r roleChange) {
+	if r.at.Revision != 0 {
+		s.publisher.Publish(event.MemberUpdated(conversationID, []chat.Member{r.member}, r.at.Revision, r.at.Micros()).In(ctx))
+	}
+}
+
+// changeRole gives a member another role and notes it, under the group's lock.
+func (s *Service) changeRole(ctx context.Context, tx *gorm.DB, conversationID, actorID, memberID, role string) (r roleChange, err error) {
+	if err := setRole(tx, conversationID, memberID, role); err != nil {
+		return roleChange{}, err
+	}
+	r.at, err = journal.Note(tx, journal.Change{
+		ConversationID: conversationID, Kind: journal.MemberUpdated, UserIDs: []string{memberID}, Actor: event.Actor{UserID: actorID},
+	})
+	if err != nil {
+		return roleChange{}, err
+	}
+	r.member, err = s.member(ctx, tx, conversationID, memberID)
+	return r, err
+}
+
+func (s *Service) member(ctx context.Context, tx *gorm.DB, conversationID, userID string) (chat.Member, error) {
+	list, err := s.store.MembersByID(ctx, postgres.In(tx), conversationID, []string{userID})
 	switch {
 	case err != nil:
 		return chat.Member{}, err
@@ -159,11 +153,45 @@ func (s *Service) SetRole(ctx context.Context, conversationID, actorID, memberID
 	return list[0], nil
 }
 
+// SetRole promotes or demotes a member, which only owners may.
+func (s *Service) SetRole(ctx context.Context, conversationID, actorID, memberID string, r *RoleChange) (chat.Member, error) {
+	var changed roleChange
+	err := s.group(ctx, conversationID, actorID, func(tx *gorm.DB, actor *membership) error {
+		if actor.Role != RoleOwner {
+			return ErrForbidden
+		}
+		m, err := membershipOf(ctx, postgres.In(tx), conversationID, memberID)
+		switch {
+		case err != nil:
+			return err
+		case m == nil:
+			return ErrMemberNotFound
+		case m.Role == r.Role:
+			changed.member, err = s.member(ctx, tx, conversationID, memberID)
+			return err
+		}
+		if changed, err = s.changeRole(ctx, tx, conversationID, actorID, memberID, r.Role); err != nil {
+			return err
+		}
+		n, err := owners(tx, conversationID)
+		if err == nil && n == 0 {
+			return ErrLastOwner
+		}
+		return err
+	})
+	if err != nil {
+		return chat.Member{}, err
+	}
+	s.publishRole(ctx, conversationID, changed)
+	return changed.member, nil
+}
+
 // Remove takes a member out of a group: oneself, or by owners and admins.
 func (s *Service) Remove(ctx context.Context, conversationID, actorID, memberID string) error {
-	var removed, inherited journal.Stamp
+	var removed journal.Stamp
+	var inherited roleChange
 	err := s.group(ctx, conversationID, actorID, func(tx *gorm.DB, actor *membership) error {
-		m, err := membershipOf(tx, conversationID, memberID)
+		m, err := membershipOf(ctx, postgres.In(tx), conversationID, memberID)
 		switch {
 		case err != nil:
 			return err
@@ -177,13 +205,14 @@ func (s *Service) Remove(ctx context.Context, conversationID, actorID, memberID 
 		if err := removeMember(tx, conversationID, memberID); err != nil {
 			return err
 		}
-		if removed, err = journal.Note(tx, journal.Change{
+		removed, err = journal.Note(tx, journal.Change{
 			ConversationID: conversationID, Kind: journal.MemberRemoved, UserIDs: []string{memberID}, MemberDelta: -1, Actor: event.Actor{UserID: actorID},
-		}); err != nil {
+		})
+		if err != nil {
 			return err
 		}
 		if m.Role == RoleOwner {
-			inherited, err = inherit(tx, conversationID, actorID)
+			inherited, err = s.inherit(ctx, tx, conversationID, actorID)
 		}
 		return err
 	})
@@ -191,31 +220,26 @@ func (s *Service) Remove(ctx context.Context, conversationID, actorID, memberID 
 		return err
 	}
 	s.publisher.Publish(event.MemberWasRemoved(conversationID, memberID, removed.MemberCount, removed.Revision, removed.Micros()).In(ctx))
-	if inherited.Revision == 0 {
-		return nil
-	}
-	return s.publishUpdate(ctx, conversationID, inherited)
+	s.publishRole(ctx, conversationID, inherited)
+	return nil
 }
 
-// mayRemove tells whether a role may take somebody else with a role out of a group.
+// mayRemove reports whether a member may remove another, by their roles.
 func mayRemove(actor, member string) bool {
 	return actor == RoleOwner || actor == RoleAdmin && member == RoleMember
 }
 
-// inherit gives a group that has no owner left a new one. The zero Stamp says that nothing was to be done.
-func inherit(tx *gorm.DB, conversationID, actorID string) (journal.Stamp, error) {
+// inherit gives a group that has no owner left a new one. It returns the zero value if there was nothing to do.
+func (s *Service) inherit(ctx context.Context, tx *gorm.DB, conversationID, actorID string) (roleChange, error) {
 	n, err := owners(tx, conversationID)
 	if err != nil || n > 0 {
-		return journal.Stamp{}, err
+		return roleChange{}, err
 	}
 	next, err := heir(tx, conversationID)
 	if err != nil || next == "" {
-		return journal.Stamp{}, err
+		return roleChange{}, err
 	}
-	if err := setRole(tx, conversationID, next, RoleOwner); err != nil {
-		return journal.Stamp{}, err
-	}
-	return journal.Note(tx, journal.Change{ConversationID: conversationID, Kind: journal.Updated, Actor: event.Actor{UserID: actorID}})
+	return s.changeRole(ctx, tx, conversationID, actorID, next, RoleOwner)
 }
 
 // LeaveAll takes a user out of all groups.

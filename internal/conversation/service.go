@@ -2,7 +2,6 @@ package conversation
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"gorm.io/gorm"
@@ -49,7 +48,8 @@ func (s *Service) Create(ctx context.Context, creatorID string, c *Creation) (co
 	case c.Type == TypeGroup && len(others) < 2:
 		return nil, false, invalid.One("memberIds", "must name at least two other users")
 	}
-	var conversationID string
+	members := append([]string{creatorID}, others...)
+	pending := s.markers.Markers(ctx, creatorID)
 	var at journal.Stamp
 	err = s.db.Tx(ctx, func(tx *gorm.DB) error {
 		n, err := reachable(tx, creatorID, others)
@@ -59,31 +59,31 @@ func (s *Service) Create(ctx context.Context, creatorID string, c *Creation) (co
 		case n != len(others):
 			return ErrUserNotFound
 		}
+		var conversationID string
 		if c.Type == TypeDirect {
 			conversationID, created, err = createDirect(tx, creatorID, others[0], c)
 		} else {
 			conversationID, created, err = createGroup(tx, creatorID, others, c)
 		}
-		if err != nil || !created {
+		if err != nil {
 			return err
 		}
-		at, err = journal.NoteCreation(tx, journal.Change{
-			ConversationID: conversationID, UserIDs: append([]string{creatorID}, others...), Actor: event.Actor{UserID: creatorID},
-		})
+		if created {
+			at, err = journal.NoteCreation(tx, journal.Change{ConversationID: conversationID, UserIDs: members, Actor: event.Actor{UserID: creatorID}})
+			if err != nil {
+				return err
+			}
+		}
+		conv, err = s.seen(ctx, tx, conversationID, creatorID, pending)
 		return err
 	})
 	if err != nil {
 		return nil, false, err
 	}
 	if created {
-		if err := s.publishObject(ctx, conversationID, at, func(o *chat.Conversation) *event.Event {
-			return event.ConversationCreated(o, append([]string{creatorID}, others...), at.Micros())
-		}); err != nil {
-			return nil, false, err
-		}
+		s.publisher.Publish(event.ConversationCreated(common(conv), members, at.Micros()).In(ctx))
 	}
-	conv, err = s.Get(ctx, conversationID, creatorID)
-	return conv, created, err
+	return conv, created, nil
 }
 
 func createDirect(tx *gorm.DB, creatorID, otherID string, c *Creation) (conversationID string, created bool, err error) {
@@ -129,16 +129,33 @@ func checkGroups(tx *gorm.DB, userIDs []string) error {
 	return err
 }
 
-// publishObject builds an event from the conversation as it is now, under the revision that the event brought.
-func (s *Service) publishObject(ctx context.Context, conversationID string, at journal.Stamp, build func(*chat.Conversation) *event.Event) error {
-	found, err := s.store.Objects(ctx, s.db.SQL, []string{conversationID})
+// object reads a conversation as all members see it, in the transaction that changed it: nothing is read after a commit, which
+// might fail the call then.
+func (s *Service) object(ctx context.Context, tx *gorm.DB, conversationID string) (*chat.Conversation, error) {
+	found, err := s.store.Objects(ctx, postgres.In(tx), []string{conversationID})
 	if err != nil {
-		return fmt.Errorf("read a conversation to tell of it: %w", err)
+		return nil, err
 	}
-	o := found[conversationID]
-	o.Revision, o.MemberCount = at.Revision, at.MemberCount
-	s.publisher.Publish(build(o).In(ctx))
-	return nil
+	if found[conversationID] == nil {
+		return nil, ErrNotFound
+	}
+	return found[conversationID], nil
+}
+
+// seen reads a conversation as the viewer sees it, in a transaction. pending was read before it.
+func (s *Service) seen(ctx context.Context, tx *gorm.DB, conversationID, viewerID string, pending map[string]int64) (*chat.Conversation, error) {
+	c, err := s.view(ctx, postgres.In(tx), conversationID, viewerID, pending)
+	if err == nil && c == nil {
+		return nil, ErrNotFound
+	}
+	return c, err
+}
+
+// common is a conversation as all members see it, of one that a viewer sees.
+func common(c *chat.Conversation) *chat.Conversation {
+	o := *c
+	o.Marker = nil
+	return &o
 }
 
 // Get reads a conversation as the viewer sees it.
@@ -153,12 +170,16 @@ func (s *Service) Get(ctx context.Context, conversationID, viewerID string) (*ch
 // Object is Get with nil for a viewer who is no member.
 func (s *Service) Object(ctx context.Context, conversationID, viewerID string) (*chat.Conversation, error) {
 	pending := s.markers.Markers(ctx, viewerID) // before Postgres: what is flushed in between is found there
-	m, err := membershipOf(s.db.Gorm.WithContext(ctx), conversationID, viewerID)
+	return s.view(ctx, s.db.SQL, conversationID, viewerID, pending)
+}
+
+func (s *Service) view(ctx context.Context, q postgres.Querier, conversationID, viewerID string, pending map[string]int64) (*chat.Conversation, error) {
+	m, err := membershipOf(ctx, q, conversationID, viewerID)
 	if err != nil || m == nil {
 		return nil, err
 	}
-	list, err := s.objects(ctx, []marked{{conversationID, m.LastReadSeq}}, pending)
-	if err != nil {
+	list, err := s.objects(ctx, q, []marked{{conversationID, m.LastReadSeq}}, pending)
+	if err != nil || len(list) == 0 {
 		return nil, err
 	}
 	return &list[0], nil
@@ -179,21 +200,24 @@ func (s *Service) List(ctx context.Context, userID string, before *cursor.Positi
 	if hasMore = len(page) > limit; hasMore {
 		page = page[:limit]
 	}
-	list, err = s.objects(ctx, page, pending)
+	list, err = s.objects(ctx, s.db.SQL, page, pending)
 	return list, hasMore, err
 }
 
-func (s *Service) objects(ctx context.Context, page []marked, pending map[string]int64) ([]chat.Conversation, error) {
+func (s *Service) objects(ctx context.Context, q postgres.Querier, page []marked, pending map[string]int64) ([]chat.Conversation, error) {
 	ids := make([]string, len(page))
 	for i, m := range page {
 		ids[i] = m.id
 	}
-	found, err := s.store.Objects(ctx, s.db.SQL, ids)
+	found, err := s.store.Objects(ctx, q, ids)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]chat.Conversation, 0, len(page))
 	for _, m := range page {
+		if found[m.id] == nil { // deleted since the page was read
+			continue
+		}
 		c := *found[m.id]
 		read := min(max(m.lastReadSeq, pending[m.id]), c.LastSeq)
 		c.Marker = &chat.Marker{LastReadSeq: read, UnreadCount: c.LastSeq - read}
@@ -204,7 +228,7 @@ func (s *Service) objects(ctx context.Context, page []marked, pending map[string
 
 // Members is a page of a conversation's members in the order in which they joined.
 func (s *Service) Members(ctx context.Context, conversationID, viewerID string, after *cursor.Position, limit int) (list []chat.Member, hasMore bool, err error) {
-	m, err := membershipOf(s.db.Gorm.WithContext(ctx), conversationID, viewerID)
+	m, err := membershipOf(ctx, s.db.SQL, conversationID, viewerID)
 	if err != nil {
 		return nil, false, err
 	}

@@ -2,6 +2,8 @@ package conversation
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 
 	"gorm.io/gorm"
@@ -185,16 +187,16 @@ type membership struct {
 	LastReadSeq int64
 }
 
-// membershipOf reads it, nil where the user is no member.
-func membershipOf(tx *gorm.DB, conversationID, userID string) (*membership, error) {
+// membershipOf reads it, nil if the user is no member.
+func membershipOf(ctx context.Context, q postgres.Querier, conversationID, userID string) (*membership, error) {
 	var m membership
-	err := tx.Raw(`SELECT c.type, m.role, m.last_read_seq FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id
-		WHERE m.conversation_id = ? AND m.user_id = ?`, conversationID, userID).Scan(&m).Error
+	err := q.QueryRowContext(ctx, `SELECT c.type, m.role, m.last_read_seq FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id
+		WHERE m.conversation_id = $1 AND m.user_id = $2`, conversationID, userID).Scan(&m.Type, &m.Role, &m.LastReadSeq)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil //nolint:nilnil // no member is an answer
+	}
 	if err != nil {
 		return nil, fmt.Errorf("look up a member: %w", err)
-	}
-	if m.Type == "" {
-		return nil, nil //nolint:nilnil // no member is an answer
 	}
 	return &m, nil
 }

@@ -374,6 +374,9 @@ func TestALostPublishOfAnyKindIsTold(t *testing.T) {
 	if _, err := a.conversations.Rename(ctx, e.group, e.users[0], &conversation.Renaming{Name: "new"}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := a.conversations.SetRole(ctx, e.group, e.users[0], e.users[3], &conversation.RoleChange{Role: conversation.RoleAdmin}); err != nil {
+		t.Fatal(err)
+	}
 	if err := a.conversations.Remove(ctx, e.group, e.users[0], e.users[2]); err != nil {
 		t.Fatal(err)
 	}
@@ -385,7 +388,7 @@ func TestALostPublishOfAnyKindIsTold(t *testing.T) {
 	a.send(t, e.group, e.users[0], "secret")
 	for _, want := range []string{
 		event.TypeMessageNew, event.TypeMessageUpdated, event.TypeMessageDeleted, event.TypeConversationUpdated,
-		event.TypeMemberRemoved, event.TypeMemberAdded, event.TypeMessageNew,
+		event.TypeMemberUpdated, event.TypeMemberRemoved, event.TypeMemberAdded, event.TypeMessageNew,
 	} {
 		if f := watching.next(8 * time.Second); f.Type != want {
 			t.Fatalf("got %s %s where %s was due", f.Type, f.Data, want)

@@ -61,6 +61,8 @@ func sample() (m, edited, deleted *chat.Message, members []chat.Member, c *chat.
 func events() map[string]*event.Event {
 	m, edited, deleted, members, c := sample()
 	when := m.CreatedAt.UnixMicro()
+	promoted := slices.Clone(members[1:])
+	promoted[0].Role = "admin"
 	traced := event.MessageNew(m)
 	traced.TraceParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 	return map[string]*event.Event{
@@ -73,6 +75,7 @@ func events() map[string]*event.Event {
 		"conversation_changed":        event.ConversationChanged(conversation, 46, when),
 		"conversation_member_added":   event.MemberAdded(c, members[1:], when),
 		"conversation_member_removed": event.MemberWasRemoved(conversation, ben, 1, 46, when),
+		"conversation_member_updated": event.MemberUpdated(conversation, promoted, 46, when),
 		"typing":                      event.UserTyping(event.Typing{ConversationID: conversation, UserID: anna, Active: true}),
 	}
 }

@@ -336,7 +336,7 @@ func (f *Flusher) write(ctx context.Context, src source, p *piece, t *totals) er
 
 // refused tells an error that is of what was to be written, or of who has it locked, from one of Postgres.
 func refused(err error) bool {
-	return err != nil && (postgres.IsLocked(err) || !postgres.IsUnavailable(err))
+	return postgres.IsLocked(err) || postgres.IsRefused(err)
 }
 
 // isolate writes what can be written of rows that were refused together, and lets the ids wait that are to blame.

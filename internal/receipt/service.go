@@ -233,7 +233,7 @@ func (s *Service) writeDown(batch []*read) {
 	ctx, cancel := context.WithTimeout(context.Background(), postgres.StatementTimeout)
 	defer cancel()
 	err := s.store.write(ctx, batch)
-	if err != nil && !postgres.IsUnavailable(err) && len(batch) > 1 {
+	if postgres.IsRefused(err) && len(batch) > 1 {
 		for i := range batch {
 			s.writeDown(batch[i : i+1])
 		}

@@ -1,0 +1,117 @@
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// SQLSTATEs that Parley tells apart.
+const (
+	codeUniqueViolation  = "23505"
+	codeReadOnly         = "25006" // the server is a standby, or was set to take no writes
+	codeIdleTransaction  = "25P03"
+	codeTransactionTime  = "25P04"
+	codeNoStatement      = "26000" // a pooler gave us a server connection that never prepared it
+	codeStatementExists  = "42P05" // or one that did
+	codeUnsupported      = "0A000"
+	codeLockNotAvailable = "55P03"
+	codeObjectInUse      = "55006"
+	codeAdminShutdown    = "57P01"
+	codeCrashShutdown    = "57P02"
+	codeCannotConnect    = "57P03"
+	codeDatabaseDropped  = "57P04"
+)
+
+// stalePlan is the message of a 0A000 that pgx heals: a migration changed a table, and the next execution plans anew.
+const stalePlan = "cached plan must not change result type"
+
+// unavailableClasses are those classes of SQLSTATEs that say nothing about the statement: the same one may do well soon, here or on
+// another server. The value says what brings them.
+var unavailableClasses = map[string]string{
+	"08": "connections, and poolers that have no server",
+	"28": "logins: no statement of ours logs in, but a pooler passes on what its own login got",
+	"3D": "databases that do not exist, in the same way",
+	"40": "deadlocks, and conflicts with the recovery of a standby",
+	"53": "a full disk, no memory, too many connections",
+	"57": "a server that stops, starts or recovers; statement time-outs",
+	"58": "errors of the server's operating system, such as I/O on a failing disk",
+}
+
+// unavailableCodes are single ones, of classes that otherwise say no.
+var unavailableCodes = map[string]bool{
+	codeReadOnly: true, codeIdleTransaction: true, codeTransactionTime: true, codeNoStatement: true, codeStatementExists: true,
+	codeLockNotAvailable: true, codeObjectInUse: true,
+}
+
+// IsUnavailable reports whether err means that the database could not do what it was asked for now, whatever that was: it cannot be
+// reached, refuses logins, stops or starts, is a standby, is out of some resource, or took too long. Callers repeat later; clients get
+// 503.
+func IsUnavailable(err error) bool {
+	// A login that fails is wrong on our side or the server's, and never the caller's: a password that was just changed, a
+	// database that is being restored, one connection too many.
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return unavailable(pg)
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	for _, broken := range []error{io.EOF, io.ErrUnexpectedEOF, driver.ErrBadConn, sql.ErrConnDone, context.DeadlineExceeded, net.ErrClosed} {
+		if errors.Is(err, broken) {
+			return true
+		}
+	}
+	return pgconn.SafeToRetry(err)
+}
+
+func unavailable(pg *pgconn.PgError) bool {
+	if len(pg.Code) < 2 {
+		return false
+	}
+	_, class := unavailableClasses[pg.Code[:2]]
+	return class || unavailableCodes[pg.Code] || pg.Code == codeUnsupported && strings.Contains(pg.Message, stalePlan)
+}
+
+// IsRefused reports whether the database answered and did nothing of the statement, for a reason that lies in the statement's own
+// rows, or in other statements at the same moment: parts of it may do well.
+func IsRefused(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (!IsUnavailable(err) || strings.HasPrefix(pg.Code, "40"))
+}
+
+// IsLocked reports whether a row was locked for longer than lock_timeout.
+func IsLocked(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == codeLockNotAvailable
+}
+
+// IsUniqueViolation reports whether err is a violation of the named unique constraint or index.
+func IsUniqueViolation(err error, constraint string) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == codeUniqueViolation && pg.ConstraintName == constraint
+}
+
+// isFailover reports whether an error means that the server is no more the one to write to. Connections that were opened before
+// it lead to the same server, and are useless too.
+func isFailover(pg *pgconn.PgError) bool {
+	switch pg.Code {
+	case codeReadOnly, codeAdminShutdown, codeCrashShutdown, codeCannotConnect, codeDatabaseDropped:
+		return true
+	}
+	return false
+}
+
+// IsReadOnly reports whether err means that the server takes no writes, or that no server was found that does.
+func IsReadOnly(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == codeReadOnly || errors.Is(err, pgconn.ErrReadOnlyConnection)
+}

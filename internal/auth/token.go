@@ -18,8 +18,8 @@ import (
 const (
 	issuer   = "parley"
 	audience = "parley"
-	// leeway is how far the clocks of two pods may be apart.
-	leeway = 2 * time.Second
+	// leeway is how far the clocks of two pods may be apart. Each pod exports how far its own is from Postgres's.
+	leeway = 30 * time.Second
 )
 
 // Identity is who an access token speaks for.

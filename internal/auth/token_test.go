@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/golang-jwt/jwt/v5"
+
 	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/testenv"
@@ -19,7 +21,7 @@ func secrets(s ...string) (out [][]byte) {
 
 func TestARememberedTokenExpiresToo(t *testing.T) {
 	t.Parallel()
-	tokens := auth.NewTokens(secrets("a"), -time.Second) // within the leeway, for one second more
+	tokens := auth.NewTokens(secrets("a"), -29*time.Second) // within the leeway, for one second more
 	token, err := tokens.Issue(id.New(), id.New())
 	if err != nil {
 		t.Fatal(err)
@@ -33,6 +35,24 @@ func TestARememberedTokenExpiresToo(t *testing.T) {
 		_, err := tokens.Verify(token)
 		return errors.Is(err, auth.ErrUnauthorized)
 	}, "it is refused")
+}
+
+// Pods' clocks differ: a token of one that is 25 seconds ahead is good at the others, one from the future is not.
+func TestTheClocksOfPodsMayDiffer(t *testing.T) {
+	t.Parallel()
+	key := secrets("a")
+	for ahead, good := range map[time.Duration]bool{0: true, 25 * time.Second: true, time.Minute: false} {
+		now := time.Now().Add(ahead)
+		token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{
+			"iss": "parley", "aud": "parley", "sub": id.New(), "sid": id.New(), "iat": now.Unix(), "exp": now.Add(time.Hour).Unix(),
+		}).SignedString(key[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := auth.NewTokens(key, time.Hour).Verify(token); (err == nil) != good {
+			t.Errorf("a token of a pod that is %s ahead: %v", ahead, err)
+		}
+	}
 }
 
 func TestRememberedTokensAreBoundedAndTheirOwn(t *testing.T) {

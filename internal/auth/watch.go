@@ -36,7 +36,7 @@ type Watch struct {
 
 // NewWatch makes a watch for access tokens of the TTL. onEnd is told of each session that ended, once.
 func NewWatch(db *postgres.DB, accessTTL time.Duration, log *slog.Logger, onEnd func(sessionIDs ...string)) *Watch {
-	keep := accessTTL + watchMargin
+	keep := accessTTL + 2*leeway + watchMargin // a token lives that long by the clock of this pod, if that of its issuer was ahead
 	return &Watch{store: &store{db}, log: log, keep: keep, onEnd: onEnd, ended: map[string]time.Time{}, lastLook: time.Now().Add(-keep)}
 }
 

@@ -44,6 +44,11 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		return err
 	}
 	defer db.Close()
+	healthDB, err := postgres.OpenPool(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: 1, Application: "parley-api-health"})
+	if err != nil {
+		return err
+	}
+	defer healthDB.Close()
 	rdb, err := redisconn.Open(redisconn.Config{URL: c.Redis.URL, Username: c.Redis.Username, Password: c.Redis.Password, SentinelMaster: c.Redis.SentinelMaster, PoolSize: redisConns, ClientName: "parley-api"})
 	if err != nil {
 		return err
@@ -56,7 +61,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	registry := observe.NewRegistry("api", log)
 	panics := observe.NewPanicCounter(registry)
 	gate := &lifecycle.Gate{}
-	health := &observe.Health{DB: db.SQL, Redis: rdb, Stopping: gate.Closed}
+	health := &observe.Health{DB: healthDB, Redis: rdb, Stopping: gate.Closed}
 
 	metrics := realtime.NewMetrics(registry)
 	publisher := realtime.NewPublisher(rdb, metrics, tracer, log)
@@ -85,6 +90,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	hub.OnSent(receipts.Sent)
 	receipts.UseMembers(hub)
 
+	refusals := observe.NewOutage(log, "requests are refused with 503", "requests are served again")
 	limiter := ratelimit.New(rdb, registry, log)
 	friends := friend.NewService(db, publisher, publisher)
 	stop := c.ShutdownTimeout - c.DrainDelay
@@ -95,13 +101,14 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	}, httpapi.Deps{
 		Auth: sessions, Watch: watch, Users: user.NewService(db), Friends: friends, Conversations: conversations, Messages: messages, Receipts: receipts,
 		Syncer: message.NewSyncer(feed, conversations), Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
-		Registry: registry, Panics: panics, Tracer: tracer, Log: log,
+		Registry: registry, Panics: panics, Tracer: tracer, Refusals: refusals, Log: log,
 	})
 	if err != nil {
 		return err
 	}
 	observe.RegisterPools(registry, db.SQL, rdb, redisConns)
 	monitor := observe.NewMonitor(health, registry, log)
+	monitor.Watch(refusals)
 	ops := &observe.Ops{Addr: c.OpsAddr, Registry: registry, Ready: health.Ready, Log: log}
 	return lifecycle.Run(ctx, lifecycle.Config{Log: log, StopTimeout: c.ShutdownTimeout, Panics: panics},
 		lifecycle.Part{Name: "ops", Run: ops.Run},

@@ -31,6 +31,11 @@ func run(ctx context.Context, c config.Watcher, log *slog.Logger) error {
 		return err
 	}
 	defer db.Close()
+	healthDB, err := postgres.OpenPool(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: 1, Application: "parley-presence-watcher-health"})
+	if err != nil {
+		return err
+	}
+	defer healthDB.Close()
 	redisConfig := redisconn.Config{URL: c.Redis.URL, Username: c.Redis.Username, Password: c.Redis.Password, SentinelMaster: c.Redis.SentinelMaster, PoolSize: redisConns, ClientName: "parley-presence-watcher"}
 	redisOptions, err := redisconn.Options(redisConfig)
 	if err != nil {
@@ -47,7 +52,7 @@ func run(ctx context.Context, c config.Watcher, log *slog.Logger) error {
 
 	registry := observe.NewRegistry("presence-watcher", log)
 	panics := observe.NewPanicCounter(registry)
-	health := &observe.Health{DB: db, Redis: rdb, Stopping: func() bool { return ctx.Err() != nil }}
+	health := &observe.Health{DB: healthDB, Redis: rdb, Stopping: func() bool { return ctx.Err() != nil }}
 	watcher := presence.NewWatcher(rdb, redisOptions.DB, db, c.Presence, presence.NewWatcherMetrics(registry), log)
 	observe.RegisterPools(registry, db, rdb, redisConns)
 	monitor := observe.NewMonitor(health, registry, log)

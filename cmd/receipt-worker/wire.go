@@ -34,6 +34,11 @@ func run(ctx context.Context, c config.Worker, log *slog.Logger) error {
 		return err
 	}
 	defer db.Close()
+	healthDB, err := postgres.OpenPool(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: 1, Application: "parley-receipt-worker-health"})
+	if err != nil {
+		return err
+	}
+	defer healthDB.Close()
 	rdb, err := redisconn.Open(redisconn.Config{URL: c.Redis.URL, Username: c.Redis.Username, Password: c.Redis.Password, SentinelMaster: c.Redis.SentinelMaster, PoolSize: redisConns, ClientName: "parley-receipt-worker"})
 	if err != nil {
 		return err
@@ -45,7 +50,7 @@ func run(ctx context.Context, c config.Worker, log *slog.Logger) error {
 
 	registry := observe.NewRegistry("receipt-worker", log)
 	panics := observe.NewPanicCounter(registry)
-	health := &observe.Health{DB: db, Redis: rdb, Stopping: func() bool { return ctx.Err() != nil }}
+	health := &observe.Health{DB: healthDB, Redis: rdb, Stopping: func() bool { return ctx.Err() != nil }}
 	metrics := receipt.NewFlushMetrics(registry)
 	flusher := receipt.NewFlusher(db, rdb, c.FlushInterval, metrics, log)
 	observe.RegisterPools(registry, db, rdb, redisConns)

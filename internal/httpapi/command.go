@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"slices"
 	"time"
 	"unicode/utf8"
@@ -111,7 +112,11 @@ func (r *reader) problem(ctx context.Context, c command, err error) problem {
 	p := problemOf(err, r.request)
 	if p.Status >= 500 {
 		tracing.Failed(trace.SpanFromContext(ctx), err)
-		r.server.Log.WarnContext(ctx, "a frame could not be carried out", "type", kindLabel(c.kind), "error", err)
+		if p.Status == http.StatusServiceUnavailable {
+			r.server.Refusals.Fail(ctx, err, "type", kindLabel(c.kind))
+		} else {
+			r.server.Log.ErrorContext(ctx, "a frame failed", "type", kindLabel(c.kind), "error", err)
+		}
 	}
 	return p
 }

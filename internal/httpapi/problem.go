@@ -170,7 +170,7 @@ func (s *Server) fail(c *fiber.Ctx, err error) error {
 		s.Log.ErrorContext(c.UserContext(), "a request failed", "method", c.Method(), "route", routeOf(c), "error", err)
 	case p.Status == http.StatusServiceUnavailable:
 		s.metrics.unavailable.Inc()
-		s.Log.WarnContext(c.UserContext(), "a request could not be served", "method", c.Method(), "route", routeOf(c), "error", err)
+		s.Refusals.Fail(c.UserContext(), err, "method", c.Method(), "route", routeOf(c))
 		c.Set(fiber.HeaderRetryAfter, retryAfter)
 	case p.Status == http.StatusUnauthorized:
 		c.Set(fiber.HeaderWWWAuthenticate, `Bearer realm="parley"`)

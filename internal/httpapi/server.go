@@ -81,7 +81,9 @@ type Deps struct {
 	Registry      *prometheus.Registry
 	Panics        *prometheus.CounterVec
 	Tracer        *tracing.Tracer
-	Log           *slog.Logger
+	// Refusals are the requests, frames and sockets that fail with 503.
+	Refusals *observe.Outage
+	Log      *slog.Logger
 }
 
 // Server is the api's HTTP server.

@@ -211,7 +211,7 @@ func (s *Server) refuse(ctx context.Context, c *websocket.Conn, err error) {
 	if errors.Is(err, realtime.ErrDraining) {
 		code, reason, why = realtime.CloseGoingAway, "the pod goes away", realtime.ReasonDrain
 	} else {
-		s.Log.WarnContext(ctx, "a socket could not be served", "error", err)
+		s.Refusals.Fail(ctx, err, "part", partSocket)
 	}
 	s.Hub.Refused(code, why)
 	_ = c.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(time.Second))

@@ -10,27 +10,35 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/migrations"
 )
 
 // healthTimeout bounds each check: a probe gets its answer while a dependency hangs.
 const healthTimeout = 1 * time.Second
 
+// errReadOnly is what Postgres is where it cannot be written to: a standby, or a server that was set so.
+var errReadOnly = errors.New("postgres takes no writes: it is a standby, or set to be read-only")
+
 // Checks is the state of what a process depends on.
 type Checks struct {
-	// Postgres and Redis are nil where they answer.
+	// Postgres and Redis are nil if they can be used. Postgres can be used only if it takes writes.
 	Postgres, Redis error
-	// Outdated is set where the schema is older than this binary needs.
+	// Outdated is set if the schema is older than this binary needs.
 	Outdated bool
-	// Stopping is set where the process is going away.
+	// Stopping is set if the process is going away.
 	Stopping bool
+	// Skew is how far the process's clock is ahead of Postgres's, to about half of SkewError. Both are zero if Postgres did not answer.
+	Skew, SkewError time.Duration
 }
 
-// Ready is nil where the process can do its work. Redis away alone only degrades it.
+// Ready is nil if the process can do its work. Redis unavailable alone only degrades it.
 func (c Checks) Ready() error {
 	switch {
 	case c.Stopping:
 		return errors.New("stopping")
+	case errors.Is(c.Postgres, errReadOnly):
+		return errReadOnly
 	case c.Postgres != nil:
 		return errors.New("postgres is down")
 	case c.Outdated:
@@ -39,55 +47,84 @@ func (c Checks) Ready() error {
 	return nil
 }
 
-// Health checks a process's dependencies.
+// Health checks a process's dependencies. Check may be called by any number of goroutines: those that ask while a check runs
+// share its result.
 type Health struct {
+	// DB is a pool of its own, of one connection (postgres.Config.MaxConns): a check does not wait for requests that hold all
+	// connections of theirs, and is not refused one when the server has too many.
 	DB    *sql.DB
 	Redis redis.UniversalClient
-	// Stopping tells whether the process is going away.
+	// Stopping reports whether the process is going away.
 	Stopping func() bool
 
-	mu      sync.Mutex // guards current
-	current bool       // the schema was seen new enough; it never gets older
+	mu      sync.Mutex // guards running
+	running *check     // nil if none runs
 }
 
-// Check asks them all at once.
+// check is one that runs. done is closed when result is set.
+type check struct {
+	done   chan struct{}
+	result Checks
+}
+
+// Check asks all dependencies at once. It returns within healthTimeout, whatever they do.
 func (h *Health) Check(ctx context.Context) Checks {
+	h.mu.Lock()
+	c := h.running
+	if c == nil {
+		c = &check{done: make(chan struct{})}
+		h.running = c
+		go h.run(context.WithoutCancel(ctx), c)
+	}
+	h.mu.Unlock()
+	<-c.done
+	result := c.result
+	result.Stopping = h.Stopping()
+	return result
+}
+
+func (h *Health) run(ctx context.Context, c *check) {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	c := Checks{Stopping: h.Stopping()}
+	defer func() {
+		h.mu.Lock()
+		h.running = nil
+		h.mu.Unlock()
+		close(c.done)
+	}()
 	var wg sync.WaitGroup
-	wg.Go(func() { c.Postgres, c.Outdated = h.schema(ctx) })
+	wg.Go(func() { h.postgres(ctx, &c.result) })
 	wg.Go(func() {
 		if err := h.Redis.Ping(ctx).Err(); err != nil {
-			c.Redis = fmt.Errorf("ping redis: %w", err)
+			c.result.Redis = fmt.Errorf("ping redis: %w", err)
 		}
 	})
 	wg.Wait()
-	return c
 }
 
 // Ready is Check's verdict, for Ops.
 func (h *Health) Ready(ctx context.Context) error { return h.Check(ctx).Ready() }
 
-func (h *Health) schema(ctx context.Context) (down error, outdated bool) { //nolint:revive // two verdicts, not a failure
-	h.mu.Lock()
-	current := h.current
-	h.mu.Unlock()
-	if current {
-		if err := h.DB.PingContext(ctx); err != nil {
-			return fmt.Errorf("ping postgres: %w", err), false
-		}
-		return nil, false
+// postgres asks whether the server takes writes, what time it has, and what schema.
+func (h *Health) postgres(ctx context.Context, c *Checks) {
+	var readOnly bool
+	var clock time.Time
+	asked := time.Now()
+	err := h.DB.QueryRowContext(ctx, `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on', clock_timestamp()`).Scan(&readOnly, &clock)
+	took := time.Since(asked)
+	switch {
+	case err != nil && postgres.IsReadOnly(err), err == nil && readOnly:
+		c.Postgres = errReadOnly
+		return
+	case err != nil:
+		c.Postgres = fmt.Errorf("ask postgres: %w", err)
+		return
 	}
-	v, err := migrations.Current(ctx, h.DB)
+	c.Skew, c.SkewError = asked.Add(took/2).Sub(clock), took
+	version, err := migrations.Current(ctx, h.DB)
 	if err != nil {
-		return err, false
+		c.Postgres = err
+		return
 	}
-	if v < migrations.Newest() {
-		return nil, true
-	}
-	h.mu.Lock()
-	h.current = true
-	h.mu.Unlock()
-	return nil, false
+	c.Outdated = version < migrations.Newest()
 }

@@ -22,14 +22,23 @@ const (
 	settingsWait  = 2 * time.Second
 )
 
-// Monitor looks at a process's dependencies all the time, for those who look at its metrics.
+// maxSkew is how far a process's clock may be from Postgres's before that is logged. Tokens have a leeway of 30 s between two pods.
+const maxSkew = 5 * time.Second
+
+// Monitor checks a process's dependencies all the time: for its metrics, and for its log, which has one line when a dependency goes and
+// one when it is back.
 type Monitor struct {
 	health                         *Health
 	log                            *slog.Logger
 	postgres, redis, schema, ready prometheus.Gauge
-	noEviction, expiryEvents       prometheus.Gauge
-	looks                          int  // of Run's goroutine alone, like what follows
-	advised                        bool // the operator was told of an eviction policy that loses data
+	noEviction, expiryEvents, skew prometheus.Gauge
+	postgresAway, redisAway        *Outage
+	outages                        []*Outage
+
+	// Of Run's goroutine alone:
+	looks   int
+	advised bool // of an eviction policy that loses data
+	skewed  bool // the log says that the clock is wrong
 }
 
 // NewMonitor makes a monitor; its Run makes it work.
@@ -40,11 +49,12 @@ func NewMonitor(h *Health, r prometheus.Registerer, log *slog.Logger) *Monitor {
 		return g
 	}
 	up := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "parley_dependency_up", Help: "1 where the dependency answers; the schema is up where it is new enough.",
+		Name: "parley_dependency_up", Help: "1 if the dependency can be used: Redis answers, Postgres takes writes, the schema is new enough.",
 	}, []string{"dependency"})
 	r.MustRegister(up)
 	m := &Monitor{
 		health: h, log: log,
+		skew:     gauge("parley_clock_skew_seconds", "How far the clock of this process is ahead of Postgres's, behind if negative; NaN until Postgres answered."),
 		postgres: up.WithLabelValues("postgres"), redis: up.WithLabelValues("redis"), schema: up.WithLabelValues("schema"),
 		ready:        gauge("parley_ready", "1 while the process wants work."),
 		noEviction:   gauge("parley_redis_noeviction", "1 where every master of Redis has maxmemory-policy noeviction, 0 where one may drop keys, NaN where Redis does not tell."),
@@ -52,8 +62,15 @@ func NewMonitor(h *Health, r prometheus.Registerer, log *slog.Logger) *Monitor {
 	}
 	m.noEviction.Set(math.NaN())
 	m.expiryEvents.Set(math.NaN())
+	m.skew.Set(math.NaN())
+	m.postgresAway = NewOutage(log, "postgres is unavailable", "postgres is available again")
+	m.redisAway = NewOutage(log, "redis is unavailable", "redis is available again")
 	return m
 }
+
+// Watch has the monitor end outages of which nobody else knows when they are over: those without a failure between two of its looks.
+// It is called before Run.
+func (m *Monitor) Watch(outages ...*Outage) { m.outages = append(m.outages, outages...) }
 
 // Run looks until ctx ends.
 func (m *Monitor) Run(ctx context.Context) error {
@@ -64,6 +81,12 @@ func (m *Monitor) Run(ctx context.Context) error {
 func (m *Monitor) look(ctx context.Context) {
 	fault.Point("monitor.look")
 	c := m.health.Check(ctx)
+	m.postgresAway.Note(c.Postgres)
+	m.redisAway.Note(c.Redis)
+	for _, o := range m.outages {
+		o.Settle()
+	}
+	m.clock(c)
 	m.postgres.Set(number(c.Postgres == nil))
 	m.redis.Set(number(c.Redis == nil))
 	m.schema.Set(number(c.Postgres == nil && !c.Outdated))
@@ -76,6 +99,22 @@ func (m *Monitor) look(ctx context.Context) {
 		m.looks++
 	}
 	m.ready.Set(number(c.Ready() == nil))
+}
+
+// clock compares the process's clock with Postgres's.
+func (m *Monitor) clock(c Checks) {
+	if c.SkewError == 0 {
+		return
+	}
+	m.skew.Set(c.Skew.Seconds())
+	if skewed := c.Skew.Abs()-c.SkewError/2 > maxSkew; skewed != m.skewed {
+		m.skewed = skewed
+		if skewed {
+			m.log.Warn("the clock of this machine is wrong, or Postgres's is: access tokens of one pod may be refused by another", "ahead_by", c.Skew.String())
+		} else {
+			m.log.Info("the clock of this machine agrees with Postgres's again")
+		}
+	}
 }
 
 // settings looks at what Redis must be set to.

@@ -37,6 +37,12 @@ func (l *lines) has(s string) bool {
 	return strings.Contains(l.b.String(), s)
 }
 
+func (l *lines) count(s string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.b.String(), s)
+}
+
 // watch runs a monitor of a Redis, and answers how to read its gauges.
 func watch(t *testing.T, r *testenv.RedisServer) (gauge func(name, label string) float64, log *lines) {
 	t.Helper()
@@ -93,7 +99,7 @@ func TestTheMonitorTellsOfRedisSettings(t *testing.T) {
 func TestTheMonitorTellsOfDependencies(t *testing.T) {
 	t.Parallel()
 	r := testenv.Redis(t)
-	gauge, _ := watch(t, r)
+	gauge, log := watch(t, r)
 	for _, d := range []string{"postgres", "redis", "schema"} {
 		if gauge("parley_dependency_up", d) != 1 {
 			t.Errorf("%s is not up", d)
@@ -106,4 +112,7 @@ func TestTheMonitorTellsOfDependencies(t *testing.T) {
 	}
 	r.Start()
 	testenv.Eventually(t, time.Minute, func() bool { return gauge("parley_dependency_up", "redis") == 1 }, "redis is up again")
+	if log.count("redis is unavailable") != 1 || log.count("redis is available again") != 1 || log.has("postgres is") {
+		t.Error("an outage is not one line when it begins and one when it is over")
+	}
 }

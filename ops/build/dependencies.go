@@ -12,6 +12,8 @@ func dependencies() dashboard {
 				lines("Redis's settings", count, "1: evicts nothing; tells of expiries. Nothing where Redis does not say.",
 					gauge("min", "parley_redis_noeviction", "", "noeviction"), gauge("min", "parley_redis_expiry_events", "", "expiry events")).
 					under(1).ofOne().runbook("ParleyRedisEvicts"),
+				lines("Clock", seconds, "How far each process's clock is ahead of Postgres's.", perPod(selector("parley_clock_skew_seconds"))).
+					over(5).runbook("ParleyClockSkew"),
 			}},
 			{"Postgres's pool", []panel{
 				lines("In use", share, "Connections in use, of those allowed.",

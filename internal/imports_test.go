@@ -14,13 +14,12 @@ import (
 const module = "github.com/parley-chat/parley/"
 
 // Domains know no other domain: what one needs of another it names as an interface, and cmd joins them.
-var domains = []string{"auth", "user", "friend", "conversation", "message", "presence", "receipt"}
+var domains = []string{"attachment", "auth", "user", "friend", "conversation", "message", "presence", "receipt"}
 
 // leaves know no domain, no realtime and no edge.
 var leaves = []string{
-	"chat", "config", "cursor", "event", "fault", "id", "invalid", "journal", "jsonbody", "lifecycle", "metadata", "observe", "postgres", "ratelimit",
-	"redisconn",
-	"rediskey", "timestamp", "tracing",
+	"chat", "config", "cursor", "event", "fault", "id", "invalid", "journal", "jsonbody", "lifecycle", "metadata", "objectstore", "observe", "postgres",
+	"ratelimit", "redisconn", "rediskey", "timestamp", "tracing",
 }
 
 // onlyIn are libraries that one package alone knows, or those named.
@@ -31,6 +30,7 @@ var onlyIn = map[string]string{
 	"github.com/golang-jwt/":             "internal/auth",
 	"github.com/hibiken/asynq":           "internal/receipt",
 	"github.com/alexedwards/argon2id":    "internal/auth",
+	"github.com/minio/":                  "internal/objectstore",
 	"github.com/pressly/goose/":          "migrations",
 	"gorm.io/driver/postgres":            "internal/postgres",
 	"github.com/fasthttp/websocket":      "internal/httpapi internal/client",

@@ -1,0 +1,117 @@
+// Package attachment is the domain of files: announcing an upload to object storage, checking what was uploaded, handing out
+// links to download it, and removing files that were never sent or whose message was deleted. File contents never pass through
+// a pod: clients talk to object storage with URLs that are signed here.
+package attachment
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/timestamp"
+)
+
+// What can be wrong with a request, besides *invalid.Faults.
+var (
+	// ErrNotConfigured is returned by every method of a service that has no object storage.
+	ErrNotConfigured = errors.New("this server has no storage for files")
+	// ErrNotFound is also returned for a file that the user may not see.
+	ErrNotFound = errors.New("attachment not found")
+	// ErrTooLarge is returned for a size above the configured maximum.
+	ErrTooLarge = errors.New("the file is larger than this server accepts")
+	// ErrTypeNotAllowed is returned for a content type that is not accepted, or that cannot be checked.
+	ErrTypeNotAllowed = errors.New("files of this type are not accepted")
+	// ErrTooManyUploads is returned to a user who has too many unfinished uploads.
+	ErrTooManyUploads = errors.New("too many uploads are unfinished")
+	// ErrNotUploaded is returned for a completion before the object is there.
+	ErrNotUploaded = errors.New("the file was not uploaded yet")
+	// ErrMismatch is returned for an object that is not what the upload announced. It is removed.
+	ErrMismatch = errors.New("the uploaded file is not what was announced, and was removed")
+	// ErrUnavailable is returned when object storage does not answer.
+	ErrUnavailable = errors.New("the storage for files is unavailable")
+)
+
+// Bounds of uploads and downloads.
+const (
+	maxFilename = 255
+	maxType     = 127
+	// maxPending is how many unfinished uploads a user may have whose URLs are still valid.
+	maxPending = 20
+	// maxLinks is how many files one request may ask links for.
+	maxLinks = 100
+	// uploadTTL is how long the URL of an upload is valid.
+	uploadTTL = 15 * time.Minute
+	// linkTTL is how long the URL of a download is valid.
+	linkTTL = 10 * time.Minute
+)
+
+// Upload announces a file.
+type Upload struct {
+	Filename    string `json:"filename"`
+	ContentType string `json:"contentType"`
+	// Size is in bytes.
+	Size int64 `json:"size"`
+}
+
+// Check normalises the upload and notes its faults.
+func (u *Upload) Check(f *invalid.Faults) {
+	invalid.Text{Min: 1, Max: maxFilename, Trim: true}.Check(f, "filename", &u.Filename)
+	if name := strings.Trim(u.Filename, ". "); name == "" && u.Filename != "" {
+		f.Add("filename", "must not be only dots")
+	}
+	t, ok := parseType(u.ContentType)
+	if !ok {
+		f.Add("contentType", "must be a media type such as image/png, of %d characters at most", maxType)
+	}
+	u.ContentType = t
+	if u.Size < 1 {
+		f.Add("size", "must be the file's size in bytes, 1 or more")
+	}
+}
+
+// Ticket is how to upload a file: one request of the method to the URL, with the headers as they are and the file as its body.
+type Ticket struct {
+	ID        string            `json:"id"`
+	URL       string            `json:"url"`
+	Method    string            `json:"method"`
+	Headers   map[string]string `json:"headers"`
+	ExpiresAt timestamp.Time    `json:"expiresAt"`
+}
+
+// Completed is a file that was checked and can be sent.
+type Completed struct {
+	ID          string `json:"id"`
+	State       string `json:"state"`
+	ContentType string `json:"contentType"`
+	Size        int64  `json:"size"`
+	// Width and Height are those of a picture, in pixels, where its header could be read.
+	Width  int `json:"width,omitempty"`
+	Height int `json:"height,omitempty"`
+}
+
+// Wanted are the files that links are asked for.
+type Wanted struct {
+	IDs []string `json:"ids"`
+}
+
+// Check notes the faults of the list.
+func (w *Wanted) Check(f *invalid.Faults) {
+	if len(w.IDs) < 1 || len(w.IDs) > maxLinks {
+		f.Add("ids", "must have 1 to %d ids", maxLinks)
+		return
+	}
+	if !slices.ContainsFunc(w.IDs, func(s string) bool { return !id.Valid(s) }) {
+		return
+	}
+	f.Add("ids", "must hold ids of attachments")
+}
+
+// Link is where a file can be downloaded for a while.
+type Link struct {
+	ID        string         `json:"id"`
+	URL       string         `json:"url"`
+	ExpiresAt timestamp.Time `json:"expiresAt"`
+}

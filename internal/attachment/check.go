@@ -1,0 +1,55 @@
+package attachment
+
+import "slices"
+
+// checked is what an object was found to be.
+type checked struct {
+	contentType   string
+	width, height int
+}
+
+// inspect holds a file's first bytes against the type that was announced. ok is false for a file that is something else, or a
+// program of a type that is denied.
+func inspect(announced string, denied []string, head []byte, size int64, more window) (c checked, ok bool, err error) {
+	found := sniff(head)
+	if found.program && matches(denied, found.types[0]) {
+		return checked{}, false, nil
+	}
+	c.contentType = announced
+	switch familyOf(announced) {
+	case familyAny:
+		return c, true, nil
+	case familyText:
+		return c, isText(head, int64(len(head)) == size), nil
+	case familyZip:
+		return c, found.zip, nil
+	}
+	if !slices.Contains(found.types, announced) {
+		return checked{}, false, nil
+	}
+	c.width, c.height, err = pictureSize(found.types[0], head, more)
+	return c, err == nil, err
+}
+
+// checkable tells whether files of the type can be held against it: a picture, sound or film must be of a format that is known.
+func checkable(t string) bool {
+	if familyOf(t) != familyExact {
+		return true
+	}
+	return knownMedia[t]
+}
+
+var knownMedia = func() map[string]bool {
+	known := map[string]bool{
+		"image/avif": true, "image/heic": true, "image/heif": true, "video/quicktime": true, "video/mp4": true, "audio/mp4": true,
+		"video/3gpp": true, "audio/3gpp": true, "video/3gpp2": true, "audio/3gpp2": true, "audio/aac": true, "audio/mpeg": true,
+	}
+	for _, s := range signatures {
+		if !s.found.program {
+			for _, t := range s.found.types {
+				known[t] = true
+			}
+		}
+	}
+	return known
+}()

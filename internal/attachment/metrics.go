@@ -1,0 +1,38 @@
+package attachment
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// What becomes of uploads, as the metric names it.
+const (
+	outcomeCreated  = "created"
+	outcomeReady    = "ready"
+	outcomeMismatch = "mismatch"
+	outcomeUnsent   = "unsent"
+	outcomeRemoved  = "removed"
+)
+
+// Metrics are what on-call sees of files.
+type Metrics struct {
+	uploads *prometheus.CounterVec
+}
+
+// NewMetrics registers the metrics, with a series for each of the states that the process brings about.
+func NewMetrics(r prometheus.Registerer, states ...string) *Metrics {
+	m := &Metrics{uploads: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "parley_uploads_total",
+		Help: "Uploads by what became of them: created, ready or mismatch at their completion; unsent when housekeeping gave them up, removed once their object is gone.",
+	}, []string{"state"})}
+	r.MustRegister(m.uploads)
+	for _, s := range states {
+		m.uploads.WithLabelValues(s)
+	}
+	return m
+}
+
+// RequestStates are the states that an api brings about, SweepStates those of a receipt-worker.
+var (
+	RequestStates = []string{outcomeCreated, outcomeReady, outcomeMismatch}
+	SweepStates   = []string{outcomeUnsent, outcomeRemoved}
+)
+
+func (m *Metrics) count(state string) { m.uploads.WithLabelValues(state).Inc() }

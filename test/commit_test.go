@@ -1,0 +1,216 @@
+package test
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/internal/testenv"
+)
+
+// write is a request that commits something: its status, and the frame that the watching user gets of it, "" for none.
+type write struct {
+	status int
+	token  string
+	method string
+	path   string
+	body   any
+	frame  string
+}
+
+// cast are the users and things of TestNothingAfterACommitFailsTheCall.
+type cast struct {
+	me, other, asker, stranger user
+	group, direct              conversation
+	mine, more                 message
+	session                    string
+}
+
+// commits has what every mutating route needs. other watches.
+var commits = map[string]func(c *cast) write{
+	"POST /api/auth/logout": func(c *cast) write {
+		return write{204, "", "POST", "/api/auth/logout", map[string]any{"refreshToken": c.asker.refresh}, ""}
+	},
+	"POST /api/auth/password": func(c *cast) write {
+		return write{204, c.me.token, "POST", "/api/auth/password", map[string]any{"current": password, "new": password + "!"}, ""}
+	},
+	"PATCH /api/users/me/privacy": func(c *cast) write {
+		return write{200, c.me.token, "PATCH", "/api/users/me/privacy", map[string]any{"presenceSharing": "friends"}, ""}
+	},
+	"POST /api/friends/requests": func(c *cast) write {
+		return write{201, c.me.token, "POST", "/api/friends/requests", map[string]any{"userId": c.other.ID}, "friend:requested"}
+	},
+	"DELETE /api/friends/requests/{userId}": func(c *cast) write {
+		return write{204, c.me.token, "DELETE", "/api/friends/requests/" + c.other.ID, nil, "friend:removed"}
+	},
+	"POST /api/friends/requests/{userId}/accept": func(c *cast) write {
+		return write{200, c.other.token, "POST", "/api/friends/requests/" + c.stranger.ID + "/accept", nil, "friend:accepted"}
+	},
+	"DELETE /api/friends/{userId}": func(c *cast) write {
+		return write{204, c.other.token, "DELETE", "/api/friends/" + c.stranger.ID, nil, "friend:removed"}
+	},
+	"PUT /api/blocks/{userId}": func(c *cast) write {
+		return write{204, c.me.token, "PUT", "/api/blocks/" + c.stranger.ID, nil, ""}
+	},
+	"DELETE /api/blocks/{userId}": func(c *cast) write {
+		return write{204, c.me.token, "DELETE", "/api/blocks/" + c.stranger.ID, nil, ""}
+	},
+	"POST /api/conversations": func(c *cast) write {
+		ids := []string{c.other.ID, c.asker.ID}
+		return write{201, c.me.token, "POST", "/api/conversations", map[string]any{"type": "group", "name": "new", "memberIds": ids}, "conversation:created"}
+	},
+	"PATCH /api/conversations/{id}": func(c *cast) write {
+		return write{200, c.me.token, "PATCH", "/api/conversations/" + c.group.ID, map[string]any{"name": "renamed"}, "conversation:updated"}
+	},
+	"POST /api/conversations/{id}/members": func(c *cast) write {
+		return write{200, c.me.token, "POST", "/api/conversations/" + c.group.ID + "/members", map[string]any{"userIds": []string{c.stranger.ID}}, "conversation:member_added"}
+	},
+	"PATCH /api/conversations/{id}/members/{userId}": func(c *cast) write {
+		return write{200, c.me.token, "PATCH", "/api/conversations/" + c.group.ID + "/members/" + c.other.ID, map[string]any{"role": "admin"}, "conversation:member_updated"}
+	},
+	"DELETE /api/conversations/{id}/members/{userId}": func(c *cast) write {
+		return write{204, c.me.token, "DELETE", "/api/conversations/" + c.group.ID + "/members/" + c.me.ID, nil, "conversation:member_removed"}
+	},
+	"POST /api/conversations/{id}/messages": func(c *cast) write {
+		return write{201, c.me.token, "POST", "/api/conversations/" + c.direct.ID + "/messages", map[string]any{"content": "sent"}, "message:new"}
+	},
+	"PATCH /api/messages/{id}": func(c *cast) write {
+		return write{200, c.me.token, "PATCH", "/api/messages/" + c.mine.ID, map[string]any{"content": "edited"}, "message:updated"}
+	},
+	"POST /api/messages/{id}/read": func(c *cast) write {
+		return write{204, c.other.token, "POST", "/api/messages/" + c.mine.ID + "/read", nil, "conversation:read"}
+	},
+	"POST /api/conversations/{id}/read": func(c *cast) write {
+		return write{204, c.other.token, "POST", "/api/conversations/" + c.direct.ID + "/read", map[string]any{"upToMessageId": c.more.ID}, "conversation:read"}
+	},
+	"DELETE /api/messages/{id}": func(c *cast) write {
+		return write{204, c.me.token, "DELETE", "/api/messages/" + c.mine.ID, nil, "message:deleted"}
+	},
+}
+
+// commitOrder is that of the table: some requests need what others before them made.
+var commitOrder = []string{
+	"POST /api/auth/logout",
+	"POST /api/auth/password", "PATCH /api/users/me/privacy",
+	"POST /api/friends/requests", "DELETE /api/friends/requests/{userId}", "POST /api/friends/requests/{userId}/accept", "DELETE /api/friends/{userId}",
+	"POST /api/conversations", "PATCH /api/conversations/{id}", "POST /api/conversations/{id}/members",
+	"PATCH /api/conversations/{id}/members/{userId}", "POST /api/conversations/{id}/messages", "PATCH /api/messages/{id}",
+	"POST /api/messages/{id}/read", "POST /api/conversations/{id}/read", "DELETE /api/messages/{id}", "PUT /api/blocks/{userId}",
+	"DELETE /api/blocks/{userId}", "DELETE /api/conversations/{id}/members/{userId}",
+}
+
+// Postgres is cut off right after each commit: the caller is answered as if nothing had happened, and the event arrives.
+func TestNothingAfterACommitFailsTheCall(t *testing.T) {
+	t.Parallel()
+	if testenv.Engine() == testenv.PgBouncer {
+		t.Skip("the pooler stands between")
+	}
+	pg := testenv.Postgres(t)
+	direct, err := url.Parse(pg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := testenv.NewCommitProxy(t, direct.Host)
+	through := *direct
+	through.Host = proxy.Addr()
+	s := &system{t: t, pg: pg, redis: testenv.NewRedis(t), database: []string{"PARLEY_DATABASE_URL=" + through.String()}}
+	p := s.addPod()
+	c := newCast(t, p)
+	for _, name := range commitOrder {
+		w := commits[name](c)
+		watch := openAgain(t, p, c.other)
+		var a answer
+		cut := false
+		for tries := 0; !cut && tries < 20 && (tries == 0 || a.status == http.StatusServiceUnavailable); tries++ {
+			proxy.Arm() // a connection that was cut before may fail the request: nothing was committed then
+			a = p.call(t, w.token, w.method, w.path, w.body)
+			cut = proxy.Mend()
+		}
+		if a.status != w.status || !cut {
+			t.Fatalf("%s: %d %s, want %d; committed %t", name, a.status, a.body, w.status, cut)
+		}
+		if w.frame != "" { // users who join a conversation get it by way of Postgres, once that is back
+			watch.until(w.frame, 10*time.Second)
+		}
+		watch.conn.Close()
+	}
+}
+
+// openAgain opens a socket once the pod has left the connections to Postgres that were cut.
+func openAgain(t *testing.T, p *pod, u user) (sock *socket) {
+	t.Helper()
+	testenv.Eventually(t, 20*time.Second, func() bool {
+		if p.call(t, u.token, "GET", "/api/users/me", nil).status != http.StatusOK {
+			return false
+		}
+		var err error
+		if sock, _, err = p.dial(t, "/api/ws", http.Header{"Authorization": {"Bearer " + u.token}}); err != nil {
+			return false
+		}
+		return sock.next(5*time.Second).Type == "ready"
+	}, "a socket opens")
+	return sock
+}
+
+func newCast(t *testing.T, p *pod) *cast {
+	t.Helper()
+	u := p.users(t, 4)
+	c := &cast{me: u[0], other: u[1], asker: u[2], stranger: u[3]}
+	var second pair
+	p.want(t, 200, "", "POST", "/api/auth/login", map[string]any{"username": c.me.Username, "password": password}).into(t, &second)
+	var list struct {
+		Data []struct {
+			ID      string
+			Current bool
+		}
+	}
+	p.want(t, 200, c.me.token, "GET", "/api/auth/sessions", nil).into(t, &list)
+	for _, x := range list.Data {
+		if !x.Current {
+			c.session = x.ID
+		}
+	}
+	p.want(t, 201, c.stranger.token, "POST", "/api/friends/requests", map[string]any{"userId": c.other.ID})
+	c.group, c.direct = p.group(t, c.me, c.other, c.asker), p.direct(t, c.me, c.other)
+	c.mine, c.more = p.send(t, c.me, c.direct.ID, "mine"), p.send(t, c.me, c.direct.ID, "more")
+	return c
+}
+
+// notCommits are mutating routes that TestNothingAfterACommitFailsTheCall leaves out, with the reason.
+var notCommits = map[string]string{
+	"POST /api/auth/register":        later,
+	"POST /api/auth/login":           later,
+	"POST /api/auth/refresh":         later,
+	"DELETE /api/auth/sessions/{id}": later,
+	"PATCH /api/users/me":            later,
+	"DELETE /api/users/me":           later,
+}
+
+const later = "still asks Postgres after its commit"
+
+func TestEveryMutatingRouteIsCutAfterItsCommit(t *testing.T) {
+	t.Parallel()
+	v, err := document()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range v.Operations() {
+		if method, _, _ := strings.Cut(op, " "); method == "GET" || method == "HEAD" {
+			continue
+		}
+		if commits[op] == nil && notCommits[op] == "" {
+			t.Errorf("%s is not in the table of what is cut after its commit", op)
+		}
+	}
+	for name := range commits {
+		found := false
+		for _, x := range commitOrder {
+			found = found || x == name
+		}
+		if !found {
+			t.Errorf("%s has no place in the order", name)
+		}
+	}
+}

@@ -61,7 +61,7 @@ func (s *system) readPages(b *testing.B, conversation string, who person, before
 		b.Fatal(err)
 	}
 	defer db.Close()
-	service := message.NewService(db, message.NewStore(db), nil, nil)
+	service := message.NewService(db, message.NewStore(db), nil, nil, nil)
 	took := make([]time.Duration, 0, b.N)
 	for b.Loop() {
 		start := time.Now()

@@ -66,8 +66,10 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	metrics := realtime.NewMetrics(registry)
 	publisher := realtime.NewPublisher(rdb, metrics, tracer, log)
 	messageStore := message.NewStore(db)
-	committer := message.NewCommitter(messageStore, publisher, log, message.NewMetrics(registry))
-	messages := message.NewService(db, messageStore, committer, publisher)
+	messageMetrics := message.NewMetrics(registry)
+	committer := message.NewCommitter(messageStore, publisher, log, messageMetrics)
+	reactor := message.NewReactor(messageStore, publisher, messageMetrics)
+	messages := message.NewService(db, messageStore, committer, reactor, publisher)
 	conversationStore := conversation.NewStore(db, messageStore)
 	receipts := receipt.NewService(db.SQL, rdb, publisher, receipt.NewMetrics(registry), log)
 	conversations := conversation.NewService(db, conversationStore, receipts, publisher)
@@ -100,7 +102,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		DrainDelay: c.DrainDelay, StopTimeout: stop - min(stopMargin, stop/4), Limits: c.Limits,
 	}, httpapi.Deps{
 		Auth: sessions, Watch: watch, Users: user.NewService(db), Friends: friends, Conversations: conversations, Messages: messages, Receipts: receipts,
-		Syncer: message.NewSyncer(feed, conversations), Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
+		Syncer: message.NewSyncer(feed, messageStore, conversations), Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
 		Registry: registry, Panics: panics, Tracer: tracer, Refusals: refusals, Log: log,
 	})
 	if err != nil {
@@ -121,6 +123,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		lifecycle.Part{Name: "sessions", Run: watch.Run},
 		lifecycle.Part{Name: "limiter", Run: limiter.Run},
 		lifecycle.Part{Name: "committer", Run: committer.Run},
+		lifecycle.Part{Name: "reactor", Run: reactor.Run},
 		lifecycle.Part{Name: "receipts", Run: receipts.Run},
 		lifecycle.Part{Name: "http", Run: server.Run},
 	)

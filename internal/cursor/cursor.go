@@ -19,6 +19,9 @@ const TimeFormat = "2006-01-02T15:04:05.000000Z"
 // maxLen bounds what is decoded at all: a cursor of ours has 92 characters.
 const maxLen = 128
 
+// maxLabelledLen is maxLen for a cursor with a label of up to 32 code points, each up to 12 bytes of JSON.
+const maxLabelledLen = 768
+
 // ErrMalformed is returned for what is not a cursor of Parley's.
 var ErrMalformed = errors.New("malformed cursor")
 
@@ -41,22 +44,60 @@ func Encode(p Position) string {
 
 var toURLAlphabet = strings.NewReplacer("+", "-", "/", "_")
 
+// Labelled is a place in a list in which one user may have several items of the same time, told apart by a label.
+type Labelled struct {
+	Position
+	Label string
+}
+
+// EncodeLabelled writes a position with its label, as Encode does: [time, id, label].
+func EncodeLabelled(p Labelled) string {
+	b, err := json.Marshal([]string{p.Time.UTC().Format(TimeFormat), p.ID, p.Label})
+	if err != nil {
+		panic(err) // strings always encode
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// DecodeLabelled reads what EncodeLabelled wrote, as Decode does.
+func DecodeLabelled(s string) (Labelled, error) {
+	parts, err := decodeParts(s, 3, maxLabelledLen)
+	if err != nil {
+		return Labelled{}, err
+	}
+	p, err := position(parts)
+	return Labelled{p, parts[2]}, err
+}
+
 // Decode reads a position in either alphabet of base64, padded or not. Anything that does not decode to exactly
 // [time, id] is ErrMalformed.
 func Decode(s string) (Position, error) {
+	parts, err := decodeParts(s, 2, maxLen)
+	if err != nil {
+		return Position{}, err
+	}
+	return position(parts)
+}
+
+// decodeParts decodes an array of n strings.
+func decodeParts(s string, n, maxLen int) ([]string, error) {
 	if s == "" || len(s) > maxLen {
-		return Position{}, ErrMalformed
+		return nil, ErrMalformed
 	}
 	s = toURLAlphabet.Replace(s)
 	raw, err := decodeBase64(s)
 	if err != nil {
-		return Position{}, ErrMalformed
+		return nil, ErrMalformed
 	}
 	var parts []string
 	d := json.NewDecoder(bytes.NewReader(raw))
-	if err := d.Decode(&parts); err != nil || len(parts) != 2 || d.InputOffset() != int64(len(raw)) {
-		return Position{}, ErrMalformed
+	if err := d.Decode(&parts); err != nil || len(parts) != n || d.InputOffset() != int64(len(raw)) {
+		return nil, ErrMalformed
 	}
+	return parts, nil
+}
+
+func position(parts []string) (Position, error) {
 	at, err := time.Parse(TimeFormat, parts[0])
 	if err != nil || at.Format(TimeFormat) != parts[0] || at.Year() < 1 || !id.Valid(parts[1]) {
 		return Position{}, ErrMalformed

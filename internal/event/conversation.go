@@ -136,3 +136,25 @@ type Sent struct {
 	Seq      int64  `json:"seq"`
 	SenderID string `json:"by"`
 }
+
+// MessageReactions is the data of a message:reacted: the state after the change, so that it may be repeated.
+type MessageReactions struct {
+	ConversationID string `json:"conversationId"`
+	MessageID      string `json:"messageId"`
+	Revision       int64  `json:"revision"`
+	// Reactions are all of the message's, in the order of their first use.
+	Reactions []chat.Reaction `json:"reactions"`
+	// By has each user who changed something, with all reactions of that user.
+	By []ReactedBy `json:"by"`
+}
+
+// ReactedBy is a user with all of that user's reactions to a message.
+type ReactedBy struct {
+	UserID    string   `json:"userId"`
+	Reactions []string `json:"reactions"`
+}
+
+// MessageReacted reports changed reactions to a message.
+func MessageReacted(d *MessageReactions, at int64) *Event {
+	return &Event{Type: TypeMessageReacted, Data: d, ConversationID: d.ConversationID, Revision: d.Revision, CommittedAt: at}
+}

@@ -15,6 +15,7 @@ const (
 	TypeMessageNew          = "message:new"
 	TypeMessageUpdated      = "message:updated"
 	TypeMessageDeleted      = "message:deleted"
+	TypeMessageReacted      = "message:reacted"
 	TypeConversationCreated = "conversation:created"
 	TypeConversationUpdated = "conversation:updated"
 	TypeConversationDeleted = "conversation:deleted"
@@ -34,7 +35,7 @@ const (
 
 // Types are all of them.
 var Types = []string{
-	TypeReady, TypeAck, TypeError, TypePing, TypePong, TypeMessageNew, TypeMessageUpdated, TypeMessageDeleted, TypeConversationCreated,
+	TypeReady, TypeAck, TypeError, TypePing, TypePong, TypeMessageNew, TypeMessageUpdated, TypeMessageDeleted, TypeMessageReacted, TypeConversationCreated,
 	TypeConversationUpdated, TypeConversationDeleted, TypeConversationChanged, TypeConversationRead, TypeMemberAdded, TypeMemberRemoved,
 	TypeMemberUpdated, TypeReceiptRead, TypePresenceOnline, TypePresenceOffline,
 	TypeTyping, TypeFriendRequested, TypeFriendAccepted, TypeFriendRemoved,

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/jsonbody"
 	"github.com/parley-chat/parley/internal/message"
+	"github.com/parley-chat/parley/internal/metadata"
 	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/tracing"
@@ -121,8 +121,19 @@ func (r *reader) problem(ctx context.Context, c command, err error) problem {
 	return p
 }
 
-// frameKinds are the types of frames that clients send.
-var frameKinds = []string{"message:send", "message:read", "typing:start", "typing:stop", "presence:subscribe", "presence:unsubscribe", "sync", "ping"}
+// frames are the types of frames that clients send, each with what carries it out. A nil answer is no ack.
+var frames = map[string]func(r *reader, ctx context.Context, c command) (any, error){
+	"message:send":         func(r *reader, ctx context.Context, c command) (any, error) { return r.send(ctx, c.data) },
+	"message:read":         func(r *reader, ctx context.Context, c command) (any, error) { return r.markRead(ctx, c.data) },
+	"reaction:add":         func(r *reader, ctx context.Context, c command) (any, error) { return r.react(ctx, c.data, true) },
+	"reaction:remove":      func(r *reader, ctx context.Context, c command) (any, error) { return r.react(ctx, c.data, false) },
+	"typing:start":         func(r *reader, ctx context.Context, c command) (any, error) { return nil, r.startTyping(ctx, c.data) },
+	"typing:stop":          func(r *reader, _ context.Context, c command) (any, error) { return nil, r.endTyping(c.data) },
+	"presence:subscribe":   func(r *reader, ctx context.Context, c command) (any, error) { return nil, r.watch(ctx, c) },
+	"presence:unsubscribe": func(r *reader, ctx context.Context, c command) (any, error) { return r.unwatch(ctx, c.data) },
+	"sync":                 func(r *reader, ctx context.Context, c command) (any, error) { return r.sync(ctx, c.data) },
+	"ping":                 func(*reader, context.Context, command) (any, error) { return nil, nil },
+}
 
 // What else there is of frames, for metrics.
 const (
@@ -133,7 +144,7 @@ const (
 
 // kindLabel keeps a client's inventions out of logs and metrics.
 func kindLabel(kind string) string {
-	if slices.Contains(frameKinds, kind) {
+	if frames[kind] != nil {
 		return kind
 	}
 	return kindUnknown
@@ -141,23 +152,8 @@ func kindLabel(kind string) string {
 
 // carryOut does what a frame asks for. A nil answer is no ack.
 func (r *reader) carryOut(ctx context.Context, c command) (any, error) {
-	switch c.kind {
-	case "message:send":
-		return r.send(ctx, c.data)
-	case "message:read":
-		return r.markRead(ctx, c.data)
-	case "typing:start":
-		return nil, r.startTyping(ctx, c.data)
-	case "typing:stop":
-		return nil, r.endTyping(c.data)
-	case "presence:subscribe":
-		return nil, r.watch(ctx, c)
-	case "presence:unsubscribe":
-		return r.unwatch(ctx, c.data)
-	case "sync":
-		return r.sync(ctx, c.data)
-	case "ping":
-		return nil, nil
+	if f := frames[c.kind]; f != nil {
+		return f(r, ctx, c)
 	}
 	return nil, errUnknownType
 }
@@ -168,17 +164,22 @@ type sendData struct {
 	Content         string  `json:"content"`
 	ClientMessageID string  `json:"clientMessageId"`
 	ReplyToID       *string `json:"replyToId,omitempty"`
+
+	Metadata metadata.Object      `json:"metadata,omitempty"`
+	Mentions *message.MentionList `json:"mentions,omitempty"`
 }
 
 func (d *sendData) draft() *message.Draft {
-	return &message.Draft{Content: d.Content, ClientMessageID: &d.ClientMessageID, ReplyToID: d.ReplyToID}
+	return &message.Draft{
+		Content: d.Content, ClientMessageID: &d.ClientMessageID, ReplyToID: d.ReplyToID, Metadata: d.Metadata, Mentions: d.Mentions,
+	}
 }
 
 // Check normalises the data and notes its faults.
 func (d *sendData) Check(f *invalid.Faults) {
 	draft := d.draft()
 	draft.Check(f)
-	d.Content = draft.Content
+	d.Content, d.Metadata, d.Mentions = draft.Content, draft.Metadata, draft.Mentions
 }
 
 func (r *reader) send(ctx context.Context, data json.RawMessage) (any, error) {

@@ -22,7 +22,7 @@ func TestTheDocumentedFramesAreTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := map[string]jsonbody.Checker{
-		"message_send": &sendData{}, "message_read": &readData{}, "typing_start": &conversationData{}, "typing_stop": &conversationData{},
+		"message_send": &sendData{}, "message_read": &readData{}, "reaction_add": &reactionData{}, "reaction_remove": &reactionData{}, "typing_start": &conversationData{}, "typing_stop": &conversationData{},
 		"presence_subscribe": &presenceData{}, "presence_unsubscribe": &presenceData{}, "sync": &message.SyncRequest{},
 	}
 	var shown []string

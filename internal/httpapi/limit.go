@@ -202,10 +202,15 @@ func (s *Server) proveOnce(c *fiber.Ctx, subject string, wrong error, check func
 
 // guardSend takes a message from its sender's bucket, the same for REST and sockets.
 func (s *Server) guardSend(ctx context.Context, userID string) error {
-	if s.Limits.Send.Off() {
+	return s.guardUser(ctx, ruleSend, s.Limits.Send, userID)
+}
+
+// guardUser takes what a socket asks for from the user's bucket of a rule, the same as that of REST.
+func (s *Server) guardUser(ctx context.Context, rule string, rate config.Rate, userID string) error {
+	if rate.Off() {
 		return nil
 	}
-	v := s.Limiter.Allow(ctx, ratelimit.Take{Rule: ruleSend, Subject: "user:" + userID, Rate: s.Limits.Send})[0]
+	v := s.Limiter.Allow(ctx, ratelimit.Take{Rule: rule, Subject: "user:" + userID, Rate: rate})[0]
 	if !v.Allowed {
 		return &limited{v.RetryAfter}
 	}

@@ -2,11 +2,13 @@ package httpapi
 
 import (
 	"math"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/message"
 )
@@ -41,16 +43,17 @@ func (s *Server) listMessages(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if c.Context().QueryArgs().Has("afterSeq") {
+	switch args := c.Context().QueryArgs(); {
+	case args.Has("afterSeq"):
 		return s.listAfterSeq(c, id, p)
+	case args.Has("around"):
+		return s.listAround(c, id, p)
 	}
 	found, err := s.Messages.History(c.UserContext(), id, caller(c).UserID, p.after, p.limit)
 	if err != nil {
 		return err
 	}
-	return list(c, found.Messages, found.HasMore, func(m chat.Message) cursor.Position {
-		return cursor.Position{Time: m.CreatedAt.Time, ID: m.ID}
-	})
+	return list(c, found.Messages, found.HasMore, messagePosition)
 }
 
 // listAfterSeq answers what follows a seq, in order. Its next part is asked for by the last seq, not by a cursor.
@@ -63,6 +66,9 @@ func (s *Server) listAfterSeq(c *fiber.Ctx, conversationID string, p page) error
 	if p.after != nil {
 		f.Add("cursor", "does not go with afterSeq")
 	}
+	if c.Context().QueryArgs().Has("around") {
+		f.Add("around", "does not go with afterSeq")
+	}
 	if err := f.Err(); err != nil {
 		return err
 	}
@@ -71,6 +77,80 @@ func (s *Server) listAfterSeq(c *fiber.Ctx, conversationID string, p page) error
 		return err
 	}
 	return c.JSON(listBody{Data: found.Messages, Pagination: pagination{HasMore: found.HasMore}})
+}
+
+// listAround returns a message with half a page on each side. Older pages follow by nextCursor, newer ones by afterSeq of the
+// first item.
+func (s *Server) listAround(c *fiber.Ctx, conversationID string, p page) error {
+	if p.after != nil {
+		return invalid.One("cursor", "does not go with around")
+	}
+	around := strings.Clone(c.Query("around"))
+	if !id.Valid(around) {
+		return message.ErrNotFound
+	}
+	found, err := s.Messages.Around(c.UserContext(), conversationID, caller(c).UserID, around, p.limit)
+	if err != nil {
+		return err
+	}
+	return c.JSON(struct {
+		Data       []chat.Message   `json:"data"`
+		Pagination aroundPagination `json:"pagination"`
+	}{found.Messages, aroundPagination{paginate(found.Messages, found.HasMore, messagePosition), found.HasNewer}})
+}
+
+type aroundPagination struct {
+	pagination
+	HasNewer bool `json:"hasNewer"`
+}
+
+func messagePosition(m chat.Message) cursor.Position {
+	return cursor.Position{Time: m.CreatedAt.Time, ID: m.ID}
+}
+
+func (s *Server) getMessage(c *fiber.Ctx) error {
+	id, err := messageID(c)
+	if err != nil {
+		return err
+	}
+	m, err := s.Messages.Get(c.UserContext(), id, caller(c).UserID)
+	if err != nil {
+		return err
+	}
+	return c.JSON(m)
+}
+
+func (s *Server) pinMessage(c *fiber.Ctx) error   { return s.setPin(c, true) }
+func (s *Server) unpinMessage(c *fiber.Ctx) error { return s.setPin(c, false) }
+
+func (s *Server) setPin(c *fiber.Ctx, pinned bool) error {
+	id, err := messageID(c)
+	if err != nil {
+		return err
+	}
+	m, err := s.Messages.Pin(c.UserContext(), id, caller(c).UserID, pinned)
+	if err != nil {
+		return err
+	}
+	return c.JSON(m)
+}
+
+func (s *Server) listPins(c *fiber.Ctx) error {
+	id, err := conversationID(c)
+	if err != nil {
+		return err
+	}
+	p, err := pageOf(c)
+	if err != nil {
+		return err
+	}
+	found, err := s.Messages.Pins(c.UserContext(), id, caller(c).UserID, p.after, p.limit)
+	if err != nil {
+		return err
+	}
+	return list(c, found.Messages, found.HasMore, func(m chat.Message) cursor.Position {
+		return cursor.Position{Time: m.PinnedAt.Time, ID: m.ID}
+	})
 }
 
 func (s *Server) editMessage(c *fiber.Ctx) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"regexp"
 	"runtime/debug"
@@ -229,7 +230,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m.frames = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_socket_frames_received_total", Help: "Frames from clients, by type; unknown is for those of no type of ours.",
 	}, []string{"type"})
-	for _, t := range append(frameKinds, kindUnknown, kindProtocolPing, kindProtocolPong) {
+	kinds := slices.AppendSeq([]string{kindUnknown, kindProtocolPing, kindProtocolPong}, maps.Keys(frames))
+	for _, t := range kinds {
 		m.frames.WithLabelValues(t)
 	}
 	r.MustRegister(m.requests, m.duration, m.unavailable, m.frames)

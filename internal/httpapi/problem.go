@@ -76,6 +76,9 @@ var outcomes = []outcome{
 	{conversation.ErrForbidden, 403, "forbidden"},
 	{message.ErrForbidden, 403, "forbidden"},
 	{message.ErrCannotMessage, 403, "cannot_message"},
+	{message.ErrNoPosting, 403, "posting_not_allowed"},
+	{message.ErrPinForbidden, 403, "forbidden"},
+	{message.ErrMentionAll, 403, "mention_all_not_allowed"},
 
 	{errNotFound, 404, "not_found"},
 	{auth.ErrSessionNotFound, 404, "session_not_found"},
@@ -102,6 +105,10 @@ var outcomes = []outcome{
 	{realtime.ErrTooManyWatched, 409, "limit_reached"},
 	{message.ErrDeleted, 409, "message_deleted"},
 	{message.ErrClientMessageIDReused, 409, "client_message_id_reused"},
+	{message.ErrTooManyReactions, 409, "limit_reached"},
+	{message.ErrTooManyPins, 409, "limit_reached"},
+
+	{message.ErrRevisionMismatch, 412, "revision_mismatch"},
 
 	{errTooLarge, 413, "payload_too_large"},
 	{errUnsupported, 415, "unsupported_media_type"},

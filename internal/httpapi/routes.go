@@ -58,8 +58,15 @@ func (s *Server) routes(d *docs) []route {
 
 		{"GET", "/api/conversations/:id/messages", user, by.everything, s.listMessages},
 		{"POST", "/api/conversations/:id/messages", user, by.send, s.sendMessage},
+		{"GET", "/api/conversations/:id/pins", user, by.everything, s.listPins},
+		{"GET", "/api/messages/:id", user, by.everything, s.getMessage},
 		{"PATCH", "/api/messages/:id", user, by.everything, s.editMessage},
 		{"DELETE", "/api/messages/:id", user, by.everything, s.deleteMessage},
+		{"PUT", "/api/messages/:id/pin", user, by.everything, s.pinMessage},
+		{"DELETE", "/api/messages/:id/pin", user, by.everything, s.unpinMessage},
+		{"GET", "/api/messages/:id/reactions", user, by.everything, s.listReactions},
+		{"PUT", "/api/messages/:id/reactions/:reaction", user, by.react, s.addReaction},
+		{"DELETE", "/api/messages/:id/reactions/:reaction", user, by.react, s.removeReaction},
 
 		{"POST", "/api/messages/:id/read", user, by.everything, s.readMessage},
 		{"POST", "/api/conversations/:id/read", user, by.everything, s.readConversation},

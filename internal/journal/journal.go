@@ -14,8 +14,8 @@
 // A revision that conversation_changes lacks is a message. A row has the conversation's last_seq at its revision, so that seq
 // and revision can be had from each other.
 //
-// Nothing else writes a revision or conversation_changes (TestTheJournalAloneWritesRevisions), but for message/send.sql, which
-// stores a batch of messages in one statement.
+// Nothing else writes a revision or conversation_changes (TestTheJournalAloneWritesRevisions), but for message/send.sql and
+// message/react.sql, which store a batch of messages or reactions in one statement.
 package journal
 
 import (
@@ -139,6 +139,9 @@ func note(tx *gorm.DB, query string, args []any) (Stamp, error) {
 	}
 	return s, nil
 }
+
+// ChangeParams is how many parameters ChangeMessage uses itself: those of its args are $9, $10 …
+const ChangeParams = 8
 
 // ChangeMessage is Note for a change of a message: it also sets columns of the message, its revision among them, and returns it
 // as it is then. Set is the list of an UPDATE of messages m, with $9, $10 … for args: "content = $9, edited_at = clock_timestamp()".

@@ -53,7 +53,7 @@ func newHouse(t *testing.T) *house {
 	go func() { defer close(done); _ = committer.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done; _ = db.Close() })
 	h := &house{
-		t: t, db: db, messages: message.NewService(db, store, committer, nobody{}), users: testenv.Users(t, db.SQL, 3),
+		t: t, db: db, messages: message.NewService(db, store, committer, nil, nobody{}), users: testenv.Users(t, db.SQL, 3),
 		groups: conversation.NewService(db, conversations, nobody{}, nobody{}), feed: journal.NewFeed(db.SQL, conversations),
 	}
 	name := "group"
@@ -133,7 +133,7 @@ var typeOf = map[journal.Kind]string{
 	journal.MemberUpdated:  event.TypeMemberUpdated,
 	journal.MessageUpdated: event.TypeMessageUpdated,
 	journal.MessageDeleted: event.TypeMessageDeleted,
-	journal.MessageReacted: event.TypeConversationChanged,
+	journal.MessageReacted: event.TypeMessageReacted,
 }
 
 func TestEveryKindIsReplayedAsItsOwnEvent(t *testing.T) {
@@ -319,6 +319,7 @@ func TestTheLockOrdersChanges(t *testing.T) {
 var writers = map[string]bool{
 	"internal/journal/journal.go": true,
 	"internal/message/send.sql":   true, // a batch of messages is one statement
+	"internal/message/react.sql":  true, // and one of reactions
 }
 
 var writes = regexp.MustCompile(`(?is)(insert\s+into|update|delete\s+from)\s+conversation_changes\b|update\s+(conversations|messages)\b[^;` + "`" + `]*\b(revision|changed|changed_at)\s*=`)

@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -182,10 +183,36 @@ func (r *replay) change(c change) (*event.Event, error) {
 		default:
 			return event.MessageUpdated(m, at), nil
 		}
-	case MessageReacted: // no version writes it yet
+	case MessageReacted:
+		if m := r.message(c); m != nil && m.DeletedAt == nil {
+			by, err := r.reactedBy(c)
+			return event.MessageReacted(&event.MessageReactions{
+				ConversationID: r.conversationID, MessageID: m.ID, Revision: c.revision, Reactions: orEmpty(m.Reactions), By: by,
+			}, at), err
+		}
 	case unknown:
 	}
 	return event.ConversationChanged(r.conversationID, c.revision, at), nil
+}
+
+// reactedBy are the users of a change of reactions with their reactions of now.
+func (r *replay) reactedBy(c change) ([]event.ReactedBy, error) {
+	return postgres.Collect(r.ctx, r.tx, func(row postgres.Row, b *event.ReactedBy) error {
+		var reactions []byte
+		if err := row.Scan(&b.UserID, &reactions); err != nil {
+			return err
+		}
+		return json.Unmarshal(reactions, &b.Reactions)
+	}, `SELECT u.id, coalesce((SELECT json_agg(x.reaction ORDER BY x.created_at, x.reaction) FROM message_reactions x
+			WHERE x.message_id = $1 AND x.user_id = u.id), '[]')
+		FROM unnest($2::text[]::uuid[]) AS u (id) ORDER BY u.id`, c.messageID, c.userIDs)
+}
+
+func orEmpty(list []chat.Reaction) []chat.Reaction {
+	if list == nil {
+		return []chat.Reaction{}
+	}
+	return list
 }
 
 // conversationChange is the event of a change that carries the conversation.

@@ -194,6 +194,7 @@ func (c *Committer) finish(p *pending, r sendRow) (e *event.Event) {
 			Content: p.draft.Content, ClientMessageID: p.draft.ClientMessageID, ReplyToID: p.draft.ReplyToID,
 			CreatedAt: timestamp.Time{Time: r.createdAt},
 		}
+		p.message.Metadata, p.message.Mentions = p.draft.Metadata, p.draft.Mentions.shown()
 		e = event.MessageNew(&p.message).In(p.ctx)
 	}
 	close(p.done)

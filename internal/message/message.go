@@ -5,11 +5,13 @@ package message
 import (
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/metadata"
 )
 
 // What can be wrong with a request, besides *invalid.Faults.
@@ -26,6 +28,18 @@ var (
 	ErrCannotMessage = errors.New("this person cannot be messaged")
 	// ErrClientMessageIDReused is returned for a clientMessageId that was used for another content or reply.
 	ErrClientMessageIDReused = errors.New("this clientMessageId was used for another message")
+	// ErrNoPosting is returned to a member of a group in which only owners and admins may write.
+	ErrNoPosting = errors.New("only owners and admins may write in this conversation")
+	// ErrMentionAll is returned to a member who mentions all of a large group.
+	ErrMentionAll = errors.New("only owners and admins may mention all of a group of more than 100 members")
+	// ErrRevisionMismatch is returned for an ifRevision that is older than the last edit.
+	ErrRevisionMismatch = errors.New("it was edited after that revision")
+	// ErrTooManyReactions is returned for one reaction too many on a message, or by a user on a message.
+	ErrTooManyReactions = errors.New("a message has at most 20 different reactions, and at most 10 by one user")
+	// ErrPinForbidden is returned to a member of a group who is neither an owner nor an admin.
+	ErrPinForbidden = errors.New("only owners and admins may pin messages of a group")
+	// ErrTooManyPins is returned for one pinned message too many.
+	ErrTooManyPins = errors.New("a conversation has at most 50 pinned messages")
 	// ErrBusy is returned when more sends wait than the pod will hold.
 	ErrBusy = errors.New("too many messages wait to be stored")
 )
@@ -39,10 +53,15 @@ const (
 
 // Draft is a message that someone wants to send.
 type Draft struct {
-	Content         string  `json:"content"`
-	ClientMessageID *string `json:"clientMessageId,omitempty"`
-	ReplyToID       *string `json:"replyToId,omitempty"`
+	Content         string          `json:"content"`
+	ClientMessageID *string         `json:"clientMessageId,omitempty"`
+	ReplyToID       *string         `json:"replyToId,omitempty"`
+	Metadata        metadata.Object `json:"metadata,omitempty"`
+	Mentions        *MentionList    `json:"mentions,omitempty"`
 }
+
+// plain reports whether the draft has nothing but content and a reply.
+func (d *Draft) plain() bool { return d.Metadata == nil && d.Mentions == nil }
 
 // Check normalises the draft and notes its faults.
 func (d *Draft) Check(f *invalid.Faults) {
@@ -53,10 +72,14 @@ func (d *Draft) Check(f *invalid.Faults) {
 	if d.ReplyToID != nil && !id.Valid(*d.ReplyToID) {
 		f.Add("replyToId", "must be the id of a message")
 	}
+	metadata.Check(f, "metadata", &d.Metadata)
+	if d.Mentions.empty() {
+		d.Mentions = nil
+	}
 }
 
-// hash stands for the original content and reply of a draft: a repeated send is told from another one by it, after edits
-// too.
+// hash stands for the original of a draft: a repeated send is distinguished from another one by it, after edits too. What a
+// draft does not have is not in it, so that the hash of a plain one is the same in all versions.
 func (d *Draft) hash() []byte {
 	h := sha256.New()
 	h.Write([]byte(d.Content))
@@ -64,16 +87,15 @@ func (d *Draft) hash() []byte {
 	if d.ReplyToID != nil {
 		h.Write([]byte(*d.ReplyToID))
 	}
+	if d.Metadata != nil {
+		h.Write([]byte("\x00metadata"))
+		h.Write(d.Metadata)
+	}
+	if d.Mentions != nil {
+		fmt.Fprintf(h, "\x00mentions%v%v", d.Mentions.All, d.Mentions.UserIDs)
+	}
 	return h.Sum(nil)[:16]
 }
-
-// Edit is the new content of a message.
-type Edit struct {
-	Content string `json:"content"`
-}
-
-// Check normalises the edit and notes its faults.
-func (e *Edit) Check(f *invalid.Faults) { checkContent(f, &e.Content) }
 
 func checkContent(f *invalid.Faults, s *string) {
 	invalid.Text{Min: 1, Max: MaxContent, Lines: true}.Check(f, "content", s)

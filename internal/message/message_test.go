@@ -20,6 +20,8 @@ import (
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/journal"
+	"github.com/parley-chat/parley/internal/jsonbody"
+	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/testenv"
@@ -74,13 +76,21 @@ func newPod(t testing.TB, url string) *pod {
 	store := message.NewStore(db)
 	conversations := conversation.NewStore(db, store)
 	p.conversations = conversation.NewService(db, conversations, noMarkers{}, p.told)
-	committer := message.NewCommitter(store, p.told, slog.New(slog.DiscardHandler), message.NewMetrics(prometheus.NewRegistry()))
-	p.messages = message.NewService(db, store, committer, p.told)
+	metrics := message.NewMetrics(prometheus.NewRegistry())
+	committer := message.NewCommitter(store, p.told, slog.New(slog.DiscardHandler), metrics)
+	reactor := message.NewReactor(store, p.told, metrics)
+	p.messages = message.NewService(db, store, committer, reactor, p.told)
 	p.feed = journal.NewFeed(db.SQL, conversations)
-	p.sync = message.NewSyncer(p.feed, p.conversations)
+	p.sync = message.NewSyncer(p.feed, store, p.conversations)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	go func() { defer close(done); _ = committer.Run(ctx) }()
+	go func() {
+		defer close(done)
+		g := lifecycle.NewGroup(ctx)
+		g.Go("committer", committer.Run)
+		g.Go("reactor", reactor.Run)
+		_ = g.Wait()
+	}()
 	t.Cleanup(func() { cancel(); <-done; _ = db.Close() })
 	return p
 }
@@ -213,7 +223,7 @@ func TestARepeatedSendIsTheMessageAsItIsNow(t *testing.T) {
 	if err != nil || repeated {
 		t.Fatal(repeated, err)
 	}
-	if _, err := p.messages.Edit(t.Context(), m.ID, users[0], &message.Edit{Content: "two"}); err != nil {
+	if _, err := p.messages.Edit(t.Context(), m.ID, users[0], &message.Edit{Content: jsonbody.Optional[string]{Set: true, Value: "two"}}); err != nil {
 		t.Fatal(err)
 	}
 	again, repeated, err := p.messages.Send(t.Context(), c, users[0], draft("one"))
@@ -403,7 +413,7 @@ func TestWhoMayEditAndDelete(t *testing.T) {
 	group, direct := p.group(t, u[0], u[1], u[2]), p.direct(t, u[0], u[1])
 	inGroup, inDirect := p.send(t, group, u[1], "g"), p.send(t, direct, u[1], "d")
 	edit := func(m chat.Message, who string) error {
-		_, err := p.messages.Edit(t.Context(), m.ID, who, &message.Edit{Content: "edited"})
+		_, err := p.messages.Edit(t.Context(), m.ID, who, &message.Edit{Content: jsonbody.Optional[string]{Set: true, Value: "edited"}})
 		return err
 	}
 	remove := func(m chat.Message, who string) error { return p.messages.Delete(t.Context(), m.ID, who) }

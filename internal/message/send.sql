@@ -1,7 +1,12 @@
 -- Stores a batch of messages, all of it or nothing, and hands out seq, revision and created_at under the locks of the
 -- conversations' rows. Parameters, each an array with one element a message: its place in the batch, conversation,
 -- sender, id, content, client's id, message replied to, hash of the original; then a time for tests, or null.
--- Answers a row a message: ord, outcome, seq, revision, created_at.
+-- Returns a row a message: ord, outcome, seq, revision, created_at.
+--
+-- Lines that begin with a plus after the dashes are for batches in which a message has more than that; a batch of plain
+-- messages does not pay for them. Their parameters, arrays too: kind, metadata, mentioned users (an array literal each), whether
+-- all are mentioned, the server key that sends, and by which rules: 'member' for those of the sender, 'key' for a member whom
+-- neither a block nor the conversation's posting stops, 'bot' for a sender who need not be a member.
 --
 -- The statement's snapshot is older than the locks that it waits for. What must be new is therefore read through locks
 -- (conversations, members: a row that changed meanwhile is read again, one that went is gone), and what can't be
@@ -14,22 +19,29 @@
 -- cheaper than the plan that is kept, and each small batch is planned anew, which costs twice as much as running it.
 WITH input AS MATERIALIZED (
     SELECT *
-    FROM unnest((SELECT $1::int[]), $2::text[]::uuid[], $3::text[]::uuid[], $4::text[]::uuid[], $5::text[], $6::text[], $7::text[]::uuid[], $8::bytea[])
-      AS i (ord, conversation_id, sender_id, id, content, client_message_id, reply_to_id, content_hash)
+    FROM unnest((SELECT $1::int[]), $2::text[]::uuid[], $3::text[]::uuid[], $4::text[]::uuid[], $5::text[], $6::text[], $7::text[]::uuid[], $8::bytea[]
+--+       , $10::text[], $11::text[]::jsonb[], $12::text[]::text[], $13::boolean[], $14::text[]::uuid[], $15::text[]
+      )
+      AS i (ord, conversation_id, sender_id, id, content, client_message_id, reply_to_id, content_hash
+--+       , kind, metadata, mention_ids, mention_all, key_id, rules
+      )
 ),
 -- Rows are locked in the order of their ids, so that two pods' batches don't deadlock; a stranger locks nothing.
 locked AS MATERIALIZED (
-    SELECT c.id, c.type, c.last_seq, c.revision,
+    SELECT c.id, c.type, c.last_seq, c.revision, c.posting, c.member_count,
            greatest(coalesce($9::timestamptz, clock_timestamp()), c.last_message_at + interval '1 microsecond') AS base
     FROM conversations c
     WHERE c.id = ANY (ARRAY(
         SELECT m.conversation_id FROM input i
-        JOIN conversation_members m ON m.conversation_id = i.conversation_id AND m.user_id = i.sender_id))
+        JOIN conversation_members m ON m.conversation_id = i.conversation_id AND m.user_id = i.sender_id
+--+     UNION ALL SELECT i.conversation_id FROM input i WHERE i.rules = 'bot'
+        ))
+--+   AND c.deleted_at IS NULL
     ORDER BY c.id
     FOR NO KEY UPDATE OF c
 ),
 members AS MATERIALIZED (
-    SELECT m.conversation_id, m.user_id
+    SELECT m.conversation_id, m.user_id, m.role
     FROM locked l
     JOIN conversation_members m ON m.conversation_id = l.id
     WHERE (m.conversation_id, m.user_id) IN (SELECT i.conversation_id, i.sender_id FROM input i)
@@ -39,7 +51,9 @@ members AS MATERIALIZED (
 checked AS MATERIALIZED (
     SELECT i.*, l.last_seq, l.revision, l.base,
            CASE
-               WHEN m.user_id IS NULL THEN 'not_member'
+               WHEN m.user_id IS NULL
+--+                AND (i.rules <> 'bot' OR l.id IS NULL)
+                   THEN 'not_member'
                WHEN i.client_message_id IS NOT NULL AND (
                    SELECT true FROM messages d
                    WHERE d.conversation_id = i.conversation_id AND d.sender_id = i.sender_id AND d.client_message_id = i.client_message_id LIMIT 1)
@@ -48,10 +62,21 @@ checked AS MATERIALIZED (
                    SELECT FROM conversation_members o
                    JOIN blocks b ON (b.user_id = o.user_id AND b.blocked_id = i.sender_id) OR (b.user_id = i.sender_id AND b.blocked_id = o.user_id)
                    WHERE o.conversation_id = i.conversation_id AND o.user_id <> i.sender_id)
+--+                AND i.rules = 'member'
                    THEN 'blocked'
+               WHEN l.posting = 'admins' AND m.role = 'member'
+--+                AND i.rules = 'member'
+                   THEN 'no_posting'
                WHEN i.reply_to_id IS NOT NULL AND (
                    SELECT true FROM messages r WHERE r.id = i.reply_to_id AND r.conversation_id = i.conversation_id LIMIT 1) IS NULL
                    THEN 'bad_reply'
+--+            WHEN i.mention_ids IS NOT NULL AND EXISTS (
+--+                SELECT FROM unnest(i.mention_ids::uuid[]) AS u (id)
+--+                LEFT JOIN conversation_members k ON k.conversation_id = i.conversation_id AND k.user_id = u.id
+--+                WHERE k.user_id IS NULL OR EXISTS (
+--+                    SELECT FROM blocks b WHERE (b.user_id = u.id AND b.blocked_id = i.sender_id) OR (b.user_id = i.sender_id AND b.blocked_id = u.id)))
+--+                THEN 'bad_mention'
+--+            WHEN i.mention_all AND i.rules = 'member' AND l.type = 'group' AND l.member_count > 100 AND m.role = 'member' THEN 'no_mention_all'
                ELSE 'stored'
            END AS outcome
     FROM input i
@@ -60,6 +85,7 @@ checked AS MATERIALIZED (
 ),
 numbered AS MATERIALIZED (
     SELECT ord, conversation_id, sender_id, id, content, client_message_id, reply_to_id, content_hash,
+--+        kind, metadata, mention_ids::uuid[] AS mention_ids, mention_all, key_id,
            last_seq + row_number() OVER w AS seq,
            revision + row_number() OVER w AS revision,
            base + (row_number() OVER w - 1) * interval '1 microsecond' AS created_at
@@ -68,10 +94,19 @@ numbered AS MATERIALIZED (
     WINDOW w AS (PARTITION BY conversation_id ORDER BY ord)
 ),
 inserted AS (
-    INSERT INTO messages (id, conversation_id, seq, revision, sender_id, content, content_hash, client_message_id, reply_to_id, created_at)
+    INSERT INTO messages (id, conversation_id, seq, revision, sender_id, content, content_hash, client_message_id, reply_to_id, created_at
+--+     , kind, metadata, mention_ids, mention_all, key_id
+    )
     SELECT id, conversation_id, seq, revision, sender_id, content, content_hash, client_message_id, reply_to_id, created_at
+--+     , kind, metadata, mention_ids, nullif(mention_all, false), key_id
     FROM numbered
 ),
+--+ mentioned AS (
+--+     INSERT INTO message_mentions (conversation_id, seq, user_id, sender_id)
+--+     SELECT n.conversation_id, n.seq, u.id, n.sender_id FROM numbered n CROSS JOIN unnest(n.mention_ids) AS u (id) WHERE NOT n.mention_all
+--+     UNION ALL
+--+     SELECT n.conversation_id, n.seq, NULL, n.sender_id FROM numbered n WHERE n.mention_all
+--+ ),
 moved AS (
     UPDATE conversations c
     SET last_message_id = n.id, last_message_at = n.created_at, last_seq = n.seq, revision = n.revision,

@@ -3,16 +3,11 @@ package message
 import (
 	"bytes"
 	"context"
-	"errors"
 	"time"
-
-	"gorm.io/gorm"
 
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/cursor"
-	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/invalid"
-	"github.com/parley-chat/parley/internal/journal"
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
@@ -21,12 +16,13 @@ type Service struct {
 	db        *postgres.DB
 	store     *Store
 	committer *Committer
+	reactor   *Reactor
 	publisher Publisher
 }
 
 // NewService makes the service.
-func NewService(db *postgres.DB, store *Store, c *Committer, p Publisher) *Service {
-	return &Service{db: db, store: store, committer: c, publisher: p}
+func NewService(db *postgres.DB, store *Store, c *Committer, r *Reactor, p Publisher) *Service {
+	return &Service{db: db, store: store, committer: c, reactor: r, publisher: p}
 }
 
 // Send stores a draft that was checked. repeated is set where the sender's clientMessageId had been used for the same
@@ -56,6 +52,12 @@ func (s *Service) answer(ctx context.Context, p *pending) (chat.Message, bool, e
 		return s.repeated(ctx, p)
 	case outcomeBlocked:
 		return chat.Message{}, false, ErrCannotMessage
+	case outcomeNoPosting:
+		return chat.Message{}, false, ErrNoPosting
+	case outcomeNoMentionAll:
+		return chat.Message{}, false, ErrMentionAll
+	case outcomeBadMention:
+		return chat.Message{}, false, errBadMention
 	case outcomeBadReply:
 		return chat.Message{}, false, invalid.One("replyToId", "must be a message of this conversation")
 	default:
@@ -71,7 +73,9 @@ func (s *Service) repeated(ctx context.Context, p *pending) (chat.Message, bool,
 	if !bytes.Equal(hash, p.draft.hash()) {
 		return chat.Message{}, false, ErrClientMessageIDReused
 	}
-	return m, true, nil
+	one := []chat.Message{m}
+	err = s.store.addMine(ctx, s.db.SQL, p.senderID, one)
+	return one[0], true, err
 }
 
 // History is a page of the messages before a position, newest first.
@@ -100,72 +104,16 @@ func (s *Service) page(ctx context.Context, conversationID, viewerID string, lim
 	if err != nil {
 		return Page{}, err
 	}
-	if len(list) > limit {
-		return Page{Messages: list[:limit], HasMore: true}, nil
+	more := len(list) > limit
+	if more {
+		list = list[:limit]
 	}
-	return Page{Messages: list}, nil
-}
-
-// Edit replaces the content of the editor's own message.
-func (s *Service) Edit(ctx context.Context, messageID, editorID string, e *Edit) (chat.Message, error) {
-	var m chat.Message
-	var at journal.Stamp
-	err := s.db.Tx(ctx, func(tx *gorm.DB) error {
-		t, err := lockTarget(tx, messageID, editorID)
-		switch {
-		case err != nil:
-			return err
-		case t.SenderID != editorID:
-			return ErrForbidden
-		case t.Deleted:
-			return ErrDeleted
-		}
-		m, at, err = journal.ChangeMessage(tx, changeOf(journal.MessageUpdated, messageID, t, editorID), "content = $9, edited_at = clock_timestamp()", e.Content)
-		return err
-	})
-	if err != nil {
-		return chat.Message{}, err
-	}
-	s.publisher.Publish(event.MessageUpdated(&m, at.Micros()).In(ctx))
-	return m, nil
-}
-
-func changeOf(kind journal.Kind, messageID string, t target, actorID string) journal.Change {
-	return journal.Change{ConversationID: t.ConversationID, Kind: kind, MessageID: messageID, Actor: event.Actor{UserID: actorID}}
-}
-
-var errNothingToDo = errors.New("nothing to do")
-
-// Delete empties a message: the sender's own, or any for an owner or admin of a group. Deleting again changes nothing.
-func (s *Service) Delete(ctx context.Context, messageID, userID string) error {
-	var m chat.Message
-	var at journal.Stamp
-	err := s.db.Tx(ctx, func(tx *gorm.DB) error {
-		t, err := lockTarget(tx, messageID, userID)
-		switch {
-		case err != nil:
-			return err
-		case t.SenderID != userID && (t.ConvType != "group" || t.Role == "member"):
-			return ErrForbidden
-		case t.Deleted:
-			return errNothingToDo
-		}
-		m, at, err = journal.ChangeMessage(tx, changeOf(journal.MessageDeleted, messageID, t, userID), "content = '', deleted_at = clock_timestamp()")
-		return err
-	})
-	if errors.Is(err, errNothingToDo) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	s.publisher.Publish(event.MessageDeleted(&m, at.Micros()).In(ctx))
-	return nil
+	return Page{Messages: list, HasMore: more}, s.store.addMine(ctx, s.db.SQL, viewerID, list)
 }
 
 // CanType returns nil where the user may write in the conversation.
 func (s *Service) CanType(ctx context.Context, conversationID, userID string) error {
-	member, blocked, err := s.store.canType(ctx, conversationID, userID)
+	member, blocked, readOnly, err := s.store.canType(ctx, conversationID, userID)
 	switch {
 	case err != nil:
 		return err
@@ -173,6 +121,8 @@ func (s *Service) CanType(ctx context.Context, conversationID, userID string) er
 		return ErrConversationNotFound
 	case blocked:
 		return ErrCannotMessage
+	case readOnly:
+		return ErrNoPosting
 	}
 	return nil
 }

@@ -6,13 +6,17 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
 
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/journal"
+	"github.com/parley-chat/parley/internal/metadata"
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
@@ -25,15 +29,25 @@ type Store struct {
 func NewStore(db *postgres.DB) *Store { return &Store{db: db} }
 
 //go:embed send.sql
-var sendSQL string
+var sendSource string
+
+// sendSQL stores batches of plain messages, sendExtrasSQL those in which a message has more. They are one source: see send.sql.
+var sendSQL, sendExtrasSQL = strings.Join(slices.DeleteFunc(strings.SplitAfter(sendSource, "\n"), isExtra), ""), strings.ReplaceAll(sendSource, extraLine, "")
+
+const extraLine = "--+"
+
+func isExtra(line string) bool { return strings.HasPrefix(line, extraLine) }
 
 // The outcomes of one message of a batch, as send.sql names them.
 const (
-	outcomeStored    = "stored"
-	outcomeNotMember = "not_member"
-	outcomeBlocked   = "blocked"
-	outcomeDuplicate = "duplicate"
-	outcomeBadReply  = "bad_reply"
+	outcomeStored       = "stored"
+	outcomeNotMember    = "not_member"
+	outcomeBlocked      = "blocked"
+	outcomeDuplicate    = "duplicate"
+	outcomeBadReply     = "bad_reply"
+	outcomeNoPosting    = "no_posting"
+	outcomeBadMention   = "bad_mention"
+	outcomeNoMentionAll = "no_mention_all"
 )
 
 // clientMessageIDKey makes a repeated send the same send, for ever.
@@ -58,7 +72,11 @@ func (s *Store) send(ctx context.Context, batch []*pending) ([]sendRow, error) {
 			hashes[i] = p.draft.hash()
 		}
 	}
-	rows, err := s.db.SQL.QueryContext(ctx, sendSQL, ord, conversations, senders, ids, contents, clientIDs, replies, hashes, batch[0].at)
+	query, args := sendSQL, []any{ord, conversations, senders, ids, contents, clientIDs, replies, hashes, batch[0].at}
+	if slices.ContainsFunc(batch, func(p *pending) bool { return !p.draft.plain() }) {
+		query, args = sendExtrasSQL, append(args, extras(batch)...)
+	}
+	rows, err := s.db.SQL.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("store messages: %w", err)
 	}
@@ -76,6 +94,22 @@ func (s *Store) send(ctx context.Context, batch []*pending) ([]sendRow, error) {
 		return nil, fmt.Errorf("store messages: %w", err)
 	}
 	return out, nil
+}
+
+// extras are the parameters of send.sql for batches in which a message has more than content.
+func extras(batch []*pending) []any {
+	n := len(batch)
+	kinds, metadata, mentioned, all := make([]*string, n), make([]*string, n), make([]*string, n), make([]bool, n)
+	keys, rules := make([]*string, n), make([]string, n)
+	for i, p := range batch {
+		metadata[i] = textOf(p.draft.Metadata)
+		if m := p.draft.Mentions; m != nil {
+			list := postgres.IDArray(m.UserIDs)
+			mentioned[i], all[i] = &list, m.All
+		}
+		rules[i] = "member"
+	}
+	return []any{kinds, metadata, mentioned, all, keys, rules}
 }
 
 // byClientID reads the message that a sender's clientMessageId stands for, and the hash of its original.
@@ -146,31 +180,70 @@ func (s *Store) afterSeq(ctx context.Context, conversationID string, seq int64, 
 	return out, nil
 }
 
-// canType tells whether the user is a member, and whether a block forbids them to write.
-func (s *Store) canType(ctx context.Context, conversationID, userID string) (member, blocked bool, err error) {
+// canType reports whether the user is a member, and whether a block or the conversation's posting forbids them to write.
+func (s *Store) canType(ctx context.Context, conversationID, userID string) (member, blocked, readOnly bool, err error) {
 	err = s.db.SQL.QueryRowContext(ctx, `SELECT true, c.type = 'direct' AND EXISTS (
 			SELECT FROM conversation_members o
 			JOIN blocks b ON (b.user_id = o.user_id AND b.blocked_id = m.user_id) OR (b.user_id = m.user_id AND b.blocked_id = o.user_id)
-			WHERE o.conversation_id = c.id AND o.user_id <> m.user_id)
+			WHERE o.conversation_id = c.id AND o.user_id <> m.user_id),
+			coalesce(c.posting = 'admins', false) AND m.role = 'member'
 		FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id
-		WHERE m.conversation_id = $1 AND m.user_id = $2`, conversationID, userID).Scan(&member, &blocked)
+		WHERE m.conversation_id = $1 AND m.user_id = $2`, conversationID, userID).Scan(&member, &blocked, &readOnly)
 	if errors.Is(err, sql.ErrNoRows) {
-		return false, false, nil
+		return false, false, false, nil
 	}
 	if err != nil {
-		return false, false, fmt.Errorf("look up a member: %w", err)
+		return false, false, false, fmt.Errorf("look up a member: %w", err)
 	}
-	return member, blocked, nil
+	return member, blocked, readOnly, nil
 }
 
 // target is a message that someone wants to change, with what decides whether they may.
 type target struct {
-	ConversationID string
-	SenderID       string
-	ConvType       string
-	Role           string
-	Deleted        bool
+	ID, ConversationID, SenderID string
+	Seq                          int64
+	ConvType, Role               string
+	MemberCount                  int
+	Blocked, ReadOnly            bool // whether the user may not write: by a block in a direct conversation, by the group's posting
+	Deleted, Pinned              bool
+	HasMentions, HasReactions    bool
+	Metadata                     metadata.Object
+	// EditRevision is the revision of the last edit, 0 for none.
+	EditRevision int64
+
+	byKey bool // a server key changes it, whom rules of members don't bind
 }
+
+// mayWrite returns nil if the user may write in the conversation.
+func (t *target) mayWrite() error {
+	switch {
+	case t.Blocked:
+		return ErrCannotMessage
+	case t.ReadOnly:
+		return ErrNoPosting
+	}
+	return nil
+}
+
+// moderates reports whether the user is an owner or admin of a group.
+func (t *target) moderates() bool { return t.ConvType == "group" && t.Role != "member" }
+
+func (t *target) change(kind journal.Kind, by event.Actor) journal.Change {
+	return journal.Change{ConversationID: t.ConversationID, Kind: kind, MessageID: t.ID, Actor: by}
+}
+
+// Versions before edit_revision edit without setting it: a message that has edited_at alone counts as edited by its last change.
+const targetSQL = `SELECT m.id, m.conversation_id, m.sender_id, m.seq, c.type, u.role, c.member_count,
+		c.type = 'direct' AND EXISTS (
+			SELECT FROM conversation_members o
+			JOIN blocks b ON (b.user_id = o.user_id AND b.blocked_id = u.user_id) OR (b.user_id = u.user_id AND b.blocked_id = o.user_id)
+			WHERE o.conversation_id = c.id AND o.user_id <> u.user_id),
+		coalesce(c.posting = 'admins', false) AND u.role = 'member',
+		m.deleted_at IS NOT NULL, m.pinned_at IS NOT NULL, num_nonnulls(m.mention_ids, m.mention_all) > 0, m.reactions IS NOT NULL, m.metadata,
+		coalesce(m.edit_revision, CASE WHEN m.edited_at IS NOT NULL THEN m.revision END, 0)
+	FROM messages m JOIN conversations c ON c.id = m.conversation_id
+	JOIN conversation_members u ON u.conversation_id = c.id AND u.user_id = $2
+	WHERE m.id = $1`
 
 // lockTarget locks the message's conversation and reads the message as it is under that lock. It returns ErrNotFound if there is
 // none that the user can see.
@@ -184,15 +257,15 @@ func lockTarget(tx *gorm.DB, messageID, userID string) (target, error) {
 	}
 	// Another statement: its snapshot is newer than the lock.
 	var t target
-	err = postgres.In(tx).QueryRowContext(postgres.Context(tx), `SELECT m.conversation_id, m.sender_id, c.type, u.role, m.deleted_at IS NOT NULL
-		FROM messages m JOIN conversations c ON c.id = m.conversation_id
-		JOIN conversation_members u ON u.conversation_id = c.id AND u.user_id = $2
-		WHERE m.id = $1`, messageID, userID).Scan(&t.ConversationID, &t.SenderID, &t.ConvType, &t.Role, &t.Deleted)
+	var meta []byte
+	err = postgres.In(tx).QueryRowContext(postgres.Context(tx), targetSQL, messageID, userID).Scan(&t.ID, &t.ConversationID, &t.SenderID, &t.Seq,
+		&t.ConvType, &t.Role, &t.MemberCount, &t.Blocked, &t.ReadOnly, &t.Deleted, &t.Pinned, &t.HasMentions, &t.HasReactions, &meta, &t.EditRevision)
 	if errors.Is(err, sql.ErrNoRows) {
 		return target{}, ErrNotFound
 	}
 	if err != nil {
 		return target{}, fmt.Errorf("read a message to change: %w", err)
 	}
+	t.Metadata = meta
 	return t, nil
 }

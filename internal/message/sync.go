@@ -68,11 +68,14 @@ type Objects interface {
 // Syncer answers syncs.
 type Syncer struct {
 	feed    *journal.Feed
+	store   *Store
 	objects Objects
 }
 
 // NewSyncer makes a syncer.
-func NewSyncer(f *journal.Feed, o Objects) *Syncer { return &Syncer{feed: f, objects: o} }
+func NewSyncer(f *journal.Feed, s *Store, o Objects) *Syncer {
+	return &Syncer{feed: f, store: s, objects: o}
+}
 
 // Sync reads what is new since what the client holds, in parts of bounded size.
 func (s *Syncer) Sync(ctx context.Context, userID string, r *SyncRequest) (*SyncAnswer, error) {
@@ -122,6 +125,9 @@ func (s *Syncer) part(ctx context.Context, conversationID, userID string, held, 
 		return nil, ErrConversationNotFound
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := s.store.addMine(ctx, s.store.db.SQL, userID, found); err != nil {
 		return nil, err
 	}
 	for i, m := range found {

@@ -12,6 +12,7 @@ import (
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/conversation"
 	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/jsonbody"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/testenv"
 )
@@ -169,7 +170,7 @@ func (w *world) step(t *testing.T) {
 	case 5, 6:
 		if len(w.sent[g]) > 0 {
 			for _, u := range w.users {
-				if _, err := w.p.messages.Edit(ctx, w.pick(w.sent[g]), u, &message.Edit{Content: "edited " + fmt.Sprint(w.rng.Int())}); err == nil {
+				if _, err := w.p.messages.Edit(ctx, w.pick(w.sent[g]), u, &message.Edit{Content: jsonbody.Optional[string]{Set: true, Value: "edited " + fmt.Sprint(w.rng.Int())}}); err == nil {
 					break
 				}
 			}
@@ -227,7 +228,7 @@ func TestSyncComesInPieces(t *testing.T) {
 		p.send(t, large, users[0], string(long))
 	}
 	for _, i := range []int{3, 120, 249} {
-		if _, err := p.messages.Edit(t.Context(), ids[i], users[0], &message.Edit{Content: "edited"}); err != nil {
+		if _, err := p.messages.Edit(t.Context(), ids[i], users[0], &message.Edit{Content: jsonbody.Optional[string]{Set: true, Value: "edited"}}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/journal"
+	"github.com/parley-chat/parley/internal/jsonbody"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/postgres"
@@ -90,7 +91,7 @@ func newPod(t testing.TB, databaseURL, redisURL string) *pod {
 	conversations := conversation.NewStore(db, store)
 	p.conversations = conversation.NewService(db, conversations, noMarkers{}, p.events)
 	committer := message.NewCommitter(store, p.events, log, message.NewMetrics(p.registry))
-	p.messages = message.NewService(db, store, committer, p.events)
+	p.messages = message.NewService(db, store, committer, nil, p.events)
 	subscriber := realtime.NewSubscriber(rdb, metrics, nil, log, func(ids ...string) { p.hub.EndSessions(ids...) })
 	p.hub = realtime.NewHub(conversations, journal.NewFeed(db.SQL, conversations), subscriber, metrics, log)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -365,7 +366,7 @@ func TestALostPublishOfAnyKindIsTold(t *testing.T) {
 	a.events.losing(func(*event.Event) bool { return true })
 	m := a.send(t, e.group, e.users[0], "one")
 	ctx := t.Context()
-	if _, err := a.messages.Edit(ctx, m.ID, e.users[0], &message.Edit{Content: "two"}); err != nil {
+	if _, err := a.messages.Edit(ctx, m.ID, e.users[0], &message.Edit{Content: jsonbody.Optional[string]{Set: true, Value: "two"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := a.messages.Delete(ctx, m.ID, e.users[0]); err != nil {

@@ -76,7 +76,11 @@ func events() map[string]*event.Event {
 		"conversation_member_added":   event.MemberAdded(c, members[1:], when),
 		"conversation_member_removed": event.MemberWasRemoved(conversation, ben, 1, 46, when),
 		"conversation_member_updated": event.MemberUpdated(conversation, promoted, 46, when),
-		"typing":                      event.UserTyping(event.Typing{ConversationID: conversation, UserID: anna, Active: true}),
+		"message_reacted": event.MessageReacted(&event.MessageReactions{
+			ConversationID: conversation, MessageID: messageID, Revision: 46, Reactions: []chat.Reaction{{Reaction: "👍", Count: 2}},
+			By: []event.ReactedBy{{UserID: ben, Reactions: []string{"👍"}}},
+		}, when),
+		"typing": event.UserTyping(event.Typing{ConversationID: conversation, UserID: anna, Active: true}),
 	}
 }
 

@@ -1,0 +1,174 @@
+package message
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/parley-chat/parley/internal/chat"
+	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/timestamp"
+)
+
+// maxReaction is how many code points a reaction has at most.
+const maxReaction = 32
+
+// CheckReaction normalises a reaction to NFC and adds a fault to f if it is none: 1 to 32 code points without white space.
+func CheckReaction(f *invalid.Faults, field string, reaction *string) {
+	invalid.Text{Min: 1, Max: maxReaction}.Check(f, field, reaction)
+	if strings.ContainsFunc(*reaction, unicode.IsSpace) {
+		f.Add(field, "must not contain white space")
+	}
+}
+
+// ReactionResult is what a user's change of a reaction left.
+type ReactionResult struct {
+	// Reactions are the message's, in the order of their first use, and Mine the user's own.
+	Reactions []chat.Reaction `json:"reactions"`
+	Mine      []string        `json:"mine"`
+	// Revision is the message's.
+	Revision int64 `json:"revision"`
+}
+
+// React adds a reaction of a user to a message, or removes it. It returns when the commit that holds it is done. A change that
+// is so already changes nothing. The reaction has passed CheckReaction.
+func (s *Service) React(ctx context.Context, messageID, userID, reaction string, added bool) (ReactionResult, error) {
+	c := &reactionChange{messageID: messageID, userID: userID, reaction: reaction, added: added, ctx: ctx, done: make(chan struct{})}
+	if err := s.reactor.submit(ctx, c); err != nil {
+		return ReactionResult{}, err
+	}
+	switch {
+	case c.err != nil:
+		return ReactionResult{}, c.err
+	case c.outcome == "done":
+		return c.result, nil
+	case c.outcome == "blocked":
+		return ReactionResult{}, ErrCannotMessage
+	case c.outcome == "no_posting":
+		return ReactionResult{}, ErrNoPosting
+	case c.outcome == "deleted":
+		return ReactionResult{}, ErrDeleted
+	case c.outcome == "too_many":
+		return ReactionResult{}, ErrTooManyReactions
+	}
+	return ReactionResult{}, ErrNotFound
+}
+
+// UserReaction is one user's reaction to a message.
+type UserReaction struct {
+	User      chat.Profile   `json:"user"`
+	Reaction  string         `json:"reaction"`
+	CreatedAt timestamp.Time `json:"createdAt"`
+}
+
+// Reactions is a page of a message's reactions, the newest first, for a member. reaction is "" for all.
+func (s *Service) Reactions(ctx context.Context, messageID, viewerID, reaction string, before *cursor.Labelled, limit int) (list []UserReaction, more bool, err error) {
+	if _, err := s.store.one(ctx, messageID, viewerID); err != nil {
+		return nil, false, err
+	}
+	list, err = s.store.reactions(ctx, messageID, reaction, before, limit+1)
+	if more = len(list) > limit; more {
+		list = list[:limit]
+	}
+	return list, more, err
+}
+
+func (s *Store) reactions(ctx context.Context, messageID, reaction string, before *cursor.Labelled, limit int) ([]UserReaction, error) {
+	query, args := `SELECT u.id, u.username, u.display_name, u.avatar_url, r.reaction, r.created_at
+		FROM message_reactions r JOIN users u ON u.id = r.user_id WHERE r.message_id = $1`, []any{messageID, limit}
+	if reaction != "" {
+		args = append(args, reaction)
+		query += fmt.Sprintf(` AND r.reaction = $%d`, len(args))
+	}
+	if before != nil {
+		args = append(args, before.Time, before.ID, before.Label)
+		query += fmt.Sprintf(` AND (r.created_at, r.user_id, r.reaction) < ($%d::timestamptz, $%d::uuid, $%d)`, len(args)-2, len(args)-1, len(args))
+	}
+	scan := func(r postgres.Row, x *UserReaction) error {
+		return r.Scan(&x.User.ID, &x.User.Username, &x.User.DisplayName, &x.User.AvatarURL, &x.Reaction, &x.CreatedAt)
+	}
+	out, err := postgres.Collect(ctx, s.db.SQL, scan, query+` ORDER BY r.created_at DESC, r.user_id DESC, r.reaction DESC LIMIT $2`, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read reactions: %w", err)
+	}
+	return out, nil
+}
+
+//go:embed react.sql
+var reactSQL string
+
+// lockReactedSQL locks the conversations of messages in the order of their ids, as send.sql does; a stranger locks nothing.
+const lockReactedSQL = `SELECT c.id FROM conversations c WHERE c.id = ANY (ARRAY(
+		SELECT m.conversation_id FROM unnest((SELECT $1::text[])::uuid[], $2::text[]::uuid[]) AS i (message_id, user_id)
+		JOIN messages m ON m.id = i.message_id
+		JOIN conversation_members k ON k.conversation_id = m.conversation_id AND k.user_id = i.user_id))
+	ORDER BY c.id FOR NO KEY UPDATE OF c`
+
+type reactionRow struct {
+	outcome, conversationID string
+	moved                   bool
+	at                      time.Time
+	result                  ReactionResult
+}
+
+// react applies a batch in one transaction and one round trip, and returns a row for each of its changes, in their order.
+func (s *Store) react(ctx context.Context, batch []*reactionChange) ([]reactionRow, error) {
+	n := len(batch)
+	ord, messages, users, reactions, added := make([]int32, n), make([]string, n), make([]string, n), make([]string, n), make([]bool, n)
+	for i, c := range batch {
+		ord[i], messages[i], users[i], reactions[i], added[i] = int32(i), c.messageID, c.userID, c.reaction, c.added //nolint:gosec // batches are small
+	}
+	out := make([]reactionRow, 0, n)
+	err := s.db.Pipeline(ctx,
+		postgres.Statement{SQL: lockReactedSQL, Args: []any{messages, users}},
+		postgres.Statement{SQL: reactSQL, Args: []any{ord, messages, users, reactions, added}, Scan: func(r postgres.Row) error {
+			var row reactionRow
+			var i int32
+			var all, mine []byte
+			if err := r.Scan(&i, &row.outcome, &row.conversationID, &row.result.Revision, &row.moved, &row.at, &all, &mine); err != nil {
+				return err
+			}
+			out = append(out, row)
+			last := &out[len(out)-1].result
+			return errors.Join(json.Unmarshal(all, &last.Reactions), json.Unmarshal(mine, &last.Mine))
+		}})
+	if err != nil {
+		return nil, fmt.Errorf("store reactions: %w", err)
+	}
+	if len(out) != n {
+		return nil, fmt.Errorf("store reactions: %d rows for %d changes", len(out), n)
+	}
+	return out, nil
+}
+
+// reacted makes the events of a batch: one for each message that changed, with all reactions of each user who changed any.
+func reacted(batch []*reactionChange, rows []reactionRow) []*event.Event {
+	byMessage := map[string]*event.MessageReactions{}
+	seen := map[[2]string]bool{}
+	var out []*event.Event
+	for i, r := range rows {
+		if !r.moved {
+			continue
+		}
+		c := batch[i]
+		data := byMessage[c.messageID]
+		if data == nil {
+			data = &event.MessageReactions{ConversationID: r.conversationID, MessageID: c.messageID, Revision: r.result.Revision, Reactions: r.result.Reactions}
+			byMessage[c.messageID] = data
+			out = append(out, event.MessageReacted(data, r.at.UnixMicro()).In(c.ctx))
+		}
+		if key := [2]string{c.messageID, c.userID}; !seen[key] {
+			seen[key] = true
+			data.By = append(data.By, event.ReactedBy{UserID: c.userID, Reactions: r.result.Mine})
+		}
+	}
+	return out
+}

@@ -56,6 +56,11 @@ export interface State {
   readonly messages: readonly Message[];
   readonly first: number;
   readonly last: number;
+  /**
+   * A `sync` brought a first part only. It has each message at its last change, so a message that changed again after
+   * `held` is not in it: until the last part is here, `held` is where to ask, and no change may be applied on top of it.
+   */
+  readonly partial: boolean;
   /** Changes after a gap, by revision. */
   readonly waiting: readonly Change[];
   /** Messages after a hole in the list, by seq; only while a `sync` is incomplete. */
@@ -108,8 +113,8 @@ export type Effect =
 /** A conversation as it is first known: nothing of its history is held. */
 export function begin(me: string, c: Conversation): State {
   return {
-    id: c.id, me, held: c.revision, info: c, messages: [], first: c.lastSeq + 1, last: c.lastSeq, waiting: [], stash: [], drafts: [],
-    load: 0, aside: [], stateRevision: 0, reading: 0, markers: peerMarker({}, me, c),
+    id: c.id, me, held: c.revision, info: c, messages: [], first: c.lastSeq + 1, last: c.lastSeq, partial: false, waiting: [], stash: [],
+    drafts: [], load: 0, aside: [], stateRevision: 0, reading: 0, markers: peerMarker({}, me, c),
   };
 }
 
@@ -176,6 +181,7 @@ class Work {
         }
         break;
       case "readDone":
+        if (s.reading === 0) break; // of a history that was reset since
         if (s.reading <= input.seq) this.set({ reading: 0 });
         this.info({ ...this.s.info, lastReadSeq: Math.max(s.info.lastReadSeq, input.seq) });
         break;
@@ -237,7 +243,7 @@ class Work {
         this.set({ waiting: this.s.waiting.slice(1) });
         continue;
       }
-      if (next.revision > this.s.held + 1 || next.kind === "unknown") {
+      if (this.s.partial || next.revision > this.s.held + 1 || next.kind === "unknown") {
         this.effects.push({ e: "repair" });
         return;
       }
@@ -392,7 +398,7 @@ class Work {
     }
     if (part.revision < this.s.held) return;
     for (const m of part.messages) this.message(m, true, { kind: "message", message: m, revision: m.revision });
-    this.set({ held: part.revision });
+    this.set({ held: part.revision, partial: !part.complete });
     if (part.conversation) this.viewer(part.conversation);
     if (part.complete && this.s.stash.length > 0) {
       this.effects.push({ e: "reload" });
@@ -407,9 +413,11 @@ class Work {
     const last = messages.length > 0 ? messages[messages.length - 1]!.seq : part.conversation?.lastSeq ?? 0;
     const info = part.conversation ?? { ...s.info, lastSeq: last };
     this.set({
-      held: part.revision, messages, first: last + 1 - messages.length, last, stash: [], aside: [], load: 0, stateRevision: 0, reading: 0,
-      waiting: s.waiting.filter((w) => w.revision > part.revision), info: s.info, markers: {},
+      held: part.revision, partial: !part.complete, messages, first: last + 1 - messages.length, last, stash: [], aside: [], load: 0, stateRevision: 0, reading: 0,
+      waiting: [], markers: {},
     });
+    // What waits may be of a history that is no more. If it is of this one, it is asked for again.
+    if (s.waiting.some((w) => w.revision > part.revision)) this.effects.push({ e: "repair" });
     this.info({ ...info, revision: part.revision });
     this.set({ markers: peerMarker({}, s.me, info) });
     for (const d of this.s.drafts) {
@@ -419,7 +427,6 @@ class Work {
         this.effects.push({ e: "resend", draft: d });
       }
     }
-    this.drain();
   }
 
   private page(page: Message[]): void {

@@ -64,7 +64,7 @@ export class Sync {
     this.repairs.set(room.id, setTimeout(() => {
       this.repairs.delete(room.id);
       const s = room.state;
-      if (!s || s.gone || (s.waiting.length === 0 && s.info.revision <= s.held)) return;
+      if (!s || s.gone || (!s.partial && s.waiting.length === 0 && s.info.revision <= s.held)) return;
       this.todo.add(room.id);
       void this.run();
     }, wait * (1 + Math.random())));

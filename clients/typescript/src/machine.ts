@@ -123,6 +123,12 @@ export function asViewer(c: SharedConversation): Conversation {
   return { ...c, lastReadSeq: c.lastSeq, unreadCount: 0 };
 }
 
+/** The part of a conversation that is the viewer's own. */
+export function ownState(c: Conversation): OwnState {
+  const keys = ["lastReadSeq", "unreadCount", "mentionCount", "markedUnread", "notifications", "mutedUntil", "archivedAt", "pinnedAt", "hidden"] as const;
+  return Object.fromEntries(keys.filter((k) => c[k] !== undefined).map((k) => [k, c[k]])) as unknown as OwnState;
+}
+
 /** Applies one input. The state that is returned is the same object if nothing changed. */
 export function step(state: State, input: Input): [State, Effect[]] {
   const w = new Work(state);
@@ -459,13 +465,8 @@ class Work {
   private shared(c: SharedConversation): void {
     const { info } = this.s;
     const newer = c.lastSeq >= info.lastSeq;
-    const { lastReadSeq, unreadCount, mentionCount, markedUnread, notifications, mutedUntil, archivedAt, pinnedAt, hidden, peerLastReadSeq } = info;
-    const own: OwnState & Pick<Conversation, "peerLastReadSeq"> = {
-      lastReadSeq, unreadCount, mentionCount, markedUnread, notifications, mutedUntil, archivedAt, pinnedAt, hidden, peerLastReadSeq,
-    };
-    for (const k of Object.keys(own) as (keyof typeof own)[]) if (own[k] === undefined) delete own[k];
     this.info({
-      ...c, ...own, revision: Math.max(c.revision, info.revision), lastSeq: Math.max(c.lastSeq, info.lastSeq),
+      ...c, ...ownState(info), ...(info.peerLastReadSeq !== undefined && { peerLastReadSeq: info.peerLastReadSeq }), revision: Math.max(c.revision, info.revision), lastSeq: Math.max(c.lastSeq, info.lastSeq),
       ...(!newer && { lastMessage: info.lastMessage, lastMessageId: info.lastMessageId, lastMessageAt: info.lastMessageAt }),
     });
   }
@@ -473,12 +474,7 @@ class Work {
   /** The conversation from an answer to this viewer. It may be older than `held`, or newer. */
   private viewer(c: Conversation): void {
     const { info, held, stateRevision } = this.s;
-    const own: Partial<Conversation> = { lastReadSeq: Math.max(info.lastReadSeq, c.lastReadSeq) };
-    if (stateRevision === 0) {
-      for (const k of ["mentionCount", "markedUnread", "notifications", "mutedUntil", "archivedAt", "pinnedAt", "hidden"] as const) {
-        if (c[k] !== undefined) (own as Record<string, unknown>)[k] = c[k];
-      }
-    }
+    const own: Partial<Conversation> = { ...(stateRevision === 0 && ownState(c)), lastReadSeq: Math.max(info.lastReadSeq, c.lastReadSeq) };
     if (c.peerLastReadSeq !== undefined) own.peerLastReadSeq = c.peerLastReadSeq;
     this.set({ markers: peerMarker(this.s.markers, this.s.me, c) });
     if (c.revision < held) {

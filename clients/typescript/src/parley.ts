@@ -4,7 +4,7 @@ import { asViewer, changeOf, type Draft } from "./machine.js";
 import { indexedDBStore, Outbox, type DraftStore } from "./outbox.js";
 import { PresenceBook, Users } from "./people.js";
 import { Push } from "./push.js";
-import { randomId, Room, type OwnStatePatch, type SendOptions } from "./room.js";
+import { randomId, Room } from "./room.js";
 import { Socket, type Status, type WebSocketConstructor } from "./socket.js";
 import { Cell, Emitter, type Readable } from "./store.js";
 import { Sync } from "./sync.js";
@@ -141,29 +141,6 @@ export class Parley {
   /** Reads the next hundred conversations of a list that is longer than what is held at the start. */
   loadMoreConversations(): Promise<void> {
     return this.sync.more();
-  }
-
-  /** Shorthands of a room's methods. */
-  send(id: string, content: string, options?: SendOptions): Promise<Message> {
-    return this.room(id).send(content, options);
-  }
-  edit(id: string, messageId: string, content: string): Promise<Message> {
-    return this.room(id).edit(messageId, content);
-  }
-  remove(id: string, messageId: string): Promise<void> {
-    return this.room(id).remove(messageId);
-  }
-  react(id: string, messageId: string, reaction: string, on = true): Promise<void> {
-    return this.room(id).react(messageId, reaction, on);
-  }
-  markRead(id: string, upTo?: Message): void {
-    this.room(id).markRead(upTo);
-  }
-  loadOlder(id: string, limit?: number): Promise<void> {
-    return this.room(id).loadOlder(limit);
-  }
-  setOwn(id: string, patch: OwnStatePatch): Promise<void> {
-    return this.room(id).setOwn(patch);
   }
 
   /** Whether somebody is there; live while it is subscribed to. */

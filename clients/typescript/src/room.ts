@@ -1,5 +1,5 @@
 import { failure, ParleyError } from "./http.js";
-import { begin, step, type Change, type Draft, type Effect, type Input, type State } from "./machine.js";
+import { begin, ownState, step, type Change, type Draft, type Effect, type Input, type State } from "./machine.js";
 import type { Parley } from "./parley.js";
 import { Cell, type Readable } from "./store.js";
 import type { Attachment, Conversation, Marker, Member, Message, Metadata, Page, Problem, Reaction, Role } from "./types.js";
@@ -446,10 +446,7 @@ export class Room implements Readable<RoomView> {
   /** One's own state: mute, archive, pin, hide, notifications, unread. */
   async setOwn(patch: OwnStatePatch): Promise<void> {
     const c = await this.chat.request<Conversation>("PATCH", `/conversations/${this.id}/me`, patch);
-    const { lastReadSeq, unreadCount, mentionCount, markedUnread, notifications, mutedUntil, archivedAt, pinnedAt, hidden } = c;
-    const own = { lastReadSeq, unreadCount, mentionCount, markedUnread, notifications, mutedUntil, archivedAt, pinnedAt, hidden };
-    for (const k of Object.keys(own) as (keyof typeof own)[]) if (own[k] === undefined) delete own[k];
-    this.dispatch({ t: "own", own: own as typeof own & { mentionCount?: number } });
+    this.dispatch({ t: "own", own: ownState(c) });
   }
 
   members(cursor?: string): Promise<Page<Member>> {

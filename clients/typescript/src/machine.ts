@@ -477,7 +477,7 @@ class Work {
     const own: Partial<Conversation> = { ...(stateRevision === 0 && ownState(c)), lastReadSeq: Math.max(info.lastReadSeq, c.lastReadSeq) };
     if (c.peerLastReadSeq !== undefined) own.peerLastReadSeq = c.peerLastReadSeq;
     this.set({ markers: peerMarker(this.s.markers, this.s.me, c) });
-    if (c.revision < held) {
+    if (c.revision < Math.max(held, info.revision)) {
       this.info({ ...info, ...own });
       return;
     }

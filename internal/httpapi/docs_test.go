@@ -22,6 +22,9 @@ func TestTheDocsNeedNothingFromOutside(t *testing.T) {
 	}})
 	app.Get(docsPath, d.page)
 	app.Get(docsPath+"/openapi.json", d.document)
+	app.Get(docsPath+"/asyncapi.json", d.asyncDocument)
+	app.Get(docsPath+"/frames", d.framesPage)
+	app.Get(docsPath+"/frames.css", d.framesCSS)
 	app.Get(docsPath+"/:asset", d.page)
 	get := func(path string) (status int, media, policy, body string) {
 		t.Helper()
@@ -61,5 +64,23 @@ func TestTheDocsNeedNothingFromOutside(t *testing.T) {
 	}
 	if status, media, _, body := get(docsPath + "/openapi.json"); status != 200 || media != "application/json" || !strings.HasPrefix(body, "{") {
 		t.Errorf("the document is %d %s", status, media)
+	}
+	if status, media, _, body := get(docsPath + "/asyncapi.json"); status != 200 || media != "application/json" || !strings.Contains(body, `"asyncapi"`) {
+		t.Errorf("the document of the socket is %d %s", status, media)
+	}
+	status, media, policy, page = get(docsPath + "/frames")
+	if status != 200 || !strings.HasPrefix(media, "text/html") || !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
+		t.Errorf("the page of frames is %d %s, under %q", status, media, policy)
+	}
+	if strings.Contains(page, "<script") || strings.Contains(page, "style=") {
+		t.Error("the page of frames has what its policy forbids")
+	}
+	for _, l := range regexp.MustCompile(`href="#([^"]+)"`).FindAllStringSubmatch(page, -1) {
+		if !strings.Contains(page, ` id="`+l[1]+`"`) {
+			t.Errorf("the page of frames has a link to %s, which is not there", l[1])
+		}
+	}
+	if status, media, _, _ := get(docsPath + "/frames.css"); status != 200 || !strings.HasPrefix(media, "text/css") {
+		t.Errorf("the style of the page of frames is %d %s", status, media)
 	}
 }

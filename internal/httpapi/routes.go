@@ -81,6 +81,9 @@ func (s *Server) routes(d *docs) []route {
 		table = append(table,
 			route{"GET", docsPath, anyone, by.none, d.page},
 			route{"GET", docsPath + "/openapi.json", anyone, by.none, d.document},
+			route{"GET", docsPath + "/asyncapi.json", anyone, by.none, d.asyncDocument},
+			route{"GET", docsPath + "/frames", anyone, by.none, d.framesPage},
+			route{"GET", docsPath + "/frames.css", anyone, by.none, d.framesCSS},
 			route{"GET", docsPath + "/:asset", anyone, by.none, d.page})
 	}
 	return table

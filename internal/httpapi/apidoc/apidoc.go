@@ -1,4 +1,4 @@
-// Package apidoc holds the OpenAPI document, which is written by hand in openapi.yaml.
+// Package apidoc holds the OpenAPI document of REST and the AsyncAPI document of the socket. Both are written by hand, in YAML.
 package apidoc
 
 import (
@@ -11,19 +11,33 @@ import (
 )
 
 //go:embed openapi.yaml
-var source []byte
+var openapi []byte
 
-// JSON is the document as JSON.
-func JSON() ([]byte, error) { return document() }
+//go:embed asyncapi.yaml
+var asyncapi []byte
 
-var document = sync.OnceValues(func() ([]byte, error) {
+// JSON returns the OpenAPI document as JSON.
+func JSON() ([]byte, error) { return openapiJSON() }
+
+// AsyncJSON returns the AsyncAPI document as JSON.
+func AsyncJSON() ([]byte, error) { return asyncapiJSON() }
+
+// Sources returns both documents as they are written, in YAML: generators keep the order of their members.
+func Sources() (rest, socket []byte) { return openapi, asyncapi }
+
+var (
+	openapiJSON  = sync.OnceValues(func() ([]byte, error) { return toJSON("openapi.yaml", openapi) })
+	asyncapiJSON = sync.OnceValues(func() ([]byte, error) { return toJSON("asyncapi.yaml", asyncapi) })
+)
+
+func toJSON(name string, source []byte) ([]byte, error) {
 	var doc any
 	if err := yaml.Unmarshal(source, &doc); err != nil {
-		return nil, fmt.Errorf("parse openapi.yaml: %w", err)
+		return nil, fmt.Errorf("parse %s: %w", name, err)
 	}
 	b, err := json.Marshal(doc)
 	if err != nil {
-		return nil, fmt.Errorf("encode openapi.yaml: %w", err)
+		return nil, fmt.Errorf("encode %s: %w", name, err)
 	}
 	return b, nil
-})
+}

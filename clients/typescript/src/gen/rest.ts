@@ -1,0 +1,560 @@
+// Generated from openapi.yaml by `go generate ./clients`. Do not edit.
+
+/** UUIDv7, lower case. */
+export type Id = string;
+
+/** RFC 3339 in UTC with microseconds. */
+export type Time = string;
+
+export interface Fault {
+  field: string;
+  message: string;
+}
+
+/** What went wrong (RFC 9457). Go by `code`; a code that is new to a client is handled by its `status`. Frames of type `error` carry the same, and there `unknown_type` too. */
+export interface Problem {
+  type: string;
+  title: string;
+  status: number;
+  detail: string;
+  /** Stable, for programs. */
+  code: string;
+  requestId: string;
+  /** All that is wrong with the input, field by field. */
+  errors?: Fault[];
+  /** Of `rate_limited` alone: seconds to wait before the next try, as in `Retry-After`. */
+  retryAfterSeconds?: number;
+}
+
+export interface Pagination {
+  /** What to ask for as `cursor`; opaque. */
+  nextCursor: string | null;
+  hasMore: boolean;
+}
+
+export interface User {
+  id: Id;
+  username: string;
+  displayName: string;
+  avatarUrl: string | null;
+}
+
+export interface Privacy {
+  presenceSharing: "everyone" | "friends" | "nobody";
+  readReceiptsEnabled: boolean;
+}
+
+export interface OwnUser {
+  id: Id;
+  username: string;
+  displayName: string;
+  avatarUrl: string | null;
+  createdAt: Time;
+  privacy: Privacy;
+}
+
+export interface TokenPair {
+  user: OwnUser;
+  /** A JWT, for `Authorization: Bearer`. */
+  accessToken: string;
+  /** Opaque; spent by the next refresh. */
+  refreshToken: string;
+  /** Seconds until the access token expires. */
+  expiresIn: number;
+}
+
+export interface Session {
+  id: Id;
+  userAgent: string;
+  createdAt: Time;
+  lastUsedAt: Time;
+  expiresAt: Time;
+  /** Set on the session that asks. */
+  current: boolean;
+}
+
+export interface Message {
+  id: Id;
+  conversationId: Id;
+  /** 1, 2, 3 … without a gap in each conversation. */
+  seq: number;
+  /** The conversation's at the message's last change. */
+  revision: number;
+  senderId: Id;
+  /** Empty once deleted. */
+  content: string;
+  clientMessageId: string | null;
+  replyToId: Id | null;
+  createdAt: Time;
+  editedAt: Time | null;
+  deletedAt: Time | null;
+}
+
+export type Role = "owner" | "admin" | "member";
+
+export interface Member {
+  user: User;
+  role: Role;
+  joinedAt: Time;
+}
+
+export interface Conversation {
+  id: Id;
+  type: "direct" | "group";
+  name: string | null;
+  /** Both of a direct conversation; of a group the first 20 by joinedAt. */
+  members: Member[];
+  memberCount: number;
+  revision: number;
+  lastMessageId: Id | null;
+  /** The creation until the first message. */
+  lastMessageAt: Time;
+  lastMessage: Message | null;
+  lastSeq: number;
+  createdAt: Time;
+  lastReadSeq: number;
+  /** lastSeq − lastReadSeq */
+  unreadCount: number;
+}
+
+export interface Presence {
+  userId: Id;
+  status: "online" | "offline";
+  lastSeenAt: Time | null;
+}
+
+export interface Receipt {
+  userId: Id;
+  readAt: Time;
+}
+
+export interface Relation {
+  user: User;
+  createdAt: Time;
+}
+
+/** What came of asking or accepting. */
+export interface FriendState {
+  status: "pending" | "accepted";
+  user: User;
+}
+
+export interface Readiness {
+  status: "ok" | "degraded" | "unavailable";
+  checks: {
+    postgres: "up" | "down";
+    redis: "up" | "down";
+    schema: "current" | "outdated";
+  };
+}
+
+/** Each operation by its id. */
+export interface Operations {
+  /** Liveness; touches no dependency */
+  health: {
+    method: "GET";
+    path: "/api/health";
+    response: {
+      status: "ok";
+    };
+  };
+  /** Readiness */
+  ready: {
+    method: "GET";
+    path: "/api/health/ready";
+    response: Readiness;
+  };
+  /** Prometheus exposition */
+  metrics: {
+    method: "GET";
+    path: "/api/metrics";
+    response: undefined;
+  };
+  /** Swagger UI */
+  docs: {
+    method: "GET";
+    path: "/api/docs";
+    response: undefined;
+  };
+  /** This document */
+  openapi: {
+    method: "GET";
+    path: "/api/docs/openapi.json";
+    response: Record<string, unknown>;
+  };
+  /** The socket's document */
+  asyncapi: {
+    method: "GET";
+    path: "/api/docs/asyncapi.json";
+    response: Record<string, unknown>;
+  };
+  /** The socket's frames */
+  docsFrames: {
+    method: "GET";
+    path: "/api/docs/frames";
+    response: undefined;
+  };
+  /** The style of the page of frames */
+  docsFramesStyle: {
+    method: "GET";
+    path: "/api/docs/frames.css";
+    response: undefined;
+  };
+  /** Swagger UI's files */
+  docsAsset: {
+    method: "GET";
+    path: "/api/docs/{asset}";
+    response: undefined;
+  };
+  /** Make an account and its first session */
+  register: {
+    method: "POST";
+    path: "/api/auth/register";
+    body: {
+      /** Folded to lower case. */
+      username: string;
+      password: string;
+      displayName?: string;
+    };
+    response: TokenPair;
+  };
+  /** Open a session */
+  login: {
+    method: "POST";
+    path: "/api/auth/login";
+    body: {
+      username: string;
+      password: string;
+    };
+    response: TokenPair;
+  };
+  /** Spend a refresh token for a new pair */
+  refresh: {
+    method: "POST";
+    path: "/api/auth/refresh";
+    body: {
+      refreshToken: string;
+    };
+    response: TokenPair;
+  };
+  /** End the session of a refresh token */
+  logout: {
+    method: "POST";
+    path: "/api/auth/logout";
+    body: {
+      refreshToken: string;
+    };
+    response: undefined;
+  };
+  /** One's own sessions */
+  listSessions: {
+    method: "GET";
+    path: "/api/auth/sessions";
+    response: {
+      data: Session[];
+    };
+  };
+  /** End one of one's own sessions */
+  endSession: {
+    method: "DELETE";
+    path: "/api/auth/sessions/{id}";
+    response: undefined;
+  };
+  /** Change the password */
+  changePassword: {
+    method: "POST";
+    path: "/api/auth/password";
+    body: {
+      current: string;
+      new: string;
+    };
+    response: undefined;
+  };
+  /** One's own profile */
+  getMe: {
+    method: "GET";
+    path: "/api/users/me";
+    response: OwnUser;
+  };
+  /** Change the profile */
+  updateMe: {
+    method: "PATCH";
+    path: "/api/users/me";
+    body: {
+      displayName?: string;
+      /** An absolute http or https URL; null clears it. */
+      avatarUrl?: string | null;
+    };
+    response: OwnUser;
+  };
+  /** Delete the account */
+  deleteMe: {
+    method: "DELETE";
+    path: "/api/users/me";
+    body: {
+      password: string;
+    };
+    response: undefined;
+  };
+  /** The privacy settings */
+  getPrivacy: {
+    method: "GET";
+    path: "/api/users/me/privacy";
+    response: Privacy;
+  };
+  /** Change privacy settings */
+  updatePrivacy: {
+    method: "PATCH";
+    path: "/api/users/me/privacy";
+    body: {
+      presenceSharing?: "everyone" | "friends" | "nobody";
+      readReceiptsEnabled?: boolean;
+    };
+    response: Privacy;
+  };
+  /** Search users */
+  searchUsers: {
+    method: "GET";
+    path: "/api/users/search";
+    query: { q: string; limit?: number };
+    response: {
+      data: User[];
+    };
+  };
+  /** A profile */
+  getUser: {
+    method: "GET";
+    path: "/api/users/{id}";
+    response: User;
+  };
+  /** Friends, the newest first */
+  listFriends: {
+    method: "GET";
+    path: "/api/friends";
+    query: { cursor?: string; limit?: number };
+    response: {
+      data: Relation[];
+      pagination: Pagination;
+    };
+  };
+  /** End a friendship */
+  unfriend: {
+    method: "DELETE";
+    path: "/api/friends/{userId}";
+    response: undefined;
+  };
+  /** Open requests */
+  listFriendRequests: {
+    method: "GET";
+    path: "/api/friends/requests";
+    query: { cursor?: string; limit?: number };
+    response: {
+      incoming: Relation[];
+      /** All of them, with the first page; 100 at most. */
+      outgoing: Relation[];
+      /** Of the incoming ones. */
+      pagination: Pagination;
+    };
+  };
+  /** Ask for a friendship */
+  requestFriend: {
+    method: "POST";
+    path: "/api/friends/requests";
+    body: {
+      userId: Id;
+    };
+    response: FriendState;
+  };
+  /** Accept a request */
+  acceptFriend: {
+    method: "POST";
+    path: "/api/friends/requests/{userId}/accept";
+    response: FriendState;
+  };
+  /** Decline or cancel a request */
+  dropFriendRequest: {
+    method: "DELETE";
+    path: "/api/friends/requests/{userId}";
+    response: undefined;
+  };
+  /** Whom one blocks, the newest first */
+  listBlocks: {
+    method: "GET";
+    path: "/api/blocks";
+    query: { cursor?: string; limit?: number };
+    response: {
+      data: Relation[];
+      pagination: Pagination;
+    };
+  };
+  /** Block a user */
+  block: {
+    method: "PUT";
+    path: "/api/blocks/{userId}";
+    response: undefined;
+  };
+  /** Unblock a user */
+  unblock: {
+    method: "DELETE";
+    path: "/api/blocks/{userId}";
+    response: undefined;
+  };
+  /** Make a conversation */
+  createConversation: {
+    method: "POST";
+    path: "/api/conversations";
+    body: {
+      type: "direct" | "group";
+      memberIds: Id[];
+      name?: string;
+    };
+    response: Conversation;
+  };
+  /** One's conversations, the newest activity first */
+  listConversations: {
+    method: "GET";
+    path: "/api/conversations";
+    query: { cursor?: string; limit?: number };
+    response: {
+      data: Conversation[];
+      pagination: Pagination;
+    };
+  };
+  /** A conversation */
+  getConversation: {
+    method: "GET";
+    path: "/api/conversations/{id}";
+    response: Conversation;
+  };
+  /** Rename a group */
+  renameConversation: {
+    method: "PATCH";
+    path: "/api/conversations/{id}";
+    body: {
+      name: string;
+    };
+    response: Conversation;
+  };
+  /** Members in the order in which they joined */
+  listMembers: {
+    method: "GET";
+    path: "/api/conversations/{id}/members";
+    query: { cursor?: string; limit?: number };
+    response: {
+      data: Member[];
+      pagination: Pagination;
+    };
+  };
+  /** Add members to a group */
+  addMembers: {
+    method: "POST";
+    path: "/api/conversations/{id}/members";
+    body: {
+      userIds: Id[];
+    };
+    response: {
+      data: Member[];
+    };
+  };
+  /** Promote or demote a member */
+  setRole: {
+    method: "PATCH";
+    path: "/api/conversations/{id}/members/{userId}";
+    body: {
+      role: Role;
+    };
+    response: Member;
+  };
+  /** Remove a member, or leave */
+  removeMember: {
+    method: "DELETE";
+    path: "/api/conversations/{id}/members/{userId}";
+    response: undefined;
+  };
+  /** History, or what follows a seq */
+  listMessages: {
+    method: "GET";
+    path: "/api/conversations/{id}/messages";
+    query: { cursor?: string; limit?: number; afterSeq?: number };
+    response: {
+      data: Message[];
+      pagination: Pagination;
+    };
+  };
+  /** Send a message */
+  sendMessage: {
+    method: "POST";
+    path: "/api/conversations/{id}/messages";
+    body: {
+      /** At most 32 KiB, not only white space. */
+      content: string;
+      clientMessageId?: string | null;
+      replyToId?: Id | null;
+    };
+    response: Message;
+  };
+  /** Edit one's own message */
+  editMessage: {
+    method: "PATCH";
+    path: "/api/messages/{id}";
+    body: {
+      /** At most 32 KiB, not only white space. */
+      content: string;
+    };
+    response: Message;
+  };
+  /** Delete a message */
+  deleteMessage: {
+    method: "DELETE";
+    path: "/api/messages/{id}";
+    response: undefined;
+  };
+  /** Mark read up to a message */
+  readMessage: {
+    method: "POST";
+    path: "/api/messages/{id}/read";
+    response: undefined;
+  };
+  /** Mark all read up to a message */
+  readConversation: {
+    method: "POST";
+    path: "/api/conversations/{id}/read";
+    body: {
+      upToMessageId: Id;
+    };
+    response: undefined;
+  };
+  /** Who has read a message */
+  listReceipts: {
+    method: "GET";
+    path: "/api/messages/{id}/receipts";
+    query: { cursor?: string; limit?: number };
+    response: {
+      data: Receipt[];
+      count: number;
+      pagination: Pagination;
+    };
+  };
+  /** A user's presence */
+  getPresence: {
+    method: "GET";
+    path: "/api/presence/{userId}";
+    response: Presence;
+  };
+  /** Presence of several users */
+  listPresence: {
+    method: "GET";
+    path: "/api/presence";
+    query: { userIds: Id[] };
+    response: {
+      data: Presence[];
+    };
+  };
+  /** Open a socket */
+  socket: {
+    method: "GET";
+    path: "/api/ws";
+    query: { deviceId?: string };
+    response: never;
+  };
+}

@@ -26,6 +26,13 @@ export interface Problem {
   retryAfterSeconds?: number;
 }
 
+export interface MessagePagination {
+  nextCursor: string | null;
+  hasMore: boolean;
+  /** With `around` alone: newer messages follow the first item. */
+  hasNewer?: boolean;
+}
+
 export interface Pagination {
   /** What to ask for as `cursor`; opaque. */
   nextCursor: string | null;
@@ -88,6 +95,64 @@ export interface Message {
   createdAt: Time;
   editedAt: Time | null;
   deletedAt: Time | null;
+  /** Absent for a text. */
+  kind?: "system";
+  metadata?: Metadata;
+  mentions?: Mentions;
+  attachments?: Attachment[];
+  /** In the order of their first use. */
+  reactions?: Reaction[];
+  pinnedAt?: Time;
+  pinnedById?: Id;
+  /** The viewer's own reactions; never in a frame that several sockets get. */
+  mine?: string[];
+}
+
+/** The application's own: 4 KiB encoded at most, 32 keys over all levels, 4 levels. Keys are 1 to 64 of `A-Z a-z 0-9 _ . -`. */
+export type Metadata = Record<string, unknown>;
+
+export interface Mentions {
+  userIds: Id[];
+  /** Every member is mentioned. */
+  all: boolean;
+}
+
+/** Members of the conversation. Nothing is parsed from the text. */
+export interface MentionInput {
+  userIds?: Id[];
+  /** In a group of more than 100 members for owners and admins alone. */
+  all?: boolean;
+}
+
+export interface Attachment {
+  id: Id;
+  filename: string;
+  contentType: string;
+  /** In bytes. */
+  size: number;
+  /** In pixels; of images. */
+  width?: number;
+  /** In pixels; of images. */
+  height?: number;
+}
+
+export interface Reaction {
+  reaction: string;
+  count: number;
+}
+
+export interface ReactionResult {
+  reactions: Reaction[];
+  /** The user's own reactions. */
+  mine: string[];
+  /** The message's. */
+  revision: number;
+}
+
+export interface UserReaction {
+  user: User;
+  reaction: string;
+  createdAt: Time;
 }
 
 export type Role = "owner" | "admin" | "member";
@@ -475,10 +540,10 @@ export interface Operations {
   listMessages: {
     method: "GET";
     path: "/api/conversations/{id}/messages";
-    query: { cursor?: string; limit?: number; afterSeq?: number };
+    query: { cursor?: string; limit?: number; afterSeq?: number; around?: Id };
     response: {
       data: Message[];
-      pagination: Pagination;
+      pagination: MessagePagination;
     };
   };
   /** Send a message */
@@ -490,7 +555,25 @@ export interface Operations {
       content: string;
       clientMessageId?: string | null;
       replyToId?: Id | null;
+      metadata?: Metadata | null;
+      mentions?: MentionInput | null;
     };
+    response: Message;
+  };
+  /** Pinned messages */
+  listPins: {
+    method: "GET";
+    path: "/api/conversations/{id}/pins";
+    query: { cursor?: string; limit?: number };
+    response: {
+      data: Message[];
+      pagination: Pagination;
+    };
+  };
+  /** One message */
+  getMessage: {
+    method: "GET";
+    path: "/api/messages/{id}";
     response: Message;
   };
   /** Edit one's own message */
@@ -499,7 +582,11 @@ export interface Operations {
     path: "/api/messages/{id}";
     body: {
       /** At most 32 KiB, not only white space. */
-      content: string;
+      content?: string;
+      metadata?: Metadata | null;
+      mentions?: MentionInput | null;
+      /** 412 if the last edit of content, metadata or mentions is newer. */
+      ifRevision?: number | null;
     };
     response: Message;
   };
@@ -508,6 +595,40 @@ export interface Operations {
     method: "DELETE";
     path: "/api/messages/{id}";
     response: undefined;
+  };
+  /** Pin a message */
+  pinMessage: {
+    method: "PUT";
+    path: "/api/messages/{id}/pin";
+    response: Message;
+  };
+  /** Take a pin off */
+  unpinMessage: {
+    method: "DELETE";
+    path: "/api/messages/{id}/pin";
+    response: Message;
+  };
+  /** Who reacted */
+  listReactions: {
+    method: "GET";
+    path: "/api/messages/{id}/reactions";
+    query: { reaction?: string; cursor?: string; limit?: number };
+    response: {
+      data: UserReaction[];
+      pagination: Pagination;
+    };
+  };
+  /** React to a message */
+  addReaction: {
+    method: "PUT";
+    path: "/api/messages/{id}/reactions/{reaction}";
+    response: ReactionResult;
+  };
+  /** Take a reaction back */
+  removeReaction: {
+    method: "DELETE";
+    path: "/api/messages/{id}/reactions/{reaction}";
+    response: ReactionResult;
   };
   /** Mark read up to a message */
   readMessage: {

@@ -183,14 +183,24 @@ func TestAccessTokensThatAreRefused(t *testing.T) {
 	s.pods[0].want(t, 200, sign(t, jwt.SigningMethodHS256, key, nil), "GET", "/api/conversations", nil)
 }
 
+// The documented rotation: every pod verifies the next secret before any signs with it, so that no token is refused meanwhile.
 func TestSecretsRotate(t *testing.T) {
 	t.Parallel()
+	const next = "the next secret of thirty-two bytes too"
 	s := start(t, 1)
-	u := s.pods[0].register(t)
-	rotated := s.addPod("PARLEY_JWT_SECRET=the next secret of thirty-two bytes too," + secret)
-	rotated.want(t, 200, u.token, "GET", "/api/users/me", nil)
-	v := rotated.register(t)
-	s.pods[0].want(t, 401, v.token, "GET", "/api/users/me", nil)
+	before := s.pods[0]
+	u := before.register(t)
+	added := s.addPod("PARLEY_JWT_SECRET=" + secret + "," + next)
+	v := added.register(t)
+	before.want(t, 200, v.token, "GET", "/api/users/me", nil) // while the first rollout is on
+	added.want(t, 200, u.token, "GET", "/api/users/me", nil)
+	signs := s.addPod("PARLEY_JWT_SECRET=" + next + "," + secret)
+	w := signs.register(t)
+	added.want(t, 200, w.token, "GET", "/api/users/me", nil) // while the second is
+	signs.want(t, 200, v.token, "GET", "/api/users/me", nil)
+	after := s.addPod("PARLEY_JWT_SECRET=" + next)
+	after.want(t, 200, w.token, "GET", "/api/users/me", nil)
+	after.want(t, 401, v.token, "GET", "/api/users/me", nil) // when it has expired, in the documented order
 }
 
 func TestAnEndedSessionIsRefusedEverywhereWithoutRedisToo(t *testing.T) {

@@ -80,7 +80,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	subscriber := realtime.NewSubscriber(rdb, metrics, tracer, log, watch.Note)
 	probe := realtime.NewProbe(publisher, subscriber, registry)
 	hub = realtime.NewHub(conversationStore, feed, subscriber, metrics, log)
-	sessions, err := auth.NewService(auth.Config{RefreshTTL: c.RefreshTTL, Grace: c.RefreshGrace}, db,
+	sessions, err := auth.NewService(auth.Config{RefreshTTL: c.RefreshTTL, SessionMaxAge: c.SessionMaxAge, Grace: c.RefreshGrace}, db,
 		auth.NewTokens(c.JWTSecrets, c.AccessTTL), publisher, watch, conversations)
 	if err != nil {
 		return err

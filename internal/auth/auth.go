@@ -4,7 +4,6 @@ package auth
 
 import (
 	"errors"
-	"regexp"
 	"strings"
 	"time"
 
@@ -21,23 +20,14 @@ var (
 	ErrSessionNotFound    = errors.New("session not found")
 	// ErrUnauthorized is returned for an access token that is not valid, or whose session has ended.
 	ErrUnauthorized = errors.New("the access token is missing, not valid or its session has ended")
-	// ErrBusy is returned when too many passwords wait to be hashed.
+	// ErrBusy is returned if too many passwords wait to be hashed, of all accounts or of this one.
 	ErrBusy = errors.New("too many logins at once")
 )
-
-var usernameRule = regexp.MustCompile(`^[A-Za-z0-9_.]{3,32}$`)
 
 var (
 	passwordRule    = invalid.Text{Min: 8, Max: 128}
 	displayNameRule = invalid.Text{Min: 2, Max: 50, Trim: true}
 )
-
-func checkUsername(f *invalid.Faults, s *string) {
-	if !usernameRule.MatchString(*s) { // before folding: other alphabets have letters that fold to ours
-		f.Add("username", "must have 3 to 32 characters of a-z, 0-9, _ and .")
-	}
-	*s = strings.ToLower(*s)
-}
 
 func checkNewPassword(f *invalid.Faults, field string, s *string) {
 	passwordRule.Check(f, field, s)
@@ -57,6 +47,9 @@ type Registration struct {
 func (r *Registration) Check(f *invalid.Faults) {
 	checkUsername(f, &r.Username)
 	checkNewPassword(f, "password", &r.Password)
+	if isUsername(r.Password, r.Username) {
+		f.Add("password", "must not be the username")
+	}
 	if r.DisplayName == nil {
 		name := r.Username
 		r.DisplayName = &name
@@ -120,6 +113,14 @@ type Pair struct {
 	RefreshToken string
 	// ExpiresIn is how long the access token is good for.
 	ExpiresIn time.Duration
+}
+
+// Client is what is known of a client that opens or refreshes a session.
+type Client struct {
+	// UserAgent is its own description of itself.
+	UserAgent string
+	// Address is where it calls from: an IPv4 address, or the /64 of an IPv6 one; "" if unknown.
+	Address string
 }
 
 // Session is one of a user's own sessions.

@@ -15,14 +15,13 @@ import (
 // (cheatsheetseries.owasp.org, Password Storage).
 var params = &argon2id.Params{Memory: 19 * 1024, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32}
 
-// maxWaiting is how many may wait to be hashed; more are refused with ErrBusy.
-const maxWaiting = 64
+// hashMemory bounds the memory of all passwords that are hashed at once, in MiB, whatever the number of processors.
+const hashMemory = 96
 
-// hasher hashes passwords, as many at once as leaves a processor for the sockets.
+// hasher hashes passwords, as many at once as hashMemory holds and as leave a processor for the sockets.
 type hasher struct {
-	working chan struct{}
-	waiting chan struct{}
-	// dummy is compared with where there is no such user, so that the answer takes as long.
+	turns *turns
+	// dummy is compared with if there is no such user, so that the answer takes as long.
 	dummy string
 }
 
@@ -31,35 +30,19 @@ func newHasher() (*hasher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("hash a password: %w", err)
 	}
-	return &hasher{
-		working: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
-		waiting: make(chan struct{}, maxWaiting),
-		dummy:   dummy,
-	}, nil
+	return &hasher{turns: newTurns(hashMemory, max(1, runtime.GOMAXPROCS(0)-1)), dummy: dummy}, nil
 }
 
-// turn waits for one's turn to hash.
-func (h *hasher) turn(ctx context.Context) (done func(), err error) {
-	select {
-	case h.waiting <- struct{}{}:
-		defer func() { <-h.waiting }()
-	default:
-		return nil, ErrBusy
-	}
-	select {
-	case h.working <- struct{}{}:
-		return func() { <-h.working }, nil
-	case <-ctx.Done():
-		return nil, ErrBusy
-	}
-}
+// mebibytes is the memory that hashing with the parameters takes.
+func mebibytes(p *argon2id.Params) int { return int((p.Memory + 1023) / 1024) }
 
-func (h *hasher) hash(ctx context.Context, password string) (string, error) {
-	done, err := h.turn(ctx)
+// hash hashes a password. The subject is the account; accounts get their turns in rotation.
+func (h *hasher) hash(ctx context.Context, subject, password string) (string, error) {
+	release, err := h.turns.await(ctx, subject, mebibytes(params))
 	if err != nil {
 		return "", err
 	}
-	defer done()
+	defer release()
 	s, err := argon2id.CreateHash(password, params)
 	if err != nil {
 		return "", fmt.Errorf("hash a password: %w", err)
@@ -67,17 +50,21 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 	return s, nil
 }
 
-// matches tells whether the password is that of the hash. An empty hash matches none and takes as long.
-func (h *hasher) matches(ctx context.Context, password, hash string) (bool, error) {
-	done, err := h.turn(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer done()
+// matches reports whether the password is that of the hash. An empty hash matches none and takes as long.
+func (h *hasher) matches(ctx context.Context, subject, password, hash string) (bool, error) {
 	compared := hash
 	if hash == "" {
 		compared = h.dummy
 	}
+	p, _, _, err := argon2id.DecodeHash(compared)
+	if err != nil {
+		return false, fmt.Errorf("read a password's hash: %w", err)
+	}
+	release, err := h.turns.await(ctx, subject, mebibytes(p))
+	if err != nil {
+		return false, err
+	}
+	defer release()
 	ok, err := argon2id.ComparePasswordAndHash(password, compared)
 	if err != nil {
 		return false, fmt.Errorf("compare a password: %w", err)

@@ -9,26 +9,34 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// Announcer tells all pods of sessions that ended. It may lose it: they look themselves too.
+// Announcer reports ended sessions to all pods. It may lose a report: pods ask Postgres as well.
 type Announcer interface {
 	SessionsEnded(ctx context.Context, sessionIDs []string)
 }
 
 // Groups is what the deletion of an account needs of the domain of conversations.
 type Groups interface {
-	// LeaveAll takes a user out of all groups.
-	LeaveAll(ctx context.Context, userID string) error
+	// LeaveAll takes a user out of all groups, as a part of tx, which has locked the user's row. It returns what publishes that,
+	// to be called after the commit.
+	LeaveAll(tx *gorm.DB, userID string) (publish func(ctx context.Context), err error)
 }
 
-// Config is how long tokens are good for.
+// Config is how long tokens and sessions are good for.
 type Config struct {
+	// RefreshTTL is how long a session lives without a refresh.
 	RefreshTTL time.Duration
+	// SessionMaxAge is how long it lives at all, however often it is refreshed; 0 for no bound.
+	SessionMaxAge time.Duration
 	// Grace is how long the refresh token that was just spent may be repeated.
 	Grace time.Duration
 }
+
+// maxSessions bounds the open sessions of a user. One more ends the one that was used least lately.
+const maxSessions = 100
 
 // Service is what can be done with accounts and sessions.
 type Service struct {
@@ -50,6 +58,10 @@ func NewService(c Config, db *postgres.DB, t *Tokens, a Announcer, w *Watch, g G
 	return &Service{Config: c, store: &store{db}, tokens: t, hasher: h, announcer: a, watch: w, groups: g}, nil
 }
 
+// The subjects of turns (turns.go): strangers who log in by a username don't delay the account's owner, who changes its password.
+func loginSubject(username string) string { return "login " + username }
+func ownSubject(userID string) string     { return "own " + userID }
+
 // maxUserAgent bounds what is kept of a client's own description of itself, in bytes.
 const maxUserAgent = 200
 
@@ -58,49 +70,67 @@ func cleanUserAgent(s string) string {
 }
 
 // Register makes an account and its first session.
-func (s *Service) Register(ctx context.Context, r *Registration, userAgent string) (Pair, error) {
-	hash, err := s.hasher.hash(ctx, r.Password)
+func (s *Service) Register(ctx context.Context, r *Registration, c Client) (Pair, error) {
+	hash, err := s.hasher.hash(ctx, loginSubject(r.Username), r.Password)
 	if err != nil {
 		return Pair{}, err
 	}
 	userID := id.New()
-	return s.open(ctx, userID, userAgent, func(tx *gorm.DB) error { return insertUser(tx, userID, hash, r) })
+	return s.open(ctx, userID, c, func(tx *gorm.DB) error { return insertUser(tx, userID, hash, r) })
 }
 
-// Login opens a session. An unknown user is answered as a wrong password is, after the same work.
-func (s *Service) Login(ctx context.Context, c *Credentials, userAgent string) (Pair, error) {
-	userID, hash, err := s.store.credentials(ctx, "username", c.Username)
-	if err != nil {
-		return Pair{}, err
+// Login opens a session. An unknown user gets the same error as a wrong password, after the same work. So does a login whose
+// password is replaced, or whose account is deleted, while it is under way.
+func (s *Service) Login(ctx context.Context, in *Credentials, c Client) (Pair, error) {
+	var a account
+	if username := strings.ToLower(in.Username); usernameRule.MatchString(in.Username) {
+		var err error
+		if a, err = s.store.account(ctx, "username", username); err != nil {
+			return Pair{}, err
+		}
 	}
-	ok, err := s.hasher.matches(ctx, c.Password, hash)
+	ok, err := s.hasher.matches(ctx, loginSubject(in.Username), in.Password, a.PasswordHash)
 	if err != nil {
 		return Pair{}, err
 	}
 	if !ok {
 		return Pair{}, ErrInvalidCredentials
 	}
-	return s.open(ctx, userID, userAgent, nil)
+	return s.open(ctx, a.ID, c, func(tx *gorm.DB) error {
+		same, err := lockProved(tx, "SHARE", a)
+		if err == nil && !same {
+			return ErrInvalidCredentials
+		}
+		return err
+	})
 }
 
-// open makes a session, after what comes first in the same transaction.
-func (s *Service) open(ctx context.Context, userID, userAgent string, first func(tx *gorm.DB) error) (Pair, error) {
+// open makes a session, after what comes first in the same transaction. It ends the user's oldest sessions if there are too many.
+func (s *Service) open(ctx context.Context, userID string, c Client, first func(tx *gorm.DB) error) (Pair, error) {
 	sessionID := id.New()
 	token, hash := newRefreshToken()
+	var ended []string
 	err := s.store.db.Tx(ctx, func(tx *gorm.DB) error {
-		if first != nil {
-			if err := first(tx); err != nil {
-				return err
-			}
-		}
-		if err := insertSession(tx, sessionID, userID, cleanUserAgent(userAgent), s.RefreshTTL); err != nil {
+		if err := first(tx); err != nil {
 			return err
 		}
-		return insertToken(tx, hash, sessionID, nil)
+		if err := s.insertSession(tx, sessionID, userID, cleanUserAgent(c.UserAgent)); err != nil {
+			return err
+		}
+		if err := insertToken(tx, hash, sessionID, nil); err != nil {
+			return err
+		}
+		if err := noteAddress(tx, userID, c.Address); err != nil {
+			return err
+		}
+		var err error
+		ended, err = endSurplus(tx, userID)
+		return err
 	})
 	if err != nil {
 		return Pair{}, err
 	}
+	s.announce(ctx, ended)
 	return s.pair(userID, sessionID, token)
 }
 
@@ -112,9 +142,10 @@ func (s *Service) pair(userID, sessionID, refresh string) (Pair, error) {
 	return Pair{UserID: userID, SessionID: sessionID, AccessToken: access, RefreshToken: refresh, ExpiresIn: s.tokens.ttl}, nil
 }
 
-// Refresh gives a new pair for a refresh token, which is spent by it. The one just spent may be repeated within the grace;
-// one that is older, or repeated later, was stolen or will be: its session ends.
-func (s *Service) Refresh(ctx context.Context, r *RefreshToken) (Pair, error) {
+// Refresh gives a new pair for a refresh token, which is spent by it. The one just spent may be repeated within the grace; one
+// that is older, or repeated later, was stolen or will be: its session ends. Tokens from before a change of the password are
+// good once in all and have no grace.
+func (s *Service) Refresh(ctx context.Context, r *RefreshToken, c Client) (Pair, error) {
 	token, hash := newRefreshToken()
 	spent := refreshHash(r.Token)
 	var held heldToken
@@ -128,11 +159,14 @@ func (s *Service) Refresh(ctx context.Context, r *RefreshToken) (Pair, error) {
 		case !held.Live:
 			held = heldToken{}
 			return nil
-		case held.Spent && (held.Late || held.Outdated):
+		case held.Outdated || held.Spent && held.Late:
 			ended, err = end(tx, held.UserID, held.SessionID, false)
 			return err
 		}
-		if err := spend(tx, spent, held.SessionID, s.RefreshTTL); err != nil {
+		if err := s.spend(tx, spent, held.SessionID); err != nil {
+			return err
+		}
+		if err := noteAddress(tx, held.UserID, c.Address); err != nil {
 			return err
 		}
 		return insertToken(tx, hash, held.SessionID, &spent)
@@ -140,7 +174,7 @@ func (s *Service) Refresh(ctx context.Context, r *RefreshToken) (Pair, error) {
 	if err != nil {
 		return Pair{}, err
 	}
-	s.tell(ctx, ended)
+	s.announce(ctx, ended)
 	if held.SessionID == "" || len(ended) > 0 {
 		return Pair{}, ErrInvalidRefresh
 	}
@@ -152,15 +186,15 @@ func (s *Service) SessionOf(ctx context.Context, r *RefreshToken) (string, error
 	return s.store.sessionOf(ctx, refreshHash(r.Token))
 }
 
-// tell ends sessions here at once, and on the other pods as soon as they hear or look.
-func (s *Service) tell(ctx context.Context, ended []string) {
+// announce ends sessions on this pod at once, and on the others as soon as they hear of it or ask Postgres.
+func (s *Service) announce(ctx context.Context, ended []string) {
 	if len(ended) > 0 {
 		s.watch.Note(ended...)
 		s.announcer.SessionsEnded(ctx, ended)
 	}
 }
 
-// Logout ends the session of a refresh token. One that is not ours is as good as ended.
+// Logout ends the session of a refresh token. An unknown token is no error.
 func (s *Service) Logout(ctx context.Context, r *RefreshToken) error {
 	var ended []string
 	err := s.store.db.Tx(ctx, func(tx *gorm.DB) error {
@@ -172,7 +206,7 @@ func (s *Service) Logout(ctx context.Context, r *RefreshToken) error {
 		return err
 	})
 	if err == nil {
-		s.tell(ctx, ended)
+		s.announce(ctx, ended)
 	}
 	return err
 }
@@ -195,66 +229,108 @@ func (s *Service) EndSession(ctx context.Context, userID, sessionID string) erro
 	if len(ended) == 0 {
 		return ErrSessionNotFound
 	}
-	s.tell(ctx, ended)
+	s.announce(ctx, ended)
 	return nil
 }
 
-// ChangePassword replaces the password and ends all other sessions.
-func (s *Service) ChangePassword(ctx context.Context, who Identity, p *PasswordChange) error {
-	if err := s.prove(ctx, who.UserID, p.Current); err != nil {
+// ChangePassword replaces the password and ends all other sessions, among them those of logins under way. The session that
+// changes it goes on, and its refresh token is good for one more refresh.
+func (s *Service) ChangePassword(ctx context.Context, who Identity, p *PasswordChange, c Client) error {
+	a, err := s.prove(ctx, who.UserID, p.Current)
+	if err != nil {
 		return err
 	}
-	hash, err := s.hasher.hash(ctx, p.New)
+	if isUsername(p.New, a.Username) {
+		return invalid.One("new", "must not be the username")
+	}
+	hash, err := s.hasher.hash(ctx, ownSubject(who.UserID), p.New)
 	if err != nil {
 		return err
 	}
 	var ended []string
 	err = s.store.db.Tx(ctx, func(tx *gorm.DB) error {
+		same, err := lockProved(tx, "NO KEY UPDATE", a)
+		switch {
+		case err != nil:
+			return err
+		case !same: // another change was first
+			return ErrWrongPassword
+		}
 		if err := setPassword(tx, who.UserID, hash); err != nil {
+			return err
+		}
+		if err := rotate(tx, who.SessionID); err != nil {
+			return err
+		}
+		if err := forgetAddresses(tx, who.UserID, c.Address); err != nil {
 			return err
 		}
 		ended, err = end(tx, who.UserID, who.SessionID, true)
 		return err
 	})
 	if err == nil {
-		s.tell(ctx, ended)
+		s.announce(ctx, ended)
 	}
 	return err
 }
 
-func (s *Service) prove(ctx context.Context, userID, password string) error {
-	_, hash, err := s.store.credentials(ctx, "id", userID)
+// prove returns the account if the password is its own, else ErrWrongPassword.
+func (s *Service) prove(ctx context.Context, userID, password string) (account, error) {
+	a, err := s.store.account(ctx, "id", userID)
+	if err != nil {
+		return account{}, err
+	}
+	ok, err := s.hasher.matches(ctx, ownSubject(userID), password, a.PasswordHash)
+	if err == nil && !ok {
+		err = ErrWrongPassword
+	}
+	return a, err
+}
+
+// deleteTries is how often a deletion is tried that another transaction's locks crossed.
+const deleteTries = 3
+
+// DeleteAccount erases a user's profile and ends all sessions. The user leaves all groups; messages stay where they are. It is one
+// transaction: a deletion that fails has changed nothing.
+func (s *Service) DeleteAccount(ctx context.Context, userID string, d *Deletion) error {
+	a, err := s.prove(ctx, userID, d.Password)
 	if err != nil {
 		return err
 	}
-	ok, err := s.hasher.matches(ctx, password, hash)
-	if err == nil && !ok {
-		return ErrWrongPassword
-	}
-	return err
-}
-
-// DeleteAccount erases a user's profile and ends all sessions. The user leaves all groups; messages stay where they are.
-func (s *Service) DeleteAccount(ctx context.Context, userID string, d *Deletion) error {
-	if err := s.prove(ctx, userID, d.Password); err != nil {
-		return err
-	}
-	if err := s.groups.LeaveAll(ctx, userID); err != nil {
-		return err
-	}
-	var ended []string
-	err := s.store.db.Tx(ctx, func(tx *gorm.DB) error {
-		if err := erase(tx, userID); err != nil {
+	for try := 1; ; try++ {
+		err = s.deleteOnce(ctx, a)
+		if !postgres.IsDeadlock(err) || try == deleteTries {
 			return err
 		}
-		var err error
-		ended, err = end(tx, userID, id.New(), true)
-		return err
-	})
-	if err == nil {
-		s.tell(ctx, ended)
 	}
-	return err
+}
+
+func (s *Service) deleteOnce(ctx context.Context, a account) error {
+	var ended []string
+	var publish func(context.Context)
+	err := s.store.db.Tx(ctx, func(tx *gorm.DB) error {
+		// Whoever adds the user to a conversation locks the row too (conversation.lockUsers), and finds the account deleted.
+		same, err := lockProved(tx, "NO KEY UPDATE", a)
+		switch {
+		case err != nil:
+			return err
+		case !same:
+			return ErrWrongPassword
+		}
+		if publish, err = s.groups.LeaveAll(tx, a.ID); err != nil {
+			return err
+		}
+		if ended, err = end(tx, a.ID, id.New(), true); err != nil {
+			return err
+		}
+		return erase(tx, a.ID)
+	})
+	if err != nil {
+		return err
+	}
+	s.announce(ctx, ended)
+	publish(ctx)
+	return nil
 }
 
 // Verify reads an access token. Whether its session has ended is the Watch's to say.

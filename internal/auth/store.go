@@ -31,25 +31,62 @@ func insertUser(tx *gorm.DB, id, passwordHash string, r *Registration) error {
 	return nil
 }
 
-// credentials reads a user's id and hash by a column, empty where there is no such account.
-func (s *store) credentials(ctx context.Context, column, value string) (userID, hash string, err error) {
-	err = s.db.SQL.QueryRowContext(ctx, `SELECT id, password_hash FROM users WHERE `+column+` = $1 AND deleted_at IS NULL`, value).Scan(&userID, &hash)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", "", nil
-	}
-	if err != nil {
-		return "", "", fmt.Errorf("read credentials: %w", err)
-	}
-	return userID, hash, nil
+// account is what a password proves the possession of.
+type account struct {
+	ID, Username, PasswordHash string
 }
 
-func insertSession(tx *gorm.DB, id, userID, userAgent string, ttl time.Duration) error {
+// account reads an account by its id or username, the zero value if there is none.
+func (s *store) account(ctx context.Context, column, value string) (account, error) {
+	var a account
+	err := s.db.SQL.QueryRowContext(ctx, `SELECT id, username, password_hash FROM users WHERE `+column+` = $1 AND deleted_at IS NULL`, value).
+		Scan(&a.ID, &a.Username, &a.PasswordHash)
+	if errors.Is(err, sql.ErrNoRows) {
+		return account{}, nil
+	}
+	if err != nil {
+		return account{}, fmt.Errorf("read an account: %w", err)
+	}
+	return a, nil
+}
+
+// lockProved locks the account's row with the strength and reports whether its password still is the one that was proved. What
+// follows in the transaction is as if it had been proved under the lock.
+func lockProved(tx *gorm.DB, strength string, a account) (bool, error) {
+	r := tx.Exec(`SELECT FROM users WHERE id = ? AND password_hash = ? AND deleted_at IS NULL FOR `+strength, a.ID, a.PasswordHash)
+	if r.Error != nil {
+		return false, fmt.Errorf("lock an account: %w", r.Error)
+	}
+	return r.RowsAffected == 1, nil
+}
+
+// lifetimeSQL is when a session expires that is used now. Its parameters are those of lifetimes.
+const lifetimeSQL = `least(clock_timestamp() + make_interval(secs => ?), created_at + make_interval(secs => ?))`
+
+// forever stands for a session without a greatest age, in seconds.
+const forever = 100 * 365 * 24 * 60 * 60
+
+func (c Config) lifetimes() (ttl, age float64) {
+	if c.SessionMaxAge <= 0 {
+		return c.RefreshTTL.Seconds(), forever
+	}
+	return c.RefreshTTL.Seconds(), c.SessionMaxAge.Seconds()
+}
+
+func (s *Service) insertSession(tx *gorm.DB, id, userID, userAgent string) error {
+	ttl, age := s.lifetimes()
 	err := tx.Exec(`INSERT INTO sessions (id, user_id, user_agent, expires_at) VALUES (?, ?, ?, clock_timestamp() + make_interval(secs => ?))`,
-		id, userID, userAgent, ttl.Seconds()).Error
+		id, userID, userAgent, min(ttl, age)).Error
 	if err != nil {
 		return fmt.Errorf("insert a session: %w", err)
 	}
 	return nil
+}
+
+// endSurplus ends a user's sessions beyond maxSessions and returns them, those that were used least lately.
+func endSurplus(tx *gorm.DB, userID string) ([]string, error) {
+	return endWhere(tx, `id IN (SELECT id FROM sessions WHERE user_id = ? AND ended_at IS NULL
+		ORDER BY last_used_at DESC, id DESC OFFSET ? FOR UPDATE SKIP LOCKED)`, userID, maxSessions)
 }
 
 func insertToken(tx *gorm.DB, hash, sessionID string, parent *string) error {
@@ -63,8 +100,9 @@ func insertToken(tx *gorm.DB, hash, sessionID string, parent *string) error {
 type heldToken struct {
 	SessionID string
 	UserID    string
-	// Live is set where the session has not ended, Spent where the token was used before, Late where that was longer ago
-	// than the grace, Outdated where a token that was given for it has been used itself.
+	// Live is set if the session has not ended, Spent if the token was used before, Late if that was longer ago than the grace.
+	// Outdated is set if a token that was given for it has been used itself, or if it is from before a change of the password
+	// and the session was given another one since.
 	Live, Spent, Late, Outdated bool
 }
 
@@ -78,7 +116,9 @@ func lockToken(tx *gorm.DB, hash string, grace time.Duration) (heldToken, error)
 			s.ended_at IS NULL AND s.expires_at > clock_timestamp() AS live,
 			t.spent_at IS NOT NULL AS spent,
 			coalesce(t.spent_at < clock_timestamp() - make_interval(secs => ?), false) AS late,
-			EXISTS (SELECT FROM refresh_tokens c WHERE c.parent = t.hash AND c.spent_at IS NOT NULL) AS outdated
+			t.spent_at IS NOT NULL AND EXISTS (SELECT FROM refresh_tokens c WHERE c.parent = t.hash AND c.spent_at IS NOT NULL)
+				OR t.created_at < s.rotate_from AND EXISTS (SELECT FROM refresh_tokens n WHERE n.session_id = s.id AND n.created_at >= s.rotate_from)
+				AS outdated
 		FROM refresh_tokens t JOIN sessions s ON s.id = t.session_id WHERE t.hash = ?`, grace.Seconds(), hash).Scan(&h).Error
 	if err != nil {
 		return heldToken{}, fmt.Errorf("read a refresh token: %w", err)
@@ -87,14 +127,15 @@ func lockToken(tx *gorm.DB, hash string, grace time.Duration) (heldToken, error)
 }
 
 // spend marks the token used, prolongs its session and forgets tokens that are too old to be told from forged ones.
-func spend(tx *gorm.DB, hash, sessionID string, ttl time.Duration) error {
+func (s *Service) spend(tx *gorm.DB, hash, sessionID string) error {
+	ttl, age := s.lifetimes()
 	for _, q := range []struct {
 		sql  string
 		args []any
 	}{
 		{`UPDATE refresh_tokens SET spent_at = coalesce(spent_at, clock_timestamp()) WHERE hash = ?`, []any{hash}},
-		{`UPDATE sessions SET last_used_at = clock_timestamp(), expires_at = clock_timestamp() + make_interval(secs => ?) WHERE id = ?`, []any{ttl.Seconds(), sessionID}},
-		{`DELETE FROM refresh_tokens WHERE session_id = ? AND spent_at < clock_timestamp() - make_interval(secs => ?)`, []any{sessionID, ttl.Seconds()}},
+		{`UPDATE sessions SET last_used_at = clock_timestamp(), expires_at = ` + lifetimeSQL + ` WHERE id = ?`, []any{ttl, age, sessionID}},
+		{`DELETE FROM refresh_tokens WHERE session_id = ? AND spent_at < clock_timestamp() - make_interval(secs => ?)`, []any{sessionID, ttl}},
 	} {
 		if err := tx.Exec(q.sql, q.args...).Error; err != nil {
 			return fmt.Errorf("spend a refresh token: %w", err)
@@ -103,22 +144,40 @@ func spend(tx *gorm.DB, hash, sessionID string, ttl time.Duration) error {
 	return nil
 }
 
-// end ends sessions of a user's and answers which: the one with that id, or all but it.
+// end ends sessions of a user's and returns which: the one with that id, or all but it.
 func end(tx *gorm.DB, userID, sessionID string, others bool) ([]string, error) {
-	op := "="
 	if others {
-		op = "<>"
+		return endWhere(tx, `user_id = ? AND id <> ?`, userID, sessionID)
 	}
+	return endWhere(tx, `user_id = ? AND id = ?`, userID, sessionID)
+}
+
+// endWhere ends sessions and forgets what was known of their clients.
+func endWhere(tx *gorm.DB, where string, args ...any) ([]string, error) {
 	var ended []string
-	err := tx.Raw(`UPDATE sessions SET ended_at = clock_timestamp()
-		WHERE user_id = ? AND id `+op+` ? AND ended_at IS NULL RETURNING id`, userID, sessionID).Scan(&ended).Error
+	err := tx.Raw(`UPDATE sessions SET ended_at = clock_timestamp(), user_agent = '' WHERE `+where+` AND ended_at IS NULL RETURNING id`, args...).Scan(&ended).Error
 	if err != nil {
 		return nil, fmt.Errorf("end sessions: %w", err)
+	}
+	if len(ended) == 0 {
+		return nil, nil
 	}
 	if err := tx.Exec(`DELETE FROM refresh_tokens WHERE session_id = ANY (?::uuid[])`, postgres.IDArray(ended)).Error; err != nil {
 		return nil, fmt.Errorf("forget refresh tokens: %w", err)
 	}
 	return ended, nil
+}
+
+// rotate makes the refresh tokens of a session good for one more refresh in all. It returns ErrUnauthorized if the session has ended.
+func rotate(tx *gorm.DB, sessionID string) error {
+	r := tx.Exec(`UPDATE sessions SET rotate_from = clock_timestamp() WHERE id = ? AND ended_at IS NULL`, sessionID)
+	if r.Error != nil {
+		return fmt.Errorf("rotate a session: %w", r.Error)
+	}
+	if r.RowsAffected == 0 {
+		return ErrUnauthorized
+	}
+	return nil
 }
 
 func (s *store) sessionOf(ctx context.Context, hash string) (string, error) {
@@ -147,17 +206,28 @@ func setPassword(tx *gorm.DB, userID, hash string) error {
 	return nil
 }
 
-// erase makes a deleted account of one; its username gives way to one that nobody chose.
+// erase makes a deleted account of one that has left its groups and whose sessions have ended. The triggers of users forget the
+// words that it was found by. The new username comes last: to change it locks the row against every reference to the user,
+// such as a message that is being sent, and no conversation is waited for after that.
 func erase(tx *gorm.DB, userID string) error {
 	for _, q := range []string{
-		`UPDATE users SET username = 'deleted_' || right(replace(id::text, '-', ''), 24), display_name = 'Deleted user', avatar_url = NULL,
+		// In one order for both sides, so that two friends who leave at once don't wait for each other.
+		// In one order for both sides, so that two friends who leave at once don't wait for each other. Each part is read by an
+		// index: there is none of friends the other way round.
+		`DELETE FROM friendships f USING (
+			SELECT k.user_id, k.friend_id FROM friendships k WHERE (k.user_id, k.friend_id) IN (
+				SELECT user_id, friend_id FROM friendships WHERE user_id = @id
+				UNION ALL
+				SELECT friend_id, user_id FROM friendships WHERE user_id = @id
+				UNION ALL
+				SELECT user_id, friend_id FROM friendships WHERE friend_id = @id AND status = 'pending')
+			ORDER BY least(k.user_id, k.friend_id), greatest(k.user_id, k.friend_id), k.user_id FOR UPDATE) own
+			WHERE f.user_id = own.user_id AND f.friend_id = own.friend_id`,
+		`DELETE FROM blocks WHERE user_id = @id OR blocked_id = @id`,
+		`DELETE FROM login_addresses WHERE user_id = @id`,
+		`UPDATE users SET username = ` + deletedUsernameSQL + `, display_name = 'Deleted user', avatar_url = NULL,
 			password_hash = '', presence_sharing = 'nobody', read_receipts_enabled = false, last_seen_at = NULL, deleted_at = clock_timestamp()
 			WHERE id = @id`,
-		// By the primary key and the index of requests: there is none of friends the other way round.
-		`DELETE FROM friendships f USING friendships own WHERE own.user_id = @id AND f.user_id = own.friend_id AND f.friend_id = @id`,
-		`DELETE FROM friendships WHERE friend_id = @id AND status = 'pending'`,
-		`DELETE FROM friendships WHERE user_id = @id`,
-		`DELETE FROM blocks WHERE user_id = @id OR blocked_id = @id`,
 	} {
 		if err := tx.Exec(q, sql.Named("id", userID)).Error; err != nil {
 			return fmt.Errorf("erase an account: %w", err)

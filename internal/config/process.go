@@ -7,7 +7,7 @@ import (
 
 // everySetting are those that only one of the processes reads: one file may serve them all.
 var everySetting = []string{
-	"CONFIG", "HTTP_ADDR", "DATABASE_MAX_CONNS", "JWT_SECRET", "ACCESS_TOKEN_TTL", "REFRESH_TOKEN_TTL", "REFRESH_REUSE_GRACE",
+	"CONFIG", "HTTP_ADDR", "DATABASE_MAX_CONNS", "JWT_SECRET", "ACCESS_TOKEN_TTL", "REFRESH_TOKEN_TTL", "REFRESH_REUSE_GRACE", "SESSION_MAX_AGE",
 	"TRUSTED_PROXIES", "ALLOWED_ORIGINS", "METRICS_TOKEN", "PRESENCE_TTL", "PRESENCE_GRACE", "RECEIPT_FLUSH_INTERVAL", "DRAIN_DELAY",
 	"RATE_LIMIT_DEFAULT", "RATE_LIMIT_AUTH", "RATE_LIMIT_SEARCH", "RATE_LIMIT_SEND", "RATE_LIMIT_SOCKET", "RATE_LIMIT_FRAMES",
 	"RATE_LIMIT_REFRESH", "RATE_LIMIT_SERVER", "RATE_LIMIT_UPLOAD", "RATE_LIMIT_REACT", "RATE_LIMIT_SYNC",
@@ -17,11 +17,13 @@ var everySetting = []string{
 // API are the settings of the api.
 type API struct {
 	Common
-	HTTPAddr       string
-	JWTSecrets     [][]byte
-	AccessTTL      time.Duration
-	RefreshTTL     time.Duration
-	RefreshGrace   time.Duration
+	HTTPAddr     string
+	JWTSecrets   [][]byte
+	AccessTTL    time.Duration
+	RefreshTTL   time.Duration
+	RefreshGrace time.Duration
+	// SessionMaxAge is how long a session lives at most, however often it is refreshed.
+	SessionMaxAge  time.Duration
 	TrustedProxies []netip.Prefix
 	// ForwardedHeader is the header that trusted proxies name clients in: ForwardedFor or ForwardedRFC.
 	ForwardedHeader string
@@ -74,6 +76,7 @@ func LoadAPI() (API, error) {
 		AccessTTL:             r.duration("ACCESS_TOKEN_TTL", 15*time.Minute, time.Second),
 		RefreshTTL:            r.duration("REFRESH_TOKEN_TTL", 720*time.Hour, time.Second),
 		RefreshGrace:          r.duration("REFRESH_REUSE_GRACE", 10*time.Second, 0),
+		SessionMaxAge:         r.duration("SESSION_MAX_AGE", 2160*time.Hour, time.Second),
 		TrustedProxies:        r.prefixes("TRUSTED_PROXIES"),
 		ForwardedHeader:       r.choice("FORWARDED_HEADER", ForwardedFor, ForwardedFor, ForwardedRFC),
 		ConnectionsPerAddress: r.bound("CONNECTIONS_PER_ADDRESS", 1000),

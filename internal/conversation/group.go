@@ -2,7 +2,6 @@ package conversation
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"gorm.io/gorm"
@@ -15,6 +14,13 @@ import (
 
 // group runs f under the lock of a group that the actor is a member of.
 func (s *Service) group(ctx context.Context, conversationID, actorID string, f func(tx *gorm.DB, actor *membership) error) error {
+	return s.groupAdding(ctx, conversationID, actorID, nil, f)
+}
+
+// groupAdding is group for an f that may make members of users: their rows are locked against deletion before the group is.
+func (s *Service) groupAdding(
+	ctx context.Context, conversationID, actorID string, userIDs []string, f func(tx *gorm.DB, actor *membership) error,
+) error {
 	return s.db.Tx(ctx, func(tx *gorm.DB) error {
 		// A stranger takes no lock.
 		actor, err := membershipOf(ctx, postgres.In(tx), conversationID, actorID)
@@ -26,6 +32,11 @@ func (s *Service) group(ctx context.Context, conversationID, actorID string, f f
 		}
 		if actor.Type != TypeGroup {
 			return ErrDirect
+		}
+		if len(userIDs) > 0 && actor.Role != RoleMember { // who may not add learns nothing of users, and locks none
+			if err := lockUsers(tx, userIDs); err != nil {
+				return err
+			}
 		}
 		if err := journal.Lock(tx, conversationID); err != nil {
 			return err
@@ -72,11 +83,11 @@ func (s *Service) Add(ctx context.Context, conversationID, actorID string, a *Ad
 	var at journal.Stamp
 	var conv *chat.Conversation
 	added := []chat.Member{}
-	err := s.group(ctx, conversationID, actorID, func(tx *gorm.DB, actor *membership) error {
+	others := slices.DeleteFunc(slices.Clone(a.UserIDs), func(u string) bool { return u == actorID })
+	err := s.groupAdding(ctx, conversationID, actorID, others, func(tx *gorm.DB, actor *membership) error {
 		if actor.Role == RoleMember {
 			return ErrForbidden
 		}
-		others := slices.DeleteFunc(slices.Clone(a.UserIDs), func(u string) bool { return u == actorID })
 		n, err := reachable(tx, actorID, others)
 		switch {
 		case err != nil:
@@ -240,18 +251,4 @@ func (s *Service) inherit(ctx context.Context, tx *gorm.DB, conversationID, acto
 		return roleChange{}, err
 	}
 	return s.changeRole(ctx, tx, conversationID, actorID, next, RoleOwner)
-}
-
-// LeaveAll takes a user out of all groups.
-func (s *Service) LeaveAll(ctx context.Context, userID string) error {
-	groups, err := s.store.groupsOf(ctx, userID)
-	if err != nil {
-		return err
-	}
-	for _, g := range groups {
-		if err := s.Remove(ctx, g, userID, userID); err != nil && !errors.Is(err, ErrNotFound) {
-			return err
-		}
-	}
-	return nil
 }

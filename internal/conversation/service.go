@@ -52,6 +52,10 @@ func (s *Service) Create(ctx context.Context, creatorID string, c *Creation) (co
 	pending := s.markers.Markers(ctx, creatorID)
 	var at journal.Stamp
 	err = s.db.Tx(ctx, func(tx *gorm.DB) error {
+		// The creator too: an account may be deleted while its last request is under way.
+		if err := lockUsers(tx, append([]string{creatorID}, others...)); err != nil {
+			return err
+		}
 		n, err := reachable(tx, creatorID, others)
 		switch {
 		case err != nil:

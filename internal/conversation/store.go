@@ -170,16 +170,6 @@ func (s *Store) Memberships(ctx context.Context, userID string) (map[string]int6
 	return out, rows.Err()
 }
 
-func (s *Store) groupsOf(ctx context.Context, userID string) ([]string, error) {
-	var out []string
-	err := s.db.Gorm.WithContext(ctx).Raw(`SELECT c.id FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id
-		WHERE m.user_id = ? AND c.type = 'group'`, userID).Scan(&out).Error
-	if err != nil {
-		return nil, fmt.Errorf("read groups: %w", err)
-	}
-	return out, nil
-}
-
 // membership is a member's place in a conversation.
 type membership struct {
 	Type        string
@@ -283,17 +273,19 @@ func setName(tx *gorm.DB, conversationID, name string) error {
 
 func owners(tx *gorm.DB, conversationID string) (int, error) {
 	var n int
-	if err := tx.Raw(`SELECT count(*) FROM conversation_members WHERE conversation_id = ? AND role = 'owner'`, conversationID).Scan(&n).Error; err != nil {
+	if err := tx.Raw(`SELECT count(*) FROM conversation_members m JOIN users u ON u.id = m.user_id AND u.deleted_at IS NULL
+		WHERE m.conversation_id = ? AND m.role = 'owner'`, conversationID).Scan(&n).Error; err != nil {
 		return 0, fmt.Errorf("count owners: %w", err)
 	}
 	return n, nil
 }
 
-// heir is who becomes the owner of a group that has none: the oldest admin, else the oldest member; "" for nobody left.
+// heir returns the next owner of a group that has none: the oldest admin, else the oldest member, never a deleted account; "" if
+// nobody is left.
 func heir(tx *gorm.DB, conversationID string) (string, error) {
 	var id string
-	err := tx.Raw(`SELECT user_id FROM conversation_members WHERE conversation_id = ?
-		ORDER BY role = 'admin' DESC, joined_at, user_id LIMIT 1`, conversationID).Scan(&id).Error
+	err := tx.Raw(`SELECT m.user_id FROM conversation_members m JOIN users u ON u.id = m.user_id AND u.deleted_at IS NULL
+		WHERE m.conversation_id = ? ORDER BY m.role = 'admin' DESC, m.joined_at, m.user_id LIMIT 1`, conversationID).Scan(&id).Error
 	if err != nil {
 		return "", fmt.Errorf("find an heir: %w", err)
 	}

@@ -17,7 +17,9 @@ type pairBody struct {
 	ExpiresIn int `json:"expiresIn"`
 }
 
-func userAgent(c *fiber.Ctx) string { return strings.Clone(c.Get(fiber.HeaderUserAgent)) }
+func (s *Server) client(c *fiber.Ctx) auth.Client {
+	return auth.Client{UserAgent: strings.Clone(c.Get(fiber.HeaderUserAgent)), Address: s.address(c)}
+}
 
 func (s *Server) pair(c *fiber.Ctx, status int, p auth.Pair) error {
 	own, err := s.Users.Own(c.UserContext(), p.UserID)
@@ -33,7 +35,7 @@ func (s *Server) register(c *fiber.Ctx) error {
 	if err := decode(c, &in); err != nil {
 		return err
 	}
-	p, err := s.Auth.Register(c.UserContext(), &in, userAgent(c))
+	p, err := s.Auth.Register(c.UserContext(), &in, s.client(c))
 	if err != nil {
 		return err
 	}
@@ -46,8 +48,8 @@ func (s *Server) login(c *fiber.Ctx) error {
 		return err
 	}
 	var p auth.Pair
-	err := s.proveOnce(c, in.Username, auth.ErrInvalidCredentials, func() (err error) {
-		p, err = s.Auth.Login(c.UserContext(), &in, userAgent(c))
+	err := s.guessLogin(c, in.Username, func() (err error) {
+		p, err = s.Auth.Login(c.UserContext(), &in, s.client(c))
 		return err
 	})
 	if err != nil {
@@ -61,7 +63,7 @@ func (s *Server) refresh(c *fiber.Ctx) error {
 	if err := decode(c, &in); err != nil {
 		return err
 	}
-	p, err := s.Auth.Refresh(c.UserContext(), &in)
+	p, err := s.Auth.Refresh(c.UserContext(), &in, s.client(c))
 	if err != nil {
 		return err
 	}
@@ -103,7 +105,9 @@ func (s *Server) changePassword(c *fiber.Ctx) error {
 	if err := decode(c, &in); err != nil {
 		return err
 	}
-	if err := s.Auth.ChangePassword(c.UserContext(), caller(c), &in); err != nil {
+	if err := s.guessOwn(c, func() error {
+		return s.Auth.ChangePassword(c.UserContext(), caller(c), &in, s.client(c))
+	}); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)
@@ -114,7 +118,9 @@ func (s *Server) deleteAccount(c *fiber.Ctx) error {
 	if err := decode(c, &in); err != nil {
 		return err
 	}
-	if err := s.Auth.DeleteAccount(c.UserContext(), caller(c).UserID, &in); err != nil {
+	if err := s.guessOwn(c, func() error {
+		return s.Auth.DeleteAccount(c.UserContext(), caller(c).UserID, &in)
+	}); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)

@@ -143,12 +143,15 @@ func (s *Server) subject(c *fiber.Ctx, l limit) string {
 // ipv6Prefix is what one subscriber has of IPv6 at least: addresses within it are one client.
 const ipv6Prefix = 64
 
-func (s *Server) byAddress(c *fiber.Ctx) string {
+func (s *Server) byAddress(c *fiber.Ctx) string { return "address:" + s.address(c) }
+
+// address is where a request comes from, as far as clients are told apart by it.
+func (s *Server) address(c *fiber.Ctx) string {
 	a := s.proxies.client(c)
 	if a.Is6() {
-		return "address:" + netip.PrefixFrom(a, ipv6Prefix).Masked().String()
+		return netip.PrefixFrom(a, ipv6Prefix).Masked().String()
 	}
-	return "address:" + a.String()
+	return a.String()
 }
 
 // bySession is the session of the refresh token in the body; for a token that is not ours, the address.

@@ -1,0 +1,28 @@
+package httpapi
+
+import (
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/parley-chat/parley/internal/auth"
+)
+
+// guessLogin runs a login within the limit of the username's failures. Anybody can use that up, so a caller from an address
+// from which the user logged in lately has a bucket of their own beside it.
+func (s *Server) guessLogin(c *fiber.Ctx, username string, login func() error) error {
+	subject := username
+	if address := s.address(c); s.knownAddress(c, username, address) {
+		subject += " from " + address
+	}
+	return s.proveOnce(c, subject, auth.ErrInvalidCredentials, login)
+}
+
+// guessOwn runs what wants the caller's own password, within the limit of the caller's failures.
+func (s *Server) guessOwn(c *fiber.Ctx, prove func() error) error {
+	return s.proveOnce(c, "user:"+caller(c).UserID, auth.ErrWrongPassword, prove)
+}
+
+// knownAddress reports whether the username's user was logged in from the address lately. If Postgres can't say, it is unknown.
+func (s *Server) knownAddress(c *fiber.Ctx, username, address string) bool {
+	known, err := s.Auth.KnownAddress(c.UserContext(), username, address)
+	return err == nil && known
+}

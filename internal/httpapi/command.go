@@ -65,7 +65,7 @@ func (r *reader) handle(data []byte) {
 	c, err := parse(data)
 	r.server.metrics.frames.WithLabelValues(kindLabel(c.kind)).Inc()
 	if errors.Is(err, errBadFrame) {
-		r.session.Close(realtime.CloseBadFrame, "frames are JSON objects with a type")
+		r.session.Close(realtime.CloseBadFrame)
 		return
 	}
 	ctx, cancel := context.WithTimeout(observe.WithRequestID(context.Background(), r.request), requestTimeout)
@@ -100,7 +100,7 @@ func (r *reader) guarded(ctx context.Context, c command) (answer any, err error)
 	defer func() {
 		if v := recover(); v != nil {
 			r.server.panicked(ctx, partSocket, v)
-			r.session.Close(realtime.CloseInternal, "internal error")
+			r.session.Close(realtime.CloseInternal)
 			err = errInternal
 		}
 	}()

@@ -175,7 +175,7 @@ func (s *Server) serveSocket(c *websocket.Conn) {
 		return
 	}
 	if s.Watch.Ended(who.SessionID) { // while it was registered
-		session.Close(realtime.CloseSessionOver, "the session is over")
+		session.Close(realtime.CloseSessionOver)
 	}
 	r := &reader{server: s, conn: c, session: session, request: request, limit: s.frameLimiter()}
 	defer func() {
@@ -207,14 +207,14 @@ func (s *Server) connect(ctx context.Context, who realtime.Identity, conn net.Co
 
 // refuse closes a socket that could not be served. The client comes again.
 func (s *Server) refuse(ctx context.Context, c *websocket.Conn, err error) {
-	code, reason, why := realtime.CloseTryAgain, "try again later", realtime.ReasonUnavailable
+	code := realtime.CloseTryAgain
 	if errors.Is(err, realtime.ErrDraining) {
-		code, reason, why = realtime.CloseGoingAway, "the pod goes away", realtime.ReasonDrain
+		code = realtime.CloseGoingAway
 	} else {
 		s.Refusals.Fail(ctx, err, "part", partSocket)
 	}
-	s.Hub.Refused(code, why)
-	_ = c.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(time.Second))
+	s.Hub.Refused(code)
+	_ = c.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, realtime.TextOf(code)), time.Now().Add(time.Second))
 }
 
 func (s *Server) frameLimiter() *rate.Limiter {
@@ -271,7 +271,7 @@ func (r *reader) within() bool {
 	}
 	if !r.session.Closing() {
 		r.server.Limiter.Refused(ruleFrames)
-		r.session.Close(realtime.CloseTooMany, "too many frames")
+		r.session.Close(realtime.CloseTooMany)
 	}
 	return false
 }
@@ -291,10 +291,10 @@ func (r *reader) read(kind int, frame io.Reader) {
 	case err != nil: // the connection broke; NextReader will say so
 	case n > maxFrame:
 		r.server.metrics.frames.WithLabelValues(kindUnknown).Inc()
-		r.session.Close(realtime.CloseTooLarge, "the frame is too large")
+		r.session.Close(realtime.CloseTooLarge)
 	case kind != websocket.TextMessage:
 		r.server.metrics.frames.WithLabelValues(kindUnknown).Inc()
-		r.session.Close(realtime.CloseBadFrame, "frames are JSON text")
+		r.session.Close(realtime.CloseBadFrame)
 	default:
 		r.handleApart(buf.Bytes())
 	}
@@ -309,7 +309,7 @@ func (r *reader) handleApart(frame []byte) {
 		defer func() {
 			if v := recover(); v != nil {
 				r.server.panicked(context.Background(), partSocket, v)
-				r.session.Close(realtime.CloseInternal, "internal error")
+				r.session.Close(realtime.CloseInternal)
 			}
 		}()
 		r.handle(frame)

@@ -37,8 +37,8 @@ func newDelivery(tb testing.TB, sockets int) *delivery {
 	h := &Hub{flushers: newFlushers(), metrics: NewMetrics(prometheus.NewRegistry()), log: slog.New(slog.DiscardHandler), born: time.Now()}
 	d := &delivery{topic: &topic{id: id.New(), hub: h}, writer: newWriter()}
 	for i := range sockets {
-		s := &Session{Identity: Identity{UserID: fmt.Sprint(i)}, hub: h, raw: raw, started: true}
-		s.queue = s.room[:0]
+		s := &Session{Identity: Identity{UserID: fmt.Sprint(i)}, hub: h, raw: raw, state: open}
+		s.out.frames = s.out.room[:0]
 		d.topic.sessions = append(d.topic.sessions, s)
 	}
 	d.message = chat.Message{ID: id.New(), ConversationID: d.topic.id, SenderID: id.New(), Content: "hello"}

@@ -9,10 +9,29 @@
 // with what came before it (repair.go). A poll of Postgres finds what was never heard of. Who gets an event is decided by
 // the events before it, so a lost removal is told before anything that follows it.
 //
-// Lifecycle: a Session is made by Hub.Connect when a socket opens; it is registered under its user first, then put into
-// the topics of the user's conversations, then started with its ready frame. Its reader is the socket's handler, which
-// calls Session.Detach before it returns; nothing is written to the connection after that. Closing goes one way: a close
-// frame is queued, the flusher writes it and bounds the wait for the peer's answer, the reader ends, the handler detaches.
+// A session goes through these states (session.go: legal), each once:
+//
+//	Connect                Close, Echo, too slow
+//	  │                  ┌──────────────────────────┐
+//	  ▼        start     │                          ▼
+//	joining ──────────► open ──────────────────► closing
+//	  │  │               │                          │
+//	  │  └───────────────│── Close ────────────────►┤
+//	  │                  │ Detach                   │ Detach
+//	  │ Connect failed   └──────────► leaving ◄─────┘
+//	  ▼                                  │ the outbox was released
+//	 gone ◄──────────────────────────────┘
+//
+// joining: registered under its user first, then put into the topics of the user's conversations; frames queue up. open: the
+// ready frame is at the front of the outbox, which flows. closing: a close frame is its last; once that is written the peer has
+// closeWait to answer. leaving: the reader ended, which is the socket's handler, and called Detach; no topic has the session, and
+// what is queued has closeWait to be written. gone: the connection is somebody else's.
+//
+// An outbox is in at most one hand: nobody's, a flusher's, or, if the reader is slow, a follower's, a goroutine of its own.
+//
+//	nobody ── claim ──► flusher ── the socket is full ──► follower
+//	   ▲                  │ release                          │ release
+//	   └──────────────────┴──────────────────────────────────┘
 //
 // Lock order: topics' shard, topic, users' shard, session. No lock is held while the network is written to.
 //

@@ -21,7 +21,7 @@ const (
 	turn = 16
 )
 
-// flushers hold the sockets that have something to write, each once.
+// flushers hold the sessions whose outboxes were claimed, each once.
 type flushers struct {
 	mu      sync.Mutex // guards ready, first and stopped
 	ready   []*Session
@@ -36,7 +36,7 @@ func newFlushers() *flushers {
 	return f
 }
 
-// add takes a session whose busy was just set.
+// add takes a session whose outbox was just claimed.
 func (f *flushers) add(s *Session) {
 	f.mu.Lock()
 	if len(f.ready) == cap(f.ready) && f.first > len(f.ready)/2 { // there is room at the front
@@ -161,65 +161,35 @@ func (w *writer) write(s *Session, b []byte) (n int, err error) {
 	return max(w.n, 0), w.err
 }
 
-// take moves queued frames into one piece of at most coalesce bytes, or one frame if that alone is longer. It returns nil
-// and gives the queue back where nothing is left. of is the oldest event among them, nil where none is.
-func (s *Session) take(buf []byte) (piece []byte, of *wire.Envelope) {
+// popOutbox takes the next piece of the outbox to write. It releases the outbox and returns nil if it is empty.
+func (s *Session) popOutbox(buf []byte) (piece []byte, of *wire.Envelope) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.queue) == 0 {
-		s.busy = false
-		s.queue = s.room[:0] // an idle socket keeps no queue
-		switch {
-		case s.closing:
-			_ = s.conn.SetReadDeadline(time.Now().Add(closeWait))
-		case s.slow:
-			_ = s.conn.SetWriteDeadline(time.Time{})
-		}
-		s.slow = false
-		if s.drained != nil {
-			close(s.drained)
-			s.drained = nil
-		}
-		return nil, nil
+	if piece, of = s.out.pop(buf); piece != nil {
+		return piece, of
 	}
-	n := 0
-	for n < len(s.queue) && (n == 0 || len(piece)+len(s.queue[n]) <= coalesce) {
-		if n == 0 {
-			piece = s.queue[0]
-		} else {
-			if n == 1 {
-				piece = append(buf[:0], piece...)
-			}
-			piece = append(piece, s.queue[n]...)
-		}
-		s.bytes -= len(s.queue[n])
-		s.queue[n] = nil
-		n++
+	switch {
+	case s.state == closing: // the close frame is written: the peer's own is due
+		_ = s.conn.SetReadDeadline(time.Now().Add(closeWait))
+	case s.out.hand == follower:
+		_ = s.conn.SetWriteDeadline(time.Time{})
 	}
-	s.queue = s.queue[n:]
-	of = s.oldest
-	if len(s.queue) == 0 {
-		s.oldest = nil
-	}
-	return piece, of
+	s.out.release()
+	return nil, nil
 }
 
 // abandon gives up a socket whose writing panicked, so that nobody waits for it.
 func (s *Session) abandon() {
 	s.mu.Lock()
-	s.busy = false
-	if s.drained != nil {
-		close(s.drained)
-		s.drained = nil
-	}
+	s.out.release()
 	s.mu.Unlock()
 	s.fail(reasonPanic)
 }
 
-// flush writes the queue until it is empty or the socket is full; what is left then is a goroutine's of its own.
+// flush writes the outbox until it is empty or the socket is full; a goroutine of its own follows a slow reader then.
 func (s *Session) flush(ctx context.Context, w *writer) {
 	fault.Point("socket.flush")
-	for piece, of := s.take(w.buf); piece != nil; piece, of = s.take(w.buf) {
+	for piece, of := s.popOutbox(w.buf); piece != nil; piece, of = s.popOutbox(w.buf) {
 		n, err := w.write(s, piece)
 		if err != nil {
 			s.fail(reasonWriteError)
@@ -242,9 +212,10 @@ func (s *Session) flush(ctx context.Context, w *writer) {
 // flushSlowly writes to a reader that is slow, waiting for it. It ends when the queue is empty or the reader is given up.
 func (s *Session) flushSlowly(rest []byte) {
 	buf := make([]byte, 0, coalesce)
-	for ; rest != nil; rest, _ = s.take(buf) {
+	for ; rest != nil; rest, _ = s.popOutbox(buf) {
 		s.mu.Lock()
-		if s.slow = true; !s.closing && s.drained == nil {
+		s.out.hand = follower
+		if s.state == open {
 			_ = s.conn.SetWriteDeadline(time.Now().Add(writeWait))
 		}
 		s.mu.Unlock()
@@ -262,22 +233,13 @@ func (s *Session) flushSlowly(rest []byte) {
 	}
 }
 
-// giveUp closes a reader whose write took too long. It returns false where it was closing already.
+// giveUp closes a reader whose write took too long. It returns false if it was closing or leaving already.
 func (s *Session) giveUp() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closing || s.gone || s.drained != nil {
+	if s.state != open {
 		return false
 	}
-	s.tooSlow(reasonWriteTimeout, len(s.queue))
+	s.closeTooSlow(reasonWriteTimeout, s.out.len())
 	return true
-}
-
-// fail drops what is queued and cuts the connection: its reader ends, and detaches.
-func (s *Session) fail(reason string) {
-	s.mu.Lock()
-	s.because(reason)
-	s.queue, s.bytes, s.oldest = nil, 0, nil
-	s.mu.Unlock()
-	_ = s.conn.Close()
 }

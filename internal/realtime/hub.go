@@ -106,14 +106,14 @@ func (h *Hub) Connect(ctx context.Context, who Identity, conn net.Conn) (*Sessio
 		return nil, err
 	}
 	if err := h.join(ctx, s); err != nil {
-		h.remove(s)
+		s.detach()
 		return nil, err
 	}
 	watch := func() {}
 	if h.watches != nil {
 		var err error
 		if watch, err = h.watches.connect(ctx, s); err != nil {
-			h.remove(s)
+			s.detach()
 			return nil, err
 		}
 	}
@@ -128,7 +128,7 @@ func (h *Hub) Connect(ctx context.Context, who Identity, conn net.Conn) (*Sessio
 }
 
 // Refused counts a socket that was upgraded and could not be served.
-func (h *Hub) Refused(code int, reason string) { h.metrics.closed(code, reason) }
+func (h *Hub) Refused(code int) { h.metrics.closed(code, closings[code].Reason) }
 
 // register makes the session known under its user, so that whoever adds the user to a conversation from here on finds it.
 func (h *Hub) register(s *Session) error {
@@ -155,7 +155,7 @@ func (h *Hub) register(s *Session) error {
 	}
 	sh.mu.Unlock()
 	if oldest != nil {
-		oldest.Close(CloseReplaced, "replaced by a newer socket")
+		oldest.Close(CloseReplaced)
 	}
 	return nil
 }
@@ -295,12 +295,7 @@ func (h *Hub) remove(s *Session) {
 	}
 	sh.mu.Unlock()
 
-	s.mu.Lock()
-	s.removed = true // no topic takes it from here on
-	topics := s.topics
-	s.topics = nil
-	s.mu.Unlock()
-	for _, t := range topics {
+	for _, t := range s.leaveTopics() {
 		t.detach(s)
 		h.dropIfEmpty(t)
 	}
@@ -331,7 +326,7 @@ func (h *Hub) notice(n *wire.Notice) {
 	}
 	for _, s := range sessions {
 		if slices.Contains(n.Replaced, s.ID) {
-			s.Close(CloseReplaced, "replaced by a newer socket")
+			s.Close(CloseReplaced)
 		}
 	}
 	if len(n.Frame) == 0 {
@@ -382,7 +377,7 @@ func (h *Hub) EndSessions(sessionIDs ...string) {
 		list := slices.Clone(h.bySession[id])
 		h.mu.Unlock()
 		for _, s := range list {
-			s.Close(CloseSessionOver, "the session is over")
+			s.Close(CloseSessionOver)
 		}
 	}
 }

@@ -102,8 +102,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		errors:  counter("parley_presence_tell_errors_total", "Batches of presence that could not be told because Redis or Postgres did not answer; they are repeated."),
 		watched: gauge("parley_presence_watched", "Users whose presence the sockets of this pod watch."),
 	}
-	for code, reason := range reasonOf {
-		m.ended.WithLabelValues(strconv.Itoa(code), reason)
+	for _, c := range Closings {
+		m.ended.WithLabelValues(strconv.Itoa(c.Code), c.Reason)
 	}
 	m.ended.WithLabelValues(strconv.Itoa(CloseTooSlow), reasonWriteTimeout)
 	for _, reason := range []string{reasonLost, reasonSilent, reasonWriteError, reasonPanic} {
@@ -118,27 +118,6 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 // deliveryBuckets have the bound of the objective, 0.25 s.
 var deliveryBuckets = []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
-// Why a socket ends.
-const (
-	reasonQueueFull    = "queue_full"
-	reasonWriteTimeout = "write_timeout"
-	reasonWriteError   = "write_error"
-	reasonSilent       = "silent"
-	reasonLost         = "lost"
-	reasonPanic        = "panic"
-	reasonPeer         = "peer"
-	// ReasonUnavailable is for a socket that was upgraded and then could not be served.
-	ReasonUnavailable = "unavailable"
-	// ReasonDrain is for a pod that goes away.
-	ReasonDrain = "drain"
-)
-
-// reasonOf are the reasons of the codes that the server sends.
-var reasonOf = map[int]string{
-	CloseGoingAway: ReasonDrain, CloseTooLarge: "too_large", CloseBadFrame: "bad_frame", CloseSessionOver: "session_over", CloseTooSlow: reasonQueueFull,
-	CloseReplaced: "replaced", CloseTooMany: "too_many_frames", CloseInternal: reasonPanic, CloseTryAgain: ReasonUnavailable,
-}
-
 // Types of frames that are not events, for metrics.
 const (
 	typeProtocolPing = "protocol_ping"
@@ -151,7 +130,7 @@ var frameTypes = append([]string{typeProtocolPing, typeProtocolPong, typeOther},
 // closed counts a socket's end. Codes that are a client's invention share one label.
 func (m *Metrics) closed(code int, reason string) {
 	label := "other"
-	if code >= 1000 && code <= 1015 || reasonOf[code] != "" && reason != reasonPeer {
+	if code >= 1000 && code <= 1015 || closings[code].Code != 0 && reason != reasonPeer {
 		label = strconv.Itoa(code)
 	}
 	m.ended.WithLabelValues(label, reason).Inc()

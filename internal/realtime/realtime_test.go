@@ -688,7 +688,7 @@ func TestNothingIsWrittenAfterDetach(t *testing.T) {
 		s.Detach()
 		before := w.writes.Load()
 		s.Send(event.TypePing, wire.NewFrame("x", nil))
-		s.Close(4400, "late")
+		s.Close(realtime.CloseBadFrame)
 		p.send(t, e.group, e.users[1], "later")
 		if after := w.writes.Load(); after != before {
 			t.Fatalf("%d writes after the detach", after-before)

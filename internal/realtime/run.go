@@ -86,7 +86,7 @@ func (h *Hub) Drain(ctx context.Context) {
 	for i, s := range list {
 		at := start.Add(time.Duration((float64(i) + rand.Float64()) * float64(pause))) //nolint:gosec // it may be guessed
 		wait(ctx, time.Until(at))
-		s.Close(CloseGoingAway, "the pod goes away")
+		s.Close(CloseGoingAway)
 	}
 	for h.open() > 0 && ctx.Err() == nil {
 		wait(ctx, drainLook)

@@ -10,30 +10,6 @@ import (
 	"github.com/parley-chat/parley/internal/realtime/wire"
 )
 
-// Close codes that Parley uses (contract: The socket).
-const (
-	CloseGoingAway   = 1012
-	CloseTooLarge    = 1009
-	CloseBadFrame    = 4400
-	CloseSessionOver = 4401
-	CloseTooSlow     = 4408
-	CloseReplaced    = 4409
-	CloseTooMany     = 4429
-	// CloseInternal is for a socket whose handler panicked, CloseTryAgain for one that cannot be served.
-	CloseInternal = 1011
-	CloseTryAgain = 1013
-	// CloseAbnormal is never sent: it stands in metrics for a connection that ended without a close frame.
-	CloseAbnormal = 1006
-)
-
-// Bounds of what waits for one socket. A full queue closes it with 4408. backlog is what a queue of more than one has room
-// for at first.
-const (
-	backlog         = 8
-	maxQueuedFrames = 1024
-	maxQueuedBytes  = 4 << 20
-)
-
 const (
 	// writeWait bounds one write to a reader that is slow.
 	writeWait = 10 * time.Second
@@ -41,9 +17,43 @@ const (
 	closeWait = 5 * time.Second
 )
 
-// Identity is whose socket it is.
+// Identity says whose socket a session is.
 type Identity struct {
 	UserID, DeviceID, SessionID string
+}
+
+// state is where a session is in its life. doc.go draws it.
+type state uint8
+
+const (
+	// joining: the hub knows the session, and frames queue up. Nothing is written before the ready frame.
+	joining state = iota
+	// open: the outbox flows.
+	open
+	// closing: a close frame is the last of the outbox. No topic takes the session any more.
+	closing
+	// leaving: the hub has forgotten the session. What is queued has a moment to be written.
+	leaving
+	// gone: nothing is written to the connection any more, which is somebody else's.
+	gone
+	states
+)
+
+// legal has the states that may follow each.
+var legal = [states][states]bool{
+	joining: {open: true, closing: true, gone: true},
+	open:    {closing: true, leaving: true},
+	closing: {leaving: true},
+	leaving: {gone: true},
+}
+
+// enter changes the session's state if the change is legal, and reports whether it was. The lock is held.
+func (s *Session) enter(next state) bool {
+	if !legal[s.state][next] {
+		return false
+	}
+	s.state = next
+	return true
 }
 
 // Session is one open socket.
@@ -54,28 +64,19 @@ type Session struct {
 
 	hub  *Hub
 	conn net.Conn
-	raw  syscall.RawConn // nil where the connection has none: then every write takes the slow way
+	raw  syscall.RawConn // nil if the connection has none: then every write takes the slow way
 
 	lastHeard, lastWritten atomic.Int64 // nanoseconds since the hub's start
 	pinged                 atomic.Int64 // when a protocol ping was sent that is not answered yet, 0 for none
 
 	// What each delivery touches stands together.
-	mu      sync.Mutex // guards what follows
-	queue   []wire.Frame
-	bytes   int
-	oldest  *wire.Envelope // the first in the queue whose delivery is measured
-	room    [1]wire.Frame  // for a queue of one, which most are
-	started bool           // the ready frame is at the front of the queue
-	busy    bool           // a flusher, or a goroutine of a slow reader's, has the queue in hand
-	slow    bool           // the write deadline is set, for a reader that is slow
-	closing bool           // a close frame is in the queue, and nothing follows it
-	removed bool           // the hub forgot it: no topic takes it any more
-	gone    bool           // detached: the connection is not ours any more
-	code    int            // of that close frame
-	reason  string         // why the socket ends, for metrics; "" while that is not known
-	topics  []*topic
-	left    []leaving     // where it was and is no more, the oldest first
-	drained chan struct{} // closed once busy ends, where someone waits for it
+	mu     sync.Mutex // guards what follows
+	out    outbox
+	state  state
+	code   int    // of the close frame that was queued, 0 for none
+	reason string // why the socket ends, for metrics; "" while that is not known
+	topics []*topic
+	left   []leave // where it was and is no more, the oldest first
 }
 
 // Send queues a frame of that type. What a closing socket does not get is not an error: its client will sync.
@@ -90,109 +91,100 @@ func (s *Session) Reply(typ, id string, data any) { s.Send(typ, wire.NewReply(ty
 // Pong queues the answer to a protocol ping.
 func (s *Session) Pong(payload string) { s.Send(typeProtocolPong, wire.PongFrame(payload)) }
 
-// push queues a frame, and measures its delivery where it is that of an event.
+// push queues a frame, and measures its delivery if it is that of an event.
 func (s *Session) push(f wire.Frame, of *wire.Envelope) {
 	s.mu.Lock()
-	if s.closing || s.gone {
+	if s.state > open {
 		s.mu.Unlock()
 		return
 	}
-	if s.oldest == nil {
-		s.oldest = of
+	if !s.out.push(f, of) {
+		s.closeTooSlow(reasonQueueFull, s.out.len()+1)
 	}
-	if len(s.queue) >= maxQueuedFrames || s.bytes+len(f) > maxQueuedBytes {
-		s.tooSlow(reasonQueueFull, len(s.queue)+1)
-	} else {
-		if len(s.queue) == cap(s.queue) && len(s.queue) <= len(s.room) {
-			s.queue = append(make([]wire.Frame, 0, backlog), s.queue...)
-		}
-		s.queue = append(s.queue, f)
-		s.bytes += len(f)
+	flows := s.claim()
+	s.mu.Unlock()
+	if flows {
+		s.hub.flushers.add(s)
 	}
-	s.wake()
 }
 
-// Close queues a close frame after what is queued already.
-func (s *Session) Close(code int, reason string) {
+// update changes the session under its lock and has what is queued then written.
+func (s *Session) update(change func()) {
 	s.mu.Lock()
-	if s.closing || s.gone {
-		s.mu.Unlock()
+	change()
+	flows := s.claim()
+	s.mu.Unlock()
+	if flows {
+		s.hub.flushers.add(s)
+	}
+}
+
+// claim reports whether the outbox is to be given to the flushers. The lock is held.
+func (s *Session) claim() bool { return (s.state == open || s.state == closing) && s.out.claim() }
+
+// start lets the outbox flow, the ready frame first.
+func (s *Session) start(ready wire.Frame) {
+	s.update(func() {
+		if s.enter(open) {
+			s.out.pushFront(ready)
+		}
+	})
+}
+
+// Close queues a close frame with a code of Closings after what is queued already.
+func (s *Session) Close(code int) {
+	s.update(func() { s.closeWith(code) })
+}
+
+// closeWith is Close under the lock.
+func (s *Session) closeWith(code int) {
+	if !s.enter(closing) {
 		return
 	}
-	s.closeLocked(code, reason)
-	s.wake()
+	c := closings[code]
+	s.because(c.Reason)
+	s.code = code
+	s.out.add(wire.CloseFrame(code, c.Text))
+	_ = s.conn.SetWriteDeadline(time.Now().Add(closeWait))
 }
 
 // Echo queues the answer to the peer's own close frame.
 func (s *Session) Echo(code int) {
-	s.mu.Lock()
-	if s.closing || s.gone {
-		s.mu.Unlock()
-		return
-	}
-	s.closing, s.code, s.started = true, code, true
-	s.because(reasonPeer)
-	f := wire.EmptyCloseFrame()
-	if code != 1005 { // no status received: RFC 6455, section 7.1.5
-		f = wire.CloseFrame(code, "")
-	}
-	s.queue = append(s.queue, f)
-	s.wake()
+	s.update(func() {
+		if !s.enter(closing) {
+			return
+		}
+		s.because(reasonPeer)
+		s.code = code
+		f := wire.EmptyCloseFrame()
+		if code != 1005 { // no status received: RFC 6455, section 7.1.5
+			f = wire.CloseFrame(code, "")
+		}
+		s.out.add(f)
+	})
 }
 
-func (s *Session) closeLocked(code int, reason string) {
-	s.closing, s.code, s.started = true, code, true
-	s.because(reasonOf[code])
-	s.queue = append(s.queue, wire.CloseFrame(code, reason))
-	_ = s.conn.SetWriteDeadline(time.Now().Add(closeWait))
-}
-
-// tooSlow drops what is queued and closes with 4408.
-func (s *Session) tooSlow(reason string, dropped int) {
+// closeTooSlow drops what is queued and closes with 4408. The lock is held.
+func (s *Session) closeTooSlow(reason string, dropped int) {
 	s.because(reason)
 	s.hub.metrics.slowReaders.Inc()
 	s.hub.metrics.dropped.Add(float64(dropped))
-	s.queue, s.bytes, s.oldest = nil, 0, nil
-	s.closeLocked(CloseTooSlow, "too slow")
+	s.out.clear()
+	s.closeWith(CloseTooSlow)
 }
 
-// because notes why the socket ends. The first reason counts.
+// because notes why the socket ends. The first reason counts. The lock is held.
 func (s *Session) because(reason string) {
 	if s.reason == "" {
 		s.reason = reason
 	}
 }
 
-// wake hands the queue to a flusher unless one has it. It unlocks s.mu.
-func (s *Session) wake() {
-	idle := s.started && !s.busy && len(s.queue) > 0
-	if idle {
-		s.busy = true
-	}
-	s.mu.Unlock()
-	if idle {
-		s.hub.flushers.add(s)
-	}
-}
-
-// start lets the queue flow, the ready frame first.
-func (s *Session) start(ready wire.Frame) {
-	s.mu.Lock()
-	if s.closing || s.gone {
-		s.mu.Unlock()
-		return
-	}
-	s.queue = append([]wire.Frame{ready}, s.queue...)
-	s.bytes += len(ready)
-	s.started = true
-	s.wake()
-}
-
-// Closing tells whether a close frame is on its way: what the peer says from then on is not heard.
+// Closing reports whether a close frame is on its way: what the peer says from then on is not heard.
 func (s *Session) Closing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.closing
+	return s.state >= closing
 }
 
 // Heard notes a sign of life of the peer.
@@ -208,29 +200,52 @@ func (s *Session) Ponged() {
 
 // Detach ends the session: the hub forgets it, what is queued is given a moment to be written, and after that nothing is.
 // The socket's handler calls it before it returns.
-func (s *Session) Detach() {
+func (s *Session) Detach() { s.hub.metrics.closed(s.detach()) }
+
+// detach is Detach without counting it. It returns how the socket ended.
+func (s *Session) detach() (code int, reason string) {
 	s.hub.remove(s)
 	s.mu.Lock()
-	code := CloseAbnormal
-	if s.closing {
-		code = s.code
+	defer s.mu.Unlock()
+	if code = s.code; code == 0 {
+		code = CloseAbnormal
 	}
 	s.because(reasonLost)
-	s.hub.metrics.closed(code, s.reason)
-	if s.busy {
-		s.drained = make(chan struct{})
-		drained := s.drained
+	reason = s.reason
+	if s.out.hand != nobody {
+		released := s.out.awaitRelease()
 		_ = s.conn.SetWriteDeadline(time.Now().Add(closeWait))
 		s.mu.Unlock()
-		<-drained // bounded by the write deadline
+		<-released // bounded by the write deadline
 		s.mu.Lock()
 	}
-	s.gone = true
-	s.queue, s.bytes, s.oldest = nil, 0, nil
-	s.mu.Unlock()
+	s.enter(gone)
+	s.out.clear()
+	return code, reason
 }
 
-// Serves tells whether the session gets the conversation's events, which only members do.
+// leaveTopics has the session in no topic any more, and lets none take it. It returns those that it was in.
+func (s *Session) leaveTopics() []*topic {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.enter(leaving) {
+		s.enter(gone) // it never started
+	}
+	topics := s.topics
+	s.topics = nil
+	return topics
+}
+
+// fail drops what is queued and cuts the connection: its reader ends, and detaches.
+func (s *Session) fail(reason string) {
+	s.mu.Lock()
+	s.because(reason)
+	s.out.clear()
+	s.mu.Unlock()
+	_ = s.conn.Close()
+}
+
+// Serves reports whether the session gets the conversation's events, which only members do.
 func (s *Session) Serves(conversationID string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -248,7 +248,7 @@ func (t *topic) expireTyping(now time.Time) (left bool) {
 func (t *topic) attach(s *Session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.removed || s.closing {
+	if s.state > open {
 		return false
 	}
 	if !slices.Contains(s.topics, t) {
@@ -299,8 +299,8 @@ func (s *Session) forget(t *topic) {
 // maxLeft bounds what a session remembers of conversations that it left.
 const maxLeft = 64
 
-// leaving is the end of a session's time in a conversation.
-type leaving struct {
+// leave is the end of a session's time in a conversation.
+type leave struct {
 	conversationID string
 	revision       int64 // of the event that ended it, the last that the session was told
 }
@@ -313,18 +313,18 @@ func (s *Session) lacks(t *topic, joined int64) bool {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.started && !s.closing && !slices.Contains(s.topics, t)
+	return s.state == open && !slices.Contains(s.topics, t)
 }
 
 // leave notes that the session is out of a conversation. The oldest of too many is forgotten.
 func (s *Session) leave(conversationID string, revision int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.left = slices.DeleteFunc(s.left, func(l leaving) bool { return l.conversationID == conversationID })
+	s.left = slices.DeleteFunc(s.left, func(l leave) bool { return l.conversationID == conversationID })
 	if len(s.left) == maxLeft {
 		s.left = slices.Delete(s.left, 0, 1)
 	}
-	s.left = append(s.left, leaving{conversationID, revision})
+	s.left = append(s.left, leave{conversationID, revision})
 }
 
 // leftAfter tells whether the session was told of an event, and left after it. A poll hears of joins that are over, and where
@@ -332,5 +332,5 @@ func (s *Session) leave(conversationID string, revision int64) {
 func (s *Session) leftAfter(conversationID string, revision int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.ContainsFunc(s.left, func(l leaving) bool { return l.conversationID == conversationID && l.revision > revision })
+	return slices.ContainsFunc(s.left, func(l leave) bool { return l.conversationID == conversationID && l.revision > revision })
 }

@@ -1,0 +1,62 @@
+package realtime
+
+// Close codes that Parley uses (contract: The socket). Closings says what each means.
+const (
+	CloseGoingAway   = 1012
+	CloseTooLarge    = 1009
+	CloseBadFrame    = 4400
+	CloseSessionOver = 4401
+	CloseTooSlow     = 4408
+	CloseReplaced    = 4409
+	CloseTooMany     = 4429
+	// CloseInternal is for a socket whose handler panicked, CloseTryAgain for one that cannot be served.
+	CloseInternal = 1011
+	CloseTryAgain = 1013
+	// CloseAbnormal is never sent: it stands in metrics for a connection that ended without a close frame.
+	CloseAbnormal = 1006
+)
+
+// Closing is one way in which a server ends a socket. docs/events.md shows the table (TestTheDocumentationShowsTheClosings), and
+// the metric websocket_connections_closed_total has its codes and reasons.
+type Closing struct {
+	Code int
+	// Reason is the label in metrics, Text what the close frame says.
+	Reason, Text string
+	// Meaning and Advice are the documentation's.
+	Meaning, Advice string
+}
+
+// Closings are all of them, in the order in which the documentation has them.
+var Closings = []Closing{
+	{CloseGoingAway, "drain", "the pod goes away", "the pod is going away", "reconnect after a random time of up to a few seconds"},
+	{CloseTryAgain, "unavailable", "try again later", "the socket could not be served now", "the same"},
+	{CloseInternal, reasonPanic, "internal error", "a fault of the server", "reconnect, `sync`"},
+	{CloseTooLarge, "too_large", "the frame is too large", "a frame was too large", "fix the client"},
+	{CloseBadFrame, "bad_frame", "frames are JSON objects with a type", "not a frame: no JSON object with a string `type`, or binary", "fix the client"},
+	{CloseSessionOver, "session_over", "the session is over", "the session is over", "log in"},
+	{CloseTooSlow, reasonQueueFull, "too slow", "too slow: more was queued for the socket than the server keeps", "reconnect, `sync`"},
+	{CloseReplaced, "replaced", "replaced by a newer socket", "a newer socket of the same user took the place of the oldest", "nothing"},
+	{CloseTooMany, "too_many_frames", "too many frames", "too many frames", "slow down, reconnect"},
+}
+
+var closings = func() map[int]Closing {
+	m := make(map[int]Closing, len(Closings))
+	for _, c := range Closings {
+		m[c.Code] = c
+	}
+	return m
+}()
+
+// Why a socket ends otherwise, for metrics.
+const (
+	reasonQueueFull    = "queue_full"    // with CloseTooSlow
+	reasonWriteTimeout = "write_timeout" // with CloseTooSlow
+	reasonPanic        = "panic"         // with CloseInternal, or CloseAbnormal if writing panicked
+	reasonWriteError   = "write_error"   // with CloseAbnormal, as what follows
+	reasonSilent       = "silent"
+	reasonLost         = "lost"
+	reasonPeer         = "peer" // with the peer's code
+)
+
+// TextOf is what a close frame with a code of Closings says.
+func TextOf(code int) string { return closings[code].Text }

@@ -1,0 +1,122 @@
+package realtime
+
+import "github.com/parley-chat/parley/internal/realtime/wire"
+
+// Bounds of an outbox. backlog is the room of one that holds more than a frame at first.
+const (
+	backlog         = 8
+	maxQueuedFrames = 1024
+	maxQueuedBytes  = 4 << 20
+)
+
+// hand is who has an outbox in hand: at most one writer at a time, so that frames don't overtake each other.
+type hand uint8
+
+const (
+	// nobody: the outbox is empty, or may not be written yet.
+	nobody hand = iota
+	// flusher: it is in the flushers' list, or one of them writes it.
+	flusher
+	// follower: a goroutine of its own writes it, because the reader is slow. The connection has a write deadline.
+	follower
+)
+
+// outbox is the frames that wait for one socket, in their order, and who writes them. Its session's lock guards it.
+type outbox struct {
+	frames []wire.Frame
+	bytes  int
+	oldest *wire.Envelope // the first event among the frames, whose delivery is measured
+	room   [1]wire.Frame  // for one frame, which is what most outboxes ever hold
+	hand   hand
+	// released is closed when nobody has the outbox in hand any more; nil if no one waits for that.
+	released chan struct{}
+}
+
+func (o *outbox) len() int { return len(o.frames) }
+
+// push adds a frame, of an event or nil. It returns false if the outbox is full.
+func (o *outbox) push(f wire.Frame, of *wire.Envelope) bool {
+	if len(o.frames) >= maxQueuedFrames || o.bytes+len(f) > maxQueuedBytes {
+		return false
+	}
+	if o.oldest == nil {
+		o.oldest = of
+	}
+	o.add(f)
+	return true
+}
+
+// add adds a frame whatever there is: close frames always fit.
+func (o *outbox) add(f wire.Frame) {
+	if len(o.frames) == cap(o.frames) && len(o.frames) <= len(o.room) {
+		o.frames = append(make([]wire.Frame, 0, backlog), o.frames...)
+	}
+	o.frames = append(o.frames, f)
+	o.bytes += len(f)
+}
+
+// pushFront puts a frame before all others.
+func (o *outbox) pushFront(f wire.Frame) {
+	o.frames = append([]wire.Frame{f}, o.frames...)
+	o.bytes += len(f)
+}
+
+// clear drops all frames. Who has the outbox in hand keeps it.
+func (o *outbox) clear() {
+	o.frames, o.bytes, o.oldest = nil, 0, nil
+}
+
+// claim gives the outbox to a flusher, if it has frames and nobody has it. The caller hands it to the flushers.
+func (o *outbox) claim() bool {
+	if o.hand != nobody || len(o.frames) == 0 {
+		return false
+	}
+	o.hand = flusher
+	return true
+}
+
+// release takes the outbox from whoever had it.
+func (o *outbox) release() {
+	o.hand = nobody
+	if o.released != nil {
+		close(o.released)
+		o.released = nil
+	}
+}
+
+// awaitRelease returns a channel that is closed on the next release.
+func (o *outbox) awaitRelease() <-chan struct{} {
+	if o.released == nil {
+		o.released = make(chan struct{})
+	}
+	return o.released
+}
+
+// pop moves frames into one piece of at most coalesce bytes, or one frame if that alone is longer; into buf if there are
+// several. It returns nil for an empty outbox, which keeps no memory then. of is the first event among those not yet written.
+func (o *outbox) pop(buf []byte) (piece []byte, of *wire.Envelope) {
+	if len(o.frames) == 0 {
+		o.frames = o.room[:0]
+		return nil, nil
+	}
+	n := 0
+	for n < len(o.frames) && (n == 0 || len(piece)+len(o.frames[n]) <= coalesce) {
+		switch n {
+		case 0:
+			piece = o.frames[0]
+		case 1:
+			piece = append(append(buf[:0], piece...), o.frames[1]...)
+		default:
+			piece = append(piece, o.frames[n]...)
+		}
+		o.bytes -= len(o.frames[n])
+		o.frames[n] = nil
+		n++
+	}
+	o.frames = o.frames[n:]
+	of = o.oldest
+	if len(o.frames) == 0 {
+		o.oldest = nil
+	}
+	return piece, of
+}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/budget"
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/conversation"
 	"github.com/parley-chat/parley/internal/friend"
@@ -93,6 +94,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	receipts.UseMembers(hub)
 
 	refusals := observe.NewOutage(log, "requests are refused with 503", "requests are served again")
+	memory := budget.OfProcess()
 	limiter := ratelimit.New(rdb, registry, log)
 	friends := friend.NewService(db, publisher, publisher)
 	stop := c.ShutdownTimeout - c.DrainDelay
@@ -103,6 +105,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	}, httpapi.Deps{
 		Auth: sessions, Watch: watch, Users: user.NewService(db), Friends: friends, Conversations: conversations, Messages: messages, Receipts: receipts,
 		Syncer: message.NewSyncer(feed, messageStore, conversations), Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
+		Memory:   memory,
 		Registry: registry, Panics: panics, Tracer: tracer, Refusals: refusals, Log: log,
 	})
 	if err != nil {

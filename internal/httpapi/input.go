@@ -12,28 +12,17 @@ import (
 	"github.com/parley-chat/parley/internal/jsonbody"
 )
 
-// decode reads a request's JSON body. What is decoded shares nothing with the buffers, which Fiber uses again.
+// decode reads a request's JSON body, which can be done once.
 func decode(c *fiber.Ctx, dst jsonbody.Checker) error {
 	media, _, _ := strings.Cut(c.Get(fiber.HeaderContentType), ";")
 	if !strings.EqualFold(strings.TrimSpace(media), fiber.MIMEApplicationJSON) {
 		return errUnsupported
 	}
-	return jsonbody.Decode(body(c), dst)
-}
-
-// body is a request's body as it was sent. It is never c.Body(), which inflates what a Content-Encoding names, without a
-// bound (fiber #4213).
-func body(c *fiber.Ctx) []byte { return c.Request().Body() }
-
-// screen refuses a request for what its headers and its size say, before anything of it is decoded.
-func screen(c *fiber.Ctx) error {
-	if len(body(c)) > maxBody {
-		return errTooLarge
+	body, err := readBody(c)
+	if err != nil {
+		return err
 	}
-	if len(c.Request().Header.PeekAll(fiber.HeaderContentEncoding)) > 0 {
-		return errEncoded
-	}
-	return nil
+	return jsonbody.Decode(body, dst)
 }
 
 // pathID reads an id of the path; one that is malformed is as good as unknown.

@@ -14,7 +14,6 @@ import (
 
 	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/config"
-	"github.com/parley-chat/parley/internal/jsonbody"
 	"github.com/parley-chat/parley/internal/ratelimit"
 )
 
@@ -49,8 +48,8 @@ type limit struct {
 	rate config.Rate
 	// subject is whose bucket it is where that is neither the user's nor the address's.
 	subject func(c *fiber.Ctx) string
-	// inBody says that subject decodes the body, and may ask Postgres.
-	inBody bool
+	// byBody guards a route whose subject is found in the body, in place of rule and subject.
+	byBody func(c *fiber.Ctx) error
 }
 
 // limits are those of the routes.
@@ -64,7 +63,7 @@ func (s *Server) limits() limits {
 		everything: limit{rule: ruleDefault, rate: l.Default},
 		register:   limit{rule: ruleRegister, rate: l.Auth, subject: s.byAddress},
 		login:      limit{rule: ruleLogin, rate: l.Auth, subject: s.byAddress},
-		refresh:    limit{rule: ruleRefresh, rate: l.Refresh, subject: s.bySession, inBody: true},
+		refresh:    limit{byBody: s.guardRefresh},
 		search:     limit{rule: ruleSearch, rate: l.Search},
 		send:       limit{rule: ruleSend, rate: l.Send},
 		react:      limit{rule: ruleReact, rate: l.React},
@@ -88,22 +87,23 @@ func (*limited) Is(target error) bool { return target == errLimited }
 // seconds rounds up.
 func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
 
-// admitRequest holds a request to its route's limit and refuses what is too large or encoded. A limit whose subject is in
-// the body comes last: the address's bucket is charged before anything is decoded.
+// admitRequest holds a request to its route's limit and refuses what is too large or encoded, before its body is read. A
+// limit whose subject is in the body comes last: the address's bucket is charged before anything is decoded.
 func (s *Server) admitRequest(c *fiber.Ctx, l limit) error {
-	if !l.inBody {
-		if err := s.guard(c, l); err != nil {
-			return err
-		}
-		return screen(c)
+	first := l
+	if l.byBody != nil {
+		first = limit{rule: ruleDefault, rate: s.Limits.Default, subject: s.byAddress}
 	}
-	if err := s.guard(c, limit{rule: ruleDefault, rate: s.Limits.Default, subject: s.byAddress}); err != nil {
+	if err := s.guard(c, first); err != nil {
 		return err
 	}
 	if err := screen(c); err != nil {
 		return err
 	}
-	return s.guard(c, l)
+	if l.byBody != nil {
+		return l.byBody(c)
+	}
+	return nil
 }
 
 // guard takes a request from its bucket, and says what is left in the answer's headers, whatever becomes of it.
@@ -112,14 +112,14 @@ func (s *Server) guard(c *fiber.Ctx, l limit) error {
 		return nil
 	}
 	v := s.Limiter.Allow(c.UserContext(), ratelimit.Take{Rule: l.rule, Subject: s.subject(c, l), Rate: l.rate})[0]
-	tellLimit(c, v)
+	setLimitHeaders(c, v)
 	if !v.Allowed {
 		return &limited{v.RetryAfter}
 	}
 	return nil
 }
 
-func tellLimit(c *fiber.Ctx, v ratelimit.Verdict) {
+func setLimitHeaders(c *fiber.Ctx, v ratelimit.Verdict) {
 	c.Set("X-RateLimit-Limit", strconv.Itoa(v.Limit))
 	c.Set("X-RateLimit-Remaining", strconv.Itoa(v.Remaining))
 	c.Set("X-RateLimit-Reset", strconv.Itoa(seconds(v.Reset)))
@@ -147,24 +147,15 @@ func (s *Server) byAddress(c *fiber.Ctx) string { return "address:" + s.address(
 
 // address is where a request comes from, as far as clients are told apart by it.
 func (s *Server) address(c *fiber.Ctx) string {
-	a := s.proxies.client(c)
-	if a.Is6() {
-		return netip.PrefixFrom(a, ipv6Prefix).Masked().String()
-	}
-	return a.String()
+	return addressOf(s.proxies.client(c))
 }
 
-// bySession is the session of the refresh token in the body; for a token that is not ours, the address.
-func (s *Server) bySession(c *fiber.Ctx) string {
-	var in auth.RefreshToken
-	if err := jsonbody.Decode(body(c), &in); err != nil {
-		return s.byAddress(c)
+// addressOf names an address, IPv6 by its subscriber's prefix, as buckets and memory are counted by it.
+func addressOf(a netip.Addr) string {
+	if a = subscriber(a); a.Is6() {
+		return netip.PrefixFrom(a, ipv6Prefix).String()
 	}
-	session, err := s.Auth.SessionOf(c.UserContext(), &in)
-	if err != nil || session == "" {
-		return s.byAddress(c)
-	}
-	return "session:" + session
+	return a.String()
 }
 
 // identify reads the request's access token once; its session may have ended.
@@ -192,7 +183,7 @@ func (s *Server) proveOnce(c *fiber.Ctx, subject string, wrong error, check func
 	}
 	attempt := ratelimit.Take{Rule: ruleFailures, Subject: subject, Rate: failures}
 	if v := s.Limiter.Allow(c.UserContext(), attempt)[0]; !v.Allowed {
-		tellLimit(c, v)
+		setLimitHeaders(c, v)
 		return &limited{v.RetryAfter}
 	}
 	err := check()

@@ -34,6 +34,10 @@ const (
 	localRequestID = "request_id"
 	localRoute     = "route"
 	localIdentity  = "identity"
+	localBody      = "body"
+	localWaited    = "waited" // how long the body took to arrive
+	localCancel    = "cancel" // of a user context made later than the first
+	localShared    = "shared" // the answer's body is not this request's own
 )
 
 // unmatched is the route label of all requests that match none.
@@ -80,12 +84,23 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	if s.Gate.Closed() {
 		c.Context().SetConnectionClose() // whoever keeps the connection learns that the pod goes away before it does
 	}
-	if err := s.next(c); err != nil {
+	err := s.next(c)
+	if err == nil {
+		err = holdAnswer(c)
+	}
+	if err != nil {
 		if err := s.fail(c, err); err != nil {
 			return err
 		}
 	}
-	s.metrics.count(c.Method(), routeOf(c), c.Response().StatusCode(), time.Since(start), tracing.IDOf(ctx))
+	if cancel, ok := c.Locals(localCancel).(context.CancelFunc); ok {
+		cancel()
+	}
+	took := time.Since(start)
+	if d, ok := c.Locals(localWaited).(time.Duration); ok {
+		took -= d
+	}
+	s.metrics.count(c.Method(), routeOf(c), c.Response().StatusCode(), took, tracing.IDOf(ctx))
 	describe(span, c)
 	return nil
 }

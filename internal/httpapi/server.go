@@ -14,8 +14,10 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/cors"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
 
 	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/budget"
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/conversation"
 	"github.com/parley-chat/parley/internal/friend"
@@ -33,13 +35,12 @@ import (
 // Bounds of requests.
 const (
 	maxBody = 256 << 10
-	// readBody is how much of a body that is too large is read all the same: who is answered before all was sent is cut
-	// off, and may never read the answer.
-	readBody = 2 << 20
 	// maxHeader is how large a request's headers may be.
 	maxHeader = 8 << 10
 	// readTimeout bounds the arrival of a request, and how long an idle connection is kept.
 	readTimeout = 30 * time.Second
+	// writeTimeout bounds how long a client may take to read an answer.
+	writeTimeout = 30 * time.Second
 	// requestTimeout bounds all that a handler asks of Postgres and Redis: a client that leaves cancels nothing.
 	requestTimeout = 6 * time.Second
 )
@@ -76,11 +77,13 @@ type Deps struct {
 	Hub           *realtime.Hub
 	Limiter       *ratelimit.Limiter
 	Publisher     *realtime.Publisher
-	Health        *observe.Health
-	Gate          *lifecycle.Gate
-	Registry      *prometheus.Registry
-	Panics        *prometheus.CounterVec
-	Tracer        *tracing.Tracer
+	// Memory bounds what slow clients make the process hold.
+	Memory   *budget.Budget
+	Health   *observe.Health
+	Gate     *lifecycle.Gate
+	Registry *prometheus.Registry
+	Panics   *prometheus.CounterVec
+	Tracer   *tracing.Tracer
 	// Refusals are the requests, frames and sockets that fail with 503.
 	Refusals *observe.Outage
 	Log      *slog.Logger
@@ -92,12 +95,14 @@ type Server struct {
 	Deps
 	app     *fiber.App
 	metrics *metrics
+	conns   *connMetrics
 	proxies *proxies
+	refused refusals
 }
 
 // New makes the server with all its routes.
 func New(c Config, d Deps) (*Server, error) {
-	s := &Server{Config: c, Deps: d, metrics: newMetrics(d.Registry), proxies: &proxies{trusted: c.TrustedProxies, log: d.Log}}
+	s := &Server{Config: c, Deps: d, metrics: newMetrics(d.Registry), conns: newConnMetrics(d.Registry, d.Memory), proxies: &proxies{trusted: c.TrustedProxies, log: d.Log}}
 	d.Limiter.Rules(rules...)
 	for _, part := range []string{partRequest, partSocket} {
 		d.Panics.WithLabelValues(part)
@@ -105,15 +110,27 @@ func New(c Config, d Deps) (*Server, error) {
 	s.app = fiber.New(fiber.Config{
 		DisableStartupMessage: true,
 		ReduceMemoryUsage:     true,
-		BodyLimit:             readBody,
+		BodyLimit:             maxBody,
 		ReadBufferSize:        maxHeader,
 		ReadTimeout:           readTimeout,
-		IdleTimeout:           2 * readTimeout,
-		ErrorHandler:          s.fail,
-		CaseSensitive:         true,
-		StrictRouting:         true,
+		WriteTimeout:          writeTimeout,
+		// A body is read by readBody, which grows with what arrives; fasthttp makes its buffers from Content-Length.
+		StreamRequestBody:            true,
+		DisablePreParseMultipartForm: true,
+		IdleTimeout:                  2 * readTimeout,
+		ErrorHandler:                 s.fail,
+		CaseSensitive:                true,
+		StrictRouting:                true,
 	})
-	s.app.Server().CloseOnShutdown = true
+	server := s.app.Server()
+	server.CloseOnShutdown = true
+	server.HeaderReceived = screenHeader
+	server.KeepHijackedConns = true // a socket keeps its connection, and nothing else
+	server.ConnState = func(c net.Conn, state fasthttp.ConnState) {
+		if own, ok := c.(*conn); ok && state != fasthttp.StateActive {
+			own.release()
+		}
+	}
 	s.app.Use(s.observe)
 	if len(c.AllowedOrigins) > 0 {
 		s.app.Use(cors.New(cors.Config{
@@ -147,7 +164,10 @@ func (s *Server) Listen() (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	return l, nil
+	return &listener{
+		Listener: l, perAddress: s.ConnectionsPerAddress, proxies: s.proxies, memory: s.Memory, metrics: s.conns, log: s.Log,
+		stopped: make(chan struct{}), open: map[netip.Addr]int{},
+	}, nil
 }
 
 // Serve serves until ctx ends. Then the pod says that it is not ready, waits until the load balancer knows, closes its

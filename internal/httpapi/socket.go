@@ -12,9 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gofiber/contrib/websocket"
+	"github.com/fasthttp/websocket"
 	"github.com/gofiber/fiber/v2"
-	"github.com/valyala/fasthttp"
 	"golang.org/x/time/rate"
 
 	"github.com/parley-chat/parley/internal/auth"
@@ -33,54 +32,23 @@ const (
 	protocol     = "parley.v1"
 	bearerPrefix = "bearer."
 	localDevice  = "device_id"
-	localRequest = "request"
 )
 
 var deviceRule = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // socket upgrades a request and serves its frames until the socket ends.
 func (s *Server) socket() fiber.Handler {
-	upgrade := websocket.New(s.serveSocket, websocket.Config{
-		Subprotocols:    []string{protocol},
-		ReadBufferSize:  socketBuffer,
-		WriteBufferSize: socketBuffer,
-		WriteBufferPool: &sync.Pool{},
-		RecoverHandler: func(*websocket.Conn) { // the library's own tells the client what panicked
-			if v := recover(); v != nil {
-				s.panicked(context.Background(), partSocket, v)
-			}
-		},
-	})
 	return func(c *fiber.Ctx) error {
 		if err := s.admit(c); err != nil {
 			return err
 		}
-		lighten(c)
-		return upgrade(c)
+		return s.upgrade(c)
 	}
-}
-
-// lighten takes off the request what its socket does not need: the library copies all headers, and keeps them.
-func lighten(c *fiber.Ctx) {
-	h := &c.Request().Header
-	var drop []string
-	for name := range h.All() {
-		switch n := string(name); n {
-		case "Connection", "Upgrade", "Sec-Websocket-Version", "Sec-Websocket-Key", "Sec-Websocket-Protocol":
-		default:
-			drop = append(drop, n)
-		}
-	}
-	for _, n := range drop {
-		h.Del(n)
-	}
-	c.Context().QueryArgs().Reset()
-	c.Locals(localRequest, c.Context())
 }
 
 // admit checks an upgrade, in the order of the contract.
 func (s *Server) admit(c *fiber.Ctx) error {
-	if !websocket.IsWebSocketUpgrade(c) || c.Get("Sec-WebSocket-Version") != "13" || c.Get("Sec-WebSocket-Key") == "" {
+	if !isHandshake(c) {
 		c.Set("Sec-WebSocket-Version", "13")
 		return errUpgrade
 	}
@@ -110,9 +78,11 @@ func sameOrigin(origin, host string) bool {
 // protocols are the sub-protocols that the client offers.
 func protocols(c *fiber.Ctx) []string {
 	var out []string
-	for _, p := range strings.Split(c.Get("Sec-WebSocket-Protocol"), ",") {
-		if p = strings.TrimSpace(p); p != "" {
-			out = append(out, p)
+	for _, line := range c.Request().Header.PeekAll("Sec-WebSocket-Protocol") {
+		for p := range strings.SplitSeq(string(line), ",") {
+			if p = strings.TrimSpace(p); p != "" {
+				out = append(out, p)
+			}
 		}
 	}
 	return out
@@ -150,26 +120,14 @@ func deviceOf(c *fiber.Ctx, offered []string) (string, error) {
 	return device, f.Err()
 }
 
-// underlying is the connection itself. The library's and fasthttp's wrappers go back to pools when the handler returns and
-// come out as somebody else's; the connection does not.
-func underlying(c *websocket.Conn) net.Conn {
-	conn := c.NetConn()
-	if w, ok := conn.(interface{ UnsafeConn() net.Conn }); ok {
-		return w.UnsafeConn()
-	}
-	return conn
-}
-
 // serveSocket is the socket's handler. When it returns the connection is closed.
-func (s *Server) serveSocket(c *websocket.Conn) {
+func (s *Server) serveSocket(c *socketConn) {
 	who, _ := c.Locals(localIdentity).(auth.Identity)
 	device, _ := c.Locals(localDevice).(string)
 	request, _ := c.Locals(localRequestID).(string)
-	if r, ok := c.Locals(localRequest).(*fasthttp.RequestCtx); ok { // ours until the handler returns, and of no more use
-		r.Request, r.Response = fasthttp.Request{}, fasthttp.Response{}
-	}
+	c.locals = nil // not needed for as long as the socket lives
 	ctx := observe.WithRequestID(context.Background(), request)
-	session, err := s.connect(ctx, realtime.Identity{UserID: who.UserID, DeviceID: device, SessionID: who.SessionID}, underlying(c))
+	session, err := s.connect(ctx, realtime.Identity{UserID: who.UserID, DeviceID: device, SessionID: who.SessionID}, c.net)
 	if err != nil {
 		s.refuse(ctx, c, err)
 		return
@@ -206,7 +164,7 @@ func (s *Server) connect(ctx context.Context, who realtime.Identity, conn net.Co
 }
 
 // refuse closes a socket that could not be served. The client comes again.
-func (s *Server) refuse(ctx context.Context, c *websocket.Conn, err error) {
+func (s *Server) refuse(ctx context.Context, c *socketConn, err error) {
 	code := realtime.CloseTryAgain
 	if errors.Is(err, realtime.ErrDraining) {
 		code = realtime.CloseGoingAway
@@ -227,7 +185,7 @@ func (s *Server) frameLimiter() *rate.Limiter {
 // reader reads a socket's frames, one after the other.
 type reader struct {
 	server  *Server
-	conn    *websocket.Conn
+	conn    *socketConn
 	session *realtime.Session
 	request string
 	limit   *rate.Limiter

@@ -1,0 +1,186 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+)
+
+const (
+	// headerDropped marks a request whose body is not read: dropTooLarge, or dropUnasked if the method has none. Clients
+	// can't set it: whatever they send under this name is removed.
+	headerDropped = "X-Parley-Dropped"
+	dropTooLarge  = "too-large"
+	dropUnasked   = "unasked"
+	// freeBody is how much of a body is not counted in the budget of memory.
+	freeBody  = 8 << 10
+	leastBody = 512
+	// quick is how long a body may take to arrive without being left out of the request's duration.
+	quick = 50 * time.Millisecond
+)
+
+// screenHeader sees a request once its headers are read, before any memory is taken for its body. It does not let a body be
+// read that is declared too large, or that the method has no use for; screen answers such a request.
+func screenHeader(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
+	h.Del(headerDropped)
+	const none = -2
+	n := h.ContentLength()
+	if n == 0 || n == none {
+		return c
+	}
+	reason := ""
+	switch {
+	case h.IsGet(), h.IsHead(), h.IsOptions():
+		reason = dropUnasked
+	case n > maxBody:
+		reason = dropTooLarge
+	default:
+		return c
+	}
+	h.SetContentLength(0)
+	h.Del(fiber.HeaderExpect)
+	h.SetConnectionClose() // what follows is no request
+	h.Set(headerDropped, reason)
+	return c
+}
+
+// screen refuses a request for what its headers say, before its body is read.
+func screen(c *fiber.Ctx) error {
+	h := &c.Request().Header
+	dropped := h.Peek(headerDropped)
+	if len(dropped) > 0 {
+		lingerOn(c)
+	}
+	if len(h.PeekAll(fiber.HeaderContentEncoding)) > 0 {
+		return errEncoded
+	}
+	if string(dropped) == dropTooLarge {
+		return errTooLarge
+	}
+	return nil
+}
+
+// connOf is a request's connection, nil if it did not come through the listener.
+func connOf(c *fiber.Ctx) *conn {
+	own, _ := c.Context().Conn().(*conn)
+	return own
+}
+
+// lingerOn closes a request's connection once it is answered, without cutting off a client that still sends.
+func lingerOn(c *fiber.Ctx) {
+	if own := connOf(c); own != nil {
+		own.linger.Store(true)
+	}
+	c.Context().SetConnectionClose()
+}
+
+// readBody reads a request's body as it was sent; no Content-Encoding is heeded. It grows with what arrives and is bounded by
+// maxBody. It returns errTooLarge, errSlowRequest, errUnavailable if slow clients hold too much memory already, or
+// errBadRequest. A second call returns the same.
+func readBody(c *fiber.Ctx) ([]byte, error) {
+	if r, ok := c.Locals(localBody).(arrived); ok {
+		return r.body, r.err
+	}
+	body, err := receiveBody(c)
+	c.Locals(localBody, arrived{body, err})
+	return body, err
+}
+
+// arrived is a body as readBody returned it first.
+type arrived struct {
+	body []byte
+	err  error
+}
+
+func receiveBody(c *fiber.Ctx) ([]byte, error) {
+	stream := c.Context().RequestBodyStream()
+	if stream == nil { // a server that does not stream
+		return c.Request().Body(), nil
+	}
+	start := time.Now()
+	size := c.Request().Header.ContentLength()
+	switch {
+	case size == 0:
+		return nil, nil
+	case size < 0: // chunked
+		size = leastBody
+	}
+	body := make([]byte, 0, min(size, freeBody)) // so much has arrived when the handler is called
+	for {
+		if len(body) == cap(body) {
+			var err error
+			if body, err = growBody(c, body); err != nil {
+				lingerOn(c)
+				return nil, err
+			}
+		}
+		n, err := stream.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case len(body) > maxBody:
+			lingerOn(c)
+			return nil, errTooLarge
+		case errors.Is(err, io.EOF):
+			waited(c, time.Since(start))
+			return body, nil
+		case err != nil:
+			var timeout net.Error
+			if errors.As(err, &timeout) && timeout.Timeout() {
+				return nil, errSlowRequest
+			}
+			return nil, errBadRequest
+		}
+	}
+}
+
+// growBody doubles a body's capacity within the budget.
+func growBody(c *fiber.Ctx, body []byte) ([]byte, error) {
+	size := min(max(2*cap(body), leastBody), maxBody+1)
+	if own := connOf(c); own != nil && size > freeBody {
+		if !own.hold(holder(c), int64(size)-own.held) {
+			return nil, errUnavailable
+		}
+	}
+	return append(make([]byte, 0, size), body...), nil
+}
+
+// holder is whose memory a request takes: its client's address, or the user's once that is known.
+func holder(c *fiber.Ctx) string {
+	if who := caller(c); who.UserID != "" {
+		return "user:" + who.UserID
+	}
+	if own := connOf(c); own != nil {
+		return "address:" + addressOf(own.listener.proxies.client(c))
+	}
+	return ""
+}
+
+// waited leaves the time that a body took to arrive out of the request's own time and duration.
+func waited(c *fiber.Ctx, d time.Duration) {
+	if d < quick {
+		return
+	}
+	c.Locals(localWaited, d)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.UserContext()), requestTimeout)
+	c.SetUserContext(ctx)
+	c.Locals(localCancel, cancel)
+}
+
+// holdAnswer counts an answer that is large enough to matter until its client has read it.
+func holdAnswer(c *fiber.Ctx) error {
+	const small = 64 << 10
+	own := connOf(c)
+	size := int64(len(c.Response().Body()))
+	if own == nil || size <= small || c.Locals(localShared) != nil {
+		return nil
+	}
+	if !own.hold(holder(c), size) {
+		return errUnavailable
+	}
+	return nil
+}

@@ -1,0 +1,90 @@
+package httpapi
+
+import (
+	"crypto/sha256"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/jsonbody"
+	"github.com/parley-chat/parley/internal/ratelimit"
+)
+
+// guardRefresh holds a refresh to the limit of its token's session. A body without a token of ours has no session and is
+// held to its address's limit alone, which admitRequest has charged already.
+func (s *Server) guardRefresh(c *fiber.Ctx) error {
+	if s.Limits.Refresh.Off() {
+		return nil
+	}
+	var in auth.RefreshToken
+	body, err := readBody(c)
+	if err != nil || jsonbody.Decode(body, &in) != nil {
+		return nil //nolint:nilerr // the handler finds the same and reports it
+	}
+	token := sha256.Sum256([]byte(in.Token))
+	if v, known := s.refused.find(token, time.Now()); known {
+		setLimitHeaders(c, v)
+		return &limited{v.RetryAfter}
+	}
+	session, err := s.Auth.SessionOf(c.UserContext(), &in)
+	if err != nil || session == "" {
+		return nil //nolint:nilerr // as above
+	}
+	v := s.Limiter.Allow(c.UserContext(), ratelimit.Take{Rule: ruleRefresh, Subject: "session:" + session, Rate: s.Limits.Refresh})[0]
+	setLimitHeaders(c, v)
+	if !v.Allowed {
+		s.refused.note(token, v, time.Now())
+		return &limited{v.RetryAfter}
+	}
+	return nil
+}
+
+// maxRefused bounds how many refused tokens a process remembers. It forgets all of them when it has so many: each then
+// costs a query once more.
+const maxRefused = 10_000
+
+// refusals remember the refresh tokens whose session's bucket was empty, so that a client that goes on with its token costs
+// no query until the bucket has one again. The zero value is ready; it may be used by any goroutine.
+type refusals struct {
+	mu sync.Mutex // guards by
+	by map[[sha256.Size]byte]refusal
+}
+
+type refusal struct {
+	at      time.Time
+	verdict ratelimit.Verdict
+}
+
+// find returns what is left of a refusal's verdict at that time.
+func (r *refusals) find(token [sha256.Size]byte, now time.Time) (ratelimit.Verdict, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f, known := r.by[token]
+	v := f.verdict
+	passed := now.Sub(f.at)
+	if !known || passed >= v.RetryAfter {
+		delete(r.by, token)
+		return ratelimit.Verdict{}, false
+	}
+	v.RetryAfter -= passed
+	v.Reset -= passed
+	return v, true
+}
+
+func (r *refusals) note(token [sha256.Size]byte, v ratelimit.Verdict, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.by == nil {
+		r.by = map[[sha256.Size]byte]refusal{}
+	}
+	if len(r.by) >= maxRefused {
+		maps.DeleteFunc(r.by, func(_ [sha256.Size]byte, f refusal) bool { return now.Sub(f.at) >= f.verdict.RetryAfter })
+	}
+	if len(r.by) >= maxRefused {
+		clear(r.by)
+	}
+	r.by[token] = refusal{now, v}
+}

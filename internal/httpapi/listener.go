@@ -1,0 +1,256 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parley-chat/parley/internal/budget"
+	"github.com/parley-chat/parley/internal/id"
+)
+
+const (
+	// maxConnections bounds the connections of a pod that are no sockets. Each takes some 20 KiB.
+	maxConnections = 8192
+	// crowded is from where on one address may hold only so many: the rest is for those that hold few.
+	crowded      = maxConnections / 2
+	crowdedShare = 64
+	// sendBuffer bounds what the kernel keeps of an answer that is not read; it doubles the number. Left to itself it takes
+	// up to 4 MiB a connection, which count in a container's memory.
+	sendBuffer = 128 << 10
+	// An accept that fails, mostly for want of file descriptors, is tried again after acceptPause, twice as long each time,
+	// up to acceptMaxPause; the log says so every acceptLogPause.
+	acceptPause    = 5 * time.Millisecond
+	acceptMaxPause = time.Second
+	acceptLogPause = 10 * time.Second
+	// lingerTime and lingerBytes bound what is read and dropped of a connection that is closed while its client sends: a
+	// client that is cut off may never read its answer.
+	lingerTime  = 2 * time.Second
+	lingerBytes = 2 << 20
+)
+
+// listener accepts connections for fasthttp: it survives errors of accept, bounds the connections of an address and of the
+// pod, and wraps each in a conn.
+type listener struct {
+	net.Listener
+	perAddress int // 0 is no bound
+	proxies    *proxies
+	memory     *budget.Budget
+	metrics    *connMetrics
+	log        *slog.Logger
+	stopped    chan struct{}
+	stop       sync.Once
+
+	mu     sync.Mutex // guards what follows
+	total  int
+	open   map[netip.Addr]int
+	logged time.Time // that accept fails
+}
+
+type connMetrics struct {
+	open         prometheus.Gauge
+	refused      *prometheus.CounterVec
+	acceptErrors prometheus.Counter
+}
+
+// Reasons to refuse a connection.
+const (
+	refusedAddress = "address"
+	refusedPod     = "pod"
+)
+
+func newConnMetrics(r prometheus.Registerer, memory *budget.Budget) *connMetrics {
+	m := &connMetrics{
+		open: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "parley_http_connections_open", Help: "Open HTTP connections, sockets left out.",
+		}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "parley_http_connections_refused_total", Help: "Connections that were closed at once because their address, or the pod, had too many.",
+		}, []string{"reason"}),
+		acceptErrors: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "parley_accept_errors_total", Help: "Connections that could not be accepted, mostly because the process had no file descriptor left.",
+		}),
+	}
+	for _, reason := range []string{refusedAddress, refusedPod} {
+		m.refused.WithLabelValues(reason)
+	}
+	r.MustRegister(m.open, m.refused, m.acceptErrors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "parley_unread_bytes", Help: "Memory held for slow clients: bodies that arrive, answers and frames that wait to be read.",
+	}, func() float64 { return float64(memory.Used()) }))
+	return m
+}
+
+// Accept returns the next connection within the bounds. It returns an error only once the listener is closed.
+func (l *listener) Accept() (net.Conn, error) {
+	pause := acceptPause
+	for {
+		c, err := l.Listener.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil, err
+		case err != nil:
+			l.failed(err)
+			select {
+			case <-l.stopped:
+			case <-time.After(pause):
+			}
+			pause = min(2*pause, acceptMaxPause)
+			continue
+		}
+		pause = acceptPause
+		if t, ok := c.(*net.TCPConn); ok {
+			_ = t.SetWriteBuffer(sendBuffer)
+		}
+		if wrapped := l.admit(c); wrapped != nil {
+			return wrapped, nil
+		}
+	}
+}
+
+// Close stops accepting.
+func (l *listener) Close() error {
+	l.stop.Do(func() { close(l.stopped) })
+	return l.Listener.Close()
+}
+
+func (l *listener) failed(err error) {
+	l.metrics.acceptErrors.Inc()
+	l.mu.Lock()
+	quiet := time.Since(l.logged) < acceptLogPause
+	if !quiet {
+		l.logged = time.Now()
+	}
+	l.mu.Unlock()
+	if !quiet {
+		l.log.Error("connections cannot be accepted: trying again", "error", err)
+	}
+}
+
+// admit counts a connection, or refuses it and returns nil. Trusted proxies are not bounded by address: they bring many
+// clients, and bound those themselves.
+func (l *listener) admit(c net.Conn) *conn {
+	key := addressKey(c)
+	most := l.perAddress
+	if l.proxies.trusts(key) {
+		most = 0
+	}
+	l.mu.Lock()
+	if l.total >= crowded && most > 0 {
+		most = min(most, crowdedShare)
+	}
+	reason := ""
+	switch {
+	case most > 0 && l.open[key] >= most:
+		reason = refusedAddress
+	case l.total >= maxConnections:
+		reason = refusedPod
+	default:
+		l.total++
+		l.open[key]++
+	}
+	l.mu.Unlock()
+	if reason != "" {
+		l.metrics.refused.WithLabelValues(reason).Inc()
+		refuseConn(c)
+		return nil
+	}
+	l.metrics.open.Inc()
+	return &conn{Conn: c, listener: l, key: key}
+}
+
+// refuseConn answers before anything was asked. The kernel's buffer is empty, so this does not wait.
+func refuseConn(c net.Conn) {
+	const body = `{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"too many connections","code":"unavailable","requestId":"%s"}`
+	request := id.New()
+	b := fmt.Sprintf(body, request)
+	_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+	_, _ = fmt.Fprintf(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n"+
+		"Retry-After: 5\r\nX-Request-Id: %s\r\nConnection: close\r\n\r\n%s", len(b), request, b)
+	_ = c.Close()
+}
+
+// addressKey is what connections are counted by: the peer's address, IPv6 by its subscriber's prefix.
+func addressKey(c net.Conn) netip.Addr {
+	a, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return subscriber(a.AddrPort().Addr())
+}
+
+// subscriber is the address that stands for all of one client's.
+func subscriber(a netip.Addr) netip.Addr {
+	a = a.Unmap().WithZone("")
+	if a.Is6() {
+		return netip.PrefixFrom(a, ipv6Prefix).Masked().Addr()
+	}
+	return a
+}
+
+func (l *listener) left(key netip.Addr) {
+	l.mu.Lock()
+	l.total--
+	if l.open[key]--; l.open[key] <= 0 {
+		delete(l.open, key)
+	}
+	l.mu.Unlock()
+	l.metrics.open.Dec()
+}
+
+// conn is one client's connection. Its fields but for the atomic ones belong to the goroutine that serves it.
+type conn struct {
+	net.Conn
+	listener *listener
+	key      netip.Addr
+	counted  atomic.Bool // set once it is counted no longer
+	linger   atomic.Bool // Close waits a moment for what the client still sends
+
+	owner string
+	held  int64 // bytes of the budget, taken for owner
+}
+
+// hold reserves n bytes more, for what is read or written now, until the answer is written or the connection ends.
+func (c *conn) hold(owner string, n int64) bool {
+	if c.held > 0 && owner != c.owner {
+		c.release()
+	}
+	if !c.listener.memory.Take(owner, n) {
+		return false
+	}
+	c.owner = owner
+	c.held += n
+	return true
+}
+
+func (c *conn) release() {
+	c.listener.memory.Give(c.owner, c.held)
+	c.owner, c.held = "", 0
+}
+
+// NetConn is the connection itself.
+func (c *conn) NetConn() net.Conn { return c.Conn }
+
+// uncount takes the connection out of its address's count: it ended, or became a socket, which is bounded by its user.
+func (c *conn) uncount() {
+	if !c.counted.Swap(true) {
+		c.listener.left(c.key)
+	}
+}
+
+// Close closes the connection, after its client had a moment to finish sending if linger is set.
+func (c *conn) Close() error {
+	if t, ok := c.Conn.(*net.TCPConn); ok && c.linger.Swap(false) && t.CloseWrite() == nil {
+		_ = t.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.CopyN(io.Discard, t, lingerBytes)
+	}
+	c.uncount()
+	return c.Conn.Close()
+}

@@ -1,0 +1,151 @@
+package httpapi
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fasthttp/websocket"
+	"github.com/gofiber/fiber/v2"
+)
+
+const (
+	// handshakeTime bounds the write of a handshake's answer.
+	handshakeTime = 10 * time.Second
+	// maxEarly bounds what a client may have sent before its handshake was answered.
+	maxEarly = maxHeader
+)
+
+// socketConn is a client's socket. It owns its connection: nothing of it goes back to a pool, and nothing of the request or
+// of fasthttp's buffers, which are many times as large, is kept for it.
+type socketConn struct {
+	*websocket.Conn
+	net    net.Conn
+	locals map[string]any
+}
+
+// Locals is what the request carried along by that name.
+func (c *socketConn) Locals(name string) any { return c.locals[name] }
+
+var upgrader = websocket.Upgrader{
+	HandshakeTimeout: handshakeTime,
+	Subprotocols:     []string{protocol},
+	ReadBufferSize:   socketBuffer,
+	WriteBufferSize:  socketBuffer,
+	WriteBufferPool:  &sync.Pool{},
+	CheckOrigin:      func(*http.Request) bool { return true }, // admit did
+}
+
+// upgrade answers a handshake that was admitted, and has the socket served on a goroutine of its own. The connection is
+// taken from fasthttp for good: its handler returns at once, so that the request and its buffers are free again. The
+// websocket library's fasthttp upgrader would keep both for the life of the socket, hence the one for net/http.
+func (s *Server) upgrade(c *fiber.Ctx) error {
+	request := &http.Request{Method: http.MethodGet, Header: http.Header{
+		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
+		"Sec-Websocket-Key": {strings.Clone(c.Get("Sec-WebSocket-Key"))},
+	}}
+	for _, p := range protocols(c) {
+		request.Header.Add("Sec-Websocket-Protocol", strings.Clone(p))
+	}
+	c.Status(fiber.StatusSwitchingProtocols)
+	answer := http.Header{}
+	for name, value := range c.Response().Header.All() {
+		if n := string(name); n != fiber.HeaderContentType && n != fiber.HeaderContentLength {
+			answer.Add(n, string(value))
+		}
+	}
+	locals := map[string]any{}
+	c.Context().VisitUserValuesAll(func(name, value any) {
+		if n, ok := name.(string); ok {
+			locals[n] = value
+		}
+	})
+	own := connOf(c)
+	c.Context().HijackSetNoResponse(true)
+	c.Context().Hijack(func(hijacked net.Conn) {
+		conn := hijacked
+		if w, ok := hijacked.(interface{ UnsafeConn() net.Conn }); ok {
+			conn = w.UnsafeConn()
+		}
+		early, err := readEarly(hijacked)
+		if own != nil {
+			own.uncount()
+			conn = own.NetConn()
+		}
+		if err != nil {
+			_ = conn.Close()
+			return
+		}
+		go s.runSocket(request, answer, &handshake{conn, early}, locals)
+	})
+	return nil
+}
+
+// readEarly takes what fasthttp read of the connection beyond the handshake, without waiting for more.
+func readEarly(c net.Conn) ([]byte, error) {
+	if err := c.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		return nil, err
+	}
+	early := make([]byte, 0, 16)
+	for len(early) <= maxEarly {
+		var buf [512]byte
+		n, err := c.Read(buf[:])
+		early = append(early, buf[:n]...)
+		var timeout net.Error
+		switch {
+		case err == nil:
+		case errors.As(err, &timeout) && timeout.Timeout():
+			return early, c.SetReadDeadline(time.Time{})
+		default:
+			return nil, err
+		}
+	}
+	return nil, errHeaders
+}
+
+// runSocket completes a handshake and serves the socket until it ends. The connection is closed then.
+func (s *Server) runSocket(request *http.Request, answer http.Header, h *handshake, locals map[string]any) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.panicked(context.Background(), partSocket, v)
+		}
+		_ = h.conn.Close()
+	}()
+	ws, err := upgrader.Upgrade(h, request, answer)
+	if err != nil {
+		return // the client went away
+	}
+	s.serveSocket(&socketConn{Conn: ws, net: h.conn, locals: locals})
+}
+
+// handshake hands a connection to the websocket library, as a net/http server would.
+type handshake struct {
+	conn  net.Conn
+	early []byte
+}
+
+func (*handshake) Header() http.Header         { return http.Header{} }
+func (*handshake) Write(b []byte) (int, error) { return len(b), nil }
+func (*handshake) WriteHeader(int)             {}
+
+// Hijack returns the connection and what was read of it already.
+func (h *handshake) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	r := bufio.NewReaderSize(bytes.NewReader(h.early), max(len(h.early), 16))
+	if _, err := r.Peek(len(h.early)); err != nil {
+		return nil, nil, err
+	}
+	return h.conn, bufio.NewReadWriter(r, bufio.NewWriterSize(h.conn, 16)), nil
+}
+
+// isHandshake reports whether a request asks for a WebSocket of version 13 as RFC 6455 has it.
+func isHandshake(c *fiber.Ctx) bool {
+	key, err := base64.StdEncoding.DecodeString(c.Get("Sec-WebSocket-Key"))
+	return err == nil && len(key) == 16 && c.Get("Sec-WebSocket-Version") == "13" && websocket.FastHTTPIsWebSocketUpgrade(c.Context())
+}

@@ -28,11 +28,20 @@ say "   $size bytes compressed"
 cp -a Dockerfile .dockerignore go.mod go.sum cmd internal migrations "$work"
 printf -- '-- +goose Up\nALTER TABLE users ADD COLUMN of_the_test text;\n-- +goose Down\nALTER TABLE users DROP COLUMN of_the_test;\n' >"$work/migrations/99999_test.sql"
 docker build -t "$PARLEY_TEST_IMAGE_NEXT" --build-arg VERSION=next ${GOPROXY:+--build-arg "GOPROXY=$GOPROXY"} "$work"
+# An older release: its chart and its image. PARLEY_TEST_OLD names another commit; without git history the test is skipped.
+old=${PARLEY_TEST_OLD:-dc26b3d}
+if git cat-file -e "$old^{commit}" 2>/dev/null; then
+	say "== the older release $old"
+	mkdir "$work/old"
+	git archive "$old" | tar -x -C "$work/old"
+	export PARLEY_TEST_IMAGE_OLD=parley/test:$tag-old PARLEY_TEST_CHART_OLD=$work/old/charts/parley
+	docker build -t "$PARLEY_TEST_IMAGE_OLD" --build-arg VERSION=old ${GOPROXY:+--build-arg "GOPROXY=$GOPROXY"} "$work/old"
+fi
 mkdir "$work/load"
 CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$work/load/load" ./test/cluster/load
 docker build -t "$PARLEY_TEST_IMAGE_LOAD" -f test/cluster/load/Dockerfile "$work/load"
 # shellcheck disable=SC2086 # a command and its arguments
-if [ -n "${PARLEY_CLUSTER_LOAD:-}" ]; then $PARLEY_CLUSTER_LOAD "$PARLEY_TEST_IMAGE" "$PARLEY_TEST_IMAGE_NEXT" "$PARLEY_TEST_IMAGE_LOAD"; fi
+if [ -n "${PARLEY_CLUSTER_LOAD:-}" ]; then $PARLEY_CLUSTER_LOAD "$PARLEY_TEST_IMAGE" "$PARLEY_TEST_IMAGE_NEXT" "$PARLEY_TEST_IMAGE_LOAD" ${PARLEY_TEST_IMAGE_OLD:-}; fi
 
 say '== the tests'
 # shellcheck disable=SC2086 # several flags

@@ -269,6 +269,7 @@ func TestCluster(t *testing.T) {
 		{"drain", testDrain},
 		{"wrong secrets", testWrongSecrets},
 		{"wrong password", testWrongPassword},
+		{"rotation", testRotation},
 		{"ingress", testIngress},
 		{"autoscaling", testAutoscaling},
 		{"uninstall", testUninstall},
@@ -531,7 +532,7 @@ func testIngress(t *testing.T, n *namespace) {
 	if r := n.try(time.Minute, "kubectl", "-n", controller, "get", "service", service); r.err != nil {
 		t.Skip("the cluster has no ingress-nginx")
 	}
-	r := n.helm(patience, os.Getenv(imageVar), "ingress.enabled=true", "ingress.className=nginx", "config.trustedProxies={0.0.0.0/0}",
+	r := n.helm(patience, os.Getenv(imageVar), "ingress.enabled=true", "ingress.className=nginx", "config.trustedProxies={10.0.0.0/8,172.16.0.0/12,192.168.0.0/16}",
 		"jwt.secret=0123456789abcdef0123456789abcdef")
 	if r.err != nil {
 		t.Fatalf("helm upgrade: %v: %s", r.err, r.out)
@@ -551,12 +552,34 @@ func testAutoscaling(t *testing.T, n *namespace) {
 	if r := n.try(time.Minute, "kubectl", "top", "nodes"); r.err != nil {
 		t.Skipf("the cluster has no metrics: %s", r.out)
 	}
+	n.scale(3)
+	fewest := make(chan int)
+	stop := make(chan struct{})
+	go func() {
+		least := 3
+		for {
+			select {
+			case <-stop:
+				fewest <- least
+				return
+			case <-time.After(200 * time.Millisecond):
+				var wanted int
+				if _, err := fmt.Sscan(n.try(time.Minute, "kubectl", "-n", n.name, "get", "deployment/parley-api", "-o", "jsonpath={.spec.replicas}").out, &wanted); err == nil {
+					least = min(least, wanted)
+				}
+			}
+		}
+	}()
 	if r := n.helm(patience, os.Getenv(imageVar), "autoscaling.enabled=true", "autoscaling.targetCPU=50", "autoscaling.maxReplicas=4"); r.err != nil {
 		t.Fatalf("helm upgrade: %v: %s", r.err, r.out)
 	}
+	close(stop)
+	if least := <-fewest; least < 3 {
+		t.Errorf("the switch to the autoscaler went down to %d pods of 3", least)
+	}
 	n.startLoad("load-hpa", 10*rate)
 	begun := time.Now()
-	testenv.Eventually(t, 2*patience, func() bool { return len(n.pods("api")) > 2 }, "there are more pods: %s",
+	testenv.Eventually(t, 2*patience, func() bool { return len(n.pods("api")) > 3 }, "there are more pods: %s",
 		n.kubectl("get", "hpa"))
 	t.Logf("scaled after %.0f s: %s", time.Since(begun).Seconds(), n.kubectl("get", "hpa", "--no-headers"))
 	n.kubectl("rollout", "status", "deployment/parley-api", "--timeout", patience.String())
@@ -572,7 +595,7 @@ func testUninstall(t *testing.T, n *namespace) {
 		if time.Now().After(deadline) {
 			t.Fatalf("more is left than the claims: %s", left)
 		}
-		left = n.kubectl("get", kinds, "-l", "app.kubernetes.io/instance=parley", "-o", "name", "--ignore-not-found")
+		left = n.kubectl("get", kinds, "-l", "app.kubernetes.io/instance=parley,app.kubernetes.io/component!=test", "-o", "name", "--ignore-not-found")
 	}
 	// The next installation finds its data again.
 	if r := n.helm(installTime, os.Getenv(imageVar)); r.err != nil {

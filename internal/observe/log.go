@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
@@ -12,8 +13,12 @@ import (
 
 // NewLogger makes the process's logger. format is json or text; level one of debug, info, warn, error: an error is something
 // that somebody must act on, a warning something that heals by itself. Records that are logged with a context name its
-// request and its trace.
+// request and its trace. A warning that repeats is logged once a minute, see repeats; all are counted.
 func NewLogger(w io.Writer, process, format string, level slog.Level) *slog.Logger {
+	return newLogger(w, process, format, level, time.Now)
+}
+
+func newLogger(w io.Writer, process, format string, level slog.Level, now func() time.Time) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: level}
 	var h slog.Handler = slog.NewJSONHandler(w, opts)
 	if format == "text" {
@@ -25,13 +30,14 @@ func NewLogger(w io.Writer, process, format string, level slog.Level) *slog.Logg
 	for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
 		records.WithLabelValues(levelLabel(l))
 	}
-	return slog.New(&handler{h, records}).With("process", process)
+	return slog.New(&handler{h, records, newRepeats(now)}).With("process", process)
 }
 
 // handler adds what the context knows to a record, and counts it.
 type handler struct {
 	slog.Handler
 	records *prometheus.CounterVec
+	repeats *repeats
 }
 
 func levelLabel(l slog.Level) string { return strings.ToLower(l.String()) }
@@ -39,6 +45,9 @@ func levelLabel(l slog.Level) string { return strings.ToLower(l.String()) }
 // Handle logs a record.
 func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 	h.records.WithLabelValues(levelLabel(r.Level)).Inc()
+	if !h.repeats.throttle(&r) {
+		return nil
+	}
 	if id, ok := ctx.Value(requestIDKey{}).(string); ok {
 		r.AddAttrs(slog.String("request_id", id))
 	}
@@ -50,12 +59,12 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 
 // WithAttrs makes a handler that adds attributes.
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &handler{h.Handler.WithAttrs(attrs), h.records}
+	return &handler{h.Handler.WithAttrs(attrs), h.records, h.repeats}
 }
 
 // WithGroup makes a handler that opens a group.
 func (h *handler) WithGroup(name string) slog.Handler {
-	return &handler{h.Handler.WithGroup(name), h.records}
+	return &handler{h.Handler.WithGroup(name), h.records, h.repeats}
 }
 
 type requestIDKey struct{}

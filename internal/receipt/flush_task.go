@@ -146,13 +146,20 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-// asynqLog brings asynq's words to slog. They are of its own housekeeping: what matters of flushes is logged by themselves.
+// asynqLog passes asynq's log to slog, under one message, so that a line a second without Redis is a line a minute. It is about asynq's
+// housekeeping: flushes are logged on their own.
 type asynqLog struct {
 	log *slog.Logger
 }
 
+const asynqMessage = "asynq's housekeeping failed"
+
 func (l asynqLog) Debug(args ...any) { l.log.Debug(fmt.Sprint(args...), "part", "asynq") }
 func (l asynqLog) Info(args ...any)  { l.log.Debug(fmt.Sprint(args...), "part", "asynq") }
-func (l asynqLog) Warn(args ...any)  { l.log.Warn(fmt.Sprint(args...), "part", "asynq") }
-func (l asynqLog) Error(args ...any) { l.log.Warn(fmt.Sprint(args...), "part", "asynq") }
+func (l asynqLog) Warn(args ...any) {
+	l.log.Warn(asynqMessage, "part", "asynq", "error", fmt.Sprint(args...))
+}
+func (l asynqLog) Error(args ...any) {
+	l.log.Warn(asynqMessage, "part", "asynq", "error", fmt.Sprint(args...))
+}
 func (l asynqLog) Fatal(args ...any) { l.log.Error(fmt.Sprint(args...), "part", "asynq") }

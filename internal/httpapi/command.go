@@ -100,6 +100,7 @@ func (r *reader) guarded(ctx context.Context, c command) (answer any, err error)
 	defer func() {
 		if v := recover(); v != nil {
 			r.server.panicked(ctx, partSocket, v)
+			r.server.metrics.framesFailed.WithLabelValues(kindLabel(c.kind)).Inc()
 			r.session.Close(realtime.CloseInternal)
 			err = errInternal
 		}
@@ -112,6 +113,7 @@ func (r *reader) problem(ctx context.Context, c command, err error) problem {
 	p := problemOf(err, r.request)
 	if p.Status >= 500 {
 		tracing.Failed(trace.SpanFromContext(ctx), err)
+		r.server.metrics.framesFailed.WithLabelValues(kindLabel(c.kind)).Inc()
 		if p.Status == http.StatusServiceUnavailable {
 			r.server.Refusals.Fail(ctx, err, "type", kindLabel(c.kind))
 		} else {

@@ -227,6 +227,8 @@ type metrics struct {
 	duration    *prometheus.HistogramVec
 	unavailable prometheus.Counter
 	frames      *prometheus.CounterVec
+	// framesFailed counts the frames that failed by the server's fault: the availability objective counts them as it counts a 5xx.
+	framesFailed *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -245,11 +247,17 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m.frames = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_socket_frames_received_total", Help: "Frames from clients, by type; unknown is for those of no type of ours.",
 	}, []string{"type"})
+	m.framesFailed = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "parley_socket_frames_failed_total", Help: "Frames from clients that failed by the server's fault: a dependency was down, the pod too busy, or the code wrong.",
+	}, []string{"type"})
 	kinds := slices.AppendSeq([]string{kindUnknown, kindProtocolPing, kindProtocolPong}, maps.Keys(frames))
 	for _, t := range kinds {
 		m.frames.WithLabelValues(t)
 	}
-	r.MustRegister(m.requests, m.duration, m.unavailable, m.frames)
+	for t := range frames {
+		m.framesFailed.WithLabelValues(t)
+	}
+	r.MustRegister(m.requests, m.duration, m.unavailable, m.frames, m.framesFailed)
 	return m
 }
 

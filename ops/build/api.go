@@ -37,7 +37,7 @@ func api() dashboard {
 				lines("Pods that count by themselves", count, "Redis is away for them: limits hold per pod.",
 					gauge("sum", "parley_rate_limit_fallback", "", "pods")).over(1).runbook("ParleyLimiterOnFallback"),
 				lines("Refused with 503", perSec, "A dependency was down, or the pod too busy.",
-					rate("parley_requests_unavailable_total", "", "503"), query{sum(own(perSecond("http_requests_total", served, `status="429"`)), "") + " or vector(0)", "429"}).
+					rate("parley_requests_unavailable_total", "", "503"), rate("parley_socket_frames_failed_total", "", "frames"), query{sum(own(perSecond("http_requests_total", served, `status="429"`)), "") + " or vector(0)", "429"}).
 					runbook("ParleyAvailabilityBurn"),
 			}},
 		},

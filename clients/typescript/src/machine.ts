@@ -36,7 +36,8 @@ export interface Draft {
 
 /** One revision's change, as a frame brings it. */
 export type Change = { readonly revision: number } & (
-  | { readonly kind: "message"; readonly message: Message }
+  /** `own`: from an answer to this viewer, which has `mine`. A frame for everybody has not, and keeps what is known. */
+  | { readonly kind: "message"; readonly message: Message; readonly own?: true }
   | { readonly kind: "reacted"; readonly messageId: string; readonly reactions: Reaction[]; readonly by: { userId: string; reactions: string[] }[] }
   | { readonly kind: "conversation"; readonly conversation: SharedConversation }
   | { readonly kind: "added" | "members"; readonly members: Member[]; readonly memberCount?: number }
@@ -264,7 +265,7 @@ class Work {
     const known = c.revision <= info.revision;
     switch (c.kind) {
       case "message":
-        this.message(c.message, false, c);
+        this.message(c);
         break;
       case "reacted":
         this.reacted(c);
@@ -294,12 +295,10 @@ class Work {
     if (revision > this.s.info.revision) this.set({ info: { ...this.s.info, revision } });
   }
 
-  /**
-   * Puts a message where it belongs. `own` is set if it comes from an answer to this viewer, which has `mine`; a frame
-   * for everybody has not, and keeps what is known.
-   */
-  private message(m: Message, own: boolean, change: Change): void {
+  /** Puts a message where it belongs. */
+  private message(change: Change & { kind: "message" }): void {
     const { s } = this;
+    const m = change.message;
     if (m.seq < s.first) {
       this.aside(change);
       this.settle(m);
@@ -310,7 +309,7 @@ class Work {
       const i = m.seq - s.first;
       const before = s.messages[i]!;
       if (m.revision >= before.revision) {
-        const next = own ? m : keepMine(m, before);
+        const next = change.own ? m : keepMine(m, before);
         const messages = s.messages.slice();
         messages[i] = next;
         this.set({ messages });
@@ -403,7 +402,7 @@ class Work {
       return;
     }
     if (part.revision < this.s.held) return;
-    for (const m of part.messages) this.message(m, true, { kind: "message", message: m, revision: m.revision });
+    for (const m of part.messages) this.message({ kind: "message", message: m, revision: m.revision, own: true });
     this.set({ held: part.revision, partial: !part.complete });
     if (part.conversation) this.viewer(part.conversation);
     if (part.complete && this.s.stash.length > 0) {
@@ -546,7 +545,7 @@ class Work {
     } else {
       this.draft(id, { state: "sent", problem: undefined });
     }
-    this.change({ kind: "message", message: m, revision: m.revision });
+    this.change({ kind: "message", message: m, revision: m.revision, own: true });
   }
 }
 
@@ -592,7 +591,7 @@ function react(m: Message, c: Change & { kind: "reacted" }, me: string): Message
 /** A message of a page after a change that came while the page was on its way. */
 function after(m: Message, c: Change, me: string): Message {
   if (c.kind === "reacted" && c.messageId === m.id) return react(m, c, me);
-  if (c.kind === "message" && c.message.id === m.id && c.message.revision > m.revision) return keepMine(c.message, m);
+  if (c.kind === "message" && c.message.id === m.id && c.message.revision > m.revision) return c.own ? c.message : keepMine(c.message, m);
   return m;
 }
 

@@ -321,7 +321,7 @@ export class Room implements Readable<RoomView> {
   async edit(messageId: string, patch: string | { content?: string; metadata?: Metadata | null; mentions?: Message["mentions"]; ifRevision?: number }): Promise<Message> {
     const body = typeof patch === "string" ? { content: patch } : patch;
     const message = await this.chat.request<Message>("PATCH", "/messages/" + messageId, body);
-    this.change({ kind: "message", message, revision: message.revision });
+    this.change({ kind: "message", message, revision: message.revision, own: true });
     return message;
   }
 
@@ -356,7 +356,7 @@ export class Room implements Readable<RoomView> {
 
   async pin(messageId: string, on = true): Promise<void> {
     const message = await this.chat.request<Message>(on ? "PUT" : "DELETE", `/messages/${messageId}/pin`);
-    this.change({ kind: "message", message, revision: message.revision });
+    this.change({ kind: "message", message, revision: message.revision, own: true });
   }
 
   async pins(): Promise<Message[]> {

@@ -14,7 +14,11 @@
 {{- if ne (int $n) 1 -}}
 {{- $faults = append $faults (printf "redis: give exactly one of redis.url, redis.existingSecret.urlKey and devDependencies.enabled (there are %d)" (int $n)) -}}
 {{- end -}}
-{{- range $where, $secret := dict "database" $db.existingSecret "redis" $v.redis.existingSecret "jwt" $v.jwt.existingSecret "metricsToken" $v.metricsToken.existingSecret -}}
+{{- $existing := dict "database" $db.existingSecret "redis" $v.redis.existingSecret -}}
+{{- range $path, $setting := include "parley.secretSettings" . | fromYaml -}}
+{{- $_ := set $existing $path (include "parley.at" (list $ $path) | fromYaml).existingSecret -}}
+{{- end -}}
+{{- range $where, $secret := $existing -}}
 {{- $keys := values (omit $secret "name") | join "" -}}
 {{- if and $secret.name (not $keys) -}}{{- $faults = append $faults (printf "%s.existingSecret.name has no key beside it" $where) -}}{{- end -}}
 {{- if and $keys (not $secret.name) -}}{{- $faults = append $faults (printf "%s.existingSecret.name is missing: its keys are set" $where) -}}{{- end -}}
@@ -110,10 +114,12 @@
   (list "database.password" $v.database.password "database.existingSecret.passwordKey" $v.database.existingSecret.passwordKey)
   (list "database.migrateUrl" $v.database.migrateUrl "database.existingSecret.migrateUrlKey" $v.database.existingSecret.migrateUrlKey)
   (list "redis.password" $v.redis.password "redis.existingSecret.passwordKey" $v.redis.existingSecret.passwordKey)
-  (list "jwt.secret" $v.jwt.secret "jwt.existingSecret.key" $v.jwt.existingSecret.key)
-  (list "metricsToken.value" $v.metricsToken.value "metricsToken.existingSecret.key" $v.metricsToken.existingSecret.key)
   (list "trustedCA.secret" $v.trustedCA.secret "trustedCA.configMap" $v.trustedCA.configMap) -}}
 {{- if and (index . 1) (index . 3) -}}{{- $faults = append $faults (printf "%s and %s are both set: leave out one" (index . 0) (index . 2)) -}}{{- end -}}
+{{- end -}}
+{{- range $path, $setting := include "parley.secretSettings" . | fromYaml -}}
+{{- $at := include "parley.at" (list $ $path) | fromYaml -}}
+{{- if and (get $at $setting.field) $at.existingSecret.key -}}{{- $faults = append $faults (printf "%s.%s and %s.existingSecret.key are both set: leave out one" $path $setting.field $path) -}}{{- end -}}
 {{- end -}}
 {{- if regexMatch "^[^:]+:[0-9]+$" $v.database.host -}}{{- $faults = append $faults "database.host holds a port: set database.port" -}}{{- end -}}
 {{- toYaml $faults -}}

@@ -182,18 +182,34 @@ volumeMounts:
 {{- end -}}
 {{- end -}}
 
+{{/* The settings that are secrets and belong to some kinds of processes, by their place in the values, which has the secret itself
+(under `field`) and `existingSecret: {name, key}`. `key` is theirs in the chart's own Secret. A new one needs a line here and its values. */}}
+{{- define "parley.secretSettings" -}}
+jwt: { variable: PARLEY_JWT_SECRET, field: secret, key: jwt-secret, components: [api] }
+metricsToken: { variable: PARLEY_METRICS_TOKEN, field: value, key: metrics-token, components: [api] }
+{{- end -}}
+
+{{/* The values at a path such as push.vapid. Takes (list $ path); renders YAML. */}}
+{{- define "parley.at" -}}
+{{- $at := (index . 0).Values -}}
+{{- range splitList "." (index . 1) -}}{{- $at = get $at . -}}{{- end -}}
+{{- toYaml $at -}}
+{{- end -}}
+
 {{/* The Secret that holds the secrets that are written in the values; absent where there are none. */}}
 {{- define "parley.secretData" -}}
 {{- $data := dict -}}
 {{- $dev := .Values.devDependencies -}}
-{{- $database := ternary $dev.postgres.password .Values.database.password $dev.enabled -}}
-{{- $redis := ternary $dev.redis.password .Values.redis.password $dev.enabled -}}
-{{- $jwt := .Values.jwt.secret -}}
-{{- if and $dev.enabled (not $jwt) (not .Values.jwt.existingSecret.name) -}}
-{{- $jwt = include "parley.devSecret" . -}}
+{{- $secrets := dict "database-url" .Values.database.url "database-password" (ternary $dev.postgres.password .Values.database.password $dev.enabled)
+  "migrate-database-url" .Values.database.migrateUrl
+  "redis-url" .Values.redis.url "redis-password" (ternary $dev.redis.password .Values.redis.password $dev.enabled) -}}
+{{- range $path, $setting := include "parley.secretSettings" . | fromYaml -}}
+{{- $_ := set $secrets $setting.key (get (include "parley.at" (list $ $path) | fromYaml) $setting.field) -}}
 {{- end -}}
-{{- range $key, $value := dict "database-url" .Values.database.url "database-password" $database "migrate-database-url" .Values.database.migrateUrl
-  "redis-url" .Values.redis.url "redis-password" $redis "jwt-secret" $jwt "metrics-token" .Values.metricsToken.value -}}
+{{- if and $dev.enabled (not .Values.jwt.secret) (not .Values.jwt.existingSecret.name) -}}
+{{- $_ := set $secrets "jwt-secret" (include "parley.devSecret" .) -}}
+{{- end -}}
+{{- range $key, $value := $secrets -}}
 {{- if $value -}}{{- $_ := set $data $key (b64enc $value) -}}{{- end -}}
 {{- end -}}
 {{- if $data -}}{{- toYaml $data -}}{{- end -}}
@@ -276,9 +292,11 @@ value: that named like the release, or `ownSecret` of $. Takes (list $ variable 
 {{- $component := index . 1 -}}
 {{ include "parley.databaseEnv" $ }}
 {{- include "parley.redisEnv" $ }}
-{{- if eq $component "api" }}
-{{- include "parley.secretEnv" (list $ "PARLEY_JWT_SECRET" $.Values.jwt.existingSecret.name $.Values.jwt.existingSecret.key "jwt-secret") }}
-{{- include "parley.secretEnv" (list $ "PARLEY_METRICS_TOKEN" $.Values.metricsToken.existingSecret.name $.Values.metricsToken.existingSecret.key "metrics-token") }}
+{{- range $path, $setting := include "parley.secretSettings" $ | fromYaml }}
+{{- if has $component $setting.components }}
+{{- $existing := (include "parley.at" (list $ $path) | fromYaml).existingSecret }}
+{{- include "parley.secretEnv" (list $ $setting.variable $existing.name $existing.key $setting.key) }}
+{{- end }}
 {{- end }}
 {{- if $.Values.tracing.endpoint -}}
 - name: OTEL_EXPORTER_OTLP_ENDPOINT

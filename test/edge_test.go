@@ -148,3 +148,86 @@ func TestDocsCanBeOff(t *testing.T) {
 		}
 	}
 }
+
+// Answers about a user are kept by no cache, and pages are shown in nobody's frame.
+func TestHeadersOfAnswers(t *testing.T) {
+	t.Parallel()
+	p := start(t, 1).pods[0]
+	u := p.register(t)
+	for path, status := range map[string]int{"/api/users/me": 200, "/api/friends": 200, "/api/users/x": 404, "/api/health": 200, "/api/nothing": 404} {
+		a := p.want(t, status, u.token, "GET", path, nil)
+		if a.header.Get("Cache-Control") != "no-store" || a.header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: %v", path, a.header)
+		}
+	}
+	for _, path := range []string{"/api/docs", "/api/docs/openapi.json", "/api/docs/swagger-ui-bundle.js"} {
+		for range 2 { // rendered, and kept
+			a := p.want(t, 200, "", "GET", path, nil)
+			if !strings.Contains(a.header.Get("Content-Security-Policy"), "frame-ancestors 'none'") || a.header.Get("X-Frame-Options") != "DENY" || len(a.body) < 100 {
+				t.Errorf("%s: %d bytes, %v", path, len(a.body), a.header)
+			}
+			if h := p.want(t, 200, "", "HEAD", path, nil); len(h.body) > 0 {
+				t.Errorf("HEAD %s: %d bytes", path, len(h.body))
+			}
+		}
+	}
+	if page := string(p.want(t, 200, "", "GET", "/api/docs", nil).body); !strings.Contains(page, "persistAuthorization: true") {
+		t.Error("the token is lost when the docs are loaded again")
+	}
+	odd := p.call(t, "", "FOOBAR", "/api/users/me", nil)
+	if pr := odd.problem(t); odd.status != 501 || pr.Code != "not_implemented" || pr.RequestID != odd.header.Get("X-Request-Id") || pr.RequestID == "" {
+		t.Errorf("a method that is none: %d %v %s", odd.status, odd.header, odd.body)
+	}
+}
+
+func TestWhoSeesTheMetrics(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1)
+	p := s.pods[0]
+	p.want(t, 200, "", "GET", "/api/metrics", nil)
+	p.want(t, 404, "", "GET", "/api/metrics", nil, "X-Forwarded-For", "10.1.2.3")
+	p.want(t, 404, "", "GET", "/api/metrics", nil, "Forwarded", "for=10.1.2.3")
+	s.addPod("PARLEY_TRUSTED_PROXIES=127.0.0.1").want(t, 404, "", "GET", "/api/metrics", nil)
+	secret := s.addPod("PARLEY_METRICS_TOKEN=scrape me")
+	secret.want(t, 401, "", "GET", "/api/metrics", nil)
+	secret.want(t, 200, "scrape me", "GET", "/api/metrics", nil, "X-Forwarded-For", "203.0.113.1")
+}
+
+// An address is found on all of the header's lines, with a port or without.
+func TestAddressesBehindProxies(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1, "PARLEY_RATE_LIMIT_AUTH=5/15m", "PARLEY_TRUSTED_PROXIES=127.0.0.0/8")
+	login := func(p *pod, name string, lines ...string) (status, left string) {
+		r := p.rawFrom(t, "")
+		body := `{"username":"nobody.at.all","password":"wrong"}`
+		r.write(jsonPost, "/api/auth/login")
+		for _, l := range lines {
+			r.write("%s: %s\r\n", name, l)
+		}
+		r.write("Content-Length: %d\r\n\r\n%s", len(body), body)
+		a := r.answer()
+		return fmt.Sprint(a.status), a.header.Get("X-RateLimit-Remaining")
+	}
+	for i := range 8 {
+		want := "401"
+		if i >= 5 {
+			want = "429"
+		}
+		if got, _ := login(s.pods[0], "X-Forwarded-For", fmt.Sprintf("198.51.100.%d", i), "203.0.113.9"); got != want {
+			t.Errorf("login %d by one client that writes lines of its own: %s", i, got)
+		}
+	}
+	for i := range 3 {
+		if _, left := login(s.pods[0], "X-Forwarded-For", fmt.Sprintf("203.0.113.2%d:5000", i)); left != "4" {
+			t.Errorf("a client with its port: %s left", left)
+		}
+	}
+	rfc := s.addPod("PARLEY_FORWARDED_HEADER=forwarded")
+	if _, left := login(rfc, "Forwarded", `for="203.0.113.31:4711"`); left != "4" {
+		t.Errorf("by Forwarded: %s left", left)
+	}
+	login(rfc, "X-Forwarded-For", "203.0.113.77")
+	if _, left := login(rfc, "X-Forwarded-For", "203.0.113.78"); left != "3" {
+		t.Errorf("the header that is not the trusted one: %s left", left)
+	}
+}

@@ -26,7 +26,6 @@ func (s *Server) pair(c *fiber.Ctx, status int, p auth.Pair) error {
 	if err != nil {
 		return err
 	}
-	c.Set(fiber.HeaderCacheControl, "no-store")
 	return c.Status(status).JSON(pairBody{own, p.AccessToken, p.RefreshToken, int(p.ExpiresIn.Seconds())})
 }
 

@@ -1,10 +1,14 @@
 package httpapi
 
 import (
+	"bytes"
 	"fmt"
+	"strings"
+	"sync"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/adaptor"
+	"github.com/swaggest/swgui"
 	"github.com/swaggest/swgui/v5emb"
 
 	"github.com/parley-chat/parley/internal/httpapi/apidoc"
@@ -16,6 +20,14 @@ const docsPath = "/api/docs"
 type docs struct {
 	openapi, asyncapi, frames []byte
 	ui                        fiber.Handler
+	// rendered holds the pages and files of ui by name and encoding, so that all requests share their bytes. It is bounded
+	// by the files that there are.
+	rendered sync.Map // string -> *rendered
+}
+
+type rendered struct {
+	body            []byte
+	media, encoding string
 }
 
 func newDocs() (*docs, error) {
@@ -31,39 +43,85 @@ func newDocs() (*docs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the AsyncAPI document: %w", err)
 	}
-	ui := adaptor.HTTPHandler(v5emb.New("Parley", docsPath+"/openapi.json", docsPath))
-	return &docs{openapi: b, asyncapi: async, frames: frames, ui: ui}, nil
+	ui := v5emb.NewWithConfig(swgui.Config{SettingsUI: map[string]string{
+		"persistAuthorization":     "true",
+		"defaultModelsExpandDepth": "1",
+		"defaultModelExpandDepth":  "2",
+		"displayRequestDuration":   "true",
+		"tryItOutEnabled":          "true",
+	}})("Parley", docsPath+"/openapi.json", docsPath)
+	return &docs{openapi: b, asyncapi: async, frames: frames, ui: adaptor.HTTPHandler(ui)}, nil
+}
+
+// share answers with bytes that all requests share: the copy that fasthttp would make of them is another's memory for as
+// long as a client takes to read.
+func share(c *fiber.Ctx, media string, body []byte) error {
+	c.Locals(localShared, true)
+	c.Set(fiber.HeaderContentType, media)
+	c.Set(fiber.HeaderCacheControl, "public, max-age=300")
+	c.Set(fiber.HeaderXFrameOptions, "DENY")
+	if len(c.Response().Header.Peek(fiber.HeaderContentSecurityPolicy)) == 0 {
+		c.Set(fiber.HeaderContentSecurityPolicy, "default-src 'none'; frame-ancestors 'none'")
+	}
+	c.Response().SetBodyRaw(body)
+	return nil
 }
 
 func (d *docs) document(c *fiber.Ctx) error {
-	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
-	return c.Send(d.openapi)
+	return share(c, fiber.MIMEApplicationJSON, d.openapi)
 }
 
 func (d *docs) asyncDocument(c *fiber.Ctx) error {
-	c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
-	return c.Send(d.asyncapi)
+	return share(c, fiber.MIMEApplicationJSON, d.asyncapi)
 }
 
 // framesPage is the AsyncAPI document for people. It has no scripts.
 func (d *docs) framesPage(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderContentSecurityPolicy, "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-	c.Set(fiber.HeaderContentType, fiber.MIMETextHTMLCharsetUTF8)
-	return c.Send(d.frames)
+	return share(c, fiber.MIMETextHTMLCharsetUTF8, d.frames)
 }
 
 func (d *docs) framesCSS(c *fiber.Ctx) error {
-	c.Set(fiber.HeaderContentType, "text/css; charset=utf-8")
-	return c.Send(apidoc.FramesCSS())
+	return share(c, "text/css; charset=utf-8", apidoc.FramesCSS())
 }
 
+// page is Swagger UI and its files.
 func (d *docs) page(c *fiber.Ctx) error {
-	c.Set(fiber.HeaderContentSecurityPolicy, "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:")
-	if err := d.ui(c); err != nil {
+	c.Set(fiber.HeaderContentSecurityPolicy, "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "+
+		"img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	encoding := ""
+	if c.AcceptsEncodings("gzip") == "gzip" {
+		encoding = "gzip"
+	}
+	key := encoding + " " + c.Path()
+	if known, ok := d.rendered.Load(key); ok {
+		return d.send(c, known.(*rendered)) //nolint:forcetypeassert // it holds nothing else
+	}
+	h := &c.Request().Header
+	for _, name := range []string{fiber.HeaderRange, fiber.HeaderIfNoneMatch, fiber.HeaderIfModifiedSince} {
+		h.Del(name)
+	}
+	h.Set(fiber.HeaderAcceptEncoding, encoding)
+	method := string(h.Method())
+	h.SetMethod(fiber.MethodGet) // what is kept serves both
+	err := d.ui(c)
+	h.SetMethod(method)
+	if err != nil {
 		return err
 	}
-	if c.Response().StatusCode() == fiber.StatusNotFound { // in plain text
+	res := c.Response()
+	if res.StatusCode() != fiber.StatusOK { // in plain text
 		return errNotFound
 	}
-	return nil
+	r := &rendered{bytes.Clone(res.Body()), string(res.Header.ContentType()), string(res.Header.ContentEncoding())}
+	d.rendered.Store(strings.Clone(key), r)
+	return d.send(c, r)
+}
+
+func (*docs) send(c *fiber.Ctx, r *rendered) error {
+	c.Vary(fiber.HeaderAcceptEncoding)
+	if r.encoding != "" {
+		c.Set(fiber.HeaderContentEncoding, r.encoding)
+	}
+	return share(c, r.media, r.body)
 }

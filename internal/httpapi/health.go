@@ -46,11 +46,12 @@ func (s *Server) ready(c *fiber.Ctx) error {
 	return c.JSON(body)
 }
 
-// metricsPage serves the metrics to who has the token, or, where none is set, to who does not come through a proxy.
+// metricsPage serves the metrics to requests with the token. If none is set it serves them to this machine and to private
+// networks, unless the request came through a proxy; to all others there is no such page.
 func (s *Server) metricsPage() fiber.Handler {
 	serve := adaptor.HTTPHandler(observe.MetricsHandler(s.Registry))
 	return func(c *fiber.Ctx) error {
-		if s.MetricsToken == "" && s.proxies.trusts(peer(c)) {
+		if s.MetricsToken == "" && !s.proxies.isNear(c) {
 			return errNotFound
 		}
 		if s.MetricsToken != "" {

@@ -3,15 +3,12 @@ package httpapi
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"maps"
-	"net/netip"
 	"regexp"
 	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -81,6 +78,7 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	defer span.End()
 	c.SetUserContext(ctx)
 	c.Set("X-Content-Type-Options", "nosniff")
+	c.Set(fiber.HeaderCacheControl, "no-store") // but for the docs, all is about somebody, or about now
 	if s.Gate.Closed() {
 		c.Context().SetConnectionClose() // whoever keeps the connection learns that the pod goes away before it does
 	}
@@ -173,52 +171,6 @@ func caller(c *fiber.Ctx) auth.Identity {
 
 func allowed(origins []string, origin string) bool {
 	return slices.Contains(origins, "*") || slices.Contains(origins, strings.ToLower(origin))
-}
-
-// proxies tell a client's address where it comes through some that are trusted.
-type proxies struct {
-	trusted []netip.Prefix
-	log     *slog.Logger
-	once    sync.Once
-}
-
-func (p *proxies) trusts(a netip.Addr) bool {
-	return slices.ContainsFunc(p.trusted, func(n netip.Prefix) bool { return n.Contains(a.Unmap()) })
-}
-
-func peer(c *fiber.Ctx) netip.Addr {
-	a, _ := netip.AddrFromSlice(c.Context().RemoteIP())
-	return a.Unmap()
-}
-
-// client is the address of the client: the right-most of X-Forwarded-For that is not a trusted proxy, where the peer is
-// one; else the peer itself.
-func (p *proxies) client(c *fiber.Ctx) netip.Addr {
-	a := peer(c)
-	if !p.trusts(a) {
-		return a
-	}
-	hops := strings.Split(c.Get(fiber.HeaderXForwardedFor), ",")
-	for _, hop := range slices.Backward(hops) {
-		next, err := netip.ParseAddr(strings.TrimSpace(hop))
-		if err != nil {
-			break
-		}
-		if a = next.Unmap(); !p.trusts(a) {
-			break
-		}
-	}
-	return a
-}
-
-// warn says once that somebody who is not trusted sends X-Forwarded-For: a proxy that the settings lack, most often.
-func (p *proxies) warn(c *fiber.Ctx) {
-	if len(c.Request().Header.Peek(fiber.HeaderXForwardedFor)) == 0 || p.trusts(peer(c)) {
-		return
-	}
-	p.once.Do(func() {
-		p.log.Warn("X-Forwarded-For of an untrusted peer is not heeded: if that is your proxy, name it in PARLEY_TRUSTED_PROXIES", "peer", peer(c).String())
-	})
 }
 
 // metrics are what on-call sees of requests.

@@ -35,21 +35,22 @@ type problem struct {
 
 // Errors of the edge itself.
 var (
-	errNotFound    = errors.New("there is no such resource")
-	errForbidden   = errors.New("this is not allowed")
-	errUnsupported = errors.New("the body must be application/json")
-	errEncoded     = errors.New("a request's body must be plain: no Content-Encoding")
-	errUpgrade     = errors.New("this route speaks WebSocket alone")
-	errOrigin      = errors.New("sockets may not be opened from this origin")
-	errUnknownType = errors.New("there is no such type of frame")
-	errUnavailable = errors.New("a dependency is down, or the server is going away")
-	errInternal    = errors.New("something went wrong on our side")
-	errMethod      = errors.New("the resource does not know this method")
-	errTooLarge    = errors.New("the body is larger than 256 KiB")
-	errHeaders     = errors.New("the headers are too large")
-	errSlowRequest = errors.New("the request took too long to arrive")
-	errBadRequest  = errors.New("the request is not HTTP as we understand it")
-	errLimited     = errors.New("too many requests")
+	errNotFound       = errors.New("there is no such resource")
+	errForbidden      = errors.New("this is not allowed")
+	errUnsupported    = errors.New("the body must be application/json")
+	errEncoded        = errors.New("a request's body must be plain: no Content-Encoding")
+	errUpgrade        = errors.New("this route speaks WebSocket alone")
+	errOrigin         = errors.New("sockets may not be opened from this origin")
+	errUnknownType    = errors.New("there is no such type of frame")
+	errUnavailable    = errors.New("a dependency is down, or the server is going away")
+	errInternal       = errors.New("something went wrong on our side")
+	errMethod         = errors.New("the resource does not know this method")
+	errNotImplemented = errors.New("there is no such method in HTTP")
+	errTooLarge       = errors.New("the body is larger than 256 KiB")
+	errHeaders        = errors.New("the headers are too large")
+	errSlowRequest    = errors.New("the request took too long to arrive")
+	errBadRequest     = errors.New("the request is not HTTP as we understand it")
+	errLimited        = errors.New("too many requests")
 )
 
 // outcome is the status and the stable code of an error.
@@ -118,6 +119,8 @@ var outcomes = []outcome{
 	{errUpgrade, 426, "upgrade_required"},
 	{errLimited, 429, "rate_limited"},
 	{errHeaders, 431, "headers_too_large"},
+
+	{errNotImplemented, 501, "not_implemented"},
 
 	{errUnavailable, 503, "unavailable"},
 	{presence.ErrUnavailable, 503, "unavailable"},

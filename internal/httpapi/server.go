@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -102,7 +103,7 @@ type Server struct {
 
 // New makes the server with all its routes.
 func New(c Config, d Deps) (*Server, error) {
-	s := &Server{Config: c, Deps: d, metrics: newMetrics(d.Registry), conns: newConnMetrics(d.Registry, d.Memory), proxies: &proxies{trusted: c.TrustedProxies, log: d.Log}}
+	s := &Server{Config: c, Deps: d, metrics: newMetrics(d.Registry), conns: newConnMetrics(d.Registry, d.Memory), proxies: &proxies{trusted: c.TrustedProxies, header: c.ForwardedHeader, log: d.Log}}
 	d.Limiter.Rules(rules...)
 	for _, part := range []string{partRequest, partSocket} {
 		d.Panics.WithLabelValues(part)
@@ -141,6 +142,14 @@ func New(c Config, d Deps) (*Server, error) {
 			MaxAge:           int((10 * time.Minute).Seconds()),
 		}))
 	}
+	known := server.Handler
+	server.Handler = func(ctx *fasthttp.RequestCtx) {
+		if slices.Contains(fiber.DefaultMethods, string(ctx.Method())) {
+			known(ctx)
+		} else {
+			s.unknownMethod(ctx)
+		}
+	}
 	docs, err := newDocs()
 	if err != nil {
 		return nil, err
@@ -156,6 +165,16 @@ func New(c Config, d Deps) (*Server, error) {
 		return c.Next()
 	})
 	return s, nil
+}
+
+// unknownMethod answers a request whose method is none of HTTP's, which Fiber would answer in plain text, before all else.
+func (s *Server) unknownMethod(ctx *fasthttp.RequestCtx) {
+	c := s.app.AcquireCtx(ctx)
+	defer s.app.ReleaseCtx(c)
+	if err := s.fail(c, errNotImplemented); err != nil {
+		s.Log.Error("a problem could not be written", "error", err)
+	}
+	s.metrics.count(c.Method(), unmatched, c.Response().StatusCode(), 0, "")
 }
 
 // Listen opens the server's address.

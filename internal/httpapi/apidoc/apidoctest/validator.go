@@ -77,7 +77,7 @@ const problemMedia = "application/problem+json"
 // operation's: an unknown path, or a method that a path does not have.
 var (
 	anywhere = map[int]string{400: "BadRequest", 408: "RequestTimeout", 415: "Unsupported", 431: "HeadersTooLarge"}
-	outside  = map[int]string{404: "NotFound", 405: "MethodNotAllowed", 413: "TooLarge", 429: "Limited", 500: "Internal", 503: "Unavailable"}
+	outside  = map[int]string{404: "NotFound", 405: "MethodNotAllowed", 413: "TooLarge", 429: "Limited", 500: "Internal", 501: "NotImplemented", 503: "Unavailable"}
 )
 
 // Response returns what is wrong with an answer: its operation or status is not described, or its headers or body are not

@@ -10,10 +10,11 @@ WITH input AS MATERIALIZED (
       AS i (ord, conversation_id, message_id, user_id, seq, receipt)
 ),
 locked AS MATERIALIZED (
-    SELECT k.conversation_id, k.user_id, n.seq
+    SELECT k.conversation_id, k.user_id, least(n.seq, c.last_seq) AS seq -- a pod may remember a message that a failover lost
     FROM (SELECT conversation_id, user_id, max(seq) AS seq FROM input GROUP BY 1, 2) n
     JOIN conversation_members k ON k.conversation_id = n.conversation_id AND k.user_id = n.user_id
-    WHERE k.last_read_seq < n.seq
+    JOIN conversations c ON c.id = n.conversation_id
+    WHERE k.last_read_seq < least(n.seq, c.last_seq)
     ORDER BY k.conversation_id, k.user_id
     FOR NO KEY UPDATE OF k
 ),

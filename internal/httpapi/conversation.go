@@ -51,31 +51,20 @@ func (s *Server) getConversation(c *fiber.Ctx) error {
 	return c.JSON(conv)
 }
 
-func (s *Server) updateConversation(c *fiber.Ctx) error {
+func (s *Server) renameConversation(c *fiber.Ctx) error {
 	id, err := conversationID(c)
 	if err != nil {
 		return err
 	}
-	var in conversation.Patch
+	var in conversation.Renaming
 	if err := decode(c, &in); err != nil {
 		return err
 	}
-	conv, err := s.Conversations.Update(c.UserContext(), id, caller(c).UserID, &in)
+	conv, err := s.Conversations.Rename(c.UserContext(), id, caller(c).UserID, &in)
 	if err != nil {
 		return err
 	}
 	return c.JSON(conv)
-}
-
-func (s *Server) deleteConversation(c *fiber.Ctx) error {
-	id, err := conversationID(c)
-	if err != nil {
-		return err
-	}
-	if err := s.Conversations.Delete(c.UserContext(), id, caller(c).UserID); err != nil {
-		return err
-	}
-	return c.SendStatus(fiber.StatusNoContent)
 }
 
 func (s *Server) listMembers(c *fiber.Ctx) error {

@@ -1,12 +1,18 @@
 -- Finds out whether a user is online still; if not, and they counted as online, marks them offline and tells it. Of any
 -- number of callers one does.
--- KEYS: the user's connections, the user's hash
--- ARGV: TTL in ms, channel, ms that records are kept
+-- KEYS: the user's connections, the user's hash, and the mark (mark.lua), but not on a cluster, where it is another slot's
+-- ARGV: TTL in ms, channel, ms that records are kept, ms that a mark is good for
 -- Returns {1, deadline in ms} for one who is online, {0, seen} for one whom another marked offline, {2, seen, deadline}
--- for one whom this call did. seen is in microseconds, 0 where unknown.
+-- for one whom this call did; {3} if nobody may be claimed now. seen is in microseconds, 0 if unknown.
 local t = redis.call('TIME')
 local micros = t[1] * 1000000 + t[2]
 local now = math.floor(micros / 1000)
+if KEYS[3] then
+  local at = tonumber(redis.call('HGET', KEYS[3], 'at'))
+  if at and (at > now or now - at > tonumber(ARGV[4])) then
+    return {3}
+  end
+end
 local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 local deadline = tonumber(last[2]) or 0
 if deadline > now then

@@ -13,6 +13,7 @@ if not was then
   return 0
 end
 redis.call('ZREM', KEYS[1], member)
+redis.call('HDEL', KEYS[2], 'opened:' .. ARGV[2])
 redis.call('ZADD', KEYS[1], string.format('%.0f', math.min(was, now + ARGV[3])), member .. ':closed')
 if was > now then
   redis.call('HSET', KEYS[2], 'seen', string.format('%.0f', micros))

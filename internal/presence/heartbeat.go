@@ -24,7 +24,7 @@ const (
 	// lookEvery is how often the heartbeat looks for connections that are due.
 	lookEvery = 250 * time.Millisecond
 	// epochEvery is how often it looks whether Redis has lost its memory.
-	epochEvery = time.Second
+	epochEvery = 500 * time.Millisecond
 	// beatWait bounds one pipeline, farewellWait what is still to be said when the process stops.
 	beatWait     = 2 * time.Second
 	farewellWait = 2 * time.Second
@@ -57,6 +57,7 @@ type Heartbeat struct {
 	// Of Run's goroutine alone:
 	looked    time.Time // when it last looked through all that live
 	epoch     string
+	stale     string // the marks that were old when it last renewed all because of them
 	epochLook time.Time
 	failing   bool
 }
@@ -271,12 +272,28 @@ func (h *Heartbeat) checkEpoch(ctx context.Context) {
 	case err == redis.Nil: //nolint:errorlint // go-redis returns it as it is
 		h.epoch = "" // it is ours now, and read the next time
 		h.renewAll()
-	case err == nil && epoch != h.epoch:
+	case err != nil:
+		return
+	case epoch != h.epoch:
 		if h.epoch != "" {
 			h.renewAll()
 		}
 		h.epoch = epoch
 	}
+	h.checkMarks(ctx)
+}
+
+// checkMarks finds out whether there was a gap in which deadlines may have passed: Redis hung, or was restored from an old snapshot, in
+// which the epoch is the same. All connections are renewed once for each gap, before watchers claim anybody.
+func (h *Heartbeat) checkMarks(ctx context.Context) {
+	stale, err := h.records.staleMarks(ctx)
+	if err != nil {
+		return
+	}
+	if stale != "" && stale != h.stale {
+		h.renewAll()
+	}
+	h.stale = stale
 }
 
 // sayGoodbye shortens the connections that closed. It returns false where Redis did not take it; they are kept then, but

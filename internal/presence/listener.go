@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
@@ -20,9 +21,8 @@ const (
 	expiredPause = 5 * time.Millisecond
 	// nodesEvery is how often a cluster is asked for its masters.
 	nodesEvery = 10 * time.Second
-	// expiredHealth is how long a silent subscription is trusted, expiredBuffer what go-redis keeps before it waits.
-	expiredHealth = 2 * time.Second
-	expiredBuffer = 1 << 13
+	// askEvery is how often a node is asked whether it publishes expiries.
+	askEvery = 2 * time.Second
 	// expiredEvents are what notify-keyspace-events must hold: expiries, told by the event's name.
 	expiredEvents = "Ex"
 )
@@ -75,13 +75,10 @@ func (w *Watcher) listen(ctx context.Context) error {
 	}
 }
 
-// hear hears of the expired keys of one node.
+// hear hears of the expired keys of one node. The gauge follows the subscription itself: it is up from its confirmation until it breaks or
+// falls silent.
 func (w *Watcher) hear(ctx context.Context, node redis.UniversalClient) {
-	ps := node.Subscribe(ctx)
-	defer func() { _ = ps.Close() }()
-	_ = ps.Subscribe(ctx, rediskey.ExpiredChannel(w.db)) // go-redis keeps it, and tries again
-	messages := ps.ChannelWithSubscriptions(redis.WithChannelSize(expiredBuffer), redis.WithChannelHealthCheckInterval(expiredHealth))
-	up := false
+	up := false // of the listener's goroutine alone
 	set := func(now bool) {
 		switch {
 		case now && !up:
@@ -91,29 +88,26 @@ func (w *Watcher) hear(ctx context.Context, node redis.UniversalClient) {
 		}
 		up = now
 	}
-	defer set(false)
-	watch := time.NewTicker(expiredHealth)
-	defer watch.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-watch.C:
-			if node.Ping(ctx).Err() != nil {
-				set(false)
-			} else {
-				w.askForEvents(ctx, node) // Redis may have started anew, or somebody set it otherwise
-			}
-		case m := <-messages:
-			switch m := m.(type) {
-			case *redis.Subscription:
-				set(true)
-				w.askForEvents(ctx, node)
-			case *redis.Message:
-				w.take(m.Payload)
-			}
+	l := &redisconn.Listener{Client: node, Last: rediskey.ExpiredChannel(w.db), OnLost: func(error) { set(false) }, OnHeard: func(m any) {
+		switch m := m.(type) {
+		case *redis.Subscription:
+			set(true)
+		case *redis.Message:
+			w.take(m.Payload)
 		}
-	}
+	}}
+	defer set(false)
+	g := lifecycle.NewGroup(ctx)
+	g.Go("settings", func(ctx context.Context) error {
+		w.askForEvents(ctx, node)
+		// Redis may start anew, or somebody may set it otherwise.
+		return lifecycle.Every(ctx, askEvery, func(ctx context.Context) { w.askForEvents(ctx, node) })
+	})
+	g.Go("expiries", func(ctx context.Context) error {
+		l.Run(ctx)
+		return nil
+	})
+	_ = g.Wait()
 }
 
 // take takes a key that expired, if it is of a device.
@@ -178,8 +172,12 @@ func (w *Watcher) claimExpired(ctx context.Context) error {
 			users = append(users, u)
 		}
 		ctx, cancel := context.WithTimeout(ctx, sweepWait)
-		if _, err := w.claim(ctx, users); err != nil {
-			w.metrics.errors.Inc() // the sweep finds them
+		if !w.settled.Load() {
+			cancel()
+			continue // the sweep finds them
+		}
+		if _, err := w.claim(ctx, users); err != nil && !errors.Is(err, errUnsettled) {
+			w.metrics.errors.Inc() // the same
 		}
 		cancel()
 	}

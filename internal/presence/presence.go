@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -36,6 +37,10 @@ const (
 	batchSize = 500
 	// maxSockets is how many sockets, and so devices, a user has over all pods.
 	maxSockets = 20
+	// markGood is how old the mark of a sweep may be for users to be claimed, settleIn how long claims wait after a gap, so that pods renew
+	// the sockets that live: they look for a gap every epochEvery.
+	markGood = 3 * time.Second
+	settleIn = 3 * time.Second
 )
 
 var (
@@ -53,6 +58,10 @@ var (
 	leaseSource string
 	//go:embed settle.lua
 	settleSource string
+	//go:embed mark.lua
+	markSource string
+	//go:embed present.lua
+	presentSource string
 )
 
 // records are the keys in Redis and the scripts that work on them.
@@ -60,7 +69,7 @@ type records struct {
 	rdb  redis.UniversalClient
 	keys rediskey.Presence
 
-	touch, close, claim, state, schedule, lease, settle *redis.Script
+	touch, close, claim, state, schedule, lease, settle, mark, present *redis.Script
 }
 
 func newRecords(rdb redis.UniversalClient) *records {
@@ -69,8 +78,63 @@ func newRecords(rdb redis.UniversalClient) *records {
 		rdb: rdb, keys: rediskey.Presence{Tagged: cluster},
 		touch: redis.NewScript(touchSource), close: redis.NewScript(closeSource), claim: redis.NewScript(claimSource),
 		state: redis.NewScript(stateSource), schedule: redis.NewScript(scheduleSource), lease: redis.NewScript(leaseSource),
-		settle: redis.NewScript(settleSource),
+		settle: redis.NewScript(settleSource), mark: redis.NewScript(markSource), present: redis.NewScript(presentSource),
 	}
+}
+
+// marks are the keys of mark.lua: one, but on a cluster one for each of a number of slots.
+func (r *records) marks() []string {
+	if !r.keys.Tagged {
+		return []string{rediskey.PresenceMark(0)}
+	}
+	out := make([]string, rediskey.PresenceShards)
+	for n := range out {
+		out[n] = rediskey.PresenceMark(n)
+	}
+	return out
+}
+
+// mayClaim keeps the marks, and reports whether users may be claimed (mark.lua).
+func (r *records) mayClaim(ctx context.Context) (bool, error) {
+	var calls []call
+	for _, k := range r.marks() {
+		calls = append(calls, call{[]string{k}, []any{markGood.Milliseconds(), settleIn.Milliseconds()}})
+	}
+	cmds, err := r.run(ctx, r.mark, calls)
+	if err == nil {
+		err = redisconn.FirstError(cmds)
+	}
+	if err != nil {
+		return false, err
+	}
+	may := true
+	for _, c := range cmds {
+		n, err := c.Int64()
+		may = may && err == nil && n == 1
+	}
+	return may, nil
+}
+
+// staleMarks are those of the marks that are old, as one text; "" for none.
+func (r *records) staleMarks(ctx context.Context) (string, error) {
+	var calls []call
+	for _, k := range r.marks() {
+		calls = append(calls, call{[]string{k}, []any{markGood.Milliseconds()}})
+	}
+	cmds, err := r.run(ctx, r.present, calls)
+	if err == nil {
+		err = redisconn.FirstError(cmds)
+	}
+	if err != nil {
+		return "", err
+	}
+	var stale strings.Builder
+	for n, c := range cmds {
+		if at, _ := c.Text(); at != "" {
+			fmt.Fprintf(&stale, "%d:%s ", n, at)
+		}
+	}
+	return stale.String(), nil
 }
 
 // call is a script's keys and arguments.

@@ -54,7 +54,8 @@ func (s *Service) Read(ctx context.Context, viewerID string, userIDs []string) (
 	return out, nil
 }
 
-// States reads what was told of users, in their order, whoever may see it.
+// States reads users' states, in their order, whoever may see them. A user whose last deadline is over is offline, also before a watcher
+// has claimed them: nobody who was not told of them is to see them come online.
 func (s *Service) States(ctx context.Context, userIDs []string) ([]event.PresenceState, error) {
 	known, err := s.records.read(ctx, userIDs)
 	if err != nil {
@@ -63,6 +64,7 @@ func (s *Service) States(ctx context.Context, userIDs []string) ([]event.Presenc
 	out := make([]event.PresenceState, len(known))
 	for i, k := range known {
 		out[i] = k.PresenceState
+		out[i].Online = k.Online && k.lives
 	}
 	return out, nil
 }

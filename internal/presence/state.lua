@@ -1,4 +1,5 @@
--- Reads a user's presence: what was told, and whether any of their connections lives, which no watcher may have come to yet.
+-- Reads a user's presence: what was published, and whether any of their connections lives. Between their last deadline and a watcher's
+-- claim they count as online and are not.
 -- KEYS: the user's connections, the user's hash
 -- Returns {told online, version, seen, lives}.
 local t = redis.call('TIME')

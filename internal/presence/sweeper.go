@@ -2,10 +2,12 @@ package presence
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"time"
 
 	"github.com/parley-chat/parley/internal/fault"
+	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/rediskey"
 )
@@ -19,8 +21,6 @@ const (
 	leaseSize = 125
 	// sweepWait bounds one pipeline of a sweep.
 	sweepWait = 2 * time.Second
-	// settleIn is how long the sweep waits once Redis is back, so that pods renew their sockets first.
-	settleIn = 2 * time.Second
 	// seenQueue is how many batches wait for Postgres. Those that come when it is full are taken again after their lease.
 	seenQueue = 256
 	// seenPause is when users are looked at again whose last_seen_at could not be written.
@@ -44,50 +44,31 @@ type sighting struct {
 
 // sweep looks at all whose deadlines are over, until ctx ends.
 func (w *Watcher) sweep(ctx context.Context) error {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	var holdUntil time.Time
-	for {
-		if time.Now().After(holdUntil) {
-			start := time.Now()
-			err := w.sweepOnce(ctx)
-			switch {
-			case err == nil:
-				w.metrics.sweep.Observe(time.Since(start).Seconds())
-				if w.failing {
-					w.log.Info("deadlines are swept again")
-				}
-			case ctx.Err() == nil:
-				w.metrics.errors.Inc()
-				holdUntil = w.awaitRedis(ctx, err)
-			}
-			w.failing = err != nil
+	return lifecycle.Every(ctx, sweepEvery, func(ctx context.Context) {
+		start := time.Now()
+		err := w.sweepOnce(ctx)
+		switch {
+		case err == nil:
+			w.metrics.sweep.Observe(time.Since(start).Seconds())
+			w.failing.End()
+			w.unclear.Settle()
+		case ctx.Err() == nil:
+			w.metrics.errors.Inc()
+			w.failing.Fail(ctx, err)
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
+	})
 }
 
-// awaitRedis waits until Redis answers, and answers when to sweep again: sockets that live were renewed by then.
-func (w *Watcher) awaitRedis(ctx context.Context, err error) time.Time {
-	if !w.failing {
-		w.log.Warn("deadlines cannot be swept", "error", err)
-	}
-	for ctx.Err() == nil && w.records.rdb.Ping(ctx).Err() != nil {
-		select {
-		case <-ctx.Done():
-		case <-time.After(sweepEvery):
-		}
-	}
-	return time.Now().Add(settleIn)
-}
-
-// sweepOnce looks at all who are due now.
+// sweepOnce looks at all users who are due now, or at none if there was a gap lately.
 func (w *Watcher) sweepOnce(ctx context.Context) error {
 	fault.Point("watcher.sweep")
+	wait, cancel := context.WithTimeout(ctx, sweepWait)
+	may, err := w.records.mayClaim(wait)
+	cancel()
+	w.settled.Store(may)
+	if err != nil || !may {
+		return err
+	}
 	for more := true; more && ctx.Err() == nil; {
 		due, full, err := w.lease(ctx)
 		if err != nil {
@@ -95,7 +76,11 @@ func (w *Watcher) sweepOnce(ctx context.Context) error {
 		}
 		for len(due) > 0 {
 			n := min(len(due), batchSize)
-			if err := w.look(ctx, due[:n]); err != nil {
+			err := w.look(ctx, due[:n])
+			if errors.Is(err, errUnsettled) {
+				return nil // the leases end soon
+			}
+			if err != nil {
 				return err
 			}
 			due = due[n:]
@@ -224,7 +209,9 @@ func (w *Watcher) saw(batch []sighting) {
 	next := int64(0)
 	if err != nil {
 		w.metrics.seenErrors.Inc()
-		w.log.Warn("last_seen_at could not be written, and will be", "users", len(users), "error", err)
+		w.unwritten.Fail(ctx, err, "users", len(users))
+	} else {
+		w.unwritten.End()
 	}
 	w.metrics.seenRows.Add(float64(rows))
 	list := make([]settlement, 0, len(batch))

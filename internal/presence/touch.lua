@@ -1,8 +1,8 @@
--- Keeps a connection, and with it its device and its user, online for the TTL, and tells so where the user was not.
+-- Keeps a connection, and with it its device and its user, online for the TTL, and publishes it if the user was not.
 -- KEYS: the user's connections, the user's hash, the device's key
 -- ARGV: device, connection, TTL in ms, 1 for a new connection, sockets a user may have, channel, 1 to keep the records on,
 --   for how many ms
--- Returns 1 where the user came online, else 0, and then the connections that are too many, the oldest first.
+-- Returns 1 if the user came online, else 0, and then the connections that are too many, the oldest first.
 local t = redis.call('TIME')
 local micros = t[1] * 1000000 + t[2]
 local now = math.floor(micros / 1000)
@@ -10,12 +10,14 @@ local member = ARGV[1] .. ':' .. ARGV[2]
 if redis.call('ZSCORE', KEYS[1], member .. ':closed') then
   return {0} -- a renewal that was late: the connection has said goodbye
 end
+local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+local lived = (tonumber(last[2]) or 0) > now
 local deadline = string.format('%.0f', now + ARGV[3])
 redis.call('ZADD', KEYS[1], deadline, member)
 redis.call('SET', KEYS[3], '', 'PXAT', deadline)
 local answer = {0}
 local told = redis.call('HMGET', KEYS[2], 'online', 'version')
-if told[1] ~= '1' then
+if told[1] ~= '1' or not lived then -- whoever looked since the last deadline saw the user offline, whether it was claimed or not
   local version = string.format('%.0f', math.max(micros, (tonumber(told[2]) or 0) + 1))
   redis.call('HSET', KEYS[2], 'online', '1', 'version', version)
   redis.call('PUBLISH', ARGV[6], '{"version":' .. version .. ',"online":true,"seen":0}')
@@ -27,14 +29,35 @@ if answer[1] == 1 or ARGV[7] ~= '0' then
 end
 if ARGV[4] == '1' then
   redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+  redis.call('HSETNX', KEYS[2], 'opened:' .. ARGV[2], string.format('%.0f', micros))
+  -- When they opened, by this clock. Those of pods that do not write it, or that Redis forgot, are the oldest, in the order of their ids.
+  local opened, stale = {}, {}
+  local fields = redis.call('HGETALL', KEYS[2])
+  for i = 1, #fields, 2 do
+    local connection = string.match(fields[i], '^opened:(.*)$')
+    if connection then
+      opened[connection] = tonumber(fields[i + 1])
+      stale[connection] = true
+    end
+  end
   local open = {}
   for _, m in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
     local connection = string.match(m, ':([^:]*)$')
     if connection ~= 'closed' then
       open[#open + 1] = connection
+      stale[connection] = nil
     end
   end
-  table.sort(open) -- ids rise with time
+  for connection in pairs(stale) do
+    redis.call('HDEL', KEYS[2], 'opened:' .. connection)
+  end
+  table.sort(open, function(a, b)
+    local x, y = opened[a] or 0, opened[b] or 0
+    if x ~= y then
+      return x < y
+    end
+    return a < b
+  end)
   for i = 1, #open - ARGV[5] do
     answer[#answer + 1] = open[i]
   end

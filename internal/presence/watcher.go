@@ -3,6 +3,7 @@ package presence
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"log/slog"
 	"sync/atomic"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
@@ -22,17 +24,23 @@ type Watcher struct {
 	metrics *WatcherMetrics
 	log     *slog.Logger
 
-	expired chan string // users, of whom a device expired
-	seen    chan []sighting
-	advised atomic.Bool // the operator was told of notifications that can't be switched on
-	failing bool        // of the sweeper's goroutine alone
+	expired   chan string // users, of whom a device expired
+	seen      chan []sighting
+	settled   atomic.Bool // users may be claimed, as the last sweep saw it
+	advised   atomic.Bool // the operator was told of notifications that can't be switched on
+	failing   *observe.Outage
+	unclear   *observe.Outage
+	unwritten *observe.Outage
 }
 
 // NewWatcher makes a watcher of the database of that number; its Run makes it work.
 func NewWatcher(rdb redis.UniversalClient, database int, db *sql.DB, c config.Presence, m *WatcherMetrics, log *slog.Logger) *Watcher {
 	return &Watcher{
 		records: newRecords(rdb), store: &store{db}, config: c, db: database, metrics: m, log: log,
-		expired: make(chan string, expiredQueue), seen: make(chan []sighting, seenQueue),
+		failing:   observe.NewOutage(log, "deadlines cannot be swept", "deadlines are swept again"),
+		unclear:   observe.NewOutage(log, "a presence could not be looked at", "presences can be looked at again"),
+		unwritten: observe.NewOutage(log, "last_seen_at could not be written, and will be", "last_seen_at is written again"),
+		expired:   make(chan string, expiredQueue), seen: make(chan []sighting, seenQueue),
 	}
 }
 
@@ -45,6 +53,9 @@ func (w *Watcher) Run(ctx context.Context) error {
 	g.Go("last seen", w.writeSeen)
 	return g.Wait()
 }
+
+// errUnsettled means that nobody may be claimed: there was a gap, and pods are still renewing what lives.
+var errUnsettled = errors.New("redis was away, and sockets are renewed first")
 
 // verdict is what became of a user.
 type verdict struct {
@@ -61,7 +72,10 @@ func (w *Watcher) claim(ctx context.Context, users []string) ([]verdict, error) 
 	for i, u := range users {
 		calls[i] = call{
 			[]string{w.records.keys.Connections(u), w.records.keys.User(u)},
-			[]any{w.config.TTL.Milliseconds(), rediskey.PresenceChannel(u), keepFor.Milliseconds()},
+			[]any{w.config.TTL.Milliseconds(), rediskey.PresenceChannel(u), keepFor.Milliseconds(), markGood.Milliseconds()},
+		}
+		if !w.records.keys.Tagged {
+			calls[i].keys = append(calls[i].keys, rediskey.PresenceMark(0))
 		}
 	}
 	cmds, err := w.records.run(ctx, w.records.claim, calls)
@@ -71,10 +85,13 @@ func (w *Watcher) claim(ctx context.Context, users []string) ([]verdict, error) 
 	out := make([]verdict, len(users))
 	for i, c := range cmds {
 		f, err := numbers(c)
+		if err == nil && len(f) == 1 {
+			return nil, errUnsettled
+		}
 		if err != nil || len(f) < 2 {
 			w.metrics.errors.Inc()
 			out[i].failed = true
-			w.log.Warn("a presence could not be looked at", "user_id", users[i], "error", err)
+			w.unclear.Fail(ctx, err, "user_id", users[i])
 			continue
 		}
 		out[i] = w.verdict(f)

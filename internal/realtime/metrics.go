@@ -33,7 +33,9 @@ type Metrics struct {
 	publishDropped prometheus.Counter
 	publishQueue   prometheus.Gauge
 	subscriberUp   prometheus.Gauge
-	presence       presenceMetrics
+	// subscriberSilent counts black holes.
+	subscriberSilent prometheus.Counter
+	presence         presenceMetrics
 }
 
 // presenceMetrics are those of what sockets are told of the presence of others.
@@ -55,21 +57,22 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		return g
 	}
 	m := &Metrics{
-		active:         gauge("websocket_connections_active", "Sockets that are open on this pod."),
-		opened:         counter("parley_sockets_opened_total", "Sockets that were opened and got their ready frame."),
-		slowReaders:    counter("parley_sockets_slow_total", "Sockets that were closed because their queue was full or a write took too long."),
-		heard:          counter("parley_events_heard_total", "Messages that Redis brought to this pod."),
-		duplicates:     counter("parley_events_duplicate_total", "Events that were dropped because this pod had told their revision."),
-		deliveries:     counter("parley_deliveries_total", "Frames of conversations' events that were queued for sockets."),
-		repairs:        counter("parley_gap_repairs_total", "Times that a conversation's missed events were read from Postgres."),
-		repaired:       counter("parley_events_repaired_total", "Events that were told from Postgres because Redis did not bring them."),
-		pollErrors:     counter("parley_poll_errors_total", "Polls of Postgres for missed events that failed."),
-		published:      counter("parley_events_published_total", "Messages that were published to Redis."),
-		publishErrors:  counter("parley_publish_errors_total", "Messages that Redis did not take; the pods read them from Postgres."),
-		publishDropped: counter("parley_publish_dropped_total", "Messages that were not published because too many waited; the pods read them from Postgres."),
-		publishQueue:   gauge("parley_publish_queue", "Messages that wait to be published to Redis."),
-		subscriberUp:   gauge("parley_subscriber_up", "1 while this pod hears Redis."),
-		dropped:        counter("parley_socket_frames_dropped_total", "Frames that were thrown away because a socket's queue was full or its write took too long; the client syncs."),
+		active:           gauge("websocket_connections_active", "Sockets that are open on this pod."),
+		opened:           counter("parley_sockets_opened_total", "Sockets that were opened and got their ready frame."),
+		slowReaders:      counter("parley_sockets_slow_total", "Sockets that were closed because their queue was full or a write took too long."),
+		heard:            counter("parley_events_heard_total", "Messages that Redis brought to this pod."),
+		duplicates:       counter("parley_events_duplicate_total", "Events that were dropped because this pod had told their revision."),
+		deliveries:       counter("parley_deliveries_total", "Frames of conversations' events that were queued for sockets."),
+		repairs:          counter("parley_gap_repairs_total", "Times that a conversation's missed events were read from Postgres."),
+		repaired:         counter("parley_events_repaired_total", "Events that were told from Postgres because Redis did not bring them."),
+		pollErrors:       counter("parley_poll_errors_total", "Polls of Postgres for missed events that failed."),
+		published:        counter("parley_events_published_total", "Messages that were published to Redis."),
+		publishErrors:    counter("parley_publish_errors_total", "Messages that Redis did not take; the pods read them from Postgres."),
+		publishDropped:   counter("parley_publish_dropped_total", "Messages that were not published because too many waited; the pods read them from Postgres."),
+		publishQueue:     gauge("parley_publish_queue", "Messages that wait to be published to Redis."),
+		subscriberUp:     gauge("parley_subscriber_up", "1 while this pod's subscription to Redis holds and is heard from."),
+		subscriberSilent: counter("parley_subscriber_silent_total", "Times that the subscription to Redis was made anew because it heard nothing, not even answers to its pings."),
+		dropped:          counter("parley_socket_frames_dropped_total", "Frames that were thrown away because a socket's queue was full or its write took too long; the client syncs."),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "parley_sockets_closed_total", Help: "Sockets that ended, by close code and reason.",
 		}, []string{"code", "reason"}),

@@ -11,6 +11,7 @@ import (
 
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/fault"
+	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/realtime/wire"
 	"github.com/parley-chat/parley/internal/rediskey"
 	"github.com/parley-chat/parley/internal/tracing"
@@ -36,13 +37,13 @@ type Publisher struct {
 	tracer  *tracing.Tracer
 	queue   chan publication
 	metrics *Metrics
-	log     *slog.Logger
-	failing bool // of Run's goroutine alone
+	failing *observe.Outage
 }
 
 // NewPublisher makes a publisher; its Run makes it work.
 func NewPublisher(rdb redis.UniversalClient, metrics *Metrics, tracer *tracing.Tracer, log *slog.Logger) *Publisher {
-	return &Publisher{rdb: rdb, tracer: tracer, queue: make(chan publication, publishQueue), metrics: metrics, log: log}
+	return &Publisher{rdb: rdb, tracer: tracer, queue: make(chan publication, publishQueue), metrics: metrics,
+		failing: observe.NewOutage(log, "events cannot be published to redis; the pods read them from postgres", "events are published to redis again")}
 }
 
 // Publish tells the pods of events of conversations, and the pods of those who are added by them that they are.
@@ -118,13 +119,10 @@ func (p *Publisher) send(batch []publication) {
 	})
 	if err != nil {
 		p.metrics.publishErrors.Add(float64(len(batch)))
-		if !p.failing {
-			p.log.Warn("events could not be published; the pods will read them from postgres", "error", err)
-		}
 	} else {
 		p.metrics.published.Add(float64(len(batch)))
 	}
-	p.failing = err != nil
+	p.failing.Note(err)
 }
 
 // trace begins a span for each event that is in a trace. The pipeline is in the first of them.

@@ -2,12 +2,12 @@ package realtime
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/realtime/wire"
 )
@@ -45,16 +45,19 @@ type suspicion struct {
 type repairs struct {
 	hub   *Hub
 	feed  Feed
-	log   *slog.Logger
 	queue chan suspicion
 	poll  chan struct{}
 
 	lastPoll time.Time // of the last poll that succeeded; of poll's goroutine alone
-	failing  bool
+
+	polls, reads *observe.Outage
 }
 
 func newRepairs(h *Hub, f Feed) *repairs {
-	return &repairs{hub: h, feed: f, log: h.log, queue: make(chan suspicion, repairQueue), poll: make(chan struct{}, 1), lastPoll: time.Now()}
+	return &repairs{hub: h, feed: f, queue: make(chan suspicion, repairQueue), poll: make(chan struct{}, 1), lastPoll: time.Now(),
+		polls: observe.NewOutage(h.log, "postgres cannot be polled for missed events", "postgres is polled for missed events again"),
+		reads: observe.NewOutage(h.log, "missed events could not be read", "missed events can be read again"),
+	}
 }
 
 // soon looks, a moment later, whether the topic has told the revision by itself, and repairs it if not.
@@ -106,14 +109,13 @@ func (r *repairs) look(ctx context.Context) {
 	defer cancel()
 	changed, joins, err := r.feed.Recent(ctx, lookBack+start.Sub(r.lastPoll))
 	if err != nil {
-		if !r.failing {
-			r.log.Warn("postgres cannot be asked for missed events", "error", err)
-		}
-		r.failing = true
+		r.polls.Fail(ctx, err)
 		r.hub.metrics.pollErrors.Inc()
 		return
 	}
-	r.failing, r.lastPoll = false, start
+	r.lastPoll = start
+	r.polls.End()
+	r.reads.Settle()
 	for id, revision := range changed {
 		if t := r.hub.serving(id); t != nil && !t.toldAfter(revision-1) {
 			r.soon(t, revision)
@@ -136,7 +138,7 @@ func (r *repairs) catchUp(ctx context.Context, t *topic, j event.UserJoin) {
 	for told := j.Revision - 1; len(t.lacking(j)) > 0; told = events[len(events)-1].Revision {
 		missed, err := r.feed.After(ctx, t.id, told, replayLimit)
 		if err != nil {
-			r.log.Warn("missed events could not be read", "conversation_id", t.id, "error", err)
+			r.reads.Fail(ctx, err, "conversation_id", t.id)
 			return
 		}
 		events = append(events, sealAll(missed.Events)...)
@@ -185,7 +187,7 @@ func (r *repairs) repair(ctx context.Context, t *topic, revision int64) {
 		t.mu.Unlock()
 		missed, err := r.feed.After(ctx, t.id, told, replayLimit)
 		if err != nil {
-			r.log.Warn("missed events could not be read", "conversation_id", t.id, "error", err)
+			r.reads.Fail(ctx, err, "conversation_id", t.id)
 			return
 		}
 		t.replay(sealAll(missed.Gone), sealAll(missed.Events))

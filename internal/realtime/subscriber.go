@@ -2,6 +2,7 @@ package realtime
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync"
@@ -15,18 +16,17 @@ import (
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/realtime/wire"
+	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/rediskey"
 	"github.com/parley-chat/parley/internal/tracing"
 )
 
 const (
-	// healthEvery is how long a silent connection is trusted.
-	healthEvery = 2 * time.Second
-	// channelSize is how many messages wait for the hub before go-redis waits, and in the end drops: the repairs heal that.
+	// channelSize is how many messages wait for the hub before nothing more is read from Redis, which cuts the connection when too much
+	// waits for it there: the repairs heal that.
 	channelSize = 1 << 14
-	// subscribeBatch is how many channels go into one command.
-	subscribeBatch = 500
 	// changeEvery gathers subscriptions that come in a burst.
 	changeEvery = 2 * time.Millisecond
 )
@@ -39,7 +39,8 @@ type Subscriber struct {
 	metrics *Metrics
 	tracer  *tracing.Tracer
 	hub     *Hub
-	probe   *Probe // nil where none is sent
+	probe   *Probe // nil if none is sent
+	away    *observe.Outage
 	// ended is told of sessions that ended, as another pod announced.
 	ended func(sessionIDs ...string)
 
@@ -60,6 +61,8 @@ type subscription struct {
 func NewSubscriber(rdb redis.UniversalClient, metrics *Metrics, tracer *tracing.Tracer, log *slog.Logger, ended func(sessionIDs ...string)) *Subscriber {
 	s := &Subscriber{
 		rdb: rdb, log: log, metrics: metrics, tracer: tracer, ended: ended,
+		away: observe.NewOutage(log, "the subscription to redis is lost; events come by way of postgres until there is another",
+			"redis is listened to again"),
 		wanted: map[string]*subscription{}, dirty: map[string]bool{}, wake: make(chan struct{}, 1), down: true,
 	}
 	s.add(rediskey.SessionsChannel)
@@ -115,47 +118,43 @@ func (s *Subscriber) await(ctx context.Context, channels []string, wait time.Dur
 
 // Run listens until ctx ends.
 func (s *Subscriber) Run(ctx context.Context) error {
-	ps := s.rdb.Subscribe(ctx)
-	defer func() { _ = ps.Close() }()
-	if err := ps.Subscribe(ctx, rediskey.SessionsChannel); err != nil {
-		s.log.Warn("redis cannot be listened to; messages come by way of postgres until it can", "error", err)
-	}
-	messages := ps.ChannelWithSubscriptions(redis.WithChannelSize(channelSize), redis.WithChannelHealthCheckInterval(healthEvery))
+	messages := make(chan any, channelSize)
+	l := &redisconn.Listener{Client: s.rdb, Last: rediskey.SessionsChannel, OnLost: s.lost, OnHeard: func(m any) {
+		select {
+		case messages <- m:
+		case <-ctx.Done():
+		}
+	}}
 	g := lifecycle.NewGroup(ctx)
 	has := map[string]bool{rediskey.SessionsChannel: true} // of the loop of changes alone
-	g.Go("subscriptions", func(ctx context.Context) error { return s.change(ctx, ps, has) })
-	g.Go("messages", func(ctx context.Context) error { return s.listen(ctx, messages) })
+	g.Go("listener", func(ctx context.Context) error {
+		l.Run(ctx)
+		return nil
+	})
+	g.Go("subscriptions", func(ctx context.Context) error { return s.change(ctx, l, has) })
+	g.Go("messages", func(ctx context.Context) error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case m := <-messages:
+				s.take(m)
+			}
+		}
+	})
 	return g.Wait()
 }
 
-func (s *Subscriber) listen(ctx context.Context, messages <-chan any) error {
-	watch := time.NewTicker(healthEvery)
-	defer watch.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case m := <-messages:
-			s.take(m)
-		case <-watch.C:
-			s.check(ctx)
-		}
-	}
-}
-
-// check notices that Redis went away; that it is back is noticed by the subscriptions that go-redis makes again.
-func (s *Subscriber) check(ctx context.Context) {
-	err := s.rdb.Ping(ctx).Err()
+// lost notes that the connection to Redis ended, or could not be made. The listener makes another.
+func (s *Subscriber) lost(err error) {
 	s.mu.Lock()
-	was := s.down
-	if err != nil {
-		s.down = true
-	}
+	s.down = true
 	s.mu.Unlock()
-	if err != nil && !was && ctx.Err() == nil {
-		s.log.Warn("redis went away; messages come by way of postgres until it is back", "error", err)
-		s.metrics.subscriberUp.Set(0)
+	s.metrics.subscriberUp.Set(0)
+	if errors.Is(err, redisconn.ErrSilent) {
+		s.metrics.subscriberSilent.Inc()
 	}
+	s.away.Fail(context.Background(), err)
 }
 
 func (s *Subscriber) take(m any) {
@@ -169,7 +168,8 @@ func (s *Subscriber) take(m any) {
 	}
 }
 
-// confirmed notes a subscription. One that held before was lost and made again: what was told in between is repaired.
+// confirmed notes a subscription. The sessions' channel is the last one to be subscribed on a new connection: all others hold by then,
+// and what was published since the connection before was lost is repaired.
 func (s *Subscriber) confirmed(channel string) {
 	s.mu.Lock()
 	sub := s.wanted[channel]
@@ -178,21 +178,21 @@ func (s *Subscriber) confirmed(channel string) {
 		close(sub.holds)
 	}
 	s.mu.Unlock()
-	s.hears(channel == rediskey.SessionsChannel)
+	if channel == rediskey.SessionsChannel {
+		s.hears()
+	}
 }
 
-// hears notes that Redis is heard. If it was away, or the connection is a new one, what was told in between is repaired.
-func (s *Subscriber) hears(fresh bool) {
+// hears notes that a new connection hears everything.
+func (s *Subscriber) hears() {
 	s.mu.Lock()
-	again := s.down
 	s.down = false
 	s.mu.Unlock()
-	if again || fresh {
-		s.metrics.subscriberUp.Set(1)
-		s.hub.repairs.now()
-		if s.hub.watches != nil {
-			s.hub.watches.back()
-		}
+	s.metrics.subscriberUp.Set(1)
+	s.away.End()
+	s.hub.repairs.now()
+	if s.hub.watches != nil {
+		s.hub.watches.back()
 	}
 }
 
@@ -236,7 +236,6 @@ func (s *Subscriber) dispatch(channel, payload string) {
 		s.ended(strings.Split(payload, ",")...)
 	case s.probe != nil && channel == s.probe.channel:
 		s.probe.heard(payload)
-		s.hears(false) // check may have found Redis away after the subscriptions were made again
 	}
 }
 
@@ -261,7 +260,7 @@ func (s *Subscriber) presence(userID, payload string) {
 }
 
 // change brings Redis to what is wanted.
-func (s *Subscriber) change(ctx context.Context, ps *redis.PubSub, has map[string]bool) error {
+func (s *Subscriber) change(ctx context.Context, l *redisconn.Listener, has map[string]bool) error {
 	return lifecycle.Every(ctx, changeEvery, func(ctx context.Context) {
 		select {
 		case <-s.wake:
@@ -269,8 +268,12 @@ func (s *Subscriber) change(ctx context.Context, ps *redis.PubSub, has map[strin
 			return
 		}
 		subscribe, unsubscribe := s.diff(has)
-		inBatches(subscribe, func(c []string) { _ = ps.Subscribe(ctx, c...) }) // go-redis keeps them, and tries again with the next connection
-		inBatches(unsubscribe, func(c []string) { _ = ps.Unsubscribe(ctx, c...) })
+		if len(subscribe) > 0 {
+			l.Subscribe(ctx, subscribe...)
+		}
+		if len(unsubscribe) > 0 {
+			l.Unsubscribe(ctx, unsubscribe...)
+		}
 	})
 }
 
@@ -293,12 +296,4 @@ func (s *Subscriber) diff(has map[string]bool) (subscribe, unsubscribe []string)
 	}
 	clear(s.dirty)
 	return subscribe, unsubscribe
-}
-
-func inBatches(channels []string, f func([]string)) {
-	for len(channels) > 0 {
-		n := min(len(channels), subscribeBatch)
-		f(channels[:n])
-		channels = channels[n:]
-	}
 }

@@ -23,6 +23,10 @@ const (
 	// clusterReload is how old the client's picture of a cluster gets while nobody tells it of another: after a failover a
 	// pipeline, or a subscription, goes on trying the dead master.
 	clusterReload = 2 * time.Second
+	// Keep-alives end connections to machines that are gone, while nothing is asked of them.
+	keepAliveIdle     = 10 * time.Second
+	keepAliveInterval = 5 * time.Second
+	keepAliveCount    = 3
 )
 
 // Config is how to reach Redis.
@@ -83,6 +87,7 @@ func Options(c Config) (*redis.UniversalOptions, error) {
 	if len(u.Addrs) > 1 && u.MasterName == "" && u.DB != 0 {
 		return nil, errors.New("a cluster has only database 0")
 	}
+	u.Dialer = newGuard(u.TLSConfig, dialTimeout).dial
 	return u, nil
 }
 

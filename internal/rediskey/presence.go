@@ -16,6 +16,10 @@ const PresenceShards = 16
 // memory was lost.
 const PresenceEpoch = "presence_epoch"
 
+// PresenceMark is the hash of when a watcher swept last, in milliseconds; n from 0 to PresenceShards-1. On a cluster there is one for each
+// n, so that every node has some.
+func PresenceMark(n int) string { return "presence_mark:" + strconv.Itoa(n) }
+
 const (
 	devicePrefix          = "presence:"
 	presenceChannelPrefix = "parley:presence:"

@@ -22,6 +22,7 @@ func TestPresenceNamesArePinned(t *testing.T) {
 		rediskey.PresenceChannel(anna): "parley:presence:" + anna,
 		rediskey.ExpiredChannel(2):     "__keyevent@2__:expired",
 		rediskey.PresenceEpoch:         "presence_epoch",
+		rediskey.PresenceMark(3):       "presence_mark:3",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)

@@ -177,13 +177,6 @@ export interface Conversation {
   lastMessage: Message | null;
   lastSeq: number;
   createdAt: Time;
-  description?: string;
-  avatarUrl?: string;
-  metadata?: Metadata;
-  /** Only owners and admins may send; absent if every member may. */
-  posting?: "admins";
-  /** The application's own id. */
-  externalId?: string;
   lastReadSeq: number;
   /** lastSeq − lastReadSeq */
   unreadCount: number;
@@ -477,10 +470,8 @@ export interface Operations {
     path: "/api/conversations";
     body: {
       type: "direct" | "group";
-      memberIds?: Id[];
+      memberIds: Id[];
       name?: string;
-      /** Makes a repeated creation of a group the same group. */
-      clientId?: string;
     };
     response: Conversation;
   };
@@ -500,27 +491,14 @@ export interface Operations {
     path: "/api/conversations/{id}";
     response: Conversation;
   };
-  /** Change a group */
-  updateConversation: {
+  /** Rename a group */
+  renameConversation: {
     method: "PATCH";
     path: "/api/conversations/{id}";
     body: {
-      name?: string;
-      description?: string | null;
-      avatarUrl?: string | null;
-      metadata?: Metadata | null;
-      /** Who may send. */
-      posting?: "members" | "admins";
-      /** 412 if an earlier change of these properties is newer. */
-      ifRevision?: number | null;
+      name: string;
     };
     response: Conversation;
-  };
-  /** Delete a group */
-  deleteConversation: {
-    method: "DELETE";
-    path: "/api/conversations/{id}";
-    response: undefined;
   };
   /** Members in the order in which they joined */
   listMembers: {

@@ -1,0 +1,182 @@
+package redisconn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// pingEvery is how often a subscription asks Redis for a sign of life through its own connection, and silentFor how long it may hear
+	// nothing at all before it is made anew.
+	pingEvery = 1 * time.Second
+	silentFor = 4 * time.Second
+	// listenPause is the pause before a subscription is made anew that could not be made; it grows up to listenPauseMost.
+	listenPause     = 100 * time.Millisecond
+	listenPauseMost = 1 * time.Second
+	// subscribeBatch is how many channels go into one command.
+	subscribeBatch = 500
+)
+
+// ErrSilent is why a subscription was lost that heard nothing for too long: neither messages nor answers to its pings.
+var ErrSilent = errors.New("the subscription heard nothing, not even answers to its pings")
+
+// Listener is a subscription to channels that outlives its connections. One that breaks, or falls silent without breaking, as behind a
+// NAT that forgot it, is closed and made anew with all channels.
+//
+//	           subscribed          error, or silent for 4 s
+//	connecting ──────────► hearing ────────────────────────┐
+//	    ▲                  OnHeard                         │ OnLost
+//	    └──────────────────────────────────────────────────┘
+//
+// Redis keeps nothing for a subscriber that is away: what was published between OnLost, or shortly before it, and the next
+// confirmation of the channel is lost.
+type Listener struct {
+	// Client makes the connections.
+	Client redis.UniversalClient
+	// Last is a channel that is always subscribed, after all others: its confirmation says that all hold on this connection.
+	Last string
+	// OnHeard takes confirmations (*redis.Subscription) and messages (*redis.Message), OnLost the error by which a connection ended, or
+	// could not be made. Both are called by Run's goroutine. While OnHeard works nothing is read.
+	OnHeard func(m any)
+	OnLost  func(err error)
+
+	mu       sync.Mutex // guards what follows; held while commands are written, so that they are written in the order of the calls
+	channels map[string]bool
+	ps       *redis.PubSub // nil while there is no connection
+}
+
+// Subscribe adds channels. It may be called at any time; it returns when the command is written, or at once if there is no connection.
+func (l *Listener) Subscribe(ctx context.Context, channels ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.channels == nil {
+		l.channels = map[string]bool{}
+	}
+	for _, c := range channels {
+		l.channels[c] = true
+	}
+	if l.ps != nil {
+		_ = subscribe(ctx, l.ps, channels) // that the connection is broken is found by Run
+	}
+}
+
+// Unsubscribe removes channels, like Subscribe.
+func (l *Listener) Unsubscribe(ctx context.Context, channels ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range channels {
+		delete(l.channels, c)
+	}
+	if l.ps == nil {
+		return
+	}
+	for part := range slices.Chunk(channels, subscribeBatch) {
+		if l.ps.Unsubscribe(ctx, part...) != nil {
+			return // as in Subscribe
+		}
+	}
+}
+
+func subscribe(ctx context.Context, ps *redis.PubSub, channels []string) error {
+	for part := range slices.Chunk(channels, subscribeBatch) {
+		if err := ps.Subscribe(ctx, part...); err != nil {
+			return fmt.Errorf("subscribe: %w", err)
+		}
+	}
+	return nil
+}
+
+// Run listens until ctx ends.
+func (l *Listener) Run(ctx context.Context) {
+	pause := listenPause
+	for ctx.Err() == nil {
+		heard, err := l.listen(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		l.OnLost(err)
+		if heard {
+			pause = listenPause
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, listenPauseMost)
+	}
+}
+
+// listen makes a connection and listens to it until it ends. heard reports whether anything came.
+func (l *Listener) listen(ctx context.Context) (heard bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ps := l.Client.Subscribe(ctx)
+	closed := context.AfterFunc(ctx, func() { _ = ps.Close() }) // which ends a Receive
+	defer func() {
+		closed()
+		_ = ps.Close()
+	}()
+	if err := l.subscribeAll(ctx, ps); err != nil {
+		return false, err
+	}
+	defer func() {
+		l.mu.Lock()
+		l.ps = nil
+		l.mu.Unlock()
+	}()
+	var pings sync.WaitGroup
+	defer pings.Wait()
+	defer cancel()
+	pings.Go(func() { keepPinging(ctx, ps) })
+	for {
+		m, err := ps.ReceiveTimeout(ctx, silentFor)
+		if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+			return heard, ErrSilent
+		}
+		if err != nil {
+			return heard, fmt.Errorf("listen to redis: %w", err)
+		}
+		heard = true
+		if _, pong := m.(*redis.Pong); !pong {
+			l.OnHeard(m)
+		}
+	}
+}
+
+// subscribeAll subscribes a new connection to all channels, the last one last.
+func (l *Listener) subscribeAll(ctx context.Context, ps *redis.PubSub) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	channels := make([]string, 0, len(l.channels)+1)
+	for c := range l.channels {
+		if c != l.Last {
+			channels = append(channels, c)
+		}
+	}
+	err := subscribe(ctx, ps, append(channels, l.Last))
+	if err == nil {
+		l.ps = ps
+	}
+	return err
+}
+
+// keepPinging asks for signs of life. The answers come through the subscription, between its messages.
+func keepPinging(ctx context.Context, ps *redis.PubSub) {
+	t := time.NewTicker(pingEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			_ = ps.Ping(ctx)
+		}
+	}
+}

@@ -1,0 +1,98 @@
+package test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/internal/testenv"
+)
+
+// redisBehindProxy starts a Redis of one server and a proxy to it, whatever the engine of the tests is.
+func redisBehindProxy(t *testing.T) (testenv.RedisEngine, *testenv.Proxy) {
+	t.Helper()
+	if testenv.Engine() == testenv.Cluster || testenv.Engine() == testenv.Sentinel {
+		t.Skip("processes learn the addresses of the servers from Redis, and so go round a proxy")
+	}
+	e := testenv.NewRedis(t)
+	addr := strings.TrimSuffix(strings.TrimPrefix(strings.TrimPrefix(e.Settings()[0], "PARLEY_REDIS_URL="), "redis://"), "/0")
+	proxy := testenv.NewProxy(t, addr)
+	return behind{e, proxy}, proxy
+}
+
+type behind struct {
+	testenv.RedisEngine
+	proxy *testenv.Proxy
+}
+
+func (b behind) Settings() []string {
+	return []string{"PARLEY_REDIS_URL=redis://" + b.proxy.Addr() + "/0"}
+}
+
+// Everything between two pods and Redis goes into a black hole, as behind a NAT that forgot its entries: within seconds what only Redis
+// carries comes through again, though no connection was ever reset.
+func TestRedisInABlackHole(t *testing.T) {
+	t.Parallel()
+	redis, proxy := redisBehindProxy(t)
+	s := &system{t: t, pg: testenv.Postgres(t), redis: redis}
+	a, b := s.addPod(), s.addPod()
+	u := a.users(t, 3)
+	g := a.group(t, u[0], u[1:]...)
+	from, to := a.open(t, u[0]), b.open(t, u[1])
+	comes := func(within time.Duration, what string) {
+		t.Helper()
+		testenv.Eventually(t, within, func() bool {
+			from.write(map[string]any{"type": "typing:stop", "data": map[string]any{"conversationId": g.ID}})
+			from.write(map[string]any{"type": "typing:start", "data": map[string]any{"conversationId": g.ID}})
+			for _, f := range to.rest(500 * time.Millisecond) {
+				if f.Type == "typing" {
+					return true
+				}
+			}
+			return false
+		}, "%s", what)
+	}
+	comes(10*time.Second, "typing comes")
+	for name, fault := range map[string]func(){"swallowed": proxy.Swallow, "halved": proxy.Halve} {
+		fault()
+		comes(20*time.Second, "typing comes after the connections were "+name)
+	}
+	for _, p := range s.pods {
+		if metric(t, p.ops, "parley_subscriber_silent_total") < 1 || metric(t, p.ops, "parley_subscriber_up") != 1 {
+			t.Errorf("the metrics show nothing")
+		}
+		if !strings.Contains(p.Logs(), "the subscription to redis is lost") || !strings.Contains(p.Logs(), "redis is listened to again") {
+			t.Errorf("the log shows nothing: %s", p.Logs())
+		}
+	}
+	a.send(t, u[0], g.ID, "a message")
+	to.until("message:new", 10*time.Second)
+}
+
+// Postgres swallows what pods send for a while, new connections too, as a firewall that lost its state does.
+func TestPostgresInABlackHole(t *testing.T) {
+	t.Parallel()
+	pg := testenv.PostgresServer(t)
+	s, proxy := behindProxy(t, pg)
+	p := s.addPod()
+	u := p.users(t, 2)
+	c := p.direct(t, u[0], u[1])
+	proxy.Swallow() // what is open; new connections pass
+	start := time.Now()
+	testenv.Eventually(t, time.Minute, func() bool {
+		a := p.call(t, u[0].token, "POST", "/api/conversations/"+c.ID+"/messages", map[string]any{"content": "x"})
+		if a.status != 201 && a.status != 503 {
+			t.Fatalf("a send into a black hole: %d %s", a.status, a.body)
+		}
+		return a.status == 201
+	}, "the connections are replaced")
+	t.Logf("a send succeeded after %s", time.Since(start).Round(time.Millisecond))
+	proxy.SwallowAll()
+	testenv.Eventually(t, time.Minute, func() bool { return p.ready(t) == 503 }, "the pod says so")
+	if a := p.call(t, u[0].token, "GET", "/api/conversations", nil); a.status != 503 || a.header.Get("Retry-After") == "" {
+		t.Errorf("a request into a black hole: %d %s", a.status, a.body)
+	}
+	proxy.Mend()
+	testenv.Eventually(t, time.Minute, func() bool { return p.ready(t) == 200 }, "the pod is ready again")
+	p.send(t, u[0], c.ID, "after it")
+}

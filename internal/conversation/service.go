@@ -186,6 +186,9 @@ func (s *Service) view(ctx context.Context, q postgres.Querier, conversationID, 
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
+	if err := s.maskBlocked(ctx, q, viewerID, list); err != nil {
+		return nil, err
+	}
 	return &list[0], nil
 }
 
@@ -204,8 +207,10 @@ func (s *Service) List(ctx context.Context, userID string, before *cursor.Positi
 	if hasMore = len(page) > limit; hasMore {
 		page = page[:limit]
 	}
-	list, err = s.objects(ctx, s.db.SQL, page, pending)
-	return list, hasMore, err
+	if list, err = s.objects(ctx, s.db.SQL, page, pending); err != nil {
+		return nil, false, err
+	}
+	return list, hasMore, s.maskBlocked(ctx, s.db.SQL, userID, list)
 }
 
 func (s *Service) objects(ctx context.Context, q postgres.Querier, page []marked, pending map[string]int64) ([]chat.Conversation, error) {
@@ -245,6 +250,13 @@ func (s *Service) Members(ctx context.Context, conversationID, viewerID string, 
 	}
 	if hasMore = len(list) > limit; hasMore {
 		list = list[:limit]
+	}
+	if m.Type == TypeDirect {
+		hidden, err := s.store.hiddenFrom(ctx, s.db.SQL, viewerID, list)
+		if err != nil {
+			return nil, false, err
+		}
+		mask(list, hidden)
 	}
 	return list, hasMore, nil
 }

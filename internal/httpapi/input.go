@@ -100,3 +100,14 @@ func paginate[T any](items []T, hasMore bool, position func(T) cursor.Position) 
 	}
 	return p
 }
+
+// queryList reads a list of the query in both forms that clients send: ?ids=a,b and ?ids=a&ids=b. It is empty if there is none.
+func queryList(c *fiber.Ctx, name string) []string {
+	var out []string
+	for _, v := range c.Context().QueryArgs().PeekMulti(name) {
+		if len(v) > 0 {
+			out = append(out, strings.Split(string(v), ",")...)
+		}
+	}
+	return out
+}

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
-	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -31,7 +30,7 @@ func (s *Server) presence(c *fiber.Ctx) error {
 }
 
 func (s *Server) presences(c *fiber.Ctx) error {
-	users := strings.Split(strings.Clone(c.Query("userIds")), ",")
+	users := queryList(c, "userIds")
 	var f invalid.Faults
 	checkUserIDs(&f, users, maxPresences)
 	if err := f.Err(); err != nil {

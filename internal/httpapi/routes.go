@@ -29,6 +29,7 @@ func (s *Server) routes(d *docs) []route {
 		{"DELETE", "/api/auth/sessions/:id", user, by.everything, s.endSession},
 		{"POST", "/api/auth/password", user, by.everything, s.changePassword},
 
+		{"GET", "/api/users", user, by.everything, s.profiles},
 		{"GET", "/api/users/me", user, by.everything, s.ownProfile},
 		{"PATCH", "/api/users/me", user, by.everything, s.updateProfile},
 		{"DELETE", "/api/users/me", user, by.everything, s.deleteAccount},

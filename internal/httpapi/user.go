@@ -29,6 +29,20 @@ func (s *Server) profile(c *fiber.Ctx) error {
 	return c.JSON(u)
 }
 
+func (s *Server) profiles(c *fiber.Ctx) error {
+	ids := user.IDs(queryList(c, "ids"))
+	var f invalid.Faults
+	ids.Check(&f)
+	if err := f.Err(); err != nil {
+		return err
+	}
+	found, err := s.Users.Many(c.UserContext(), caller(c).UserID, ids)
+	if err != nil {
+		return err
+	}
+	return c.JSON(fiber.Map{"data": found})
+}
+
 func (s *Server) updateProfile(c *fiber.Ctx) error {
 	var in user.ProfileChange
 	if err := decode(c, &in); err != nil {

@@ -1,4 +1,5 @@
--- How many receipts messages have, pending ones among them, of those who show them, and the latest. Parameters: messages;
+-- How many receipts messages have, pending ones among them, of those who show them and whom no block hides from the sender, and
+-- the latest. Parameters: messages;
 -- then pending ones, each an array: message, reader, time.
 -- Answers a row a message that is not deleted, whose sender shows receipts and is a member still, and that has any: message,
 -- conversation, sender, count, the latest reader, and when.
@@ -18,4 +19,6 @@ JOIN users u ON u.id = r.user_id AND u.read_receipts_enabled
 JOIN messages m ON m.id = r.message_id AND m.deleted_at IS NULL
 JOIN users s ON s.id = m.sender_id AND s.read_receipts_enabled
 JOIN conversation_members k ON k.conversation_id = m.conversation_id AND k.user_id = m.sender_id
+WHERE NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = m.sender_id AND b.blocked_id = r.user_id)
+  AND NOT EXISTS (SELECT FROM blocks b WHERE b.blocked_id = m.sender_id AND b.user_id = r.user_id)
 ORDER BY m.id, r.read_at DESC, r.user_id DESC

@@ -1,11 +1,15 @@
 -- What is to be known of reads, a row for each that may be made. Parameters, each an array with one element a read: its
 -- place in the batch, message, reader.
 -- Answers: ord, conversation, whether direct, seq, sender, whether deleted, the conversation's last seq, the reader's marker,
--- whether the reader shows receipts, whether this one is written already, and whether the sender shows receipts.
+-- whether the reader shows receipts, whether this one is written already, whether the sender shows receipts, and whether it is a
+-- direct conversation where one blocks the other.
 SELECT i.ord, c.id, c.type = 'direct', m.seq, m.sender_id, m.deleted_at IS NOT NULL, c.last_seq, k.last_read_seq,
        u.read_receipts_enabled,
        (SELECT true FROM read_receipts r WHERE r.message_id = i.message_id AND r.user_id = i.user_id) IS NOT NULL,
-       s.read_receipts_enabled
+       s.read_receipts_enabled,
+       c.type = 'direct' AND (
+           (SELECT true FROM blocks b WHERE b.user_id = m.sender_id AND b.blocked_id = i.user_id) IS NOT NULL OR
+           (SELECT true FROM blocks b WHERE b.user_id = i.user_id AND b.blocked_id = m.sender_id) IS NOT NULL)
 FROM unnest($1::int[], $2::text[]::uuid[], $3::text[]::uuid[]) AS i (ord, message_id, user_id)
 JOIN messages m ON m.id = i.message_id
 JOIN conversations c ON c.id = m.conversation_id

@@ -1,6 +1,6 @@
 -- A page of a message's receipts, of those who show them, after a position; and how many there are in all. What is pending
--- counts with what is written, each reader once. Parameters: message, pending readers, their times, the position's time and
--- user or nulls, how many.
+-- counts with what is written, each reader once. Readers whom a block hides from the viewer, or the viewer from them, don't count.
+-- Parameters: message, pending readers, their times, the position's time and user or nulls, how many, the viewer.
 -- Answers: count, and a row a receipt: user, time; nulls where the page is empty.
 WITH readers AS (
     SELECT x.user_id, min(x.read_at) AS read_at
@@ -13,6 +13,8 @@ WITH readers AS (
 ),
 shown AS MATERIALIZED (
     SELECT r.user_id, r.read_at FROM readers r JOIN users u ON u.id = r.user_id AND u.read_receipts_enabled
+    WHERE NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = $7::uuid AND b.blocked_id = r.user_id)
+      AND NOT EXISTS (SELECT FROM blocks b WHERE b.blocked_id = $7::uuid AND b.user_id = r.user_id)
 )
 SELECT n.count, s.user_id, s.read_at
 FROM (SELECT count(*) FROM shown) n

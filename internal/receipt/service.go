@@ -53,6 +53,7 @@ type facts struct {
 	looked                   bool
 	direct, deleted, written bool
 	shows, senderShows       bool
+	blocked                  bool // in a direct conversation, by one of the two
 	lastSeq, lastReadSeq     int64
 }
 
@@ -189,7 +190,7 @@ func (s *Service) route(r *read, err error) (int, error) {
 	if r.conversationID == "" || r.in != "" && r.in != r.conversationID {
 		return nowhere, ErrNotFound
 	}
-	r.receipt = r.senderID != r.userID && r.shows && !r.deleted && !r.written
+	r.receipt = r.senderID != r.userID && r.shows && !r.deleted && !r.written && !r.blocked
 	r.marker = !r.looked || r.seq > r.lastReadSeq
 	switch {
 	case !r.receipt && !r.marker:
@@ -320,7 +321,7 @@ func (s *Service) Receipts(ctx context.Context, viewerID, messageID string, afte
 		return Page{Receipts: []Receipt{}}, nil
 	}
 	pending := s.pending(ctx, messageID) // before Postgres: what is flushed in between is found there
-	return s.store.receipts(ctx, messageID, pending, after, limit)
+	return s.store.receipts(ctx, messageID, viewerID, pending, after, limit)
 }
 
 func (s *Service) pending(ctx context.Context, messageID string) []row {

@@ -47,7 +47,7 @@ func (s *store) look(ctx context.Context, batch []*read) error {
 	for rows.Next() {
 		var i int
 		var f facts
-		if err := rows.Scan(&i, &f.conversationID, &f.direct, &f.seq, &f.senderID, &f.deleted, &f.lastSeq, &f.lastReadSeq, &f.shows, &f.written, &f.senderShows); err != nil {
+		if err := rows.Scan(&i, &f.conversationID, &f.direct, &f.seq, &f.senderID, &f.deleted, &f.lastSeq, &f.lastReadSeq, &f.shows, &f.written, &f.senderShows, &f.blocked); err != nil {
 			return fmt.Errorf("look up reads: %w", err)
 		}
 		f.looked = true
@@ -118,7 +118,7 @@ func (s *store) view(ctx context.Context, messageID, viewerID string) (view, err
 }
 
 // receipts reads a page of what is written and pending.
-func (s *store) receipts(ctx context.Context, messageID string, pending []row, after *cursor.Position, limit int) (Page, error) {
+func (s *store) receipts(ctx context.Context, messageID, viewerID string, pending []row, after *cursor.Position, limit int) (Page, error) {
 	users, times := make([]string, len(pending)), make([]time.Time, len(pending))
 	for i, r := range pending {
 		users[i], times[i] = r.member, r.at()
@@ -128,7 +128,7 @@ func (s *store) receipts(ctx context.Context, messageID string, pending []row, a
 	if after != nil {
 		at, user = &after.Time, &after.ID
 	}
-	rows, err := s.db.QueryContext(ctx, receiptsSQL, messageID, users, times, at, user, limit+1)
+	rows, err := s.db.QueryContext(ctx, receiptsSQL, messageID, users, times, at, user, limit+1, viewerID)
 	if err != nil {
 		return Page{}, fmt.Errorf("read receipts: %w", err)
 	}

@@ -1,4 +1,4 @@
 package user
 
 // SearchQueries are the statements whose plans a test pins.
-var SearchQueries = struct{ ByPrefix, NearWords, SimilarWords string }{byPrefixSQL, nearWordsSQL, similarWordsSQL}
+var SearchQueries = struct{ ByPrefix, ByWords, NearWords, SimilarWords string }{byPrefixSQL, byWordsSQL, nearWordsSQL, similarWordsSQL}

@@ -1,13 +1,17 @@
 package user
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/postgres"
 )
 
 // Bounds of a search.
@@ -35,14 +39,25 @@ func (q *Query) Check(f *invalid.Faults) {
 	invalid.Text{Min: minQuery, Max: maxQuery, Trim: true}.Check(f, "q", &q.Text)
 }
 
-// Search finds users by prefixes of the username and of the display name's words, and where these are few by words that
-// are similar. The best come first: exact, prefix, similar. It leaves out the viewer, and whom a block hides.
+// Search finds users by prefixes of the username and of the display name from any of its words on; if these are few, by its words
+// in another order, and then by similar words. The best come first: exact, prefix, other order, similar. Case, marks, hyphens
+// and apostrophes don't matter. It leaves out the viewer and users whom a block hides.
 func (s *Service) Search(ctx context.Context, viewerID string, q Query) ([]chat.Profile, error) {
 	found, err := s.store.byPrefix(ctx, viewerID, []string{q.Text}, q.Limit)
 	if err != nil || len(found) >= q.Limit {
 		return found, err
 	}
-	phrases, err := s.corrections(ctx, q.Text)
+	words := wordsOf(q.Text)
+	if len(words) > 1 {
+		more, err := s.store.byWords(ctx, viewerID, words, q.Limit)
+		if err != nil {
+			return nil, err
+		}
+		if found = appendNew(found, more, q.Limit); len(found) >= q.Limit {
+			return found, nil
+		}
+	}
+	phrases, err := s.corrections(ctx, words)
 	if err != nil || len(phrases) == 0 {
 		return found, err
 	}
@@ -50,22 +65,31 @@ func (s *Service) Search(ctx context.Context, viewerID string, q Query) ([]chat.
 	if err != nil {
 		return nil, err
 	}
+	return appendNew(found, similar, q.Limit), nil
+}
+
+// appendNew appends those of more that are not in found, up to a limit.
+func appendNew(found, more []chat.Profile, limit int) []chat.Profile {
 	seen := make(map[string]bool, len(found))
 	for _, u := range found {
 		seen[u.ID] = true
 	}
-	for _, u := range similar {
-		if len(found) < q.Limit && !seen[u.ID] {
+	for _, u := range more {
+		if len(found) < limit && !seen[u.ID] {
 			found = append(found, u)
 		}
 	}
-	return found, nil
+	return found
+}
+
+// wordsOf splits a query where user_search_plain puts a space: at white space and hyphens.
+func wordsOf(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Pd, r) })
 }
 
 // corrections are phrases that may have been meant, those with few corrections first: each word as it is, or as one that
 // somebody bears.
-func (s *Service) corrections(ctx context.Context, text string) ([]string, error) {
-	words := strings.Fields(text)
+func (s *Service) corrections(ctx context.Context, words []string) ([]string, error) {
 	var long []string
 	for _, w := range words {
 		if utf8.RuneCountInString(w) >= minSimilar && len(long) < maxSimilar {
@@ -144,6 +168,34 @@ func (s *store) byPrefix(ctx context.Context, viewerID string, phrases []string,
 		out = append(out, u)
 	}
 	return out, rows.Err()
+}
+
+// maxCandidates bounds the users who are looked at for the other words of a query, those who are found by its longest word.
+const maxCandidates = 2000
+
+// Users by the longest word ($2), each of whose other words ($3) begins a term of theirs too.
+const byWordsSQL = `SELECT u.id, u.username, u.display_name, u.avatar_url
+	FROM (
+		SELECT DISTINCT d.user_id
+		FROM (SELECT user_search_fold($2) AS first, user_search_fold($2) || chr(1114111) AS last OFFSET 0) p,
+		LATERAL (SELECT t.user_id FROM user_search_terms t WHERE t.term >= p.first AND t.term < p.last ORDER BY t.term, t.user_id LIMIT $5) d
+	) c,
+	LATERAL (SELECT u.* FROM users u WHERE u.id = c.user_id AND u.deleted_at IS NULL OFFSET 0) u
+	WHERE ` + unhidden + ` AND NOT EXISTS (
+		SELECT FROM (SELECT user_search_fold(v.word) AS first, user_search_fold(v.word) || chr(1114111) AS last FROM unnest($3::text[]) v (word) OFFSET 0) o
+		WHERE NOT EXISTS (SELECT FROM user_search_terms e WHERE e.user_id = u.id AND e.term >= o.first AND e.term < o.last))
+	ORDER BY u.username LIMIT $4`
+
+// byWords finds users by words in any order, each of which may be only the beginning of one of theirs.
+func (s *store) byWords(ctx context.Context, viewerID string, words []string, limit int) ([]chat.Profile, error) {
+	longest := slices.MaxFunc(words, func(a, b string) int { return cmp.Compare(utf8.RuneCountInString(a), utf8.RuneCountInString(b)) })
+	found, err := postgres.Collect(ctx, s.db.SQL, func(r postgres.Row, u *chat.Profile) error {
+		return r.Scan(&u.ID, &u.Username, &u.DisplayName, &u.AvatarURL)
+	}, byWordsSQL, viewerID, longest, words, limit, maxCandidates)
+	if err != nil {
+		return nil, fmt.Errorf("search users by words: %w", err)
+	}
+	return found, nil
 }
 
 const nearWordsSQL = `SELECT q.word, s.word

@@ -16,12 +16,23 @@ import (
 
 func service(t testing.TB) (*user.Service, *sql.DB) {
 	t.Helper()
-	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(t), MaxConns: 4, Application: "test"})
+	db := open(t, testenv.Postgres(t))
+	return user.NewService(db), db.SQL
+}
+
+func open(t testing.TB, url string) *postgres.DB {
+	t.Helper()
+	db, err := postgres.Open(postgres.Config{URL: url, MaxConns: 4, Application: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	return user.NewService(db), db.SQL
+	return db
+}
+
+func connect(t testing.TB, url string) *user.Service {
+	t.Helper()
+	return user.NewService(open(t, url))
 }
 
 func add(t testing.TB, db *sql.DB, username, displayName string) string {
@@ -55,6 +66,16 @@ func TestSearch(t *testing.T) {
 	add(t, db, "johnathan", "Johnathan Appleseed")
 	add(t, db, "mick", "Michael Jean-Luc O'Neill")
 	add(t, db, "greek", "ΟΔΥΣΣΕΥΣ  Λαέρτης")
+	add(t, db, "marks", "Zoé Müller-Lüdenscheidt")
+	add(t, db, "viet", "Đức Nguyễn")
+	add(t, db, "polish", "Łukasz Żółć")
+	add(t, db, "chinese", "王小明")
+	add(t, db, "japanese", "山田ガ太郎")
+	add(t, db, "korean", "김철수")
+	add(t, db, "thai", "สมชาย")
+	add(t, db, "wide", "Ｗｉｄｅ Ⅳ ﬁn")
+	add(t, db, "danish", "Søren Æbelø")
+	add(t, db, "cyrillic", "Фёдор Йод")
 	blocked, blocker := add(t, db, "anna.blocked", "X"), add(t, db, "anna.blocker", "X")
 	deleted := add(t, db, "anna.deleted", "X")
 	for _, q := range []struct {
@@ -105,6 +126,40 @@ func TestSearch(t *testing.T) {
 		"person":              "joanna",
 		"deleted":             "",
 		"nobody at all":       "",
+		"zoe":                 "marks anna",
+		"Zoé":                 "marks anna",
+		"muller":              "marks",
+		"zoe muller lud":      "marks",
+		"ludenscheidt":        "marks",
+		"ludenscheid zoe":     "marks",
+		"duc":                 "viet",
+		"nguyen duc":          "viet",
+		"lukasz zolc":         "polish",
+		"jean luc":            "mick",
+		"Jean-Luc":            "mick",
+		"jean\u2011luc":       "mick",
+		"oneill":              "mick",
+		"o’neill":             "mick",
+		"luc michael":         "mick",
+		"huber maria":         "maria",
+		"hub an mar":          "maria",
+		"huber zoe":           "",
+		"小明":                  "chinese",
+		"王小":                  "chinese",
+		"小 王":                 "chinese",
+		"王明":                  "",
+		"太郎":                  "japanese",
+		"ガ太":                  "japanese",
+		"カ太":                  "",
+		"철수":                  "korean",
+		"ชาย":                 "thai",
+		"wide iv":             "wide",
+		"fin":                 "wide",
+		"soren":               "danish",
+		"aebelo":              "danish",
+		"федор":               "cyrillic",
+		"strasse":             "umlaut",
+		"arzte":               "umlaut",
 		"' or 1=1 --":         "",
 	} {
 		query := user.Query{Text: q, Limit: 20}
@@ -148,6 +203,7 @@ func TestSearchPlans(t *testing.T) {
 		seqscan string
 	}{
 		{user.SearchQueries.ByPrefix, []any{id.New(), []string{"fam", "given"}, 20}, []string{"user_search_terms_pkey", "user_search_terms_user_idx", "users_username_key", "users_pkey"}, "on"},
+		{user.SearchQueries.ByWords, []any{id.New(), "family1", []string{"given"}, 20, 2000}, []string{"user_search_terms_pkey", "user_search_terms_user_idx"}, "on"},
 		{user.SearchQueries.NearWords, []any{[]string{"familly1"}, 4}, []string{"user_search_words_near_idx"}, "on"},
 		// Among so few words reading them all may still be cheaper; that the index fits is what is pinned.
 		{user.SearchQueries.SimilarWords, []any{[]string{"familly1"}, 4}, []string{"user_search_words_similar_idx"}, "off"},

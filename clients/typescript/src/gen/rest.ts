@@ -377,6 +377,15 @@ export interface Operations {
     };
     response: Privacy;
   };
+  /** Profiles of several users */
+  listProfiles: {
+    method: "GET";
+    path: "/api/users";
+    query: { ids: Id[] };
+    response: {
+      data: User[];
+    };
+  };
   /** Search users */
   searchUsers: {
     method: "GET";

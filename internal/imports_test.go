@@ -18,7 +18,7 @@ var domains = []string{"attachment", "auth", "user", "friend", "conversation", "
 
 // leaves know no domain, no realtime and no edge.
 var leaves = []string{
-	"chat", "config", "cursor", "event", "fault", "id", "invalid", "journal", "jsonbody", "lifecycle", "metadata", "objectstore", "observe", "postgres",
+	"chat", "config", "cursor", "event", "fault", "id", "invalid", "journal", "jsonbody", "lifecycle", "metadata", "objectstore", "observe", "periodic", "postgres",
 	"ratelimit", "redisconn", "rediskey", "timestamp", "tracing",
 }
 
@@ -28,7 +28,7 @@ var onlyIn = map[string]string{
 	"github.com/valyala/fasthttp":        "internal/httpapi",
 	"github.com/spf13/viper":             "internal/config",
 	"github.com/golang-jwt/":             "internal/auth",
-	"github.com/hibiken/asynq":           "internal/receipt",
+	"github.com/hibiken/asynq":           "internal/receipt internal/periodic",
 	"github.com/alexedwards/argon2id":    "internal/auth",
 	"github.com/minio/":                  "internal/objectstore",
 	"github.com/pressly/goose/":          "migrations",

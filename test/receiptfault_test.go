@@ -211,7 +211,7 @@ func TestPostgresAwayForThreeTicks(t *testing.T) {
 	if n := metric(t, w.ops, "parley_receipts_pending"); n != 3 {
 		t.Errorf("%v reads are pending", n)
 	}
-	if !strings.Contains(w.Logs(), "a flush failed") {
+	if !strings.Contains(w.Logs(), "a periodic task failed") {
 		t.Error("the log says nothing of it")
 	}
 	if q, err := asynq.NewInspectorFromRedisClient(s.redis.Client(t)).GetQueueInfo("receipts"); err != nil || q.Archived != 0 {

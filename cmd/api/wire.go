@@ -95,6 +95,11 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 
 	refusals := observe.NewOutage(log, "requests are refused with 503", "requests are served again")
 	memory := budget.OfProcess()
+	attachments, closeStorage, err := openAttachments(c, db.SQL, health, registry, log)
+	if err != nil {
+		return err
+	}
+	defer closeStorage()
 	limiter := ratelimit.New(rdb, registry, log)
 	friends := friend.NewService(db, publisher, publisher)
 	stop := c.ShutdownTimeout - c.DrainDelay
@@ -103,7 +108,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		ForwardedHeader: c.ForwardedHeader, ConnectionsPerAddress: c.ConnectionsPerAddress, Docs: c.Docs,
 		DrainDelay: c.DrainDelay, StopTimeout: stop - min(stopMargin, stop/4), Limits: c.Limits,
 	}, httpapi.Deps{
-		Auth: sessions, Watch: watch, Users: user.NewService(db), Friends: friends, Conversations: conversations, Messages: messages, Receipts: receipts,
+		Auth: sessions, Watch: watch, Users: user.NewService(db), Friends: friends, Conversations: conversations, Messages: messages, Receipts: receipts, Attachments: attachments,
 		Syncer: message.NewSyncer(feed, messageStore, conversations), Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
 		Memory:   memory,
 		Registry: registry, Panics: panics, Tracer: tracer, Refusals: refusals, Log: log,

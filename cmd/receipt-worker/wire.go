@@ -5,9 +5,12 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/parley-chat/parley/internal/attachment"
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/objectstore"
 	"github.com/parley-chat/parley/internal/observe"
+	"github.com/parley-chat/parley/internal/periodic"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/receipt"
 	"github.com/parley-chat/parley/internal/redisconn"
@@ -51,17 +54,46 @@ func run(ctx context.Context, c config.Worker, log *slog.Logger) error {
 	registry := observe.NewRegistry("receipt-worker", log)
 	panics := observe.NewPanicCounter(registry)
 	health := &observe.Health{DB: healthDB, Redis: rdb, Stopping: func() bool { return ctx.Err() != nil }}
+	objects, err := openStorage(c.Storage, health)
+	if err != nil {
+		return err
+	}
+	if objects != nil {
+		defer objects.Close()
+	}
 	metrics := receipt.NewFlushMetrics(registry)
 	flusher := receipt.NewFlusher(db, rdb, c.FlushInterval, metrics, log)
 	observe.RegisterPools(registry, db, rdb, redisConns)
 	monitor := observe.NewMonitor(health, registry, log)
 	ops := &observe.Ops{Addr: c.OpsAddr, Registry: registry, Ready: health.Ready, Log: log}
-	return lifecycle.Run(ctx, lifecycle.Config{Log: log, StopTimeout: c.ShutdownTimeout, Panics: panics},
-		lifecycle.Part{Name: "ops", Run: ops.Run},
-		lifecycle.Part{Name: "monitor", Run: monitor.Run},
-		lifecycle.Part{Name: "sampler", Run: receipt.NewSampler(flusher).Run},
-		lifecycle.Part{Name: "queues", Run: receipt.NewQueues(registry, rdb, log).Run},
-		lifecycle.Part{Name: "worker", Run: receipt.NewWorker(flusher, c.ShutdownTimeout-stopMargin, tracer).Run},
-		lifecycle.Part{Name: "schedule", Run: receipt.NewSchedule(rdb, c.FlushInterval, metrics, tracer, log).Run},
-	)
+	flush, stop := receipt.FlushTask(flusher, c.FlushInterval, metrics), c.ShutdownTimeout-stopMargin
+	parts := []lifecycle.Part{
+		{Name: "ops", Run: ops.Run},
+		{Name: "monitor", Run: monitor.Run},
+		{Name: "sampler", Run: receipt.NewSampler(flusher).Run},
+		{Name: "queues", Run: receipt.NewQueues(registry, rdb, log).Run},
+		{Name: "worker", Run: periodic.NewWorker(flush, rdb, stop, tracer, log).Run},
+		{Name: "schedule", Run: periodic.NewSchedule(flush, rdb, tracer, log).Run},
+	}
+	uploads := attachment.NewMetrics(registry, attachment.SweepStates...)
+	if objects != nil {
+		sweep := attachment.SweepTask(attachment.NewSweeper(db, objects, c.Sweep.UnsentTTL, uploads, log), c.Sweep.Interval)
+		parts = append(parts,
+			lifecycle.Part{Name: "sweeper", Run: periodic.NewWorker(sweep, rdb, stop, tracer, log).Run},
+			lifecycle.Part{Name: "sweeps", Run: periodic.NewSchedule(sweep, rdb, tracer, log).Run})
+	}
+	return lifecycle.Run(ctx, lifecycle.Config{Log: log, StopTimeout: c.ShutdownTimeout, Panics: panics}, parts...)
+}
+
+// openStorage opens the storage for files that the settings name, and has health ask it; nil if they name none.
+func openStorage(c config.Storage, health *observe.Health) (*objectstore.Store, error) {
+	if !c.Configured() {
+		return nil, nil //nolint:nilnil // none is no error
+	}
+	objects, err := objectstore.New(objectstore.Config(c))
+	if err != nil {
+		return nil, err
+	}
+	health.Storage = objects.Check
+	return objects, nil
 }

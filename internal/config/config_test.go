@@ -149,3 +149,46 @@ func TestMigratingNeedsTheDatabaseAlone(t *testing.T) {
 		t.Errorf("%+v, %v", d, err)
 	}
 }
+
+func TestStorageIsCheckedAsAWhole(t *testing.T) {
+	set(t, least())
+	c, err := config.LoadAPI()
+	if err != nil || c.Storage.Configured() || c.Uploads.MaxSize != 25<<20 || c.Uploads.DenyTypes != nil || len(c.Uploads.Types) != 1 {
+		t.Errorf("without settings: %+v, %+v, %v", c.Storage, c.Uploads, err)
+	}
+	w, err := config.LoadWorker()
+	if err != nil || w.Sweep != (config.Sweep{UnsentTTL: 24 * time.Hour, Interval: 15 * time.Minute}) {
+		t.Errorf("the worker's: %+v, %v", w.Sweep, err)
+	}
+	env := least()
+	for k, v := range map[string]string{
+		"S3_ENDPOINT": "http://s3.local:9000/", "S3_BUCKET": "b", "S3_PATH_STYLE": "true", "S3_ACCESS_KEY": "a", "S3_SECRET_KEY": "s",
+		"UPLOAD_MAX_SIZE": "1.5 MB", "UPLOAD_TYPES": "Image/*, text/plain", "UPLOAD_DENY_TYPES": "none",
+	} {
+		env[k] = v
+	}
+	set(t, env)
+	c, err = config.LoadAPI()
+	if err != nil || c.Storage.Endpoint != "http://s3.local:9000" || c.Storage.PublicEndpoint != c.Storage.Endpoint || !c.Storage.PathStyle ||
+		c.Uploads.MaxSize != 1_500_000 || strings.Join(c.Uploads.Types, " ") != "image/* text/plain" || len(c.Uploads.DenyTypes) != 0 {
+		t.Errorf("with settings: %+v, %+v, %v", c.Storage, c.Uploads, err)
+	}
+	for name, bad := range map[string]map[string]string{
+		"S3_ENDPOINT":        {"S3_ENDPOINT": "s3.local:9000", "S3_BUCKET": "b"},
+		"S3_BUCKET":          {"S3_ENDPOINT": "http://s3.local"},
+		"S3_ACCESS_KEY":      {"S3_ENDPOINT": "http://s3.local", "S3_BUCKET": "b", "S3_SECRET_KEY": "s"},
+		"S3_PUBLIC_ENDPOINT": {"S3_ENDPOINT": "http://s3.local", "S3_BUCKET": "b", "S3_PUBLIC_ENDPOINT": "https://files.local/parley"},
+		"UPLOAD_MAX_SIZE":    {"UPLOAD_MAX_SIZE": "6GiB"},
+		"UPLOAD_TYPES":       {"UPLOAD_TYPES": "png"},
+		"UPLOAD_DENY_TYPES":  {"UPLOAD_DENY_TYPES": "text/html; charset=x"},
+	} {
+		env := least()
+		for k, v := range bad {
+			env[k] = v
+		}
+		set(t, env)
+		if _, err := config.LoadAPI(); !config.IsFault(err) || !strings.Contains(err.Error(), "PARLEY_"+name+" ") {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+}

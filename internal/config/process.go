@@ -2,17 +2,18 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
 // everySetting are those that only one of the processes reads: one file may serve them all.
-var everySetting = []string{
+var everySetting = slices.Concat(storageSettings, []string{
 	"CONFIG", "HTTP_ADDR", "DATABASE_MAX_CONNS", "JWT_SECRET", "ACCESS_TOKEN_TTL", "REFRESH_TOKEN_TTL", "REFRESH_REUSE_GRACE", "SESSION_MAX_AGE",
 	"TRUSTED_PROXIES", "ALLOWED_ORIGINS", "METRICS_TOKEN", "PRESENCE_TTL", "PRESENCE_GRACE", "RECEIPT_FLUSH_INTERVAL", "DRAIN_DELAY",
 	"RATE_LIMIT_DEFAULT", "RATE_LIMIT_AUTH", "RATE_LIMIT_SEARCH", "RATE_LIMIT_SEND", "RATE_LIMIT_SOCKET", "RATE_LIMIT_FRAMES",
 	"RATE_LIMIT_REFRESH", "RATE_LIMIT_SERVER", "RATE_LIMIT_UPLOAD", "RATE_LIMIT_REACT", "RATE_LIMIT_SYNC",
 	"FORWARDED_HEADER", "CONNECTIONS_PER_ADDRESS", "DOCS",
-}
+})
 
 // API are the settings of the api.
 type API struct {
@@ -36,6 +37,8 @@ type API struct {
 	DrainDelay time.Duration
 	Limits     Limits
 	Presence   Presence
+	Storage    Storage
+	Uploads    Uploads
 }
 
 // Headers that trusted proxies may name clients in, as the setting PARLEY_FORWARDED_HEADER has them.
@@ -64,6 +67,8 @@ type Watcher struct {
 type Worker struct {
 	Common
 	FlushInterval time.Duration
+	Storage       Storage
+	Sweep         Sweep
 }
 
 // LoadAPI reads and checks the api's settings.
@@ -86,6 +91,8 @@ func LoadAPI() (API, error) {
 		DrainDelay:            r.duration("DRAIN_DELAY", 0, 0),
 		Limits:                r.limits(),
 		Presence:              r.presence(),
+		Storage:               r.storage(),
+		Uploads:               r.uploads(),
 	}
 	if c.DrainDelay >= c.ShutdownTimeout {
 		r.fault("DRAIN_DELAY", "must be shorter than %sSHUTDOWN_TIMEOUT", prefix)
@@ -108,7 +115,11 @@ func LoadWatcher() (Watcher, error) {
 // LoadWorker reads and checks the receipt-worker's settings.
 func LoadWorker() (Worker, error) {
 	r := newReader()
-	return Worker{Common: r.common(), FlushInterval: r.duration("RECEIPT_FLUSH_INTERVAL", 10*time.Second, time.Second)}, r.finish()
+	c := Worker{
+		Common: r.common(), FlushInterval: r.duration("RECEIPT_FLUSH_INTERVAL", 10*time.Second, time.Second),
+		Storage: r.storage(), Sweep: r.sweep(),
+	}
+	return c, r.finish()
 }
 
 func (r *reader) presence() Presence {

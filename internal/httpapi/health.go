@@ -20,6 +20,8 @@ type healthChecks struct {
 	Postgres string `json:"postgres"`
 	Redis    string `json:"redis"`
 	Schema   string `json:"schema"`
+	// Storage is left out unless there is storage for files.
+	Storage string `json:"storage,omitempty"`
 }
 
 // health says that the process lives. It touches no dependency: a probe must not kill pods because Postgres is away.
@@ -31,6 +33,12 @@ func (s *Server) ready(c *fiber.Ctx) error {
 	body := healthBody{Status: "ok", Checks: &healthChecks{Postgres: "up", Redis: "up", Schema: "current"}}
 	if checks.Redis != nil {
 		body.Status, body.Checks.Redis = "degraded", "down"
+	}
+	if s.Health.Storage != nil {
+		body.Checks.Storage = "up"
+	}
+	if checks.Storage != nil {
+		body.Status, body.Checks.Storage = "degraded", "down"
 	}
 	if checks.Postgres != nil {
 		body.Checks.Postgres = "down"

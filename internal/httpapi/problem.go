@@ -6,6 +6,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"github.com/parley-chat/parley/internal/attachment"
 	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/conversation"
 	"github.com/parley-chat/parley/internal/cursor"
@@ -92,6 +93,8 @@ var outcomes = []outcome{
 	{message.ErrConversationNotFound, 404, "conversation_not_found"},
 	{message.ErrNotFound, 404, "message_not_found"},
 	{receipt.ErrNotFound, 404, "message_not_found"},
+	{attachment.ErrNotFound, 404, "attachment_not_found"},
+	{attachment.ErrNotConfigured, 404, "storage_not_configured"},
 
 	{errMethod, 405, "method_not_allowed"},
 	{errSlowRequest, 408, "request_timeout"},
@@ -104,6 +107,8 @@ var outcomes = []outcome{
 	{friend.ErrTooManyFriends, 409, "limit_reached"},
 	{friend.ErrTooManyRequests, 409, "limit_reached"},
 	{realtime.ErrTooManyWatched, 409, "limit_reached"},
+	{attachment.ErrTooManyUploads, 409, "limit_reached"},
+	{attachment.ErrNotUploaded, 409, "not_uploaded"},
 	{message.ErrDeleted, 409, "message_deleted"},
 	{message.ErrClientMessageIDReused, 409, "client_message_id_reused"},
 	{message.ErrTooManyReactions, 409, "limit_reached"},
@@ -112,6 +117,9 @@ var outcomes = []outcome{
 	{message.ErrRevisionMismatch, 412, "revision_mismatch"},
 
 	{errTooLarge, 413, "payload_too_large"},
+	{attachment.ErrTooLarge, 413, "payload_too_large"},
+	{attachment.ErrTypeNotAllowed, 415, "type_not_allowed"},
+	{attachment.ErrMismatch, 422, "upload_mismatch"},
 	{errUnsupported, 415, "unsupported_media_type"},
 	{errEncoded, 415, "unsupported_media_type"},
 	{errUpgrade, 426, "upgrade_required"},
@@ -125,6 +133,7 @@ var outcomes = []outcome{
 	{auth.ErrBusy, 503, "unavailable"},
 	{message.ErrBusy, 503, "unavailable"},
 	{receipt.ErrBusy, 503, "unavailable"},
+	{attachment.ErrUnavailable, 503, "unavailable"},
 }
 
 // problemOf is what an error is to a client. Nothing of an error that is not ours is shown.

@@ -69,6 +69,11 @@ func (s *Server) routes(d *docs) []route {
 		{"PUT", "/api/messages/:id/reactions/:reaction", user, by.react, s.addReaction},
 		{"DELETE", "/api/messages/:id/reactions/:reaction", user, by.react, s.removeReaction},
 
+		{"POST", "/api/uploads", user, by.upload, s.createUpload},
+		{"POST", "/api/uploads/:id/complete", user, by.upload, s.completeUpload},
+		{"POST", "/api/attachments/urls", user, by.everything, s.listAttachmentURLs},
+		{"GET", "/api/attachments/:id", user, by.everything, s.fetchAttachment},
+
 		{"POST", "/api/messages/:id/read", user, by.everything, s.readMessage},
 		{"POST", "/api/conversations/:id/read", user, by.everything, s.readConversation},
 		{"GET", "/api/messages/:id/receipts", user, by.everything, s.listReceipts},

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
+	"github.com/parley-chat/parley/internal/attachment"
 	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/budget"
 	"github.com/parley-chat/parley/internal/config"
@@ -73,6 +74,7 @@ type Deps struct {
 	Conversations *conversation.Service
 	Messages      *message.Service
 	Receipts      *receipt.Service
+	Attachments   *attachment.Service
 	Syncer        *message.Syncer
 	Presence      *presence.Service
 	Hub           *realtime.Hub

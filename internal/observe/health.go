@@ -24,6 +24,8 @@ var errReadOnly = errors.New("postgres takes no writes: it is a standby, or set 
 type Checks struct {
 	// Postgres and Redis are nil if they can be used. Postgres can be used only if it takes writes.
 	Postgres, Redis error
+	// Storage is nil if the storage for files can be used, and if there is none. Without it a process is degraded.
+	Storage error
 	// Outdated is set if the schema is older than this binary needs.
 	Outdated bool
 	// Stopping is set if the process is going away.
@@ -54,6 +56,8 @@ type Health struct {
 	// connections of theirs, and is not refused one when the server has too many.
 	DB    *sql.DB
 	Redis redis.UniversalClient
+	// Storage asks the storage for files; nil if none is configured.
+	Storage func(ctx context.Context) error
 	// Stopping reports whether the process is going away.
 	Stopping func() bool
 
@@ -99,6 +103,9 @@ func (h *Health) run(ctx context.Context, c *check) {
 			c.result.Redis = fmt.Errorf("ping redis: %w", err)
 		}
 	})
+	if h.Storage != nil {
+		wg.Go(func() { c.result.Storage = h.Storage(ctx) })
+	}
 	wg.Wait()
 }
 

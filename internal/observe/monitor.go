@@ -31,6 +31,7 @@ type Monitor struct {
 	health                         *Health
 	log                            *slog.Logger
 	postgres, redis, schema, ready prometheus.Gauge
+	storage                        prometheus.Gauge // nil if there is none
 	noEviction, expiryEvents, skew prometheus.Gauge
 	postgresAway, redisAway        *Outage
 	outages                        []*Outage
@@ -59,6 +60,9 @@ func NewMonitor(h *Health, r prometheus.Registerer, log *slog.Logger) *Monitor {
 		ready:        gauge("parley_ready", "1 while the process wants work."),
 		noEviction:   gauge("parley_redis_noeviction", "1 where every master of Redis has maxmemory-policy noeviction, 0 where one may drop keys, NaN where Redis does not tell."),
 		expiryEvents: gauge("parley_redis_expiry_events", "1 where notify-keyspace-events of every master of Redis has expiries told, 0 where not, NaN where Redis does not tell."),
+	}
+	if h.Storage != nil {
+		m.storage = up.WithLabelValues("storage")
 	}
 	m.noEviction.Set(math.NaN())
 	m.expiryEvents.Set(math.NaN())
@@ -90,6 +94,9 @@ func (m *Monitor) look(ctx context.Context) {
 	m.postgres.Set(number(c.Postgres == nil))
 	m.redis.Set(number(c.Redis == nil))
 	m.schema.Set(number(c.Postgres == nil && !c.Outdated))
+	if m.storage != nil {
+		m.storage.Set(number(c.Storage == nil))
+	}
 	if c.Redis != nil {
 		m.looks = 0 // it may come back with other settings
 	} else {

@@ -14,7 +14,7 @@
 {{- if ne (int $n) 1 -}}
 {{- $faults = append $faults (printf "redis: give exactly one of redis.url, redis.existingSecret.urlKey and devDependencies.enabled (there are %d)" (int $n)) -}}
 {{- end -}}
-{{- $existing := dict "database" $db.existingSecret "redis" $v.redis.existingSecret -}}
+{{- $existing := dict "database" $db.existingSecret "redis" $v.redis.existingSecret "storage" $v.storage.existingSecret -}}
 {{- range $path, $setting := include "parley.secretSettings" . | fromYaml -}}
 {{- $_ := set $existing $path (include "parley.at" (list $ $path) | fromYaml).existingSecret -}}
 {{- end -}}
@@ -23,6 +23,11 @@
 {{- if and $secret.name (not $keys) -}}{{- $faults = append $faults (printf "%s.existingSecret.name has no key beside it" $where) -}}{{- end -}}
 {{- if and $keys (not $secret.name) -}}{{- $faults = append $faults (printf "%s.existingSecret.name is missing: its keys are set" $where) -}}{{- end -}}
 {{- end -}}
+{{- if and $v.storage.endpoint (not $v.storage.bucket) -}}{{- $faults = append $faults "storage.bucket is required with storage.endpoint" -}}{{- end -}}
+{{- if and (not $v.storage.endpoint) (or $v.storage.bucket $v.storage.publicEndpoint $v.storage.accessKey $v.storage.existingSecret.name) -}}
+{{- $faults = append $faults "storage.endpoint is required with the other values of storage" -}}
+{{- end -}}
+{{- if ne (empty $v.storage.accessKey) (empty $v.storage.secretKey) -}}{{- $faults = append $faults "storage.accessKey and storage.secretKey go together" -}}{{- end -}}
 {{- $outside := or $v.ingress.enabled $v.httpRoute.enabled (ne $v.service.type "ClusterIP") -}}
 {{- $ownJwt := or $v.jwt.secret $v.jwt.existingSecret.name -}}
 {{- if and (not $ownJwt) (not $dev) -}}

@@ -202,7 +202,8 @@ metricsToken: { variable: PARLEY_METRICS_TOKEN, field: value, key: metrics-token
 {{- $dev := .Values.devDependencies -}}
 {{- $secrets := dict "database-url" .Values.database.url "database-password" (ternary $dev.postgres.password .Values.database.password $dev.enabled)
   "migrate-database-url" .Values.database.migrateUrl
-  "redis-url" .Values.redis.url "redis-password" (ternary $dev.redis.password .Values.redis.password $dev.enabled) -}}
+  "redis-url" .Values.redis.url "redis-password" (ternary $dev.redis.password .Values.redis.password $dev.enabled)
+  "s3-access-key" .Values.storage.accessKey "s3-secret-key" .Values.storage.secretKey -}}
 {{- range $path, $setting := include "parley.secretSettings" . | fromYaml -}}
 {{- $_ := set $secrets $setting.key (get (include "parley.at" (list $ $path) | fromYaml) $setting.field) -}}
 {{- end -}}
@@ -297,6 +298,11 @@ value: that named like the release, or `ownSecret` of $. Takes (list $ variable 
 {{- $existing := (include "parley.at" (list $ $path) | fromYaml).existingSecret }}
 {{- include "parley.secretEnv" (list $ $setting.variable $existing.name $existing.key $setting.key) }}
 {{- end }}
+{{- end }}
+{{- if and $.Values.storage.endpoint (ne $component "presence-watcher") }}
+{{- $existing := $.Values.storage.existingSecret }}
+{{- include "parley.secretEnv" (list $ "PARLEY_S3_ACCESS_KEY" $existing.name $existing.accessKeyKey "s3-access-key") }}
+{{- include "parley.secretEnv" (list $ "PARLEY_S3_SECRET_KEY" $existing.name $existing.secretKeyKey "s3-secret-key") }}
 {{- end }}
 {{- if $.Values.tracing.endpoint -}}
 - name: OTEL_EXPORTER_OTLP_ENDPOINT

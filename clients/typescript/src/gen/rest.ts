@@ -1,5 +1,31 @@
 // Generated from openapi.yaml by `go generate ./clients`. Do not edit.
 
+export interface UploadTicket {
+  id: Id;
+  url: string;
+  method: "PUT";
+  headers: Record<string, string>;
+  expiresAt: Time;
+}
+
+export interface CompletedUpload {
+  id: Id;
+  state: "ready";
+  contentType: string;
+  size: number;
+  /** Of a picture, where its header tells. */
+  width?: number;
+  height?: number;
+}
+
+export interface AttachmentLinks {
+  data: {
+    id: Id;
+    url: string;
+    expiresAt: Time;
+  }[];
+}
+
 /** UUIDv7, lower case. */
 export type Id = string;
 
@@ -210,6 +236,8 @@ export interface Readiness {
     postgres: "up" | "down";
     redis: "up" | "down";
     schema: "current" | "outdated";
+    /** Left out if there is no storage for files. */
+    storage?: "up" | "down";
   };
 }
 
@@ -638,6 +666,39 @@ export interface Operations {
     method: "DELETE";
     path: "/api/messages/{id}/reactions/{reaction}";
     response: ReactionResult;
+  };
+  /** Announce a file */
+  createUpload: {
+    method: "POST";
+    path: "/api/uploads";
+    body: {
+      filename: string;
+      contentType: string;
+      /** In bytes. */
+      size: number;
+    };
+    response: UploadTicket;
+  };
+  /** Check an uploaded file */
+  completeUpload: {
+    method: "POST";
+    path: "/api/uploads/{id}/complete";
+    response: CompletedUpload;
+  };
+  /** Links to files */
+  listAttachmentUrls: {
+    method: "POST";
+    path: "/api/attachments/urls";
+    body: {
+      ids: Id[];
+    };
+    response: AttachmentLinks;
+  };
+  /** Download a file */
+  fetchAttachment: {
+    method: "GET";
+    path: "/api/attachments/{id}";
+    response: never;
   };
   /** Mark read up to a message */
   readMessage: {

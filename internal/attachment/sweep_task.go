@@ -1,0 +1,21 @@
+package attachment
+
+import (
+	"time"
+
+	"github.com/parley-chat/parley/internal/periodic"
+)
+
+const (
+	sweepTask  = "attachments:sweep"
+	sweepQueue = "attachments"
+	// sweepPoll is how late a sweep is at most.
+	sweepPoll = 5 * time.Second
+	// sweepTimeout bounds one sweep. What is left over is the next one's.
+	sweepTimeout = 10 * time.Minute
+)
+
+// SweepTask is the sweep that a receipt-worker runs each interval.
+func SweepTask(s *Sweeper, interval time.Duration) periodic.Task {
+	return periodic.Task{Name: sweepTask, Queue: sweepQueue, Interval: interval, Timeout: sweepTimeout, Poll: sweepPoll, Run: s.Sweep}
+}

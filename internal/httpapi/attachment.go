@@ -1,0 +1,81 @@
+package httpapi
+
+import (
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/parley-chat/parley/internal/attachment"
+)
+
+func attachmentID(c *fiber.Ctx) (string, error) { return pathID(c, "id", attachment.ErrNotFound) }
+
+// requireStorage refuses all routes of files alike if there is no storage for them, whatever else is wrong with a request.
+func (s *Server) requireStorage() error {
+	if !s.Attachments.Configured() {
+		return attachment.ErrNotConfigured
+	}
+	return nil
+}
+
+func (s *Server) createUpload(c *fiber.Ctx) error {
+	if err := s.requireStorage(); err != nil {
+		return err
+	}
+	var in attachment.Upload
+	if err := decode(c, &in); err != nil {
+		return err
+	}
+	ticket, err := s.Attachments.Create(c.UserContext(), caller(c).UserID, &in)
+	if err != nil {
+		return err
+	}
+	return c.Status(fiber.StatusCreated).JSON(ticket)
+}
+
+func (s *Server) completeUpload(c *fiber.Ctx) error {
+	if err := s.requireStorage(); err != nil {
+		return err
+	}
+	id, err := attachmentID(c)
+	if err != nil {
+		return err
+	}
+	done, err := s.Attachments.Complete(c.UserContext(), id, caller(c).UserID)
+	if err != nil {
+		return err
+	}
+	return c.JSON(done)
+}
+
+func (s *Server) listAttachmentURLs(c *fiber.Ctx) error {
+	if err := s.requireStorage(); err != nil {
+		return err
+	}
+	var in attachment.Wanted
+	if err := decode(c, &in); err != nil {
+		return err
+	}
+	links, err := s.Attachments.Links(c.UserContext(), caller(c).UserID, &in)
+	if err != nil {
+		return err
+	}
+	return c.JSON(struct {
+		Data []attachment.Link `json:"data"`
+	}{links})
+}
+
+func (s *Server) fetchAttachment(c *fiber.Ctx) error {
+	if err := s.requireStorage(); err != nil {
+		return err
+	}
+	id, err := attachmentID(c)
+	if err != nil {
+		return err
+	}
+	link, err := s.Attachments.Link(c.UserContext(), caller(c).UserID, id)
+	if err != nil {
+		return err
+	}
+	// The link ends, and who may see the file may change: no cache may keep the redirect.
+	c.Set(fiber.HeaderCacheControl, "no-store")
+	return c.Redirect(link.URL, fiber.StatusFound)
+}

@@ -1,0 +1,72 @@
+package periodic_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+
+	"github.com/parley-chat/parley/internal/periodic"
+	"github.com/parley-chat/parley/internal/testenv"
+	"github.com/parley-chat/parley/internal/tracing"
+)
+
+// Three processes schedule and run a task, of which every second run fails: no interval has two runs, and none is kept from running
+// by the one before.
+func TestATaskRunsOnceAnInterval(t *testing.T) {
+	t.Parallel()
+	const processes, runs = 3, 6
+	rdb := testenv.Redis(t).Client(t)
+	log := slog.New(slog.DiscardHandler)
+	tracer, err := tracing.Start(t.Context(), "test", "test", false, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tracer.Close()
+	var count atomic.Int64
+	ran := make(chan struct{}, 10*runs)
+	task := periodic.Task{Name: "test:task", Queue: "test", Interval: time.Second, Timeout: time.Minute, Poll: 20 * time.Millisecond}
+	task.Run = func(context.Context) error {
+		ran <- struct{}{}
+		if count.Add(1)%2 == 0 {
+			return errors.New("every second run fails")
+		}
+		return nil
+	}
+	interval := func() int64 {
+		now, err := rdb.Time(t.Context()).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return now.UnixNano() / int64(task.Interval)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	first := interval()
+	for range processes {
+		wg.Go(func() { _ = periodic.NewSchedule(task, rdb, tracer, log).Run(ctx) })
+		wg.Go(func() { _ = periodic.NewWorker(task, rdb, time.Second, tracer, log).Run(ctx) })
+	}
+	for range runs {
+		select {
+		case <-ran:
+		case <-time.After(time.Minute):
+			t.Fatal("it does not run any more")
+		}
+	}
+	last := interval()
+	cancel()
+	wg.Wait()
+	if n := count.Load(); n > last-first+1 {
+		t.Errorf("%d runs in %d intervals", n, last-first+1)
+	}
+	info, err := asynq.NewInspectorFromRedisClient(rdb).GetQueueInfo("test")
+	if err != nil || info.Archived != 0 || info.Retry != 0 {
+		t.Errorf("asynq keeps what failed: %+v, %v", info, err)
+	}
+}

@@ -1,0 +1,277 @@
+package test
+
+import (
+	"bytes"
+	"database/sql"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/internal/testenv"
+)
+
+// ticket is how to upload a file.
+type ticket struct {
+	ID, URL, Method, ExpiresAt string
+	Headers                    map[string]string
+}
+
+// pngFile is a PNG's header of that size in pixels, 40 bytes long.
+func pngFile(w, h uint32) []byte {
+	b := []byte("\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR")
+	b = binary.BigEndian.AppendUint32(b, w)
+	b = binary.BigEndian.AppendUint32(b, h)
+	return append(b, make([]byte, 40-len(b))...)
+}
+
+// announce notes an upload.
+func (p *pod) announce(t testing.TB, u user, filename, contentType string, size int) ticket {
+	t.Helper()
+	var k ticket
+	p.want(t, 201, u.token, "POST", "/api/uploads", map[string]any{"filename": filename, "contentType": contentType, "size": size}).into(t, &k)
+	return k
+}
+
+// put stores a file as its ticket says, and returns the storage's status.
+func (k ticket) put(t testing.TB, body []byte) int {
+	t.Helper()
+	r, err := http.NewRequest(k.Method, k.URL, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, v := range k.Headers {
+		r.Header.Set(name, v)
+	}
+	res, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	return res.StatusCode
+}
+
+// upload stores a file and completes it.
+func (p *pod) upload(t testing.TB, u user, filename, contentType string, body []byte) string {
+	t.Helper()
+	k := p.announce(t, u, filename, contentType, len(body))
+	if status := k.put(t, body); status != 200 {
+		t.Fatalf("the storage answers %d", status)
+	}
+	p.want(t, 200, u.token, "POST", "/api/uploads/"+k.ID+"/complete", nil)
+	return k.ID
+}
+
+// links are the ids of the files that a user gets links for.
+func (p *pod) links(t testing.TB, u user, ids ...string) string {
+	t.Helper()
+	var r struct {
+		Data []struct{ ID, URL, ExpiresAt string }
+	}
+	p.want(t, 200, u.token, "POST", "/api/attachments/urls", map[string]any{"ids": ids}).into(t, &r)
+	var out []string
+	for _, l := range r.Data {
+		out = append(out, l.ID)
+	}
+	return strings.Join(out, " ")
+}
+
+// fetch follows the redirect to a file.
+func (p *pod) fetch(t testing.TB, u user, id string) (status int, header http.Header, body []byte) {
+	t.Helper()
+	r, err := http.NewRequest("GET", p.url+"/api/attachments/"+id, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+u.token)
+	stop := http.Client{Timeout: client.Timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	res, err := stop.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != 302 {
+		return res.StatusCode, res.Header, nil
+	}
+	if c := res.Header.Get("Cache-Control"); c != "no-store" {
+		t.Errorf("the redirect may be kept: %q", c)
+	}
+	res, err = client.Get(res.Header.Get("Location"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err = io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, res.Header, body
+}
+
+func TestFilesOverTheAPI(t *testing.T) {
+	t.Parallel()
+	storage := testenv.Storage(t)
+	s := start(t, 2, append(storage.Settings(), "PARLEY_RATE_LIMIT_AUTH=off", "PARLEY_RATE_LIMIT_UPLOAD=off")...)
+	p, q := s.pods[0], s.pods[1]
+	ana, ben := p.register(t), p.register(t)
+
+	t.Run("rules", func(t *testing.T) {
+		for _, c := range []struct {
+			body   map[string]any
+			status int
+			code   string
+		}{
+			{map[string]any{"filename": "", "contentType": "png", "size": 0}, 400, "invalid_request"},
+			{map[string]any{"filename": "a", "contentType": "image/png", "size": 1, "url": "x"}, 400, "invalid_request"},
+			{map[string]any{"filename": "a", "contentType": "image/png", "size": 25<<20 + 1}, 413, "payload_too_large"},
+			{map[string]any{"filename": "a", "contentType": "text/html", "size": 1}, 415, "type_not_allowed"},
+		} {
+			if a := p.want(t, c.status, ana.token, "POST", "/api/uploads", c.body); a.code() != c.code {
+				t.Errorf("%v is %s", c.body, a.code())
+			}
+		}
+		p.want(t, 401, "", "POST", "/api/uploads", map[string]any{"filename": "a", "contentType": "image/png", "size": 1})
+		p.want(t, 400, ana.token, "POST", "/api/attachments/urls", map[string]any{"ids": []string{}})
+		for _, id := range []string{"x", "019ab2c3-0000-7000-8000-0000000000f0"} {
+			if a := p.want(t, 404, ana.token, "GET", "/api/attachments/"+id, nil); a.code() != "attachment_not_found" {
+				t.Errorf("%s is %s", id, a.code())
+			}
+			p.want(t, 404, ana.token, "POST", "/api/uploads/"+id+"/complete", nil)
+		}
+	})
+
+	t.Run("a picture of 10,000 by 10,000 pixels in 40 bytes", func(t *testing.T) {
+		k := p.announce(t, ana, "большой “файл”; a=\"b\".png", "image/png", 40)
+		if a := p.want(t, 409, ana.token, "POST", "/api/uploads/"+k.ID+"/complete", nil); a.code() != "not_uploaded" {
+			t.Errorf("before the upload: %s", a.code())
+		}
+		if status := k.put(t, pngFile(10_000, 10_000)); status != 200 {
+			t.Fatalf("the storage answers %d", status)
+		}
+		var wg sync.WaitGroup
+		for _, pod := range []*pod{p, q, p, q} {
+			wg.Go(func() {
+				a := pod.call(t, ana.token, "POST", "/api/uploads/"+k.ID+"/complete", nil)
+				if want := fmt.Sprintf(`{"id":"%s","state":"ready","contentType":"image/png","size":40,"width":10000,"height":10000}`, k.ID); a.status != 200 || string(a.body) != want {
+					t.Errorf("completed: %d %s", a.status, a.body)
+				}
+			})
+		}
+		wg.Wait()
+		status, header, body := q.fetch(t, ana, k.ID)
+		if status != 200 || len(body) != 40 || header.Get("Content-Type") != "image/png" || !strings.HasPrefix(header.Get("Content-Disposition"), "inline; ") {
+			t.Errorf("fetched: %d, %v", status, header)
+		}
+		if status, _, _ := q.fetch(t, ben, k.ID); status != 404 {
+			t.Errorf("a stranger gets %d", status)
+		}
+		if got := q.links(t, ben, k.ID); got != "" {
+			t.Errorf("a stranger gets a link for %s", got)
+		}
+		p.want(t, 404, ben.token, "POST", "/api/uploads/"+k.ID+"/complete", nil)
+	})
+
+	t.Run("HTML named png", func(t *testing.T) {
+		html := []byte("<!DOCTYPE html><script>alert(1)</script>")
+		k := p.announce(t, ana, "cat.png", "image/png", len(html))
+		k.put(t, html)
+		for range 2 {
+			if a := p.want(t, 422, ana.token, "POST", "/api/uploads/"+k.ID+"/complete", nil); a.code() != "upload_mismatch" {
+				t.Errorf("it is %s", a.code())
+			}
+		}
+		if status, _, _ := p.fetch(t, ana, k.ID); status != 404 {
+			t.Errorf("it is fetched: %d", status)
+		}
+	})
+
+	t.Run("storage away", func(t *testing.T) {
+		body := []byte("hello")
+		k := p.announce(t, ana, "a.txt", "text/plain", len(body))
+		k.put(t, body)
+		storage.Stop()
+		testenv.Eventually(t, 20*time.Second, func() bool {
+			return p.call(t, "", "GET", "/api/health/ready", nil).code() == "" && strings.Contains(string(p.call(t, "", "GET", "/api/health/ready", nil).body), `"storage":"down"`)
+		}, "readiness says that the storage is down")
+		a := p.want(t, 200, "", "GET", "/api/health/ready", nil)
+		if !strings.Contains(string(a.body), `"status":"degraded"`) {
+			t.Errorf("readiness is %s", a.body)
+		}
+		a = p.want(t, 503, ana.token, "POST", "/api/uploads/"+k.ID+"/complete", nil)
+		if a.code() != "unavailable" || a.header.Get("Retry-After") == "" {
+			t.Errorf("completed: %v %s", a.header, a.body)
+		}
+		storage.Start()
+		p.want(t, 200, ana.token, "POST", "/api/uploads/"+k.ID+"/complete", nil)
+		testenv.Eventually(t, 20*time.Second, func() bool {
+			return strings.Contains(string(p.call(t, "", "GET", "/api/health/ready", nil).body), `"storage":"up"`)
+		}, "readiness says that the storage is up")
+	})
+	if n := metric(t, p.ops, `parley_uploads_total{state="ready"}`) + metric(t, q.ops, `parley_uploads_total{state="ready"}`); n != 2 {
+		t.Errorf("%v uploads are counted as ready", n)
+	}
+}
+
+func TestWithoutStorageThereAreNoFiles(t *testing.T) {
+	t.Parallel()
+	p := start(t, 1).pods[0]
+	ana := p.register(t)
+	for _, c := range []struct {
+		method, path string
+		body         any
+	}{
+		{"POST", "/api/uploads", map[string]any{"filename": "a", "contentType": "image/png", "size": 1}},
+		{"POST", "/api/uploads", map[string]any{}},
+		{"POST", "/api/uploads/019ab2c3-0000-7000-8000-0000000000f0/complete", nil},
+		{"POST", "/api/attachments/urls", map[string]any{"ids": []string{"019ab2c3-0000-7000-8000-0000000000f0"}}},
+		{"GET", "/api/attachments/019ab2c3-0000-7000-8000-0000000000f0", nil},
+	} {
+		if a := p.want(t, 404, ana.token, c.method, c.path, c.body); a.code() != "storage_not_configured" {
+			t.Errorf("%s %s is %s", c.method, c.path, a.code())
+		}
+	}
+	if a := p.want(t, 200, "", "GET", "/api/health/ready", nil); strings.Contains(string(a.body), "storage") {
+		t.Errorf("readiness is %s", a.body)
+	}
+}
+
+// Two workers remove what was not sent in time, once the storage is back.
+func TestWorkersRemoveWhatWasNotSent(t *testing.T) {
+	t.Parallel()
+	storage := testenv.Storage(t)
+	s := start(t, 1, append(storage.Settings(), "PARLEY_UPLOAD_SWEEP_INTERVAL=1s", "PARLEY_UPLOAD_UNSENT_TTL=1h")...)
+	p := s.pods[0]
+	ana := p.register(t)
+	old, young := p.upload(t, ana, "a.txt", "text/plain", []byte("old")), p.upload(t, ana, "b.txt", "text/plain", []byte("young"))
+	db, err := sql.Open("pgx", s.pg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(`UPDATE attachments SET created_at = now() - interval '2 hours', upload_expires_at = now() - interval '1 hour' WHERE id = $1`, old); err != nil {
+		t.Fatal(err)
+	}
+	storage.Stop()
+	for range 2 {
+		s.addBeside("receipt-worker")
+	}
+	rows := func() (n int) {
+		if err := db.QueryRow(`SELECT count(*) FROM attachments`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	var state string
+	testenv.Eventually(t, time.Minute, func() bool {
+		return db.QueryRow(`SELECT state FROM attachments WHERE id = $1`, old).Scan(&state) == nil && state == "removed"
+	}, "a worker gives the file up")
+	storage.Start()
+	testenv.Eventually(t, time.Minute, func() bool { return rows() == 1 }, "a worker removes the file")
+	if left := storage.Objects(); len(left) != 1 || left[0] != "attachments/"+young {
+		t.Errorf("%v are left", left)
+	}
+}

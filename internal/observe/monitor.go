@@ -34,6 +34,7 @@ type Monitor struct {
 	storage                        prometheus.Gauge // nil if there is none
 	noEviction, expiryEvents, skew prometheus.Gauge
 	postgresAway, redisAway        *Outage
+	storageAway                    *Outage
 	outages                        []*Outage
 
 	// Of Run's goroutine alone:
@@ -69,6 +70,7 @@ func NewMonitor(h *Health, r prometheus.Registerer, log *slog.Logger) *Monitor {
 	m.skew.Set(math.NaN())
 	m.postgresAway = NewOutage(log, "postgres is unavailable", "postgres is available again")
 	m.redisAway = NewOutage(log, "redis is unavailable", "redis is available again")
+	m.storageAway = NewOutage(log, "the storage for files is unavailable", "the storage for files is available again")
 	return m
 }
 
@@ -95,6 +97,7 @@ func (m *Monitor) look(ctx context.Context) {
 	m.redis.Set(number(c.Redis == nil))
 	m.schema.Set(number(c.Postgres == nil && !c.Outdated))
 	if m.storage != nil {
+		m.storageAway.Note(c.Storage)
 		m.storage.Set(number(c.Storage == nil))
 	}
 	if c.Redis != nil {

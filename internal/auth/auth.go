@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/timestamp"
 )
@@ -107,7 +108,7 @@ func (d *Deletion) Check(f *invalid.Faults) {
 
 // Pair is what a client is given at the start of a session and at each refresh.
 type Pair struct {
-	UserID       string
+	User         chat.Own
 	SessionID    string
 	AccessToken  string
 	RefreshToken string

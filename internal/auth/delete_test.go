@@ -55,21 +55,21 @@ func TestADeletionCannotBePrevented(t *testing.T) {
 	t.Parallel()
 	p := newPod(t, testenv.Postgres(t), auth.Config{})
 	u := p.register(t, "anna")
-	digits := strings.ReplaceAll(u.UserID, "-", "")
+	digits := strings.ReplaceAll(u.User.ID, "-", "")
 	// The name that an older version gave to deleted accounts, registered while that version ran.
 	if _, err := p.db.Exec(`INSERT INTO users (id, username, display_name, password_hash) VALUES ($1, $2, 'Attacker', '!')`,
 		id.New(), "deleted_"+digits[len(digits)-24:]); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.delete(u.UserID); err != nil {
+	if err := p.delete(u.User.ID); err != nil {
 		t.Fatal(err)
 	}
 	var name string
-	p.query(t, &name, `SELECT username FROM users WHERE id = $1`, u.UserID)
+	p.query(t, &name, `SELECT username FROM users WHERE id = $1`, u.User.ID)
 	if !auth.ReservedUsername(name) && !strings.Contains(name, "-") {
 		t.Errorf("a deleted account has a name that can be registered: %q", name)
 	}
-	if err := p.delete(u.UserID); !errors.Is(err, auth.ErrWrongPassword) {
+	if err := p.delete(u.User.ID); !errors.Is(err, auth.ErrWrongPassword) {
 		t.Errorf("deleted twice: %v", err)
 	}
 }
@@ -83,15 +83,15 @@ func TestADeletionForgets(t *testing.T) {
 		`INSERT INTO blocks (user_id, blocked_id) VALUES ($1, $2), ($2, $1)`,
 		`UPDATE users SET avatar_url = 'https://example.com/' || $2::uuid, last_seen_at = now() WHERE id = $1`,
 	} {
-		if _, err := p.db.Exec(q, u.UserID, other.UserID); err != nil {
+		if _, err := p.db.Exec(q, u.User.ID, other.User.ID); err != nil {
 			t.Fatal(err)
 		}
 	}
 	third := p.register(t, "cem")
-	if _, err := p.db.Exec(`INSERT INTO friendships (user_id, friend_id, status) VALUES ($1, $2, 'pending')`, third.UserID, u.UserID); err != nil {
+	if _, err := p.db.Exec(`INSERT INTO friendships (user_id, friend_id, status) VALUES ($1, $2, 'pending')`, third.User.ID, u.User.ID); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.delete(u.UserID); err != nil {
+	if err := p.delete(u.User.ID); err != nil {
 		t.Fatal(err)
 	}
 	if !p.watch.Ended(u.SessionID) || p.announced.count() != 1 {
@@ -108,7 +108,7 @@ func TestADeletionForgets(t *testing.T) {
 		"parts of a name": `SELECT count(*) FROM users WHERE id = $1 AND (display_name <> 'Deleted user' OR avatar_url IS NOT NULL OR password_hash <> '' OR last_seen_at IS NOT NULL)`,
 	} {
 		var n int
-		if p.query(t, &n, query, u.UserID); n != 0 {
+		if p.query(t, &n, query, u.User.ID); n != 0 {
 			t.Errorf("%d %s are left", n, name)
 		}
 	}
@@ -121,7 +121,7 @@ func TestAnInterruptedDeletionChangesNothing(t *testing.T) {
 	u, others := p.register(t, "anna"), testenv.Users(t, p.db, 2)
 	var groups []string
 	for range 3 {
-		groups = append(groups, p.group(t, u.UserID, others...))
+		groups = append(groups, p.group(t, u.User.ID, others...))
 	}
 	tx, err := p.db.Begin()
 	if err != nil {
@@ -132,7 +132,7 @@ func TestAnInterruptedDeletionChangesNothing(t *testing.T) {
 		t.Fatal(err) // the heir's row, which the deletion wants when it holds everything else
 	}
 	done := make(chan error)
-	go func() { done <- p.delete(u.UserID) }()
+	go func() { done <- p.delete(u.User.ID) }()
 	testenv.Eventually(t, 10*time.Second, func() bool { return p.waiting(t) > 0 }, "the deletion waits")
 	if _, err := p.db.Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`); err != nil {
 		t.Fatal(err)
@@ -145,10 +145,10 @@ func TestAnInterruptedDeletionChangesNothing(t *testing.T) {
 		t.Errorf("the account: %v", err)
 	}
 	var n int
-	if p.query(t, &n, `SELECT count(*) FROM conversation_members WHERE user_id = $1`, u.UserID); n != 3 || p.published.count(event.TypeMemberRemoved) != 0 {
+	if p.query(t, &n, `SELECT count(*) FROM conversation_members WHERE user_id = $1`, u.User.ID); n != 3 || p.published.count(event.TypeMemberRemoved) != 0 {
 		t.Errorf("of 3 groups %d are left", n)
 	}
-	if err := p.delete(u.UserID); err != nil {
+	if err := p.delete(u.User.ID); err != nil {
 		t.Fatal(err)
 	}
 	p.consistent(t)
@@ -164,11 +164,11 @@ func TestWhoeverAddsADeletingUserLeavesNoGhost(t *testing.T) {
 	others := testenv.Users(t, p.db, 4)
 	for i := range 12 {
 		u := p.register(t, fmt.Sprintf("anna%d", i))
-		mine := p.group(t, u.UserID, others[0], others[1])
+		mine := p.group(t, u.User.ID, others[0], others[1])
 		theirs := p.group(t, others[0], others[1], others[2])
 		var wg sync.WaitGroup
 		wg.Go(func() {
-			if err := p.delete(u.UserID); err != nil {
+			if err := p.delete(u.User.ID); err != nil {
 				t.Error(err)
 			}
 		})
@@ -179,19 +179,19 @@ func TestWhoeverAddsADeletingUserLeavesNoGhost(t *testing.T) {
 		}
 		name := "another"
 		wg.Go(func() {
-			_, err := q.conversations.Add(context.Background(), theirs, others[0], &conversation.Addition{UserIDs: []string{u.UserID}})
+			_, err := q.conversations.Add(context.Background(), theirs, others[0], &conversation.Addition{UserIDs: []string{u.User.ID}})
 			expected(err)
 		})
 		wg.Go(func() {
-			_, _, err := q.conversations.Create(context.Background(), others[1], &conversation.Creation{Type: "group", MemberIDs: []string{u.UserID, others[0]}, Name: &name})
+			_, _, err := q.conversations.Create(context.Background(), others[1], &conversation.Creation{Type: "group", MemberIDs: []string{u.User.ID, others[0]}, Name: &name})
 			expected(err)
 		})
 		wg.Go(func() { // the user's own last request
-			_, _, err := q.conversations.Create(context.Background(), u.UserID, &conversation.Creation{Type: "group", MemberIDs: []string{others[2], others[0]}, Name: &name})
+			_, _, err := q.conversations.Create(context.Background(), u.User.ID, &conversation.Creation{Type: "group", MemberIDs: []string{others[2], others[0]}, Name: &name})
 			expected(err)
 		})
 		wg.Go(func() {
-			_, err := q.conversations.Add(context.Background(), mine, u.UserID, &conversation.Addition{UserIDs: []string{others[3]}})
+			_, err := q.conversations.Add(context.Background(), mine, u.User.ID, &conversation.Addition{UserIDs: []string{others[3]}})
 			expected(err)
 		})
 		wg.Wait()
@@ -206,12 +206,12 @@ func TestOwnersWhoAreDeletedTogetherLeaveALivingOne(t *testing.T) {
 	last := testenv.User(t, p.db)
 	for i := range 8 {
 		a, b := p.register(t, fmt.Sprintf("anna%d", i)), p.register(t, fmt.Sprintf("ben%d", i))
-		g := p.group(t, a.UserID, b.UserID, last)
-		if _, err := p.db.Exec(`INSERT INTO friendships (user_id, friend_id, status) VALUES ($1, $2, 'accepted'), ($2, $1, 'accepted')`, a.UserID, b.UserID); err != nil {
+		g := p.group(t, a.User.ID, b.User.ID, last)
+		if _, err := p.db.Exec(`INSERT INTO friendships (user_id, friend_id, status) VALUES ($1, $2, 'accepted'), ($2, $1, 'accepted')`, a.User.ID, b.User.ID); err != nil {
 			t.Fatal(err)
 		}
 		var wg sync.WaitGroup
-		for pod, u := range map[*pod]string{p: a.UserID, q: b.UserID} {
+		for pod, u := range map[*pod]string{p: a.User.ID, q: b.User.ID} {
 			wg.Go(func() {
 				if err := pod.delete(u); err != nil {
 					t.Error(err)
@@ -234,18 +234,18 @@ func TestAGhostDoesNotInherit(t *testing.T) {
 	p := newPod(t, testenv.Postgres(t), auth.Config{})
 	u, v := p.register(t, "anna"), p.register(t, "ben")
 	ghost, living := testenv.User(t, p.db), testenv.User(t, p.db)
-	deleted := p.group(t, u.UserID, ghost, living)
-	left := p.group(t, v.UserID, ghost, living)
+	deleted := p.group(t, u.User.ID, ghost, living)
+	left := p.group(t, v.User.ID, ghost, living)
 	if _, err := p.db.Exec(`UPDATE users SET deleted_at = now() WHERE id = $1`, ghost); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.db.Exec(`UPDATE conversation_members SET role = 'admin' WHERE user_id = $1`, ghost); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.delete(u.UserID); err != nil {
+	if err := p.delete(u.User.ID); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.conversations.Remove(t.Context(), left, v.UserID, v.UserID); err != nil {
+	if err := p.conversations.Remove(t.Context(), left, v.User.ID, v.User.ID); err != nil {
 		t.Fatal(err)
 	}
 	for name, g := range map[string]string{"deleted": deleted, "left": left} {
@@ -266,13 +266,13 @@ func TestADeletionLeavesAThousandGroupsInOneTry(t *testing.T) {
 			SELECT ('01900000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, 'group', 'Group ' || n, 3, now(), now() FROM generate_series(1, 1000) n`,
 		`INSERT INTO conversation_changes (conversation_id, revision, last_seq, kind) SELECT id, 1, 0, 'created' FROM conversations`,
 		`INSERT INTO conversation_members (conversation_id, user_id, role) SELECT c.id, m.id::uuid, m.role FROM conversations c, (VALUES
-			('` + u.UserID + `', 'owner'), ('` + others[0] + `', 'member'), ('` + others[1] + `', 'member')) m (id, role)`,
+			('` + u.User.ID + `', 'owner'), ('` + others[0] + `', 'member'), ('` + others[1] + `', 'member')) m (id, role)`,
 	} {
 		if _, err := p.db.Exec(q); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := p.delete(u.UserID); err != nil {
+	if err := p.delete(u.User.ID); err != nil {
 		t.Fatal(err)
 	}
 	p.consistent(t)

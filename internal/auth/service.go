@@ -8,6 +8,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/postgres"
@@ -110,6 +111,7 @@ func (s *Service) open(ctx context.Context, userID string, c Client, first func(
 	sessionID := id.New()
 	token, hash := newRefreshToken()
 	var ended []string
+	var own chat.Own
 	err := s.store.db.Tx(ctx, func(tx *gorm.DB) error {
 		if err := first(tx); err != nil {
 			return err
@@ -124,22 +126,25 @@ func (s *Service) open(ctx context.Context, userID string, c Client, first func(
 			return err
 		}
 		var err error
-		ended, err = endSurplus(tx, userID)
+		if ended, err = endSurplus(tx, userID); err != nil {
+			return err
+		}
+		own, err = readOwn(tx, userID)
 		return err
 	})
 	if err != nil {
 		return Pair{}, err
 	}
 	s.announce(ctx, ended)
-	return s.pair(userID, sessionID, token)
+	return s.pair(own, sessionID, token)
 }
 
-func (s *Service) pair(userID, sessionID, refresh string) (Pair, error) {
-	access, err := s.tokens.Issue(userID, sessionID)
+func (s *Service) pair(own chat.Own, sessionID, refresh string) (Pair, error) {
+	access, err := s.tokens.Issue(own.ID, sessionID)
 	if err != nil {
 		return Pair{}, err
 	}
-	return Pair{UserID: userID, SessionID: sessionID, AccessToken: access, RefreshToken: refresh, ExpiresIn: s.tokens.ttl}, nil
+	return Pair{User: own, SessionID: sessionID, AccessToken: access, RefreshToken: refresh, ExpiresIn: s.tokens.ttl}, nil
 }
 
 // Refresh gives a new pair for a refresh token, which is spent by it. The one just spent may be repeated within the grace; one
@@ -150,6 +155,7 @@ func (s *Service) Refresh(ctx context.Context, r *RefreshToken, c Client) (Pair,
 	spent := refreshHash(r.Token)
 	var held heldToken
 	var ended []string
+	var own chat.Own
 	err := s.store.db.Tx(ctx, func(tx *gorm.DB) error {
 		var err error
 		held, err = lockToken(tx, spent, s.Grace)
@@ -169,7 +175,11 @@ func (s *Service) Refresh(ctx context.Context, r *RefreshToken, c Client) (Pair,
 		if err := noteAddress(tx, held.UserID, c.Address); err != nil {
 			return err
 		}
-		return insertToken(tx, hash, held.SessionID, &spent)
+		if err := insertToken(tx, hash, held.SessionID, &spent); err != nil {
+			return err
+		}
+		own, err = readOwn(tx, held.UserID)
+		return err
 	})
 	if err != nil {
 		return Pair{}, err
@@ -178,7 +188,7 @@ func (s *Service) Refresh(ctx context.Context, r *RefreshToken, c Client) (Pair,
 	if held.SessionID == "" || len(ended) > 0 {
 		return Pair{}, ErrInvalidRefresh
 	}
-	return s.pair(held.UserID, held.SessionID, token)
+	return s.pair(own, held.SessionID, token)
 }
 
 // SessionOf is the session of a refresh token, "" for one that is not ours.
@@ -222,7 +232,11 @@ func (s *Service) Sessions(ctx context.Context, who Identity) ([]Session, error)
 
 // EndSession ends one of a user's own sessions.
 func (s *Service) EndSession(ctx context.Context, userID, sessionID string) error {
-	ended, err := end(s.store.db.Gorm.WithContext(ctx), userID, sessionID, false)
+	var ended []string
+	err := s.store.db.Tx(ctx, func(tx *gorm.DB) (err error) {
+		ended, err = end(tx, userID, sessionID, false)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -120,7 +120,7 @@ func (p *pod) refresh(t testing.TB, token string) (auth.Pair, error) {
 }
 
 func identity(p auth.Pair) auth.Identity {
-	return auth.Identity{UserID: p.UserID, SessionID: p.SessionID}
+	return auth.Identity{UserID: p.User.ID, SessionID: p.SessionID}
 }
 
 // open counts a user's open sessions.
@@ -180,12 +180,12 @@ func TestALoginUnderWayEndsWithItsPassword(t *testing.T) {
 		"deleted": `UPDATE users SET deleted_at = clock_timestamp() WHERE id = $1`,
 	} {
 		u := p.register(t, "anna."+name)
-		p.locked(t, u.UserID, func() {
+		p.locked(t, u.User.ID, func() {
 			if _, err := p.login(context.Background(), "anna."+name, password); !errors.Is(err, auth.ErrInvalidCredentials) {
 				t.Errorf("%s: a login that had read the old hash: %v", name, err)
 			}
-		}, change, u.UserID)
-		if n := p.open(t, u.UserID); n != 1 {
+		}, change, u.User.ID)
+		if n := p.open(t, u.User.ID); n != 1 {
 			t.Errorf("%s: %d sessions, want the first alone", name, n)
 		}
 	}
@@ -212,16 +212,16 @@ func TestNoLoginOutlivesAPasswordChange(t *testing.T) {
 			}
 		})
 	}
-	testenv.Eventually(t, 10*time.Second, func() bool { return pods[0].open(t, u.UserID) > 2 }, "some logins are through")
+	testenv.Eventually(t, 10*time.Second, func() bool { return pods[0].open(t, u.User.ID) > 2 }, "some logins are through")
 	if err := pods[0].ChangePassword(t.Context(), identity(u), &auth.PasswordChange{Current: password, New: "a new password"}, auth.Client{}); err != nil {
 		t.Error(err)
 	}
-	if n := pods[1].open(t, u.UserID); n != 1 {
+	if n := pods[1].open(t, u.User.ID); n != 1 {
 		t.Errorf("right after the change %d sessions are open, want the one that changed it", n)
 	}
 	close(over)
 	wg.Wait()
-	if n := pods[1].open(t, u.UserID); n != 1 {
+	if n := pods[1].open(t, u.User.ID); n != 1 {
 		t.Errorf("logins under way left %d sessions, want 1", n)
 	}
 	if _, err := pods[1].login(t.Context(), "anna", "a new password"); err != nil {
@@ -233,12 +233,12 @@ func TestOnlyOneOfTwoPasswordChangesCounts(t *testing.T) {
 	t.Parallel()
 	p := newPod(t, testenv.Postgres(t), auth.Config{})
 	u := p.register(t, "anna")
-	p.locked(t, u.UserID, func() {
+	p.locked(t, u.User.ID, func() {
 		err := p.ChangePassword(context.Background(), identity(u), &auth.PasswordChange{Current: password, New: "a new password"}, auth.Client{})
 		if !errors.Is(err, auth.ErrWrongPassword) {
 			t.Errorf("a change whose old password was replaced meanwhile: %v", err)
 		}
-	}, `UPDATE users SET password_hash = 'another' WHERE id = $1`, u.UserID)
+	}, `UPDATE users SET password_hash = 'another' WHERE id = $1`, u.User.ID)
 }
 
 func TestAPasswordChangeSpendsTheOldRefreshToken(t *testing.T) {
@@ -266,7 +266,7 @@ func TestAPasswordChangeSpendsTheOldRefreshToken(t *testing.T) {
 	if _, err := p.refresh(t, u.RefreshToken); !errors.Is(err, auth.ErrInvalidRefresh) {
 		t.Errorf("the token from before the change, a second time, within the grace: %v", err)
 	}
-	if _, err := p.refresh(t, again.RefreshToken); !errors.Is(err, auth.ErrInvalidRefresh) || p.open(t, u.UserID) != 0 {
+	if _, err := p.refresh(t, again.RefreshToken); !errors.Is(err, auth.ErrInvalidRefresh) || p.open(t, u.User.ID) != 0 {
 		t.Errorf("its session goes on: %v", err)
 	}
 
@@ -309,7 +309,7 @@ func TestSessionsAreBounded(t *testing.T) {
 	p := newPod(t, testenv.Postgres(t), auth.Config{})
 	u := p.register(t, "anna")
 	if _, err := p.db.Exec(`INSERT INTO sessions (id, user_id, user_agent, last_used_at, expires_at)
-		SELECT gen_random_uuid(), $1, 'old ' || n, clock_timestamp() - n * interval '1 minute', clock_timestamp() + interval '1 day' FROM generate_series(1, 99) n`, u.UserID); err != nil {
+		SELECT gen_random_uuid(), $1, 'old ' || n, clock_timestamp() - n * interval '1 minute', clock_timestamp() + interval '1 day' FROM generate_series(1, 99) n`, u.User.ID); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.login(t.Context(), "anna", password); err != nil {
@@ -366,10 +366,10 @@ func TestEndedSessionsForgetTheirClients(t *testing.T) {
 	if err != nil || len(list) != 2 || list[0].UserAgent != "test" {
 		t.Fatalf("%+v, %v", list, err)
 	}
-	if err := p.EndSession(t.Context(), u.UserID, v.SessionID); err != nil {
+	if err := p.EndSession(t.Context(), u.User.ID, v.SessionID); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.EndSession(t.Context(), u.UserID, v.SessionID); !errors.Is(err, auth.ErrSessionNotFound) {
+	if err := p.EndSession(t.Context(), u.User.ID, v.SessionID); !errors.Is(err, auth.ErrSessionNotFound) {
 		t.Errorf("ended twice: %v", err)
 	}
 	if !p.watch.Ended(v.SessionID) || p.watch.Ended(u.SessionID) {
@@ -411,11 +411,11 @@ func TestKnownAddresses(t *testing.T) {
 		}
 	}
 	var n int
-	p.query(t, &n, `SELECT count(*) FROM login_addresses WHERE user_id = $1`, u.UserID)
+	p.query(t, &n, `SELECT count(*) FROM login_addresses WHERE user_id = $1`, u.User.ID)
 	if n != 20 || known("anna", "192.0.2.1") || !known("anna", "198.51.100.29") {
 		t.Errorf("%d addresses are kept, want the latest 20", n)
 	}
-	if _, err := p.db.Exec(`UPDATE login_addresses SET last_used_at = last_used_at - interval '91 days' WHERE user_id = $1`, u.UserID); err != nil {
+	if _, err := p.db.Exec(`UPDATE login_addresses SET last_used_at = last_used_at - interval '91 days' WHERE user_id = $1`, u.User.ID); err != nil {
 		t.Fatal(err)
 	}
 	if known("anna", "198.51.100.29") {

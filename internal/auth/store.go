@@ -9,6 +9,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
@@ -142,6 +143,15 @@ func (s *Service) spend(tx *gorm.DB, hash, sessionID string) error {
 		}
 	}
 	return nil
+}
+
+// readOwn reads a user as they see themselves.
+func readOwn(tx *gorm.DB, userID string) (o chat.Own, err error) {
+	row := postgres.In(tx).QueryRowContext(postgres.Context(tx), `SELECT `+chat.OwnColumns+` FROM users u WHERE u.id = $1`, userID)
+	if err := chat.ScanOwn(row, &o); err != nil {
+		return chat.Own{}, fmt.Errorf("read a profile: %w", err)
+	}
+	return o, nil
 }
 
 // end ends sessions of a user's and returns which: the one with that id, or all but it.

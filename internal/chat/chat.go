@@ -16,6 +16,19 @@ type Profile struct {
 	AvatarURL   *string `json:"avatarUrl"`
 }
 
+// Own is a user as they see themselves.
+type Own struct {
+	Profile
+	CreatedAt timestamp.Time `json:"createdAt"`
+	Privacy   Privacy        `json:"privacy"`
+}
+
+// Privacy are a user's settings of what others may see. PresenceSharing is everyone, friends or nobody.
+type Privacy struct {
+	PresenceSharing     string `json:"presenceSharing"`
+	ReadReceiptsEnabled bool   `json:"readReceiptsEnabled"`
+}
+
 // Message is a message of a conversation. Members after DeletedAt are left out when they are unused, so that a plain message
 // has the eleven members before them and no others.
 type Message struct {

@@ -8,6 +8,14 @@ import (
 // Row is one row of a result (*sql.Row, *sql.Rows).
 type Row = interface{ Scan(dest ...any) error }
 
+// OwnColumns are those of a user as they see themselves, in the order in which ScanOwn reads them. The table is u.
+const OwnColumns = `u.id, u.username, u.display_name, u.avatar_url, u.created_at, u.presence_sharing, u.read_receipts_enabled`
+
+// ScanOwn reads OwnColumns.
+func ScanOwn(r Row, o *Own) error {
+	return r.Scan(&o.ID, &o.Username, &o.DisplayName, &o.AvatarURL, &o.CreatedAt, &o.Privacy.PresenceSharing, &o.Privacy.ReadReceiptsEnabled)
+}
+
 // MessageColumns are those of a message, in the order in which ScanMessage reads them. The table is m. Extras are one value,
 // null for a message that has none, so that plain messages are read as fast as without them.
 const MessageColumns = `m.id, m.conversation_id, m.seq, m.revision, m.sender_id, m.content, m.client_message_id, m.reply_to_id, m.created_at,

@@ -6,11 +6,11 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/parley-chat/parley/internal/auth"
-	"github.com/parley-chat/parley/internal/user"
+	"github.com/parley-chat/parley/internal/chat"
 )
 
 type pairBody struct {
-	User         user.Own `json:"user"`
+	User         chat.Own `json:"user"`
 	AccessToken  string   `json:"accessToken"`
 	RefreshToken string   `json:"refreshToken"`
 	// ExpiresIn is in seconds.
@@ -21,12 +21,8 @@ func (s *Server) client(c *fiber.Ctx) auth.Client {
 	return auth.Client{UserAgent: strings.Clone(c.Get(fiber.HeaderUserAgent)), Address: s.address(c)}
 }
 
-func (s *Server) pair(c *fiber.Ctx, status int, p auth.Pair) error {
-	own, err := s.Users.Own(c.UserContext(), p.UserID)
-	if err != nil {
-		return err
-	}
-	return c.Status(status).JSON(pairBody{own, p.AccessToken, p.RefreshToken, int(p.ExpiresIn.Seconds())})
+func sendPair(c *fiber.Ctx, status int, p auth.Pair) error {
+	return c.Status(status).JSON(pairBody{p.User, p.AccessToken, p.RefreshToken, int(p.ExpiresIn.Seconds())})
 }
 
 func (s *Server) register(c *fiber.Ctx) error {
@@ -38,7 +34,7 @@ func (s *Server) register(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return s.pair(c, fiber.StatusCreated, p)
+	return sendPair(c, fiber.StatusCreated, p)
 }
 
 func (s *Server) login(c *fiber.Ctx) error {
@@ -54,7 +50,7 @@ func (s *Server) login(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return s.pair(c, fiber.StatusOK, p)
+	return sendPair(c, fiber.StatusOK, p)
 }
 
 func (s *Server) refresh(c *fiber.Ctx) error {
@@ -66,7 +62,7 @@ func (s *Server) refresh(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return s.pair(c, fiber.StatusOK, p)
+	return sendPair(c, fiber.StatusOK, p)
 }
 
 func (s *Server) logout(c *fiber.Ctx) error {

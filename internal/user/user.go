@@ -13,18 +13,10 @@ import (
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/jsonbody"
 	"github.com/parley-chat/parley/internal/postgres"
-	"github.com/parley-chat/parley/internal/timestamp"
 )
 
 // ErrNotFound is also the answer for a user whom a block hides.
 var ErrNotFound = errors.New("user not found")
-
-// Own is a user as they see themselves.
-type Own struct {
-	chat.Profile
-	CreatedAt timestamp.Time `json:"createdAt"`
-	Privacy   Privacy        `json:"privacy"`
-}
 
 // Whom a user's presence is shown to.
 const (
@@ -32,12 +24,6 @@ const (
 	ShareFriends  = "friends"
 	ShareNobody   = "nobody"
 )
-
-// Privacy are a user's settings of what others may see.
-type Privacy struct {
-	PresenceSharing     string `json:"presenceSharing"`
-	ReadReceiptsEnabled bool   `json:"readReceiptsEnabled"`
-}
 
 const maxURL = 2048
 
@@ -107,7 +93,7 @@ type Service struct {
 func NewService(db *postgres.DB) *Service { return &Service{&store{db}} }
 
 // Own reads a user's own profile.
-func (s *Service) Own(ctx context.Context, userID string) (Own, error) {
+func (s *Service) Own(ctx context.Context, userID string) (chat.Own, error) {
 	return s.store.own(ctx, userID)
 }
 
@@ -117,15 +103,12 @@ func (s *Service) Get(ctx context.Context, viewerID, userID string) (chat.Profil
 }
 
 // Update changes a user's own profile.
-func (s *Service) Update(ctx context.Context, userID string, c *ProfileChange) (Own, error) {
-	if err := s.store.update(ctx, userID, c); err != nil {
-		return Own{}, err
-	}
-	return s.store.own(ctx, userID)
+func (s *Service) Update(ctx context.Context, userID string, c *ProfileChange) (chat.Own, error) {
+	return s.store.update(ctx, userID, c)
 }
 
 // UpdatePrivacy changes a user's settings, and answers them all.
-func (s *Service) UpdatePrivacy(ctx context.Context, userID string, c *PrivacyChange) (Privacy, error) {
+func (s *Service) UpdatePrivacy(ctx context.Context, userID string, c *PrivacyChange) (chat.Privacy, error) {
 	return s.store.updatePrivacy(ctx, userID, c)
 }
 
@@ -134,16 +117,14 @@ type store struct {
 	db *postgres.DB
 }
 
-func (s *store) own(ctx context.Context, userID string) (Own, error) {
-	var o Own
-	err := s.db.SQL.QueryRowContext(ctx, `SELECT id, username, display_name, avatar_url, created_at, presence_sharing, read_receipts_enabled
-		FROM users WHERE id = $1 AND deleted_at IS NULL`, userID).
-		Scan(&o.ID, &o.Username, &o.DisplayName, &o.AvatarURL, &o.CreatedAt, &o.Privacy.PresenceSharing, &o.Privacy.ReadReceiptsEnabled)
+func (s *store) own(ctx context.Context, userID string) (chat.Own, error) {
+	var o chat.Own
+	err := chat.ScanOwn(s.db.SQL.QueryRowContext(ctx, `SELECT `+chat.OwnColumns+` FROM users u WHERE u.id = $1 AND u.deleted_at IS NULL`, userID), &o)
 	if errors.Is(err, sql.ErrNoRows) {
-		return Own{}, ErrNotFound
+		return chat.Own{}, ErrNotFound
 	}
 	if err != nil {
-		return Own{}, fmt.Errorf("read a profile: %w", err)
+		return chat.Own{}, fmt.Errorf("read a profile: %w", err)
 	}
 	return o, nil
 }
@@ -163,24 +144,27 @@ func (s *store) get(ctx context.Context, viewerID, userID string) (chat.Profile,
 	return u, nil
 }
 
-func (s *store) update(ctx context.Context, userID string, c *ProfileChange) error {
-	set := map[string]any{}
-	if c.DisplayName.Set {
-		set["display_name"] = c.DisplayName.Value
+// update changes a profile and returns it as it is then, in one statement: nothing is read after the commit.
+func (s *store) update(ctx context.Context, userID string, c *ProfileChange) (chat.Own, error) {
+	var avatar *string
+	if !c.AvatarURL.Null {
+		avatar = &c.AvatarURL.Value
 	}
-	if c.AvatarURL.Set {
-		set["avatar_url"] = c.AvatarURL.Value
-		if c.AvatarURL.Null {
-			set["avatar_url"] = nil
-		}
+	var o chat.Own
+	err := chat.ScanOwn(s.db.SQL.QueryRowContext(ctx, `UPDATE users u SET
+			display_name = CASE WHEN $2 THEN $3 ELSE display_name END, avatar_url = CASE WHEN $4 THEN $5 ELSE avatar_url END
+		WHERE u.id = $1 AND u.deleted_at IS NULL RETURNING `+chat.OwnColumns,
+		userID, c.DisplayName.Set, c.DisplayName.Value, c.AvatarURL.Set, avatar), &o)
+	if errors.Is(err, sql.ErrNoRows) {
+		return chat.Own{}, ErrNotFound
 	}
-	if err := s.db.Gorm.WithContext(ctx).Table("users").Where("id = ? AND deleted_at IS NULL", userID).Updates(set).Error; err != nil {
-		return fmt.Errorf("update a profile: %w", err)
+	if err != nil {
+		return chat.Own{}, fmt.Errorf("update a profile: %w", err)
 	}
-	return nil
+	return o, nil
 }
 
-func (s *store) updatePrivacy(ctx context.Context, userID string, c *PrivacyChange) (Privacy, error) {
+func (s *store) updatePrivacy(ctx context.Context, userID string, c *PrivacyChange) (chat.Privacy, error) {
 	var sharing *string
 	var receipts *bool
 	if c.PresenceSharing.Set {
@@ -189,15 +173,15 @@ func (s *store) updatePrivacy(ctx context.Context, userID string, c *PrivacyChan
 	if c.ReadReceiptsEnabled.Set {
 		receipts = &c.ReadReceiptsEnabled.Value
 	}
-	var p Privacy
+	var p chat.Privacy
 	err := s.db.SQL.QueryRowContext(ctx, `UPDATE users SET presence_sharing = coalesce($2, presence_sharing),
 		read_receipts_enabled = coalesce($3, read_receipts_enabled) WHERE id = $1 AND deleted_at IS NULL
 		RETURNING presence_sharing, read_receipts_enabled`, userID, sharing, receipts).Scan(&p.PresenceSharing, &p.ReadReceiptsEnabled)
 	if errors.Is(err, sql.ErrNoRows) {
-		return Privacy{}, ErrNotFound
+		return chat.Privacy{}, ErrNotFound
 	}
 	if err != nil {
-		return Privacy{}, fmt.Errorf("update privacy: %w", err)
+		return chat.Privacy{}, fmt.Errorf("update privacy: %w", err)
 	}
 	return p, nil
 }

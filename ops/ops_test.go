@@ -163,11 +163,11 @@ func TestAlertsLeadOn(t *testing.T) {
 		runbooks[name] = false
 		var titles []string
 		for line := range strings.Lines(string(read(t, file))) {
-			if strings.HasPrefix(line, "#") {
+			if strings.HasPrefix(line, "# Parley") || strings.HasPrefix(line, "## ") {
 				titles = append(titles, strings.TrimSpace(line))
 			}
 		}
-		if want := []string{"# " + name, "## Meaning", "## Impact", "## Diagnose", "## Mitigate"}; !slices.Equal(titles, want) {
+		if want := []string{"# " + name, "## Meaning", "## Impact", "## Diagnose", "## Mitigate", "## Over"}; !slices.Equal(titles, want) {
 			t.Errorf("%s has the parts %q, want %q", file, titles, want)
 		}
 	}

@@ -270,6 +270,8 @@ func TestCluster(t *testing.T) {
 		{"wrong secrets", testWrongSecrets},
 		{"wrong password", testWrongPassword},
 		{"rotation", testRotation},
+		{"runbooks", testRunbooks},
+		{"runbooks in an outage", testRunbooksInAnOutage},
 		{"ingress", testIngress},
 		{"autoscaling", testAutoscaling},
 		{"uninstall", testUninstall},

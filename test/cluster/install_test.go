@@ -146,13 +146,24 @@ var documentedNamespace = regexp.MustCompile(`(-n|namespaces/)( ?)chat\b`)
 // run runs a documented command, whose release is parley in the namespace chat, in this namespace.
 func (n *namespace) run(command string) string {
 	n.t.Helper()
-	command = documentedNamespace.ReplaceAllString(command, "${1}${2}"+n.name)
-	command = strings.ReplaceAll(command, "charts/parley", testenv.Root(n.t)+"/charts/parley")
-	out, err := exec.Command("bash", "-o", "pipefail", "-c", command).CombinedOutput()
+	out, err := n.bash(command)
 	if err != nil {
 		n.t.Errorf("%s: %v: %s", command, err, out)
 	}
-	return string(out)
+	return out
+}
+
+// attempt runs a documented command that may fail.
+func (n *namespace) attempt(command string) string {
+	out, _ := n.bash(command)
+	return out
+}
+
+func (n *namespace) bash(command string) (string, error) {
+	command = documentedNamespace.ReplaceAllString(command, "${1}${2}"+n.name)
+	command = strings.ReplaceAll(command, "charts/parley", testenv.Root(n.t)+"/charts/parley")
+	out, err := exec.Command("bash", "-o", "pipefail", "-c", command).CombinedOutput()
+	return string(out), err
 }
 
 // The passwords of the bundled databases are rotated as documented, and nothing is lost.

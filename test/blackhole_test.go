@@ -96,3 +96,61 @@ func TestPostgresInABlackHole(t *testing.T) {
 	testenv.Eventually(t, time.Minute, func() bool { return p.ready(t) == 200 }, "the pod is ready again")
 	p.send(t, u[0], c.ID, "after it")
 }
+
+// What was accepted while Redis was away reaches live sockets once it is back, as messages do: receipts and markers, in direct
+// conversations and groups, privacy, and friends.
+func TestWhatWasAcceptedWithoutRedisReachesLiveSockets(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2, presenceTimes...)
+	s.addWatcher()
+	a, b := s.pods[0], s.pods[1]
+	u := a.users(t, 4)
+	direct, group := a.direct(t, u[0], u[1]), a.group(t, u[0], u[1:]...)
+	in := map[string]message{direct.ID: a.send(t, u[0], direct.ID, "direct"), group.ID: a.send(t, u[0], group.ID, "group")}
+	sender, other, hiding := a.open(t, u[0]), a.openAs(t, u[1], "other"), b.openAs(t, u[2], "hiding")
+	defer hiding.cut()
+	if p := sender.watch(u[2].ID); p[0].Status != "online" {
+		t.Fatalf("the presence is %v", p)
+	}
+	s.redis.Stop()
+	for _, m := range in {
+		testenv.Eventually(t, time.Minute, func() bool {
+			return b.call(t, u[1].token, "POST", "/api/messages/"+m.ID+"/read", nil).status == 204
+		}, "the read is taken")
+	}
+	b.want(t, 200, u[2].token, "PATCH", "/api/users/me/privacy", map[string]any{"presenceSharing": "nobody"})
+	b.ask(t, u[3], u[0], 201)
+	time.Sleep(2 * time.Second) // pods find out
+	s.redis.Start()
+
+	wanted := map[string]bool{"receipt " + direct.ID: true, "receipt " + group.ID: true, "hidden": true, "friend": true}
+	testenv.Eventually(t, 30*time.Second, func() bool {
+		for _, f := range sender.rest(100 * time.Millisecond) {
+			var x struct{ ConversationID, UserID string }
+			switch f.Type {
+			case "receipt:read":
+				f.into(t, &x)
+				delete(wanted, "receipt "+x.ConversationID)
+			case "presence:offline":
+				f.into(t, &x)
+				if x.UserID == u[2].ID {
+					delete(wanted, "hidden")
+				}
+			case "friend:requested":
+				delete(wanted, "friend")
+			}
+		}
+		return len(wanted) == 0
+	}, "the sender's socket hears all but %v", wanted)
+	markers := map[string]bool{direct.ID: true, group.ID: true}
+	testenv.Eventually(t, 30*time.Second, func() bool {
+		for _, f := range other.rest(100 * time.Millisecond) {
+			if f.Type == "conversation:read" {
+				var x struct{ ConversationID string }
+				f.into(t, &x)
+				delete(markers, x.ConversationID)
+			}
+		}
+		return len(markers) == 0
+	}, "the reader's other socket hears all but %v", markers)
+}

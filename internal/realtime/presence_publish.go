@@ -9,7 +9,7 @@ import (
 
 // PrivacyChanged tells the pods that others may see a user now, or no more.
 func (p *Publisher) PrivacyChanged(_ context.Context, userID string) {
-	p.add(rediskey.PresenceChannel(userID), event.PresenceNews{Recheck: true}.Encode())
+	p.keep(rediskey.PresenceChannel(userID), event.PresenceNews{Recheck: true}.Encode())
 }
 
 // RelationChanged tells the pods of both users that they are something else to each other.

@@ -3,6 +3,7 @@ package realtime
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,7 @@ type publication struct {
 	payload []byte
 	typ     string
 	trace   string // the trace that it belongs to, "" for none
+	keep    bool   // nobody repairs it: it waits while Redis is unavailable
 }
 
 // Publisher tells all pods. Nobody waits for it: events are queued, in order, and go to Redis in pipelines.
@@ -38,6 +40,7 @@ type Publisher struct {
 	queue   chan publication
 	metrics *Metrics
 	failing *observe.Outage
+	hold    hold
 }
 
 // NewPublisher makes a publisher; its Run makes it work.
@@ -49,28 +52,34 @@ func NewPublisher(rdb redis.UniversalClient, metrics *Metrics, tracer *tracing.T
 // Publish tells the pods of events of conversations, and the pods of those who are added by them that they are.
 func (p *Publisher) Publish(events ...*event.Event) {
 	for _, e := range events {
-		p.queueUp(publication{rediskey.ConversationChannel(e.ConversationID), wire.Encode(e), e.Type, e.TraceParent})
+		p.queueUp(publication{channel: rediskey.ConversationChannel(e.ConversationID), payload: wire.Encode(e), typ: e.Type, trace: e.TraceParent})
 		for _, u := range e.Added {
 			n := &event.Notice{Join: &event.Join{ConversationID: e.ConversationID, Revision: e.Revision}}
-			p.add(rediskey.UserChannel(u), wire.EncodeNotice(n))
+			p.keep(rediskey.UserChannel(u), wire.EncodeNotice(n))
 		}
 	}
 }
 
 // Notify tells the pods of what concerns one user alone.
 func (p *Publisher) Notify(n *event.Notice) {
-	p.queueUp(publication{rediskey.UserChannel(n.UserID), wire.EncodeNotice(n), n.Type, n.TraceParent})
+	p.queueUp(publication{channel: rediskey.UserChannel(n.UserID), payload: wire.EncodeNotice(n), typ: n.Type, trace: n.TraceParent, keep: true})
 }
 
 // SessionsEnded tells the pods of sessions that ended.
 func (p *Publisher) SessionsEnded(_ context.Context, sessionIDs []string) {
 	if len(sessionIDs) > 0 {
-		p.add(rediskey.SessionsChannel, []byte(strings.Join(sessionIDs, ",")))
+		p.keep(rediskey.SessionsChannel, []byte(strings.Join(sessionIDs, ",")))
 	}
 }
 
+// add publishes what may get lost.
 func (p *Publisher) add(channel string, payload []byte) {
 	p.queueUp(publication{channel: channel, payload: payload})
+}
+
+// keep publishes what nobody repairs.
+func (p *Publisher) keep(channel string, payload []byte) {
+	p.queueUp(publication{channel: channel, payload: payload, keep: true})
 }
 
 func (p *Publisher) queueUp(x publication) {
@@ -99,13 +108,33 @@ func (p *Publisher) Run(ctx context.Context) error {
 		for len(batch) < publishBatch && len(p.queue) > 0 {
 			batch = append(batch, <-p.queue)
 		}
-		p.send(batch)
-		p.metrics.publishQueue.Set(float64(len(p.queue)))
+		p.publish(batch)
+		p.metrics.publishQueue.Set(float64(len(p.queue) + len(p.hold.held)))
 		clear(batch)
 	}
 }
 
-func (p *Publisher) send(batch []publication) {
+// publish sends a batch after what was held before it. While Redis is unavailable it holds what nobody repairs; the rest is tried, by
+// which it is found to be back: the probe sends something every second.
+func (p *Publisher) publish(batch []publication) {
+	if !p.hold.flowing() {
+		p.metrics.publishDropped.Add(float64(p.hold.keep(batch)))
+		batch = slices.DeleteFunc(batch, func(x publication) bool { return x.keep })
+	}
+	for len(p.hold.held) > 0 && p.hold.flowing() {
+		held := p.hold.held[:min(len(p.hold.held), publishBatch)]
+		if !p.send(held) {
+			break
+		}
+		p.hold.held = slices.Delete(p.hold.held, 0, len(held))
+	}
+	if len(batch) > 0 && !p.send(batch) {
+		p.metrics.publishDropped.Add(float64(p.hold.keep(batch)))
+	}
+}
+
+// send publishes in one pipeline. It returns false if Redis did not take it.
+func (p *Publisher) send(batch []publication) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), publishWait)
 	defer cancel()
 	fault.Point("publisher.send")
@@ -123,6 +152,8 @@ func (p *Publisher) send(batch []publication) {
 		p.metrics.published.Add(float64(len(batch)))
 	}
 	p.failing.Note(err)
+	p.hold.failed(err != nil)
+	return err == nil
 }
 
 // trace begins a span for each event that is in a trace. The pipeline is in the first of them.

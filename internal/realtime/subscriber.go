@@ -155,6 +155,9 @@ func (s *Subscriber) lost(err error) {
 		s.metrics.subscriberSilent.Inc()
 	}
 	s.away.Fail(context.Background(), err)
+	if s.probe != nil {
+		s.probe.publisher.hold.lost(true)
+	}
 }
 
 func (s *Subscriber) take(m any) {
@@ -190,6 +193,9 @@ func (s *Subscriber) hears() {
 	s.mu.Unlock()
 	s.metrics.subscriberUp.Set(1)
 	s.away.End()
+	if s.probe != nil {
+		s.probe.publisher.hold.lost(false)
+	}
 	s.hub.repairs.now()
 	if s.hub.watches != nil {
 		s.hub.watches.back()

@@ -125,7 +125,7 @@ func (t *teller) due(now time.Time) []string {
 	return out
 }
 
-// tellAll tells of messages. What can't be told because Redis or Postgres is away is left: receipts are read by REST too.
+// tellAll notifies the senders of messages. If Redis or Postgres is unavailable the messages wait for a later round.
 func (t *teller) tellAll(messages []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), tellWait)
 	defer cancel()
@@ -135,7 +135,7 @@ func (t *teller) tellAll(messages []string) {
 		for n < len(messages) && len(pending) < tellPending {
 			readers, err := t.buffer.readers(ctx, messages[n])
 			if err != nil {
-				t.log.Debug("receipts are not told", "error", err)
+				t.later(messages, err)
 				return
 			}
 			pending = append(pending, readers...)
@@ -143,12 +143,24 @@ func (t *teller) tellAll(messages []string) {
 		}
 		tallies, err := t.store.tallies(ctx, messages[:n], pending)
 		if err != nil {
-			t.log.Debug("receipts are not told", "error", err)
+			t.later(messages, err)
 			return
 		}
 		for _, x := range tallies {
 			t.tell(x)
 		}
 		messages = messages[n:]
+	}
+}
+
+// later puts messages back whose senders could not be notified. due leaves them alone for tellAgain.
+func (t *teller) later(messages []string, err error) {
+	t.log.Debug("senders are not notified of receipts yet", "error", err)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, m := range messages {
+		if len(t.waiting) < tellWaiting {
+			t.waiting[m] = true
+		}
 	}
 }

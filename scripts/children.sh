@@ -8,8 +8,9 @@ pids=()
 launch() {
 	local name=$1
 	shift
-	(apart "$@") </dev/null >".run/logs/$name.log" 2>&1 &
+	(apart "$@") </dev/null >>".run/logs/$name.log" 2>&1 &
 	adopt "$name" "$!"
+	echo "$!" >".run/$name.pid"
 }
 
 # adopt NAME PID holds a child that was started elsewhere.
@@ -31,9 +32,9 @@ container() {
 # log_tail NAME prints the last that a child said.
 log_tail() { tail -n 15 ".run/logs/$1.log" | sed 's/^/    /' >&2; }
 
-# check_children ends the script when one of them has ended that Parley needs.
+# check_children starts those again that the script revives, and ends the script when another has ended that Parley needs.
 check_children() {
-	local i status=0
+	local i status=0 name
 	for i in "${!pids[@]}"; do
 		if gone "${pids[i]}"; then
 			case ${names[i]} in prometheus | grafana)
@@ -42,7 +43,13 @@ check_children() {
 				continue
 				;;
 			esac
-			wait "${pids[i]}" || status=$?
+			wait "${pids[i]}" 2>/dev/null || status=$?
+			if revive "${names[i]}" "$status"; then
+				name=${names[i]}
+				unset "pids[$i]" "names[$i]"
+				start_again "$name"
+				return
+			fi
 			say "${names[i]} ended (exit code $status). Its last words, of .run/logs/${names[i]}.log:"
 			log_tail "${names[i]}"
 			exit 1

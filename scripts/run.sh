@@ -32,6 +32,7 @@ main() {
 	migrate
 	start_processes
 	wait_ready
+	revive_from_now_on
 	start_monitoring
 	announce
 	while :; do
@@ -55,7 +56,7 @@ clean_up() {
 		stop_children
 	fi
 	if [ "${network:-}" = yes ]; then docker network rm "$(checkout_name)" >/dev/null 2>&1 || true; fi
-	rm -f .run/urls .run/env
+	rm -f .run/urls .run/env .run/*.pid
 	if [ "$status" = 0 ]; then say "Stopped."; fi
 	exit "$status"
 }
@@ -176,6 +177,9 @@ wait_container() {
 provide_settings() {
 	export PARLEY_JWT_SECRET="${PARLEY_JWT_SECRET:-$(keep jwt-secret)}"
 	export PARLEY_LOG_FORMAT="${PARLEY_LOG_FORMAT:-text}"
+	# For trying things out: pages of a dev server, and more than five people in a quarter of an hour. Wrong passwords count as ever.
+	export PARLEY_ALLOWED_ORIGINS="${PARLEY_ALLOWED_ORIGINS:-http://localhost:*,http://127.0.0.1:*}"
+	export PARLEY_RATE_LIMIT_AUTH="${PARLEY_RATE_LIMIT_AUTH:-1000/15m}"
 	if [ "$containers" = yes ]; then
 		case "${PARLEY_DATABASE_URL:-}${PARLEY_DATABASE_HOST:-}${PARLEY_REDIS_URL:-}" in *127.0.0.1* | *localhost*)
 			die "Parley runs in containers here, to which localhost is themselves: name the machine host.docker.internal in the settings"
@@ -240,8 +244,28 @@ start_monitoring() {
 	provide_monitoring "api-1=$api_1_ops" "api-2=$api_2_ops" "presence-watcher=$watcher_ops" "receipt-worker=$worker_ops"
 }
 
+declare -A revivable=() # the arguments of process by name, of those that are started again when they die
+declare -A born=() deaths=()
+
+# revive NAME STATUS tells whether a child that ended is to be started again: a process of Parley's that has served before, unless
+# its settings are wrong (2), or it dies at once three times over.
+revive() {
+	[ -n "${revivable[$1]:-}" ] && [ "$2" != 2 ] || return 1
+	if [ $((SECONDS - born[$1])) -lt 10 ]; then deaths[$1]=$((${deaths[$1]:-0} + 1)); else deaths[$1]=0; fi
+	[ "${deaths[$1]}" -lt 3 ] || return 1
+	say "$1 ended (exit code $2): starting it again"
+}
+
+# start_again NAME
+start_again() {
+	local args
+	read -ra args <<<"${revivable[$1]}"
+	process "${args[@]}"
+}
+
 # process NAME BINARY OPS_PORT [HTTP_PORT]
 process() {
+	born[$1]=$SECONDS
 	if [ "$containers" = no ]; then
 		launch "$1" env PARLEY_OPS_ADDR="127.0.0.1:$3" PARLEY_HTTP_ADDR="127.0.0.1:${4:-0}" "bin/$2"
 		return
@@ -249,6 +273,12 @@ process() {
 	local publish=(-p "127.0.0.1:$3:9090")
 	if [ -n "${4:-}" ]; then publish+=(-p "127.0.0.1:$4:8080"); fi
 	parley_container "$1" "${publish[@]}" -e PARLEY_OPS_ADDR=:9090 -e PARLEY_HTTP_ADDR=:8080 "$image" "$2"
+}
+
+# shellcheck disable=SC2154 # port sets them
+revive_from_now_on() {
+	revivable=([api-1]="api-1 api $api_1_ops $api_1_http" [api-2]="api-2 api $api_2_ops $api_2_http"
+		[presence-watcher]="presence-watcher presence-watcher $watcher_ops" [receipt-worker]="receipt-worker receipt-worker $worker_ops")
 }
 
 # show_errors repeats in the terminal what the processes log as errors.
@@ -307,7 +337,7 @@ ${prometheus_url:+  rules    $prometheus_url/alerts
 }${grafana_url:+  boards   $grafana_url/d/parley-overview
 }  logs     .run/logs/
 
-Try in another terminal: make demo
+Try in another terminal: make demo, or README's five minutes. A process that dies is started again.
 Ctrl-C stops everything; the data is kept, until make clean.
 
 TXT

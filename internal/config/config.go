@@ -225,10 +225,13 @@ func (r *reader) prefixes(name string) []netip.Prefix {
 	return out
 }
 
+// AnyPort ends an origin that stands for all ports of its host.
+const AnyPort = ":*"
+
 func (r *reader) origins(name string) []string {
 	var out []string
 	for _, s := range r.list(name) {
-		u, err := url.Parse(s)
+		u, err := url.Parse(strings.TrimSuffix(s, AnyPort))
 		if s != "*" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.TrimSuffix(u.Path, "/") != "") {
 			r.fault(name, "must hold origins such as https://chat.example.com, which %q is not", s)
 			continue

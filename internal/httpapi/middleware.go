@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/observe"
@@ -169,8 +170,17 @@ func caller(c *fiber.Ctx) auth.Identity {
 	return who
 }
 
+// allowed reports whether an origin is one of those that the settings name.
 func allowed(origins []string, origin string) bool {
-	return slices.Contains(origins, "*") || slices.Contains(origins, strings.ToLower(origin))
+	origin = strings.ToLower(origin)
+	return slices.ContainsFunc(origins, func(o string) bool {
+		if host, all := strings.CutSuffix(o, config.AnyPort); all {
+			port, more := strings.CutPrefix(origin, host+":")
+			_, err := strconv.ParseUint(port, 10, 16)
+			return origin == host || more && err == nil
+		}
+		return o == "*" || o == origin
+	})
 }
 
 // metrics are what on-call sees of requests.

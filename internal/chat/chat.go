@@ -110,6 +110,16 @@ type Conversation struct {
 	LastMessage   *Message       `json:"lastMessage"`
 	LastSeq       int64          `json:"lastSeq"`
 	CreatedAt     timestamp.Time `json:"createdAt"`
+
+	// What most conversations don't have is left out.
+	Description *string `json:"description,omitempty"`
+	AvatarURL   *string `json:"avatarUrl,omitempty"`
+	// Metadata is a JSON object of the application's, nil for none.
+	Metadata json.RawMessage `json:"metadata,omitempty"`
+	// Posting is "admins" if only owners and admins may send, nil if every member may.
+	Posting *string `json:"posting,omitempty"`
+	// ExternalID is the application's own id of the conversation.
+	ExternalID *string `json:"externalId,omitempty"`
 	*Marker
 }
 

@@ -57,12 +57,16 @@ func ScanMember(r Row, m *Member, more ...any) error {
 }
 
 // ConversationColumns are those of a conversation, in the order in which ScanConversation reads them. The table is c.
-const ConversationColumns = `c.id, c.type, c.name, c.member_count, c.revision, c.last_message_id, c.last_message_at, c.last_seq, c.created_at`
+const ConversationColumns = `c.id, c.type, c.name, c.member_count, c.revision, c.last_message_id, c.last_message_at, c.last_seq, c.created_at,
+	c.description, c.avatar_url, c.metadata, c.posting, c.external_id`
 
 // ScanConversation reads ConversationColumns, and after them what more points to. Members and the last message are read
 // beside it.
 func ScanConversation(r Row, c *Conversation, more ...any) error {
-	dest := append(make([]any, 0, 16), &c.ID, &c.Type, &c.Name, &c.MemberCount, &c.Revision, &c.LastMessageID, &c.LastMessageAt,
-		&c.LastSeq, &c.CreatedAt)
-	return r.Scan(append(dest, more...)...)
+	var metadata []byte
+	dest := append(make([]any, 0, 20), &c.ID, &c.Type, &c.Name, &c.MemberCount, &c.Revision, &c.LastMessageID, &c.LastMessageAt,
+		&c.LastSeq, &c.CreatedAt, &c.Description, &c.AvatarURL, &metadata, &c.Posting, &c.ExternalID)
+	err := r.Scan(append(dest, more...)...)
+	c.Metadata = metadata
+	return err
 }

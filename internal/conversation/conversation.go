@@ -20,6 +20,10 @@ var (
 	ErrForbidden = errors.New("your role in this conversation does not allow it")
 	// ErrDirect is returned for a change that a direct conversation does not have.
 	ErrDirect = errors.New("a direct conversation has no name, and its members and roles do not change")
+	// ErrRevisionMismatch is returned for an ifRevision that is older than the last change of the conversation's own properties.
+	ErrRevisionMismatch = errors.New("it was changed after that revision")
+	// ErrClientIDReused is returned for a clientId of a group that was deleted, or that its creator has left.
+	ErrClientIDReused = errors.New("the group of this clientId is gone")
 	// ErrLastOwner is returned for a group that would be left without an owner.
 	ErrLastOwner = errors.New("a group keeps at least one owner: promote another member first")
 	// ErrTooManyMembers is returned for a group that would get more than MaxMembers.
@@ -46,6 +50,7 @@ const (
 	MaxMembers  = 5000
 	MaxGroups   = 1000
 	maxNameLen  = 100
+	maxClientID = 64
 	shownInside = 20 // members that a conversation shows of itself
 )
 
@@ -54,15 +59,23 @@ var nameRule = invalid.Text{Min: 1, Max: maxNameLen, Trim: true}
 // Creation is a conversation that someone wants.
 type Creation struct {
 	Type      string   `json:"type"`
-	MemberIDs []string `json:"memberIds"`
+	MemberIDs []string `json:"memberIds,omitempty"`
 	Name      *string  `json:"name,omitempty"`
+	// ClientID makes a repeated creation of a group by the same creator the same group.
+	ClientID *string `json:"clientId,omitempty"`
 }
 
 // Check normalises the creation and notes its faults. Who creates it is checked by the service.
 func (c *Creation) Check(f *invalid.Faults) {
 	checkIDs(f, "memberIds", &c.MemberIDs)
+	if c.ClientID != nil {
+		invalid.Text{Min: 1, Max: maxClientID}.Check(f, "clientId", c.ClientID)
+	}
 	switch c.Type {
 	case TypeDirect:
+		if len(c.MemberIDs) == 0 {
+			f.Add("memberIds", "must name exactly one other user")
+		}
 		if c.Name != nil {
 			f.Add("name", "a direct conversation has none")
 		}
@@ -77,21 +90,18 @@ func (c *Creation) Check(f *invalid.Faults) {
 	}
 }
 
-// Renaming is a group's new name.
-type Renaming struct {
-	Name string `json:"name"`
-}
-
-// Check normalises the name and notes its faults.
-func (r *Renaming) Check(f *invalid.Faults) { nameRule.Check(f, "name", &r.Name) }
-
 // Addition names users who are to be members.
 type Addition struct {
 	UserIDs []string `json:"userIds"`
 }
 
 // Check notes the addition's faults.
-func (a *Addition) Check(f *invalid.Faults) { checkIDs(f, "userIds", &a.UserIDs) }
+func (a *Addition) Check(f *invalid.Faults) {
+	if len(a.UserIDs) == 0 {
+		f.Add("userIds", "must name at least one user")
+	}
+	checkIDs(f, "userIds", &a.UserIDs)
+}
 
 // RoleChange is a member's new role.
 type RoleChange struct {
@@ -109,9 +119,6 @@ func (r *RoleChange) Check(f *invalid.Faults) {
 
 // checkIDs notes ids that are none, and drops those that are given twice.
 func checkIDs(f *invalid.Faults, field string, ids *[]string) {
-	if len(*ids) == 0 {
-		f.Add(field, "must name at least one user")
-	}
 	if len(*ids) > MaxMembers {
 		f.Add(field, "must name at most %d users", MaxMembers)
 		return

@@ -51,33 +51,6 @@ func (s *Service) groupAdding(
 	})
 }
 
-// Rename gives a group a new name.
-func (s *Service) Rename(ctx context.Context, conversationID, actorID string, r *Renaming) (*chat.Conversation, error) {
-	pending := s.markers.Markers(ctx, actorID)
-	var at journal.Stamp
-	var conv *chat.Conversation
-	err := s.group(ctx, conversationID, actorID, func(tx *gorm.DB, actor *membership) error {
-		if actor.Role == RoleMember {
-			return ErrForbidden
-		}
-		if err := setName(tx, conversationID, r.Name); err != nil {
-			return err
-		}
-		var err error
-		at, err = journal.Note(tx, journal.Change{ConversationID: conversationID, Kind: journal.Updated, Actor: event.Actor{UserID: actorID}})
-		if err != nil {
-			return err
-		}
-		conv, err = s.seen(ctx, tx, conversationID, actorID, pending)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	s.publisher.Publish(event.ConversationUpdated(common(conv), at.Micros()).In(ctx))
-	return conv, nil
-}
-
 // Add makes members of users and returns those who were added. Users who are members already stay as they are.
 func (s *Service) Add(ctx context.Context, conversationID, actorID string, a *Addition) ([]chat.Member, error) {
 	var at journal.Stamp

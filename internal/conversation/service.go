@@ -42,16 +42,31 @@ func NewService(db *postgres.DB, store *Store, m Markers, p Publisher) *Service 
 // Create makes a conversation, or finds the direct one that there is; created tells which.
 func (s *Service) Create(ctx context.Context, creatorID string, c *Creation) (conv *chat.Conversation, created bool, err error) {
 	others := slices.DeleteFunc(slices.Clone(c.MemberIDs), func(u string) bool { return u == creatorID })
-	switch {
-	case c.Type == TypeDirect && len(others) != 1:
+	if c.Type == TypeDirect && len(others) != 1 {
 		return nil, false, invalid.One("memberIds", "must name exactly one other user")
-	case c.Type == TypeGroup && len(others) < 2:
-		return nil, false, invalid.One("memberIds", "must name at least two other users")
 	}
+	conv, created, err = s.create(ctx, creatorID, others, c)
+	if postgres.IsUniqueViolation(err, clientIDKey) { // another request used the clientId at the same time
+		conv, created, err = s.create(ctx, creatorID, others, c)
+	}
+	return conv, created, err
+}
+
+func (s *Service) create(ctx context.Context, creatorID string, others []string, c *Creation) (conv *chat.Conversation, created bool, err error) {
 	members := append([]string{creatorID}, others...)
 	pending := s.markers.Markers(ctx, creatorID)
 	var at journal.Stamp
 	err = s.db.Tx(ctx, func(tx *gorm.DB) error {
+		if c.Type == TypeGroup && c.ClientID != nil {
+			id, err := repeatedID(tx, creatorID, *c.ClientID)
+			if err != nil {
+				return err
+			}
+			if id != "" {
+				conv, err = s.seen(ctx, tx, id, creatorID, pending)
+				return err
+			}
+		}
 		// The creator too: an account may be deleted while its last request is under way.
 		if err := lockUsers(tx, append([]string{creatorID}, others...)); err != nil {
 			return err
@@ -96,7 +111,7 @@ func createDirect(tx *gorm.DB, creatorID, otherID string, c *Creation) (conversa
 		return conversationID, false, err
 	}
 	conversationID = id.New()
-	if created, err = insert(tx, conversationID, c, &key, 2); err != nil {
+	if created, err = insert(tx, conversationID, creatorID, c, &key, 2); err != nil {
 		return "", false, err
 	}
 	if !created { // the other asked at the same time
@@ -116,7 +131,7 @@ func createGroup(tx *gorm.DB, creatorID string, others []string, c *Creation) (c
 		return "", false, err
 	}
 	conversationID = id.New()
-	if _, err := insert(tx, conversationID, c, nil, len(all)); err != nil {
+	if _, err := insert(tx, conversationID, creatorID, c, nil, len(all)); err != nil {
 		return "", false, err
 	}
 	if _, err := join(tx, conversationID, all, RoleMember); err != nil {

@@ -225,14 +225,39 @@ func directID(tx *gorm.DB, key string) (string, error) {
 }
 
 // insert makes a conversation without members, unless there is one of that direct key already.
-func insert(tx *gorm.DB, id string, c *Creation, directKey *string, members int) (created bool, err error) {
-	r := tx.Exec(`INSERT INTO conversations (id, type, name, direct_key, member_count, created_at, last_message_at)
-		SELECT ?, ?, ?, ?, ?, t.now, t.now FROM (SELECT clock_timestamp() AS now) t
-		ON CONFLICT (direct_key) DO NOTHING`, id, c.Type, c.Name, directKey, members)
+func insert(tx *gorm.DB, id, creatorID string, c *Creation, directKey *string, members int) (created bool, err error) {
+	var creator, clientID *string
+	if c.Type == TypeGroup {
+		creator, clientID = &creatorID, c.ClientID
+	}
+	r := tx.Exec(`INSERT INTO conversations (id, type, name, direct_key, member_count, created_by, client_id, created_at, last_message_at, updated_at)
+		SELECT ?, ?, ?, ?, ?, ?::uuid, ?, t.now, t.now, t.now FROM (SELECT clock_timestamp() AS now) t
+		ON CONFLICT (direct_key) DO NOTHING`, id, c.Type, c.Name, directKey, members, creator, clientID)
 	if r.Error != nil {
 		return false, fmt.Errorf("insert a conversation: %w", r.Error)
 	}
 	return r.RowsAffected == 1, nil
+}
+
+// clientIDKey makes a repeated creation of a group the same group, permanently.
+const clientIDKey = "conversations_client_id_key"
+
+// repeatedID is the group that the creator made under a clientId, "" for none. It returns ErrClientIDReused for one that is
+// deleted or that the creator has left.
+func repeatedID(tx *gorm.DB, creatorID, clientID string) (conversationID string, err error) {
+	var there bool
+	err = postgres.In(tx).QueryRowContext(postgres.Context(tx), `SELECT c.id, c.deleted_at IS NULL AND EXISTS (
+			SELECT FROM conversation_members m WHERE m.conversation_id = c.id AND m.user_id = $1)
+		FROM conversations c WHERE c.created_by = $1 AND c.client_id = $2`, creatorID, clientID).Scan(&conversationID, &there)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("look up a repeated creation: %w", err)
+	case !there:
+		return "", ErrClientIDReused
+	}
+	return conversationID, nil
 }
 
 // join makes members of those of the users who are none, in the order given, with nothing unread. It answers who came.
@@ -260,13 +285,6 @@ func removeMember(tx *gorm.DB, conversationID, userID string) error {
 func setRole(tx *gorm.DB, conversationID, userID, role string) error {
 	if err := tx.Exec(`UPDATE conversation_members SET role = ? WHERE conversation_id = ? AND user_id = ?`, role, conversationID, userID).Error; err != nil {
 		return fmt.Errorf("set a role: %w", err)
-	}
-	return nil
-}
-
-func setName(tx *gorm.DB, conversationID, name string) error {
-	if err := tx.Exec(`UPDATE conversations SET name = ? WHERE id = ?`, name, conversationID).Error; err != nil {
-		return fmt.Errorf("rename a conversation: %w", err)
 	}
 	return nil
 }

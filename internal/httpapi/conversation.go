@@ -51,20 +51,31 @@ func (s *Server) getConversation(c *fiber.Ctx) error {
 	return c.JSON(conv)
 }
 
-func (s *Server) renameConversation(c *fiber.Ctx) error {
+func (s *Server) updateConversation(c *fiber.Ctx) error {
 	id, err := conversationID(c)
 	if err != nil {
 		return err
 	}
-	var in conversation.Renaming
+	var in conversation.Patch
 	if err := decode(c, &in); err != nil {
 		return err
 	}
-	conv, err := s.Conversations.Rename(c.UserContext(), id, caller(c).UserID, &in)
+	conv, err := s.Conversations.Update(c.UserContext(), id, caller(c).UserID, &in)
 	if err != nil {
 		return err
 	}
 	return c.JSON(conv)
+}
+
+func (s *Server) deleteConversation(c *fiber.Ctx) error {
+	id, err := conversationID(c)
+	if err != nil {
+		return err
+	}
+	if err := s.Conversations.Delete(c.UserContext(), id, caller(c).UserID); err != nil {
+		return err
+	}
+	return c.SendStatus(fiber.StatusNoContent)
 }
 
 func (s *Server) listMembers(c *fiber.Ctx) error {

@@ -101,6 +101,7 @@ var outcomes = []outcome{
 
 	{auth.ErrUsernameTaken, 409, "username_taken"},
 	{conversation.ErrDirect, 409, "direct_conversation"},
+	{conversation.ErrClientIDReused, 409, "client_id_reused"},
 	{conversation.ErrLastOwner, 409, "last_owner"},
 	{conversation.ErrTooManyMembers, 409, "limit_reached"},
 	{conversation.ErrTooManyGroups, 409, "limit_reached"},
@@ -115,6 +116,7 @@ var outcomes = []outcome{
 	{message.ErrTooManyPins, 409, "limit_reached"},
 
 	{message.ErrRevisionMismatch, 412, "revision_mismatch"},
+	{conversation.ErrRevisionMismatch, 412, "revision_mismatch"},
 
 	{errTooLarge, 413, "payload_too_large"},
 	{attachment.ErrTooLarge, 413, "payload_too_large"},

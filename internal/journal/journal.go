@@ -98,7 +98,10 @@ func (s Stamp) Micros() int64 { return s.CommittedAt.UnixMicro() }
 
 // The parameters of every change come first: $1 is the conversation, $2 kind, $3 detail, $4 message, $5 users, $6 actor, $7 key.
 const (
-	nextRevision = `UPDATE conversations SET revision = revision + 1, member_count = member_count + $8, changed_at = date_trunc('second', clock_timestamp())
+	nextRevision = `UPDATE conversations SET ` + counted
+	// Of the conversation's own properties and members, but not of messages, updated_at says when.
+	nextOwnRevision = `UPDATE conversations SET updated_at = clock_timestamp(), ` + counted
+	counted         = `revision = revision + 1, member_count = member_count + $8, changed_at = date_trunc('second', clock_timestamp())
 		WHERE id = $1::uuid RETURNING revision, last_seq, member_count`
 	firstRevision = `SELECT revision, last_seq, member_count FROM conversations WHERE id = $1::uuid`
 	noted         = `, l AS (
@@ -128,7 +131,7 @@ func NoteCreation(tx *gorm.DB, c Change) (Stamp, error) {
 
 // Note gives a conversation its next revision and notes what it brought. The caller holds the conversation's lock.
 func Note(tx *gorm.DB, c Change) (Stamp, error) {
-	return note(tx, `WITH c AS (`+nextRevision+`)`+noted+stamped, append(c.params(), c.MemberDelta))
+	return note(tx, `WITH c AS (`+nextOwnRevision+`)`+noted+stamped, append(c.params(), c.MemberDelta))
 }
 
 func note(tx *gorm.DB, query string, args []any) (Stamp, error) {

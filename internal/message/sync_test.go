@@ -186,7 +186,7 @@ func (w *world) step(t *testing.T) {
 			_ = w.p.conversations.Remove(ctx, g, owner, w.pick(w.users[1:]))
 		}
 	case 9:
-		_, _ = w.p.conversations.Rename(ctx, g, owner, &conversation.Renaming{Name: fmt.Sprint("n", w.rng.IntN(1000))})
+		_, _ = w.p.conversations.Update(ctx, g, owner, &conversation.Patch{Name: jsonbody.Optional[string]{Set: true, Value: fmt.Sprint("n", w.rng.IntN(1000))}})
 	}
 }
 
@@ -232,7 +232,7 @@ func TestSyncComesInPieces(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := p.conversations.Rename(t.Context(), large, users[0], &conversation.Renaming{Name: "renamed"}); err != nil {
+	if _, err := p.conversations.Update(t.Context(), large, users[0], &conversation.Patch{Name: jsonbody.Optional[string]{Set: true, Value: "renamed"}}); err != nil {
 		t.Fatal(err)
 	}
 	a, err := p.sync.Sync(t.Context(), users[1], &message.SyncRequest{Conversations: map[string]int64{many: 1, large: 1}})

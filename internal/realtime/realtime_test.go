@@ -372,7 +372,7 @@ func TestALostPublishOfAnyKindIsTold(t *testing.T) {
 	if err := a.messages.Delete(ctx, m.ID, e.users[0]); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.conversations.Rename(ctx, e.group, e.users[0], &conversation.Renaming{Name: "new"}); err != nil {
+	if _, err := a.conversations.Update(ctx, e.group, e.users[0], &conversation.Patch{Name: jsonbody.Optional[string]{Set: true, Value: "new"}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := a.conversations.SetRole(ctx, e.group, e.users[0], e.users[3], &conversation.RoleChange{Role: conversation.RoleAdmin}); err != nil {

@@ -6,8 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
-	"unicode/utf8"
 
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/invalid"
@@ -24,8 +22,6 @@ const (
 	ShareFriends  = "friends"
 	ShareNobody   = "nobody"
 )
-
-const maxURL = 2048
 
 var displayNameRule = invalid.Text{Min: 2, Max: 50, Trim: true}
 
@@ -45,19 +41,10 @@ func (c *ProfileChange) Check(f *invalid.Faults) {
 		displayNameRule.Check(f, "displayName", &c.DisplayName.Value)
 	}
 	if c.AvatarURL.Set && !c.AvatarURL.Null {
-		checkURL(f, "avatarUrl", c.AvatarURL.Value)
+		invalid.URL(f, "avatarUrl", c.AvatarURL.Value)
 	}
 	if !c.DisplayName.Set && !c.AvatarURL.Set && len(f.List()) == 0 {
 		f.Add("body", "must have displayName or avatarUrl")
-	}
-}
-
-func checkURL(f *invalid.Faults, field, s string) {
-	text := s
-	invalid.Text{Min: 1, Max: maxURL}.Check(f, field, &text)
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || utf8.RuneCountInString(s) > maxURL {
-		f.Add(field, "must be an absolute http or https URL of at most %d characters", maxURL)
 	}
 }
 

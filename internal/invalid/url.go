@@ -1,0 +1,47 @@
+package invalid
+
+import (
+	"net/netip"
+	"net/url"
+	"strings"
+	"unicode/utf8"
+)
+
+// MaxURL is how many code points a URL has at most.
+const MaxURL = 2048
+
+// privateSuffixes end the names of hosts that only the machine or network of whoever reads the URL knows.
+var privateSuffixes = []string{".localhost", ".local", ".internal", ".home.arpa"}
+
+// URL adds a fault to f unless s is an absolute http or https URL of at most MaxURL code points, without user information, whose
+// host is neither a private address nor a name of a private network: other people's browsers will fetch it.
+func URL(f *Faults, field, s string) {
+	text := s
+	Text{Min: 1, Max: MaxURL}.Check(f, field, &text)
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || utf8.RuneCountInString(s) > MaxURL:
+		f.Add(field, "must be an absolute http or https URL of at most %d characters", MaxURL)
+	case u.User != nil:
+		f.Add(field, "must not have a user or password")
+	case privateHost(u.Hostname()):
+		f.Add(field, "must not be of a private network")
+	}
+}
+
+func privateHost(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if ip, err := netip.ParseAddr(host); err == nil {
+		ip = ip.Unmap()
+		return !ip.IsGlobalUnicast() || ip.IsPrivate()
+	}
+	if host == "localhost" {
+		return true
+	}
+	for _, s := range privateSuffixes {
+		if strings.HasSuffix(host, s) {
+			return true
+		}
+	}
+	return false
+}

@@ -73,6 +73,7 @@ func events() map[string]*event.Event {
 		"conversation_created":        event.ConversationCreated(c, []string{anna, ben}, when),
 		"conversation_updated":        event.ConversationUpdated(c, when),
 		"conversation_changed":        event.ConversationChanged(conversation, 46, when),
+		"conversation_deleted":        event.ConversationDeleted(conversation, 46, when),
 		"conversation_member_added":   event.MemberAdded(c, members[1:], when),
 		"conversation_member_removed": event.MemberWasRemoved(conversation, ben, 1, 46, when),
 		"conversation_member_updated": event.MemberUpdated(conversation, promoted, 46, when),

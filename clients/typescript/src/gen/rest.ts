@@ -203,6 +203,13 @@ export interface Conversation {
   lastMessage: Message | null;
   lastSeq: number;
   createdAt: Time;
+  description?: string;
+  avatarUrl?: string;
+  metadata?: Metadata;
+  /** Only owners and admins may send; absent if every member may. */
+  posting?: "admins";
+  /** The application's own id. */
+  externalId?: string;
   lastReadSeq: number;
   /** lastSeq − lastReadSeq */
   unreadCount: number;
@@ -507,8 +514,10 @@ export interface Operations {
     path: "/api/conversations";
     body: {
       type: "direct" | "group";
-      memberIds: Id[];
+      memberIds?: Id[];
       name?: string;
+      /** Makes a repeated creation of a group the same group. */
+      clientId?: string;
     };
     response: Conversation;
   };
@@ -528,14 +537,27 @@ export interface Operations {
     path: "/api/conversations/{id}";
     response: Conversation;
   };
-  /** Rename a group */
-  renameConversation: {
+  /** Change a group */
+  updateConversation: {
     method: "PATCH";
     path: "/api/conversations/{id}";
     body: {
-      name: string;
+      name?: string;
+      description?: string | null;
+      avatarUrl?: string | null;
+      metadata?: Metadata | null;
+      /** Who may send. */
+      posting?: "members" | "admins";
+      /** 412 if an earlier change of these properties is newer. */
+      ifRevision?: number | null;
     };
     response: Conversation;
+  };
+  /** Delete a group */
+  deleteConversation: {
+    method: "DELETE";
+    path: "/api/conversations/{id}";
+    response: undefined;
   };
   /** Members in the order in which they joined */
   listMembers: {

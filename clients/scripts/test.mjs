@@ -10,7 +10,7 @@ const out = path.join(root, ".build", name);
 rmSync(out, { recursive: true, force: true });
 execFileSync(process.execPath, [path.join(root, "node_modules/typescript/bin/tsc"), "-p", path.join(root, name, "tsconfig.json")], { stdio: "inherit" });
 const wanted = process.argv.slice(3);
-const tests = readdirSync(path.join(out, "test"))
+const tests = readdirSync(path.join(out, name, "test"))
   .filter((f) => f.endsWith(".test.js") && (wanted.length === 0 || wanted.some((w) => f.startsWith(w + "."))))
-  .map((f) => path.join(out, "test", f));
+  .map((f) => path.join(out, name, "test", f));
 process.exit(spawnSync(process.execPath, ["--test", ...tests], { stdio: "inherit", cwd: root }).status ?? 1);

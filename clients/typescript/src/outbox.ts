@@ -153,8 +153,9 @@ export class Outbox {
         }
         this.o.onState(entry.draft, "queued");
         if (!this.online) break;
-        const wait = problem.retryAfterSeconds ? problem.retryAfterSeconds * 1000 : Math.min(longestRetry, firstRetry * 2 ** tries++);
-        await new Promise<void>((r) => this.timers.set(id, setTimeout(r, wait * (0.75 + Math.random() / 2))));
+        const bound = Math.min(longestRetry, firstRetry * 2 ** tries++);
+        const wait = (problem.retryAfterSeconds ?? 0) * 1000 + bound * Math.random();
+        await new Promise<void>((r) => this.timers.set(id, setTimeout(r, wait)));
         this.timers.delete(id);
       }
     }

@@ -198,6 +198,11 @@ export class Parley {
     if (this.sync.modern) this.post("focus", { active: this.focused !== undefined, ...this.focused });
   }
 
+  /** A conversation as far as it is held, without opening it: nothing is read for it. */
+  peek(id: string): Room {
+    return this.room(id);
+  }
+
   // --- for the parts -------------------------------------------------------------------------------------------------
 
   /** @internal */

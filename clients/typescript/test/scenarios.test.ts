@@ -12,7 +12,7 @@ interface Scenario {
   expect: Record<string, any>;
 }
 
-const table = JSON.parse(readFileSync(new URL("../../../scenarios.json", import.meta.url), "utf8")) as { scenarios: Scenario[] };
+const table = JSON.parse(readFileSync(new URL("../../../../scenarios.json", import.meta.url), "utf8")) as { scenarios: Scenario[] };
 
 const whole = (m: Partial<Message>): Message => ({ ...message(m.seq!, m.revision!), ...m });
 const member = (id: string) => ({ user: { id, username: id, displayName: id, avatarUrl: null }, role: "member" as const, joinedAt: "2026-11-23T10:00:00.000000Z" });

@@ -41,6 +41,15 @@ tests() {
 # outside of it.
 chart() { (cd test/chart && go vet ./... && go test -count 1 ./...); }
 
+# The packages of clients/. A Go test runs what was built against real pods.
+clients() {
+	if ! [ -w clients ]; then
+		PARLEY_TEST_CLIENTS=$PARLEY_TEST_BIN_DIR/clients
+		export PARLEY_TEST_CLIENTS
+	fi
+	scripts/clients.sh "${PARLEY_TEST_CLIENTS:-clients}"
+}
+
 packages=("$@")
 if [ $# = 0 ]; then packages=(./...); fi
 PARLEY_TEST_BIN_DIR=$(mktemp -d)
@@ -49,6 +58,7 @@ step 'format' format
 step 'vet' go vet -race ./...
 step 'lint' lint
 step 'the processes' build
+if [ $# = 0 ]; then step 'the clients' clients; fi
 step 'tests' tests
 if [ $# = 0 ]; then
 	step 'the chart' chart

@@ -11,7 +11,7 @@ postgres_bin() {
 	[ -n "$found" ] && echo "$found"
 }
 
-# missing_packages WHAT... prints the packages that have to be installed for postgres, redis, prometheus, gcc, pgbouncer.
+# missing_packages WHAT... prints the packages that have to be installed for postgres, redis, prometheus, gcc, node, pgbouncer.
 missing_packages() {
 	local what
 	for what; do
@@ -20,6 +20,7 @@ missing_packages() {
 		redis) have redis-server || echo redis-server ;;
 		prometheus) have promtool && have prometheus || echo prometheus ;;
 		gcc) have "${CC:-gcc}" || echo gcc libc6-dev ;;
+		node) have node && have npm || echo nodejs npm ;;
 		pgbouncer) have pgbouncer || [ -x /usr/sbin/pgbouncer ] || echo pgbouncer ;;
 		esac
 	done

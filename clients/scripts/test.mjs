@@ -13,4 +13,4 @@ const wanted = process.argv.slice(3);
 const tests = readdirSync(path.join(out, name, "test"))
   .filter((f) => f.endsWith(".test.js") && (wanted.length === 0 || wanted.some((w) => f.startsWith(w + "."))))
   .map((f) => path.join(out, name, "test", f));
-process.exit(spawnSync(process.execPath, ["--test", ...tests], { stdio: "inherit", cwd: root }).status ?? 1);
+process.exit(spawnSync(process.execPath, ["--test", "--test-reporter=spec", ...tests], { stdio: "inherit", cwd: root }).status ?? 1);

@@ -28,8 +28,9 @@ export function claimsOf(token: string): Claims {
 
 function fresh(token: string | undefined): token is string {
   if (!token) return false;
-  const { exp } = claimsOf(token);
-  return exp === undefined || exp * 1000 - Date.now() > margin;
+  const { exp, iat } = claimsOf(token);
+  if (exp === undefined) return true;
+  return exp * 1000 - Date.now() > Math.min(margin, iat ? ((exp - iat) * 1000) / 4 : margin);
 }
 
 /** Runs fn while no other tab of this origin runs one of this name. `waited` tells whether one did. */

@@ -1,0 +1,139 @@
+// live.mjs: the built client against real pods, whose addresses are in PARLEY_TEST_URLS. A Go test starts it: a line
+// "@kill N" on its output has that pod killed and started again, and is answered by a line on its input.
+import assert from "node:assert/strict";
+import readline from "node:readline";
+import { WebSocket } from "ws";
+import { Parley, Session } from "../typescript/dist/index.js";
+
+const urls = process.env.PARLEY_TEST_URLS.split(",");
+const answers = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+const fault = async (what) => {
+  console.log("@" + what);
+  await answers.next();
+};
+
+const until = async (condition, what, seconds = 30) => {
+  const end = Date.now() + seconds * 1000;
+  while (!condition()) {
+    assert.ok(Date.now() < end, "never: " + what);
+    await new Promise((r) => setTimeout(r, 20));
+  }
+};
+
+function memory() {
+  const m = new Map();
+  return { getItem: (k) => m.get(k) ?? null, setItem: (k, v) => void m.set(k, v), removeItem: (k) => void m.delete(k) };
+}
+
+async function join(name, url) {
+  const session = new Session({ url, storage: memory() });
+  await session.register({ username: `${name}_${Math.random().toString(36).slice(2, 10)}`, password: "correct horse battery", displayName: name });
+  const chat = new Parley({ url, token: session.token, WebSocket, outbox: null }).connect();
+  chat.on("error", (e) => console.error(name, e.problem));
+  await until(() => chat.synced.value, name + " is in step");
+  return { session, chat };
+}
+
+/** What both must agree on, and REST too. */
+const facts = (m) => [m.seq, m.revision, m.content, m.senderId, m.editedAt, m.deletedAt, m.replyToId, JSON.stringify(m.reactions ?? [])].join("|");
+
+async function history({ chat }, id) {
+  const all = [];
+  for (;;) {
+    const page = await chat.request("GET", `/conversations/${id}/messages?afterSeq=${all.length}&limit=100`);
+    all.push(...page.data);
+    if (page.data.length < 100) return all.map(facts);
+  }
+}
+
+async function agree(people, id, drafts = true) {
+  for (const p of people) {
+    const room = p.chat.peek(id);
+    if (drafts) await until(() => room.value.drafts.length === 0, "drafts are settled");
+    const truth = await history(p, id);
+    await until(() => room.value.messages.at(-1)?.seq === truth.length && room.state.waiting.length === 0, "the newest message is there");
+    await room.loadUntil(1);
+    await until(() => room.value.messages.map(facts).join() === truth.join(), "the list is that of REST");
+  }
+}
+
+const anna = await join("Anna", urls[0]);
+const ben = await join("Ben", urls[1]);
+const people = [anna, ben];
+
+// A direct conversation: everything once.
+const { id } = await anna.chat.createDirect(ben.chat.userId);
+const a = anna.chat.open(id);
+await until(() => ben.chat.conversations.value.length === 1, "Ben sees the conversation");
+const b = ben.chat.open(id);
+const first = await a.send("Hello");
+await until(() => b.value.messages.length === 1, "Ben sees the message");
+assert.equal(ben.chat.unread.value.messages, 1);
+b.markRead();
+await until(() => a.seenBy(first).length === 1, "Anna sees that it was read");
+assert.equal(ben.chat.unread.value.messages, 0);
+b.typing();
+await until(() => a.value.typing[0] === ben.chat.userId, "Anna sees Ben type");
+await b.send("Hi", { replyToId: first.id });
+await until(() => a.value.typing.length === 0, "he has sent");
+await a.edit(first.id, "Hello, Ben");
+await until(() => b.value.messages[0].content === "Hello, Ben", "the edit");
+await b.react(first.id, "👍");
+await until(() => a.value.messages[0].reactions?.[0]?.count === 1, "the reaction");
+assert.deepEqual(b.value.messages[0].mine, ["👍"]);
+assert.equal(a.value.messages[0].mine, undefined);
+const gone = await a.send("oops");
+await a.remove(gone.id);
+await until(() => b.value.messages.at(-1)?.deletedAt, "the deletion");
+const presence = ben.chat.presence(anna.chat.userId);
+const end = presence.subscribe(() => {});
+await until(() => presence.value.status === "online", "presence");
+end();
+assert.equal((await ben.chat.search("anna")).some((u) => u.id === anna.chat.userId), true);
+await agree(people, id);
+await assert.rejects(b.edit(first.id, "not mine"), (e) => e.status === 403);
+
+// Pods are killed while both send: nothing is lost, doubled or out of order.
+const sends = [];
+for (let i = 0; i < 40; i++) {
+  sends.push(a.send("a" + i), b.send("b" + i));
+  if (i === 10) await fault("kill 0");
+  if (i === 25) await fault("kill 1");
+  await new Promise((r) => setTimeout(r, 10));
+}
+await Promise.all(sends);
+await agree(people, id);
+for (const [who, letter] of [[anna, "a"], [ben, "b"]]) {
+  const own = a.value.messages.filter((m) => m.senderId === who.chat.userId && new RegExp(`^${letter}\\d+$`).test(m.content)).map((m) => m.content);
+  assert.deepEqual(own, [...Array(40).keys()].map((i) => letter + i));
+}
+
+// Offline with drafts, and more missed than a window holds.
+await until(() => anna.chat.status.value.state === "online" && ben.chat.status.value.state === "online", "both are online");
+ben.chat.close();
+const offline = ["x", "y", "z"].map((t) => b.send(t));
+await Promise.all([...Array(130).keys()].map((i) => a.send("missed" + i)));
+assert.deepEqual(b.value.drafts.map((d) => d.content), ["x", "y", "z"]);
+ben.chat.connect();
+await Promise.all(offline);
+await agree(people, id);
+
+// A group: who is added sees it, who is removed does not any more.
+const group = await anna.chat.createGroup({ name: "Team", memberIds: [ben.chat.userId, (await join("Cleo", urls[0])).chat.userId] });
+await until(() => ben.chat.allConversations.value.some((c) => c.id === group.id), "Ben sees the group");
+const g = anna.chat.open(group.id);
+await g.update({ name: "The team" });
+await until(() => ben.chat.peek(group.id).value.info.name === "The team", "the new name");
+await g.removeMember(ben.chat.userId);
+await until(() => !ben.chat.allConversations.value.some((c) => c.id === group.id), "it is gone");
+await g.addMembers([ben.chat.userId]);
+await until(() => ben.chat.allConversations.value.some((c) => c.id === group.id), "it is there again");
+await g.send("welcome back");
+await until(() => ben.chat.peek(group.id).value.messages.at(-1)?.content === "welcome back", "Ben hears of it");
+
+// A session that is over stops the client.
+await ben.session.logout();
+await until(() => ben.chat.status.value.reason === "signed_out", "Ben is signed out");
+anna.chat.close();
+console.log("all as promised");
+process.exit(0);

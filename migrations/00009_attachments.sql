@@ -19,6 +19,7 @@ CREATE TABLE attachments (
     size              bigint      NOT NULL CHECK (size > 0),
     width             integer,
     height            integer,
+    conversation_id   uuid,
     message_id        uuid,
     created_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
     upload_expires_at timestamptz NOT NULL,
@@ -27,7 +28,13 @@ CREATE TABLE attachments (
 CREATE INDEX attachments_pending_idx ON attachments (owner_id) WHERE state = 'pending';
 CREATE INDEX attachments_unsent_idx ON attachments (created_at) WHERE message_id IS NULL AND state IN ('pending', 'ready');
 CREATE INDEX attachments_removed_idx ON attachments (id) WHERE state IN ('rejected', 'removed');
+CREATE INDEX attachments_conversation_idx ON attachments (conversation_id) WHERE message_id IS NOT NULL AND state = 'ready';
 CREATE INDEX attachments_message_idx ON attachments (message_id) WHERE message_id IS NOT NULL;
+
+-- Deleted conversations whose files the sweep has to mark removed, however many they are.
+CREATE TABLE attachment_conversations (
+    conversation_id uuid PRIMARY KEY
+);
 
 -- A message's files go with it, whoever deletes it: pods of an older version know nothing of files.
 -- +goose StatementBegin
@@ -44,15 +51,26 @@ BEGIN
     RETURN NULL;
 END $$;
 -- +goose StatementEnd
+-- +goose StatementBegin
+CREATE FUNCTION attachments_of_deleted_conversation() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO attachment_conversations VALUES (NEW.id) ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+-- +goose StatementEnd
 CREATE TRIGGER attachments_of_deleted_message AFTER UPDATE OF deleted_at ON messages
     FOR EACH ROW WHEN (OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL)
     EXECUTE FUNCTION attachments_of_deleted_message();
 CREATE TRIGGER attachments_of_dropped_messages AFTER DELETE ON messages
     REFERENCING OLD TABLE AS dropped FOR EACH STATEMENT
     EXECUTE FUNCTION attachments_of_dropped_messages();
+CREATE TRIGGER attachments_of_deleted_conversation AFTER UPDATE OF deleted_at ON conversations
+    FOR EACH ROW WHEN (OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL)
+    EXECUTE FUNCTION attachments_of_deleted_conversation();
 
 -- +goose Down
+DROP TRIGGER attachments_of_deleted_conversation ON conversations;
 DROP TRIGGER attachments_of_deleted_message ON messages;
 DROP TRIGGER attachments_of_dropped_messages ON messages;
-DROP FUNCTION attachments_of_deleted_message, attachments_of_dropped_messages;
-DROP TABLE attachments;
+DROP FUNCTION attachments_of_deleted_conversation, attachments_of_deleted_message, attachments_of_dropped_messages;
+DROP TABLE attachments, attachment_conversations;

@@ -216,6 +216,81 @@ func TestFilesOverTheAPI(t *testing.T) {
 	}
 }
 
+// withFiles is a message as its members see it.
+type withFiles struct {
+	ID, Content string
+	Attachments []struct {
+		ID, Filename, ContentType string
+		Size                      int64
+		Width, Height             int
+	}
+}
+
+func TestFilesInMessages(t *testing.T) {
+	t.Parallel()
+	storage := testenv.Storage(t)
+	s := start(t, 2, append(storage.Settings(), "PARLEY_RATE_LIMIT_AUTH=off")...)
+	p, q := s.pods[0], s.pods[1]
+	users := p.users(t, 4)
+	ana, ben, cem, stranger := users[0], users[1], users[2], users[3]
+	group := p.group(t, ana, ben, cem)
+	sock := q.open(t, ben)
+	picture := p.upload(t, ana, "cat.png", "image/png", pngFile(3, 4))
+	unsent := p.upload(t, ana, "b.txt", "text/plain", []byte("b"))
+	path := "/api/conversations/" + group.ID + "/messages"
+
+	var m withFiles
+	body := map[string]any{"content": "", "clientMessageId": "c-1", "attachments": []string{picture}}
+	p.want(t, 201, ana.token, "POST", path, body).into(t, &m)
+	if len(m.Attachments) != 1 || m.Attachments[0].ID != picture || m.Attachments[0].Width != 3 || m.Attachments[0].Filename != "cat.png" {
+		t.Errorf("sent: %+v", m)
+	}
+	var heard withFiles
+	sock.until("message:new", 20*time.Second).into(t, &heard)
+	if len(heard.Attachments) != 1 || heard.Attachments[0] != m.Attachments[0] {
+		t.Errorf("heard: %+v", heard)
+	}
+	if a := q.call(t, ana.token, "POST", path, body); a.status != 200 {
+		t.Errorf("repeated: %d %s", a.status, a.body)
+	}
+	for _, c := range []struct {
+		who  user
+		body map[string]any
+	}{
+		{ana, map[string]any{"content": "again", "attachments": []string{picture}}},
+		{ben, map[string]any{"content": "not mine", "attachments": []string{unsent}}},
+		{ana, map[string]any{"content": ""}},
+	} {
+		p.want(t, 400, c.who.token, "POST", path, c.body)
+	}
+	if a := p.want(t, 409, ana.token, "POST", path, map[string]any{"content": "", "clientMessageId": "c-1", "attachments": []string{unsent}}); a.code() != "client_message_id_reused" {
+		t.Errorf("another file under the same clientMessageId is %s", a.code())
+	}
+
+	sees := func(when string, want map[string]user) {
+		t.Helper()
+		for name, u := range want {
+			yes := !strings.HasPrefix(name, "not ")
+			if got := q.links(t, u, picture); (got == picture) != yes {
+				t.Errorf("%s: %s: a link for %q", when, name, got)
+			}
+			if status, _, _ := q.fetch(t, u, picture); (status == 200) != yes {
+				t.Errorf("%s: %s: fetched with %d", when, name, status)
+			}
+		}
+	}
+	sees("sent", map[string]user{"ana": ana, "ben": ben, "cem": cem, "not a stranger": stranger})
+	p.want(t, 204, ana.token, "DELETE", "/api/conversations/"+group.ID+"/members/"+cem.ID, nil)
+	sees("one is removed", map[string]user{"ana": ana, "ben": ben, "not the removed one": cem})
+	p.want(t, 204, ana.token, "DELETE", "/api/messages/"+m.ID, nil)
+	sees("deleted", map[string]user{"not ana": ana, "not ben": ben, "not cem": cem})
+	var page struct{ Data []withFiles }
+	q.want(t, 200, ben.token, "GET", path, nil).into(t, &page)
+	if len(page.Data) != 1 || page.Data[0].Attachments != nil {
+		t.Errorf("the deleted message is %+v", page.Data)
+	}
+}
+
 func TestWithoutStorageThereAreNoFiles(t *testing.T) {
 	t.Parallel()
 	p := start(t, 1).pods[0]

@@ -131,7 +131,7 @@ func (w *world) send(t testing.TB, conversationID, sender string, files ...strin
 	m := id.New()
 	w.exec(t, `INSERT INTO messages (id, conversation_id, seq, revision, sender_id, content, created_at)
 		SELECT $1, $2, 1 + count(*), 2 + count(*), $3, '', now() FROM messages WHERE conversation_id = $2`, m, conversationID, sender)
-	w.exec(t, `UPDATE attachments SET message_id = $1 WHERE id = ANY ($2::text[]::uuid[])`, m, files)
+	w.exec(t, `UPDATE attachments SET message_id = $1, conversation_id = $3 WHERE id = ANY ($2::text[]::uuid[])`, m, files, conversationID)
 	return m
 }
 

@@ -95,13 +95,14 @@ func (s *store) finish(ctx context.Context, id, state string, c checked) (bool, 
 	return n == 1, nil
 }
 
-// visibleSQL is who may download a file, asked anew each time: the uploader, and the members of its message's conversation. A
-// deleted message's files are nobody's.
+// visibleSQL is who may download a file, asked anew each time: the uploader, and the members of its message's conversation. Nobody
+// gets the files of a deleted message or conversation.
 const visibleSQL = `SELECT a.id, a.state, a.filename, a.content_type, a.size, coalesce(a.width, 0), coalesce(a.height, 0)
 	FROM attachments a
 	LEFT JOIN messages m ON m.id = a.message_id
+	LEFT JOIN conversations c ON c.id = m.conversation_id
 	WHERE a.id = ANY ($1::text[]::uuid[]) AND a.state = 'ready'
-		AND (a.message_id IS NULL OR m.id IS NOT NULL AND m.deleted_at IS NULL)
+		AND (a.message_id IS NULL OR c.id IS NOT NULL AND m.deleted_at IS NULL AND c.deleted_at IS NULL)
 		AND (a.owner_id = $2 OR EXISTS (
 			SELECT FROM conversation_members cm WHERE cm.conversation_id = m.conversation_id AND cm.user_id = $2))`
 
@@ -141,6 +142,32 @@ func (s *store) giveUpUnsent(ctx context.Context, at *time.Time, ttl time.Durati
 		return 0, fmt.Errorf("give up unsent files: %w", err)
 	}
 	return int(n), nil
+}
+
+// markDeleted marks the files of deleted conversations removed, limit of them at most, and returns whether there may be more.
+func (s *store) markDeleted(ctx context.Context, limit int) (more bool, err error) {
+	var conversation string
+	err = s.db.QueryRowContext(ctx, `SELECT conversation_id FROM attachment_conversations ORDER BY conversation_id LIMIT 1`).Scan(&conversation)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read deleted conversations: %w", err)
+	}
+	r, err := s.db.ExecContext(ctx, `UPDATE attachments SET state = 'removed' WHERE id IN (
+		SELECT id FROM attachments WHERE conversation_id = $1 AND message_id IS NOT NULL AND state = 'ready'
+		ORDER BY id LIMIT $2 FOR UPDATE)`, conversation, limit)
+	if err != nil {
+		return false, fmt.Errorf("mark a conversation's files: %w", err)
+	}
+	n, err := r.RowsAffected()
+	if err == nil && n == 0 {
+		_, err = s.db.ExecContext(ctx, `DELETE FROM attachment_conversations WHERE conversation_id = $1`, conversation)
+	}
+	if err != nil {
+		return false, fmt.Errorf("mark a conversation's files: %w", err)
+	}
+	return true, nil
 }
 
 // removable is a file that nobody gets any more.

@@ -25,7 +25,7 @@ const (
 	sweepAtOnce = 8
 )
 
-// Sweeper removes files that were never sent in time, and those of deleted messages. It may be stopped, killed, or run several
+// Sweeper removes files that were never sent in time, and those of deleted messages and conversations. It may be stopped, killed, or run several
 // times at once: an object is removed before its row, and each step can be repeated.
 type Sweeper struct {
 	store     *store
@@ -49,6 +49,11 @@ func (s *Sweeper) sweepAt(ctx context.Context, at *time.Time) error {
 	unsent, err := s.giveUp(ctx, at)
 	if err != nil {
 		return err
+	}
+	for more := true; more; {
+		if more, err = s.store.markDeleted(ctx, sweepBatch); err != nil {
+			return err
+		}
 	}
 	removed, kept, err := s.remove(ctx, at)
 	if unsent+removed+kept > 0 || err != nil {

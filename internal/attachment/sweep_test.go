@@ -121,6 +121,29 @@ func TestMessagesThatAreDroppedTakeTheirFiles(t *testing.T) {
 	}
 }
 
+func TestADeletedConversationTakesItsFiles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	ana := testenv.User(t, w.db)
+	gone, kept := w.conversation(t, ana), w.conversation(t, ana)
+	files := []string{}
+	for range 3 {
+		files = append(files, w.upload(t, ana, "a.txt", "text/plain", text(10)).ID)
+	}
+	w.send(t, gone, ana, files[:2]...)
+	w.send(t, kept, ana, files[2])
+	w.exec(t, `UPDATE conversations SET deleted_at = now() WHERE id = $1`, gone)
+	if w.sees(t, ana, files[0]) || !w.sees(t, ana, files[2]) {
+		t.Error("the sender sees files of a deleted conversation, or none of another")
+	}
+	if err := w.sweeper.SweepAt(t.Context(), time.Now().Add(45*time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if left := w.storage.Objects(); w.rows(t) != 1 || len(left) != 1 || left[0] != "attachments/"+files[2] {
+		t.Errorf("%v and %d rows are left", left, w.rows(t))
+	}
+}
+
 // While the storage is away each step says so; once it is back each can be repeated, and housekeeping leaves nothing.
 func TestTheStorageIsAwayAtEachStep(t *testing.T) {
 	t.Parallel()

@@ -169,11 +169,14 @@ type sendData struct {
 
 	Metadata metadata.Object      `json:"metadata,omitempty"`
 	Mentions *message.MentionList `json:"mentions,omitempty"`
+
+	Attachments []string `json:"attachments,omitempty"`
 }
 
 func (d *sendData) draft() *message.Draft {
 	return &message.Draft{
 		Content: d.Content, ClientMessageID: &d.ClientMessageID, ReplyToID: d.ReplyToID, Metadata: d.Metadata, Mentions: d.Mentions,
+		Attachments: d.Attachments,
 	}
 }
 

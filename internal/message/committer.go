@@ -195,6 +195,7 @@ func (c *Committer) finish(p *pending, r sendRow) (e *event.Event) {
 			CreatedAt: timestamp.Time{Time: r.createdAt},
 		}
 		p.message.Metadata, p.message.Mentions = p.draft.Metadata, p.draft.Mentions.shown()
+		p.message.Attachments = r.attachments
 		e = event.MessageNew(&p.message).In(p.ctx)
 	}
 	close(p.done)

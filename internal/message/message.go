@@ -49,6 +49,7 @@ const (
 	MaxContent         = 8000
 	maxContentBytes    = 32 << 10
 	maxClientMessageID = 64
+	maxAttachments     = 10
 )
 
 // Draft is a message that someone wants to send.
@@ -58,14 +59,21 @@ type Draft struct {
 	ReplyToID       *string         `json:"replyToId,omitempty"`
 	Metadata        metadata.Object `json:"metadata,omitempty"`
 	Mentions        *MentionList    `json:"mentions,omitempty"`
+	// Attachments are the ids of files that the sender uploaded and did not send yet.
+	Attachments []string `json:"attachments,omitempty"`
 }
 
 // plain reports whether the draft has nothing but content and a reply.
-func (d *Draft) plain() bool { return d.Metadata == nil && d.Mentions == nil }
+func (d *Draft) plain() bool {
+	return d.Metadata == nil && d.Mentions == nil && len(d.Attachments) == 0
+}
 
 // Check normalises the draft and notes its faults.
 func (d *Draft) Check(f *invalid.Faults) {
-	checkContent(f, &d.Content)
+	if d.Content != "" || len(d.Attachments) == 0 {
+		checkContent(f, &d.Content)
+	}
+	d.checkAttachments(f)
 	if d.ClientMessageID != nil {
 		invalid.Text{Min: 1, Max: maxClientMessageID}.Check(f, "clientMessageId", d.ClientMessageID)
 	}
@@ -75,6 +83,19 @@ func (d *Draft) Check(f *invalid.Faults) {
 	metadata.Check(f, "metadata", &d.Metadata)
 	if d.Mentions.empty() {
 		d.Mentions = nil
+	}
+}
+
+func (d *Draft) checkAttachments(f *invalid.Faults) {
+	seen := map[string]bool{}
+	for _, a := range d.Attachments {
+		if !id.Valid(a) || seen[a] {
+			f.Add("attachments", "must hold ids of different attachments")
+		}
+		seen[a] = true
+	}
+	if len(d.Attachments) > maxAttachments {
+		f.Add("attachments", "must have %d ids at most", maxAttachments)
 	}
 }
 
@@ -93,6 +114,9 @@ func (d *Draft) hash() []byte {
 	}
 	if d.Mentions != nil {
 		fmt.Fprintf(h, "\x00mentions%v%v", d.Mentions.All, d.Mentions.UserIDs)
+	}
+	if len(d.Attachments) > 0 {
+		fmt.Fprintf(h, "\x00attachments%v", d.Attachments)
 	}
 	return h.Sum(nil)[:16]
 }

@@ -6,7 +6,8 @@
 -- Lines that begin with a plus after the dashes are for batches in which a message has more than that; a batch of plain
 -- messages does not pay for them. Their parameters, arrays too: kind, metadata, mentioned users (an array literal each), whether
 -- all are mentioned, the server key that sends, and by which rules: 'member' for those of the sender, 'key' for a member whom
--- neither a block nor the conversation's posting stops, 'bot' for a sender who need not be a member.
+-- neither a block nor the conversation's posting stops, 'bot' for a sender who need not be a member; and files (an array literal each).
+-- Their rows have a sixth column: the files as clients see them.
 --
 -- The statement's snapshot is older than the locks that it waits for. What must be new is therefore read through locks
 -- (conversations, members: a row that changed meanwhile is read again, one that went is gone), and what can't be
@@ -20,10 +21,10 @@
 WITH input AS MATERIALIZED (
     SELECT *
     FROM unnest((SELECT $1::int[]), $2::text[]::uuid[], $3::text[]::uuid[], $4::text[]::uuid[], $5::text[], $6::text[], $7::text[]::uuid[], $8::bytea[]
---+       , $10::text[], $11::text[]::jsonb[], $12::text[]::text[], $13::boolean[], $14::text[]::uuid[], $15::text[]
+--+       , $10::text[], $11::text[]::jsonb[], $12::text[]::text[], $13::boolean[], $14::text[]::uuid[], $15::text[], $16::text[]
       )
       AS i (ord, conversation_id, sender_id, id, content, client_message_id, reply_to_id, content_hash
---+       , kind, metadata, mention_ids, mention_all, key_id, rules
+--+       , kind, metadata, mention_ids, mention_all, key_id, rules, attachments
       )
 ),
 -- Rows are locked in the order of their ids, so that two pods' batches don't deadlock; a stranger locks nothing.
@@ -48,6 +49,18 @@ members AS MATERIALIZED (
     ORDER BY m.conversation_id, m.user_id
     FOR NO KEY UPDATE OF m
 ),
+--+ -- The sender's own files that can be sent, locked in the order of their ids. One that another statement sent meanwhile is gone
+--+ -- from here. turn is above 1 for a file that another message of the batch names before.
+--+ files AS MATERIALIZED (
+--+     SELECT i.ord, u.place, a.id, a.filename, a.content_type, a.size, a.width, a.height
+--+     FROM input i CROSS JOIN unnest(i.attachments::uuid[]) WITH ORDINALITY AS u (id, place)
+--+     JOIN attachments a ON a.id = u.id AND a.owner_id = i.sender_id AND a.state = 'ready' AND a.message_id IS NULL
+--+     ORDER BY a.id
+--+     FOR NO KEY UPDATE OF a
+--+ ),
+--+ turns AS MATERIALIZED (
+--+     SELECT ord, row_number() OVER (PARTITION BY id ORDER BY ord) AS turn FROM files
+--+ ),
 checked AS MATERIALIZED (
     SELECT i.*, l.last_seq, l.revision, l.base,
            CASE
@@ -77,6 +90,8 @@ checked AS MATERIALIZED (
 --+                    SELECT FROM blocks b WHERE (b.user_id = u.id AND b.blocked_id = i.sender_id) OR (b.user_id = i.sender_id AND b.blocked_id = u.id)))
 --+                THEN 'bad_mention'
 --+            WHEN i.mention_all AND i.rules = 'member' AND l.type = 'group' AND l.member_count > 100 AND m.role = 'member' THEN 'no_mention_all'
+--+            WHEN i.attachments IS NOT NULL AND cardinality(i.attachments::uuid[]) <> (SELECT count(*) FROM turns f WHERE f.ord = i.ord AND f.turn = 1)
+--+                THEN 'bad_attachment'
                ELSE 'stored'
            END AS outcome
     FROM input i
@@ -86,6 +101,9 @@ checked AS MATERIALIZED (
 numbered AS MATERIALIZED (
     SELECT ord, conversation_id, sender_id, id, content, client_message_id, reply_to_id, content_hash,
 --+        kind, metadata, mention_ids::uuid[] AS mention_ids, mention_all, key_id,
+--+        (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('id', f.id, 'filename', f.filename, 'contentType', f.content_type,
+--+             'size', f.size, 'width', f.width, 'height', f.height)) ORDER BY f.place)
+--+         FROM files f WHERE f.ord = checked.ord) AS attachments,
            last_seq + row_number() OVER w AS seq,
            revision + row_number() OVER w AS revision,
            base + (row_number() OVER w - 1) * interval '1 microsecond' AS created_at
@@ -95,10 +113,10 @@ numbered AS MATERIALIZED (
 ),
 inserted AS (
     INSERT INTO messages (id, conversation_id, seq, revision, sender_id, content, content_hash, client_message_id, reply_to_id, created_at
---+     , kind, metadata, mention_ids, mention_all, key_id
+--+     , kind, metadata, mention_ids, mention_all, key_id, attachments
     )
     SELECT id, conversation_id, seq, revision, sender_id, content, content_hash, client_message_id, reply_to_id, created_at
---+     , kind, metadata, mention_ids, nullif(mention_all, false), key_id
+--+     , kind, metadata, mention_ids, nullif(mention_all, false), key_id, attachments
     FROM numbered
 ),
 --+ mentioned AS (
@@ -106,6 +124,11 @@ inserted AS (
 --+     SELECT n.conversation_id, n.seq, u.id, n.sender_id FROM numbered n CROSS JOIN unnest(n.mention_ids) AS u (id) WHERE NOT n.mention_all
 --+     UNION ALL
 --+     SELECT n.conversation_id, n.seq, NULL, n.sender_id FROM numbered n WHERE n.mention_all
+--+ ),
+--+ sent AS (
+--+     UPDATE attachments a SET message_id = n.id, conversation_id = n.conversation_id
+--+     FROM files f JOIN numbered n ON n.ord = f.ord
+--+     WHERE a.id = f.id
 --+ ),
 moved AS (
     UPDATE conversations c
@@ -121,5 +144,6 @@ marked AS (
     WHERE m.conversation_id = n.conversation_id AND m.user_id = n.sender_id
 )
 SELECT k.ord, k.outcome, coalesce(n.seq, 0), coalesce(n.revision, 0), coalesce(n.created_at, 'epoch')
+--+    , n.attachments
 FROM checked k
 LEFT JOIN numbered n ON n.ord = k.ord

@@ -3,6 +3,8 @@ package message
 import (
 	"bytes"
 	"context"
+	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/parley-chat/parley/internal/chat"
@@ -56,6 +58,8 @@ func (s *Service) answer(ctx context.Context, p *pending) (chat.Message, bool, e
 		return chat.Message{}, false, ErrNoPosting
 	case outcomeNoMentionAll:
 		return chat.Message{}, false, ErrMentionAll
+	case outcomeBadAttachment:
+		return s.refusedFiles(ctx, p)
 	case outcomeBadMention:
 		return chat.Message{}, false, errBadMention
 	case outcomeBadReply:
@@ -63,6 +67,17 @@ func (s *Service) answer(ctx context.Context, p *pending) (chat.Message, bool, e
 	default:
 		return chat.Message{}, false, ErrConversationNotFound
 	}
+}
+
+// refusedFiles answers a send whose files can't be sent, unless it repeats one that was committed at the same time, which took them.
+func (s *Service) refusedFiles(ctx context.Context, p *pending) (chat.Message, bool, error) {
+	if p.draft.ClientMessageID != nil {
+		m, repeated, err := s.repeated(ctx, p)
+		if !errors.Is(err, sql.ErrNoRows) {
+			return m, repeated, err
+		}
+	}
+	return chat.Message{}, false, invalid.One("attachments", "must be files of your own that are uploaded and not sent yet")
 }
 
 func (s *Service) repeated(ctx context.Context, p *pending) (chat.Message, bool, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -48,6 +49,8 @@ const (
 	outcomeNoPosting    = "no_posting"
 	outcomeBadMention   = "bad_mention"
 	outcomeNoMentionAll = "no_mention_all"
+	// outcomeBadAttachment may also be that of a repeated send whose first one the statement could not see.
+	outcomeBadAttachment = "bad_attachment"
 )
 
 // clientMessageIDKey makes a repeated send the same send, for ever.
@@ -57,6 +60,7 @@ type sendRow struct {
 	outcome       string
 	seq, revision int64
 	createdAt     time.Time
+	attachments   []chat.Attachment
 }
 
 // send stores a batch in one statement and answers a row for each of them, in their order. Where it fails by an answer of
@@ -73,7 +77,8 @@ func (s *Store) send(ctx context.Context, batch []*pending) ([]sendRow, error) {
 		}
 	}
 	query, args := sendSQL, []any{ord, conversations, senders, ids, contents, clientIDs, replies, hashes, batch[0].at}
-	if slices.ContainsFunc(batch, func(p *pending) bool { return !p.draft.plain() }) {
+	more := slices.ContainsFunc(batch, func(p *pending) bool { return !p.draft.plain() })
+	if more {
 		query, args = sendExtrasSQL, append(args, extras(batch)...)
 	}
 	rows, err := s.db.SQL.QueryContext(ctx, query, args...)
@@ -85,7 +90,16 @@ func (s *Store) send(ctx context.Context, batch []*pending) ([]sendRow, error) {
 	for rows.Next() {
 		var i int
 		var r sendRow
-		if err := rows.Scan(&i, &r.outcome, &r.seq, &r.revision, &r.createdAt); err != nil {
+		dest := []any{&i, &r.outcome, &r.seq, &r.revision, &r.createdAt}
+		var files []byte
+		if more {
+			dest = append(dest, &files)
+		}
+		err := rows.Scan(dest...)
+		if err == nil && files != nil {
+			err = json.Unmarshal(files, &r.attachments)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("store messages: %w", err)
 		}
 		out[i] = r
@@ -100,16 +114,20 @@ func (s *Store) send(ctx context.Context, batch []*pending) ([]sendRow, error) {
 func extras(batch []*pending) []any {
 	n := len(batch)
 	kinds, metadata, mentioned, all := make([]*string, n), make([]*string, n), make([]*string, n), make([]bool, n)
-	keys, rules := make([]*string, n), make([]string, n)
+	keys, rules, files := make([]*string, n), make([]string, n), make([]*string, n)
 	for i, p := range batch {
 		metadata[i] = textOf(p.draft.Metadata)
 		if m := p.draft.Mentions; m != nil {
 			list := postgres.IDArray(m.UserIDs)
 			mentioned[i], all[i] = &list, m.All
 		}
+		if len(p.draft.Attachments) > 0 {
+			list := postgres.IDArray(p.draft.Attachments)
+			files[i] = &list
+		}
 		rules[i] = "member"
 	}
-	return []any{kinds, metadata, mentioned, all, keys, rules}
+	return []any{kinds, metadata, mentioned, all, keys, rules, files}
 }
 
 // byClientID reads the message that a sender's clientMessageId stands for, and the hash of its original.

@@ -610,12 +610,14 @@ export interface Operations {
     method: "POST";
     path: "/api/conversations/{id}/messages";
     body: {
-      /** At most 32 KiB, not only white space. */
+      /** At most 32 KiB, not only white space. May be empty with an attachment. */
       content: string;
       clientMessageId?: string | null;
       replyToId?: Id | null;
       metadata?: Metadata | null;
       mentions?: MentionInput | null;
+      /** Files that you uploaded, completed and did not send yet. */
+      attachments?: Id[] | null;
     };
     response: Message;
   };

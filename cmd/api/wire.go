@@ -64,6 +64,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	gate := &lifecycle.Gate{}
 	health := &observe.Health{DB: healthDB, Redis: rdb, Stopping: gate.Closed}
 
+	memory := budget.OfProcess()
 	metrics := realtime.NewMetrics(registry)
 	publisher := realtime.NewPublisher(rdb, metrics, tracer, log)
 	messageStore := message.NewStore(db)
@@ -80,7 +81,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	watch := auth.NewWatch(db, c.AccessTTL, log, func(ids ...string) { hub.EndSessions(ids...) })
 	subscriber := realtime.NewSubscriber(rdb, metrics, tracer, log, watch.Note)
 	probe := realtime.NewProbe(publisher, subscriber, registry)
-	hub = realtime.NewHub(conversationStore, feed, subscriber, metrics, log)
+	hub = realtime.NewHub(conversationStore, feed, subscriber, memory, metrics, log)
 	sessions, err := auth.NewService(auth.Config{RefreshTTL: c.RefreshTTL, SessionMaxAge: c.SessionMaxAge, Grace: c.RefreshGrace}, db,
 		auth.NewTokens(c.JWTSecrets, c.AccessTTL), publisher, watch, conversations)
 	if err != nil {
@@ -94,7 +95,6 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	receipts.UseMembers(hub)
 
 	refusals := observe.NewOutage(log, "requests are refused with 503", "requests are served again")
-	memory := budget.OfProcess()
 	attachments, closeStorage, err := openAttachments(c, db.SQL, health, registry, log)
 	if err != nil {
 		return err

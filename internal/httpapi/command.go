@@ -29,6 +29,9 @@ const maxFrameID = 64
 // typingPause is how often a socket's typing is passed on while it lasts.
 const typingPause = 3 * time.Second
 
+// syncMemory is what an answer to a sync takes at most, but for what is around its messages.
+const syncMemory = 1 << 20
+
 // command is a frame from a client.
 type command struct {
 	kind string
@@ -67,6 +70,10 @@ func (r *reader) handle(data []byte) {
 	if errors.Is(err, errBadFrame) {
 		r.session.Close(realtime.CloseBadFrame)
 		return
+	}
+	if c.kind == "sync" {
+		r.session.AwaitWritten()
+		defer r.giveBack()
 	}
 	ctx, cancel := context.WithTimeout(observe.WithRequestID(context.Background(), r.request), requestTimeout)
 	defer cancel()
@@ -216,7 +223,27 @@ func (r *reader) sync(ctx context.Context, data json.RawMessage) (any, error) {
 	if err := decodeData(data, &in); err != nil {
 		return nil, err
 	}
+	if err := r.server.guardSync(ctx, r.session.UserID, len(in.Conversations)); err != nil {
+		return nil, err
+	}
+	if !r.reserve(syncMemory) {
+		return nil, errUnavailable
+	}
 	return r.server.Syncer.Sync(ctx, r.session.UserID, &in)
+}
+
+// reserve takes memory for the frame in hand, of its user's share, until giveBack: the answer's outbox counts it from then on.
+func (r *reader) reserve(n int64) bool {
+	if !r.server.Memory.Take("user:"+r.session.UserID, n) {
+		return false
+	}
+	r.reserved += n
+	return true
+}
+
+func (r *reader) giveBack() {
+	r.server.Memory.Give("user:"+r.session.UserID, r.reserved)
+	r.reserved = 0
 }
 
 // conversationData is the data of frames that name a conversation alone.
@@ -238,6 +265,9 @@ func (r *reader) startTyping(ctx context.Context, data json.RawMessage) error {
 	if time.Since(r.typing[in.ConversationID]) < typingPause {
 		return nil
 	}
+	if !r.server.typing.allow(r.session.UserID, in.ConversationID, time.Now()) {
+		return r.unlessServed(in.ConversationID)
+	}
 	if err := r.server.Messages.CanType(ctx, in.ConversationID, r.session.UserID); err != nil {
 		return err
 	}
@@ -245,10 +275,11 @@ func (r *reader) startTyping(ctx context.Context, data json.RawMessage) error {
 		r.typing = map[string]time.Time{}
 	}
 	r.typing[in.ConversationID] = time.Now()
-	r.tellTyping(in.ConversationID, true)
+	r.publishTyping(in.ConversationID, true)
 	return nil
 }
 
+// endTyping publishes the end of what was published: a stop that ends nothing is dropped.
 func (r *reader) endTyping(data json.RawMessage) error {
 	var in conversationData
 	if err := decodeData(data, &in); err != nil {
@@ -256,10 +287,15 @@ func (r *reader) endTyping(data json.RawMessage) error {
 	}
 	if _, was := r.typing[in.ConversationID]; was {
 		delete(r.typing, in.ConversationID)
-		r.tellTyping(in.ConversationID, false)
+		r.publishTyping(in.ConversationID, false)
 		return nil
 	}
-	if !r.session.Serves(in.ConversationID) {
+	return r.unlessServed(in.ConversationID)
+}
+
+// unlessServed is the error of a frame that changes nothing, if its conversation is not the user's.
+func (r *reader) unlessServed(conversationID string) error {
+	if !r.session.Serves(conversationID) {
 		return message.ErrConversationNotFound
 	}
 	return nil
@@ -268,10 +304,10 @@ func (r *reader) endTyping(data json.RawMessage) error {
 // stopTyping ends what this socket typed, because it ends itself.
 func (r *reader) stopTyping() {
 	for c := range r.typing {
-		r.tellTyping(c, false)
+		r.publishTyping(c, false)
 	}
 }
 
-func (r *reader) tellTyping(conversationID string, active bool) {
+func (r *reader) publishTyping(conversationID string, active bool) {
 	r.server.Publisher.Publish(event.UserTyping(event.Typing{ConversationID: conversationID, UserID: r.session.UserID, Active: active}))
 }

@@ -101,6 +101,7 @@ type Server struct {
 	conns   *connMetrics
 	proxies *proxies
 	refused refusals
+	typing  typingPaces
 }
 
 // New makes the server with all its routes.

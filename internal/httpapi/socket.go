@@ -189,7 +189,9 @@ type reader struct {
 	session *realtime.Session
 	request string
 	limit   *rate.Limiter
-	typing  map[string]time.Time // conversation -> when this socket last said that it types
+	// reserved is what the frame in hand took of the budget of memory.
+	reserved int64
+	typing   map[string]time.Time // conversation -> when this socket last said that it types
 }
 
 // run reads until the socket ends.

@@ -101,13 +101,14 @@ func One(field, format string, args ...any) error {
 // Text is a rule for a piece of text. Lengths are in Unicode code points.
 type Text struct {
 	Min, Max int
-	// Trim takes white space off both ends before measuring.
+	// Trim is for names: white space is taken off both ends before measuring, and what reorders the text around it is refused.
 	Trim bool
-	// Lines allows \n and \t.
+	// Lines is for text of several lines: \n and \t are allowed.
 	Lines bool
 }
 
-// Check normalises *s to NFC and holds it against the rule.
+// Check normalises *s to NFC and holds it against the rule. A name or a text of several lines that must not be empty needs
+// something to be seen.
 func (r Text) Check(f *Faults, field string, s *string) {
 	v := norm.NFC.String(*s)
 	if r.Trim {
@@ -120,6 +121,8 @@ func (r Text) Check(f *Faults, field string, s *string) {
 		f.Add(field, "must not contain control characters")
 	case n < r.Min || n > r.Max:
 		f.Add(field, "must have %d to %d characters", r.Min, r.Max)
+	case r.Min > 0 && (r.Trim || r.Lines) && Blank(v):
+		f.Add(field, "must not be only white space or invisible characters")
 	}
 }
 
@@ -127,5 +130,22 @@ func (r Text) refused(c rune) bool {
 	if r.Lines && (c == '\n' || c == '\t') {
 		return false
 	}
-	return unicode.IsControl(c)
+	return unicode.IsControl(c) || r.Trim && !r.Lines && unicode.Is(reordering, c)
 }
+
+// Blank reports whether a text shows nothing: white space, characters without a shape of their own, marks without a letter.
+func Blank(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return !unicode.In(c, unicode.White_Space, unicode.C, unicode.M, fillers) })
+}
+
+// reordering are the characters that embed, override or isolate a direction of writing: within a name they make it read as
+// another.
+var reordering = &unicode.RangeTable{R16: []unicode.Range16{{Lo: 0x202a, Hi: 0x202e, Stride: 1}, {Lo: 0x2066, Hi: 0x2069, Stride: 1}}}
+
+// fillers are letters and symbols that are drawn as nothing.
+var fillers = &unicode.RangeTable{R16: []unicode.Range16{
+	{Lo: 0x115f, Hi: 0x1160, Stride: 1}, // Hangul fillers
+	{Lo: 0x2800, Hi: 0x2800, Stride: 1}, // the blank pattern of Braille
+	{Lo: 0x3164, Hi: 0x3164, Stride: 1}, // Hangul filler
+	{Lo: 0xffa0, Hi: 0xffa0, Stride: 1}, // halfwidth Hangul filler
+}}

@@ -166,6 +166,7 @@ func (s *Session) popOutbox(buf []byte) (piece []byte, of *wire.Envelope) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if piece, of = s.out.pop(buf); piece != nil {
+		s.settle()
 		return piece, of
 	}
 	switch {
@@ -175,6 +176,7 @@ func (s *Session) popOutbox(buf []byte) (piece []byte, of *wire.Envelope) {
 		_ = s.conn.SetWriteDeadline(time.Time{})
 	}
 	s.out.release()
+	s.settle()
 	return nil, nil
 }
 
@@ -213,24 +215,35 @@ func (s *Session) flush(ctx context.Context, w *writer) {
 func (s *Session) flushSlowly(rest []byte) {
 	buf := make([]byte, 0, coalesce)
 	for ; rest != nil; rest, _ = s.popOutbox(buf) {
-		s.mu.Lock()
-		s.out.hand = follower
-		if s.state == open {
-			_ = s.conn.SetWriteDeadline(time.Now().Add(writeWait))
-		}
-		s.mu.Unlock()
-		n, err := s.conn.Write(rest)
-		s.lastWritten.Store(s.hub.now())
-		if err == nil {
-			continue
-		}
-		if s.giveUp() {
-			if _, err = s.conn.Write(rest[n:]); err == nil { // the close frame must not land within a frame
+		for len(rest) > 0 {
+			n, err := s.writeSome(rest)
+			rest = rest[n:]
+			if err == nil {
 				continue
 			}
+			if s.giveUp() {
+				if _, err = s.conn.Write(rest); err == nil { // the close frame must not land within a frame
+					break
+				}
+			}
+			s.fail(reasonWriteError)
+			break
 		}
-		s.fail(reasonWriteError)
 	}
+}
+
+// writeSome writes at most coalesce bytes, for which a reader has writeWait: one that reads a long frame slowly is not given
+// up as long as it gets on.
+func (s *Session) writeSome(b []byte) (n int, err error) {
+	s.mu.Lock()
+	s.out.hand = follower
+	if s.state == open {
+		_ = s.conn.SetWriteDeadline(time.Now().Add(writeWait))
+	}
+	s.mu.Unlock()
+	n, err = s.conn.Write(b[:min(len(b), coalesce)])
+	s.lastWritten.Store(s.hub.now())
+	return n, err
 }
 
 // giveUp closes a reader whose write took too long. It returns false if it was closing or leaving already.

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/parley-chat/parley/internal/budget"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/realtime/wire"
@@ -42,7 +43,8 @@ type Hub struct {
 	flushers    *flushers
 	repairs     *repairs
 	typing      *typers
-	watches     *watches // nil where presence is not told
+	memory      *budget.Budget // what waits for slow readers; nil for no bound
+	watches     *watches       // nil where presence is not told
 	sent        func(conversationID string, m event.Sent)
 	metrics     *Metrics
 	log         *slog.Logger
@@ -70,9 +72,9 @@ type userShard struct {
 }
 
 // NewHub makes a hub; its Run makes it work.
-func NewHub(m Memberships, f Feed, sub *Subscriber, metrics *Metrics, log *slog.Logger) *Hub {
+func NewHub(m Memberships, f Feed, sub *Subscriber, memory *budget.Budget, metrics *Metrics, log *slog.Logger) *Hub {
 	h := &Hub{
-		memberships: m, subscriber: sub, flushers: newFlushers(), typing: newTypers(), metrics: metrics, log: log,
+		memberships: m, subscriber: sub, memory: memory, flushers: newFlushers(), typing: newTypers(), metrics: metrics, log: log,
 		seed: maphash.MakeSeed(), born: time.Now(), heartbeat: Heartbeat, bySession: map[string][]*Session{},
 	}
 	h.repairs = newRepairs(h, f)

@@ -1,12 +1,18 @@
 package realtime
 
-import "github.com/parley-chat/parley/internal/realtime/wire"
+import (
+	"github.com/parley-chat/parley/internal/budget"
+	"github.com/parley-chat/parley/internal/realtime/wire"
+)
 
 // Bounds of an outbox. backlog is the room of one that holds more than a frame at first.
 const (
 	backlog         = 8
 	maxQueuedFrames = 1024
 	maxQueuedBytes  = 4 << 20
+	// What waits beyond freeBytes is counted in the process's budget of memory, in steps of chargeStep.
+	freeBytes  = 64 << 10
+	chargeStep = 64 << 10
 )
 
 // hand is who has an outbox in hand: at most one writer at a time, so that frames don't overtake each other.
@@ -25,9 +31,11 @@ const (
 type outbox struct {
 	frames []wire.Frame
 	bytes  int
-	oldest *wire.Envelope // the first event among the frames, whose delivery is measured
-	room   [1]wire.Frame  // for one frame, which is what most outboxes ever hold
-	hand   hand
+	// inHand is the size of the piece that is being written, charged what the budget counts of both.
+	inHand, charged int
+	oldest          *wire.Envelope // the first event among the frames, whose delivery is measured
+	room            [1]wire.Frame  // for one frame, which is what most outboxes ever hold
+	hand            hand
 	// released is closed when nobody has the outbox in hand any more; nil if no one waits for that.
 	released chan struct{}
 }
@@ -77,7 +85,7 @@ func (o *outbox) claim() bool {
 
 // release takes the outbox from whoever had it.
 func (o *outbox) release() {
-	o.hand = nobody
+	o.hand, o.inHand = nobody, 0
 	if o.released != nil {
 		close(o.released)
 		o.released = nil
@@ -114,9 +122,29 @@ func (o *outbox) pop(buf []byte) (piece []byte, of *wire.Envelope) {
 		n++
 	}
 	o.frames = o.frames[n:]
+	o.inHand = len(piece)
 	of = o.oldest
 	if len(o.frames) == 0 {
 		o.oldest = nil
 	}
 	return piece, of
+}
+
+// settle has the budget count what waits now for owner. It returns false if that is more than the owner, or all of them, may
+// hold; what is charged stays as it was then.
+func (o *outbox) settle(b *budget.Budget, owner string) bool {
+	need := 0
+	if over := o.bytes + o.inHand - freeBytes; over > 0 {
+		need = (over + chargeStep - 1) / chargeStep * chargeStep
+	}
+	switch {
+	case b == nil || need == o.charged:
+		return true
+	case need < o.charged:
+		b.Give("user:"+owner, int64(o.charged-need))
+	case !b.Take("user:"+owner, int64(need-o.charged)):
+		return false
+	}
+	o.charged = need
+	return true
 }

@@ -93,7 +93,7 @@ func newPod(t testing.TB, databaseURL, redisURL string) *pod {
 	committer := message.NewCommitter(store, p.events, log, message.NewMetrics(p.registry))
 	p.messages = message.NewService(db, store, committer, nil, p.events)
 	subscriber := realtime.NewSubscriber(rdb, metrics, nil, log, func(ids ...string) { p.hub.EndSessions(ids...) })
-	p.hub = realtime.NewHub(conversations, journal.NewFeed(db.SQL, conversations), subscriber, metrics, log)
+	p.hub = realtime.NewHub(conversations, journal.NewFeed(db.SQL, conversations), subscriber, nil, metrics, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {

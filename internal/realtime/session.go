@@ -98,7 +98,7 @@ func (s *Session) push(f wire.Frame, of *wire.Envelope) {
 		s.mu.Unlock()
 		return
 	}
-	if !s.out.push(f, of) {
+	if !s.out.push(f, of) || !s.settle() {
 		s.closeTooSlow(reasonQueueFull, s.out.len()+1)
 	}
 	flows := s.claim()
@@ -106,6 +106,23 @@ func (s *Session) push(f wire.Frame, of *wire.Envelope) {
 	if flows {
 		s.hub.flushers.add(s)
 	}
+}
+
+// settle counts what waits for the session in the budget of memory. The lock is held.
+func (s *Session) settle() bool { return s.out.settle(s.hub.memory, s.UserID) }
+
+// AwaitWritten returns once all that was queued has been written, or the session is closing. Another sync of a reader waits
+// for that: what is asked for again and again is not piled up for somebody who reads none of it. It is bounded by the
+// deadlines of writes.
+func (s *Session) AwaitWritten() {
+	s.mu.Lock()
+	if s.state != open || s.out.hand == nobody {
+		s.mu.Unlock()
+		return
+	}
+	written := s.out.awaitRelease()
+	s.mu.Unlock()
+	<-written
 }
 
 // update changes the session under its lock and has what is queued then written.
@@ -170,6 +187,7 @@ func (s *Session) closeTooSlow(reason string, dropped int) {
 	s.hub.metrics.slowReaders.Inc()
 	s.hub.metrics.dropped.Add(float64(dropped))
 	s.out.clear()
+	s.settle()
 	s.closeWith(CloseTooSlow)
 }
 
@@ -221,6 +239,7 @@ func (s *Session) detach() (code int, reason string) {
 	}
 	s.enter(gone)
 	s.out.clear()
+	s.settle()
 	return code, reason
 }
 
@@ -241,6 +260,7 @@ func (s *Session) fail(reason string) {
 	s.mu.Lock()
 	s.because(reason)
 	s.out.clear()
+	s.settle()
 	s.mu.Unlock()
 	_ = s.conn.Close()
 }

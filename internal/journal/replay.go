@@ -184,7 +184,7 @@ func (r *replay) change(c change) (*event.Event, error) {
 			return event.MessageUpdated(m, at), nil
 		}
 	case MessageReacted:
-		if m := r.message(c); m != nil && m.DeletedAt == nil {
+		if m := r.message(c); m != nil { // a deleted message has none
 			by, err := r.reactedBy(c)
 			return event.MessageReacted(&event.MessageReactions{
 				ConversationID: r.conversationID, MessageID: m.ID, Revision: c.revision, Reactions: orEmpty(m.Reactions), By: by,

@@ -33,7 +33,9 @@ var janitor = sync.OnceValues(func() (io.Writer, error) {
 
 var janitorMu sync.Mutex // guards writes to the janitor
 
-// makeDir makes a folder that is removed at the latest when the test binary is gone.
+// Dir makes a directory that is removed at the latest when the test binary is gone.
+func Dir(name string) (string, error) { return makeDir(name) }
+
 func makeDir(name string) (string, error) {
 	janitorMu.Lock()
 	defer janitorMu.Unlock()

@@ -1,7 +1,7 @@
 # Every target that has a ## text is listed by make help. CI runs `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-cluster test-engines bench bench-smoke chart fmt lint build image clean
+.PHONY: help run demo test test-cluster test-engines bench bench-smoke chart fmt lint build image release clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -41,6 +41,9 @@ build: ## the three binaries, into bin/
 
 image: ## the container image (IMAGE=parley:dev)
 	@scripts/image.sh
+
+release: ## everything that a release publishes, into dist/ (VERSION=1.2.3)
+	@scripts/release.sh $(VERSION)
 
 clean: ## remove what make run and make build left, the data included
 	@scripts/clean.sh

@@ -76,7 +76,7 @@ func TestUnreachableDatabases(t *testing.T) {
 	if r.err == nil {
 		t.Fatal("helm says that it is installed")
 	}
-	for _, want := range []string{"postgres cannot be reached", "redis cannot be reached", "no such host"} {
+	for _, want := range []string{"postgres cannot be reached", "redis cannot be reached", "lookup no-such-redis"} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("helm does not print %q", want)
 		}

@@ -19,6 +19,9 @@ DROP INDEX CONCURRENTLY IF EXISTS conversation_members_roles_idx;
 -- Owners and admins are few. Who inherits a group, and whether it has an owner, is found without reading all members.
 CREATE INDEX CONCURRENTLY conversation_members_roles_idx ON conversation_members (conversation_id) WHERE role <> 'member';
 
+-- Who put a member there, null for oneself and for what is older: strangers may do so only so often a day.
+ALTER TABLE conversation_members ADD COLUMN IF NOT EXISTS added_by uuid;
+
 -- Deleted accounts had names that anybody could take before.
 UPDATE users SET username = 'deleted-' || right(replace(id::text, '-', ''), 24) WHERE deleted_at IS NOT NULL AND username LIKE 'deleted\_%';
 
@@ -225,5 +228,6 @@ DROP FUNCTION IF EXISTS users_profile_changed();
 DROP INDEX IF EXISTS users_profile_changed_idx;
 ALTER TABLE users DROP COLUMN IF EXISTS profile_changed_at;
 DROP INDEX IF EXISTS conversation_members_roles_idx;
+ALTER TABLE conversation_members DROP COLUMN IF EXISTS added_by;
 DROP TABLE IF EXISTS login_addresses;
 ALTER TABLE sessions DROP COLUMN IF EXISTS rotate_from;

@@ -30,6 +30,8 @@ var (
 	ErrTooManyMembers = errors.New("a group has at most 5000 members")
 	// ErrTooManyGroups is returned for a user who would be in more than MaxGroups.
 	ErrTooManyGroups = errors.New("a user is in at most 1000 groups")
+	// ErrTooManyAdditions is returned for a user whom the actor, who is no friend, has put into MaxGroupsByStranger groups lately.
+	ErrTooManyAdditions = errors.New("a user who is not your friend can be put into at most 50 groups a day by you")
 )
 
 // Roles of members.

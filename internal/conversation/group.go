@@ -68,10 +68,10 @@ func (s *Service) Add(ctx context.Context, conversationID, actorID string, a *Ad
 		case n != len(others):
 			return ErrUserNotFound
 		}
-		if err := checkGroups(tx, others); err != nil {
+		if err := checkGroups(tx, actorID, others); err != nil {
 			return err
 		}
-		came, err := join(tx, conversationID, others, RoleMember)
+		came, err := join(tx, conversationID, actorID, others, RoleMember)
 		if err != nil || len(came) == 0 {
 			return err
 		}

@@ -118,7 +118,7 @@ func createDirect(tx *gorm.DB, creatorID, otherID string, c *Creation) (conversa
 		conversationID, err = directID(tx, key)
 		return conversationID, false, err
 	}
-	_, err = join(tx, conversationID, []string{creatorID, otherID}, RoleMember)
+	_, err = join(tx, conversationID, creatorID, []string{creatorID, otherID}, RoleMember)
 	return conversationID, true, err
 }
 
@@ -127,25 +127,17 @@ func createGroup(tx *gorm.DB, creatorID string, others []string, c *Creation) (c
 	if len(all) > MaxMembers {
 		return "", false, ErrTooManyMembers
 	}
-	if err := checkGroups(tx, all); err != nil {
+	if err := checkGroups(tx, creatorID, all); err != nil {
 		return "", false, err
 	}
 	conversationID = id.New()
 	if _, err := insert(tx, conversationID, creatorID, c, nil, len(all)); err != nil {
 		return "", false, err
 	}
-	if _, err := join(tx, conversationID, all, RoleMember); err != nil {
+	if _, err := join(tx, conversationID, creatorID, all, RoleMember); err != nil {
 		return "", false, err
 	}
 	return conversationID, true, setRole(tx, conversationID, creatorID, RoleOwner)
-}
-
-func checkGroups(tx *gorm.DB, userIDs []string) error {
-	n, err := fullestGroups(tx, userIDs)
-	if err == nil && n >= MaxGroups {
-		return ErrTooManyGroups
-	}
-	return err
 }
 
 // object reads a conversation as all members see it, in the transaction that changed it: nothing is read after a commit, which

@@ -203,18 +203,6 @@ func reachable(tx *gorm.DB, askerID string, userIDs []string) (int, error) {
 	return n, nil
 }
 
-// fullestGroups is the greatest number of groups that any of the users is in.
-func fullestGroups(tx *gorm.DB, userIDs []string) (int, error) {
-	var n int
-	err := tx.Raw(`SELECT coalesce(max(n), 0) FROM (
-		SELECT count(*) AS n FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id AND c.type = 'group'
-		WHERE m.user_id = ANY (?::uuid[]) GROUP BY m.user_id) g`, postgres.IDArray(userIDs)).Scan(&n).Error
-	if err != nil {
-		return 0, fmt.Errorf("count groups: %w", err)
-	}
-	return n, nil
-}
-
 // directID is the direct conversation of a key, "" where there is none.
 func directID(tx *gorm.DB, key string) (string, error) {
 	var id string
@@ -261,14 +249,15 @@ func repeatedID(tx *gorm.DB, creatorID, clientID string) (conversationID string,
 }
 
 // join makes members of those of the users who are none, in the order given, with nothing unread. It answers who came.
-func join(tx *gorm.DB, conversationID string, userIDs []string, role string) ([]string, error) {
+// actorID is who adds them, which is noted of others than themselves.
+func join(tx *gorm.DB, conversationID, actorID string, userIDs []string, role string) ([]string, error) {
 	var added []string
 	err := tx.Raw(`WITH t AS (SELECT clock_timestamp() AS now)
-		INSERT INTO conversation_members (conversation_id, user_id, role, joined_at, last_read_seq)
-		SELECT c.id, u.id, ?, t.now + u.n * interval '1 microsecond', c.last_seq
+		INSERT INTO conversation_members (conversation_id, user_id, role, joined_at, last_read_seq, added_by)
+		SELECT c.id, u.id, ?, t.now + u.n * interval '1 microsecond', c.last_seq, nullif(?::uuid, u.id)
 		FROM conversations c CROSS JOIN t CROSS JOIN unnest(?::uuid[]) WITH ORDINALITY AS u (id, n)
 		WHERE c.id = ?
-		ON CONFLICT DO NOTHING RETURNING user_id`, role, postgres.IDArray(userIDs), conversationID).Scan(&added).Error
+		ON CONFLICT DO NOTHING RETURNING user_id`, role, actorID, postgres.IDArray(userIDs), conversationID).Scan(&added).Error
 	if err != nil {
 		return nil, fmt.Errorf("insert members: %w", err)
 	}

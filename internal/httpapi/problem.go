@@ -105,6 +105,7 @@ var outcomes = []outcome{
 	{conversation.ErrLastOwner, 409, "last_owner"},
 	{conversation.ErrTooManyMembers, 409, "limit_reached"},
 	{conversation.ErrTooManyGroups, 409, "limit_reached"},
+	{conversation.ErrTooManyAdditions, 409, "limit_reached"},
 	{friend.ErrTooManyFriends, 409, "limit_reached"},
 	{friend.ErrTooManyRequests, 409, "limit_reached"},
 	{realtime.ErrTooManyWatched, 409, "limit_reached"},

@@ -14,12 +14,14 @@ import (
 const module = "github.com/parley-chat/parley/"
 
 // Domains know no other domain: what one needs of another it names as an interface, and cmd joins them.
-var domains = []string{"attachment", "auth", "user", "friend", "conversation", "message", "presence", "receipt"}
+var domains = []string{
+	"attachment", "auth", "user", "friend", "conversation", "message", "presence", "receipt", "identity", "serverkey", "directory",
+}
 
 // leaves know no domain, no realtime and no edge.
 var leaves = []string{
-	"chat", "config", "cursor", "event", "fault", "id", "invalid", "journal", "jsonbody", "lifecycle", "metadata", "objectstore", "observe", "periodic", "postgres",
-	"ratelimit", "redisconn", "rediskey", "timestamp", "tracing",
+	"audit", "chat", "config", "cursor", "event", "fault", "id", "invalid", "journal", "jsonbody", "lifecycle", "metadata", "objectstore", "observe",
+	"periodic", "postgres", "principal", "ratelimit", "redisconn", "rediskey", "timestamp", "tracing",
 }
 
 // onlyIn are libraries that one package alone knows, or those named.
@@ -27,7 +29,8 @@ var onlyIn = map[string]string{
 	"github.com/gofiber/":                "internal/httpapi",
 	"github.com/valyala/fasthttp":        "internal/httpapi",
 	"github.com/spf13/viper":             "internal/config",
-	"github.com/golang-jwt/":             "internal/auth",
+	"github.com/golang-jwt/":             "internal/auth internal/identity internal/issuer",
+	"github.com/MicahParks/jwkset":       "internal/identity internal/issuer",
 	"github.com/hibiken/asynq":           "internal/receipt internal/periodic",
 	"github.com/alexedwards/argon2id":    "internal/auth",
 	"github.com/minio/":                  "internal/objectstore",

@@ -161,7 +161,7 @@ func raw(t *testing.T, p *pod, request string) {
 // everything runs one of each process, with traffic that brings up what is counted by what came.
 func everything(t *testing.T) map[string]families {
 	t.Helper()
-	s := start(t, 1, presenceTimes...)
+	s := start(t, 1, newProduct(t).settings("both", presenceTimes...)...)
 	p := s.pods[0]
 	u := p.users(t, 2)
 	c := p.direct(t, u[0], u[1])

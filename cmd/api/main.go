@@ -3,6 +3,7 @@
 //	api [serve]   serves until SIGTERM or SIGINT
 //	api migrate   brings the database up to the newest schema and exits
 //	api verify    checks the settings, logs in to Postgres and Redis, and exits
+//	api key …     makes, lists and ends server keys
 //	api check URL checks that the Parley at the address is ready, has two people chat over it, and exits
 package main
 
@@ -42,6 +43,8 @@ func main() {
 		err = migrate()
 	case "verify":
 		err = verify(os.Args[2:])
+	case "key":
+		err = key(os.Args[2:])
 	case "check":
 		err = check(os.Args[2:])
 	default:
@@ -60,7 +63,7 @@ func main() {
 }
 
 func usage() {
-	fmt.Fprintf(os.Stderr, "usage: %s [serve | migrate | verify [-wait 30s] [-unreachable warn] | check URL]\n", os.Args[0])
+	fmt.Fprintf(os.Stderr, "usage: %s [serve | migrate | verify [-wait 30s] [-unreachable warn] | key create|list|end … | check URL]\n", os.Args[0])
 	os.Exit(exitSettings)
 }
 

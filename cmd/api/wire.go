@@ -5,10 +5,12 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/budget"
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/conversation"
+	"github.com/parley-chat/parley/internal/directory"
 	"github.com/parley-chat/parley/internal/friend"
 	"github.com/parley-chat/parley/internal/httpapi"
 	"github.com/parley-chat/parley/internal/journal"
@@ -21,6 +23,7 @@ import (
 	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/receipt"
 	"github.com/parley-chat/parley/internal/redisconn"
+	"github.com/parley-chat/parley/internal/serverkey"
 	"github.com/parley-chat/parley/internal/tracing"
 	"github.com/parley-chat/parley/internal/user"
 )
@@ -82,6 +85,16 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	subscriber := realtime.NewSubscriber(rdb, metrics, tracer, log, watch.Note)
 	probe := realtime.NewProbe(publisher, subscriber, registry)
 	hub = realtime.NewHub(conversationStore, feed, subscriber, memory, metrics, log)
+	standings := directory.NewWatch(db, c.AccessTTL, log, func(userID string, err error) { hub.EndUser(userID, httpapi.CloseCodeOf(err)) })
+	external, err := newExternal(c.Identity, db, registry, log, externalHooks{
+		standings: standings, withdrawn: func(keys []string) { hub.EndSigners(keys...) }, profile: func(context.Context, string) {},
+	})
+	if err != nil {
+		return err
+	}
+	health.Identity = external.health()
+	keys := serverkey.NewService(db, c.BootstrapKey, log)
+	auditLog := audit.NewLog(db, c.AuditKeep, log)
 	sessions, err := auth.NewService(auth.Config{RefreshTTL: c.RefreshTTL, SessionMaxAge: c.SessionMaxAge, Grace: c.RefreshGrace}, db,
 		auth.NewTokens(c.JWTSecrets, c.AccessTTL), publisher, watch, conversations)
 	if err != nil {
@@ -106,9 +119,11 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	server, err := httpapi.New(httpapi.Config{
 		Addr: c.HTTPAddr, TrustedProxies: c.TrustedProxies, AllowedOrigins: c.AllowedOrigins, MetricsToken: c.MetricsToken,
 		ForwardedHeader: c.ForwardedHeader, ConnectionsPerAddress: c.ConnectionsPerAddress, Docs: c.Docs,
-		DrainDelay: c.DrainDelay, StopTimeout: stop - min(stopMargin, stop/4), Limits: c.Limits,
+		DrainDelay: c.DrainDelay, StopTimeout: stop - min(stopMargin, stop/4), Limits: c.Limits, AuthMode: c.Identity.Mode, ProfileSync: c.Identity.External() && c.Identity.Profile == config.ProfileSync,
 	}, httpapi.Deps{
-		Auth: sessions, Watch: watch, Users: user.NewService(db), Friends: friends, Conversations: conversations, Messages: messages, Receipts: receipts, Attachments: attachments,
+		Auth: sessions, Watch: watch, Keyset: external.source, Verifier: external.verifier, Identity: external.service, Keys: keys,
+		Directory: directory.NewService(db, standings), Standings: standings, Audit: auditLog, Users: user.NewService(db), Friends: friends,
+		Conversations: conversations, Messages: messages, Receipts: receipts, Attachments: attachments,
 		Syncer: message.NewSyncer(feed, messageStore, conversations), Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
 		Memory:   memory,
 		Registry: registry, Panics: panics, Tracer: tracer, Refusals: refusals, Log: log,
@@ -129,6 +144,10 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		lifecycle.Part{Name: "heartbeat", Run: heartbeat.Run},
 		lifecycle.Part{Name: "hub", Run: hub.Run},
 		lifecycle.Part{Name: "sessions", Run: watch.Run},
+		lifecycle.Part{Name: "standings", Run: standings.Run},
+		lifecycle.Part{Name: "keyset", Run: external.run},
+		lifecycle.Part{Name: "keys", Run: keys.Run},
+		lifecycle.Part{Name: "audit", Run: auditLog.Run},
 		lifecycle.Part{Name: "limiter", Run: limiter.Run},
 		lifecycle.Part{Name: "committer", Run: committer.Run},
 		lifecycle.Part{Name: "reactor", Run: reactor.Run},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/principal"
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
@@ -20,7 +21,7 @@ var (
 	ErrWrongPassword      = errors.New("the password is wrong")
 	ErrSessionNotFound    = errors.New("session not found")
 	// ErrUnauthorized is returned for an access token that is not valid, or whose session has ended.
-	ErrUnauthorized = errors.New("the access token is missing, not valid or its session has ended")
+	ErrUnauthorized = principal.ErrUnauthorized
 	// ErrBusy is returned if too many passwords wait to be hashed, of all accounts or of this one.
 	ErrBusy = errors.New("too many logins at once")
 )

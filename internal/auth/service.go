@@ -311,8 +311,12 @@ func (s *Service) DeleteAccount(ctx context.Context, userID string, d *Deletion)
 	if err != nil {
 		return err
 	}
+	return s.delete(ctx, a)
+}
+
+func (s *Service) delete(ctx context.Context, a account) error {
 	for try := 1; ; try++ {
-		err = s.deleteOnce(ctx, a)
+		err := s.deleteOnce(ctx, a)
 		if !postgres.IsDeadlock(err) || try == deleteTries {
 			return err
 		}

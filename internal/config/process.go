@@ -13,6 +13,9 @@ var everySetting = slices.Concat(storageSettings, []string{
 	"RATE_LIMIT_DEFAULT", "RATE_LIMIT_AUTH", "RATE_LIMIT_SEARCH", "RATE_LIMIT_SEND", "RATE_LIMIT_SOCKET", "RATE_LIMIT_FRAMES",
 	"RATE_LIMIT_REFRESH", "RATE_LIMIT_SERVER", "RATE_LIMIT_UPLOAD", "RATE_LIMIT_REACT", "RATE_LIMIT_SYNC",
 	"FORWARDED_HEADER", "CONNECTIONS_PER_ADDRESS", "DOCS",
+	"AUTH_MODE", "AUTH_JWKS_URL", "AUTH_JWKS_FILE", "AUTH_ISSUER", "AUTH_AUDIENCE", "AUTH_ALGORITHMS", "AUTH_CLAIM_USER",
+	"AUTH_CLAIM_USERNAME", "AUTH_CLAIM_NAME", "AUTH_CLAIM_AVATAR", "AUTH_PROVISION", "AUTH_PROFILE", "AUTH_JWKS_REFRESH", "AUTH_JWKS_MAX_STALE",
+	"AUTH_MAX_TTL", "BOOTSTRAP_KEY", "AUDIT_KEEP",
 })
 
 // API are the settings of the api.
@@ -39,6 +42,11 @@ type API struct {
 	Presence   Presence
 	Storage    Storage
 	Uploads    Uploads
+	Identity   Identity
+	// BootstrapKey is a server key that the api makes when it starts, "" for none.
+	BootstrapKey string
+	// AuditKeep is how long entries of the audit log are kept.
+	AuditKeep time.Duration
 }
 
 // Headers that trusted proxies may name clients in, as the setting PARLEY_FORWARDED_HEADER has them.
@@ -93,6 +101,9 @@ func LoadAPI() (API, error) {
 		Presence:              r.presence(),
 		Storage:               r.storage(),
 		Uploads:               r.uploads(),
+		Identity:              r.identity(),
+		BootstrapKey:          r.serverKey("BOOTSTRAP_KEY"),
+		AuditKeep:             r.duration("AUDIT_KEEP", 400*24*time.Hour, time.Hour),
 	}
 	if c.DrainDelay >= c.ShutdownTimeout {
 		r.fault("DRAIN_DELAY", "must be shorter than %sSHUTDOWN_TIMEOUT", prefix)

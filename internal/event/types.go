@@ -51,11 +51,13 @@ var known = func() map[string]bool {
 
 // Ready is the data of the first frame on a socket.
 type Ready struct {
-	UserID           string         `json:"userId"`
-	DeviceID         string         `json:"deviceId"`
-	SessionID        string         `json:"sessionId"`
-	HeartbeatSeconds int            `json:"heartbeatSeconds"`
-	ServerTime       timestamp.Time `json:"serverTime"`
+	UserID   string `json:"userId"`
+	DeviceID string `json:"deviceId"`
+	// SessionID is null for a socket of an external token, which ends at ExpiresAt unless it is renewed.
+	SessionID        *string         `json:"sessionId"`
+	HeartbeatSeconds int             `json:"heartbeatSeconds"`
+	ServerTime       timestamp.Time  `json:"serverTime"`
+	ExpiresAt        *timestamp.Time `json:"expiresAt,omitempty"`
 }
 
 // ConversationRead is the data of a conversation:read, for one's own other sockets.

@@ -7,6 +7,8 @@ import (
 
 	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/chat"
+	"github.com/parley-chat/parley/internal/config"
+	"github.com/parley-chat/parley/internal/principal"
 )
 
 type pairBody struct {
@@ -50,12 +52,34 @@ func (s *Server) login(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	if err := s.Standings.Standing(c.UserContext(), p.User.ID); err != nil {
+		_ = s.Auth.EndSession(c.UserContext(), p.User.ID, p.SessionID) // which nobody was given
+		return err
+	}
 	return sendPair(c, fiber.StatusOK, p)
+}
+
+// mayRefresh refuses users who may not use Parley, whose sessions go on meanwhile, and, where people come with tokens of their own
+// issuer, all sessions but those that a server key opened.
+func (s *Server) mayRefresh(c *fiber.Ctx, in *auth.RefreshToken) error {
+	h, err := s.Auth.HolderOf(c.UserContext(), in)
+	switch {
+	case err != nil:
+		return err
+	case s.AuthMode == config.AuthExternal && !h.Minted:
+		return errNotFound
+	case h.UserID == "":
+		return nil
+	}
+	return s.Standings.Standing(c.UserContext(), h.UserID)
 }
 
 func (s *Server) refresh(c *fiber.Ctx) error {
 	var in auth.RefreshToken
 	if err := decode(c, &in); err != nil {
+		return err
+	}
+	if err := s.mayRefresh(c, &in); err != nil {
 		return err
 	}
 	p, err := s.Auth.Refresh(c.UserContext(), &in, s.client(c))
@@ -77,7 +101,7 @@ func (s *Server) logout(c *fiber.Ctx) error {
 }
 
 func (s *Server) listSessions(c *fiber.Ctx) error {
-	sessions, err := s.Auth.Sessions(c.UserContext(), caller(c))
+	sessions, err := s.Auth.Sessions(c.UserContext(), callersSession(c))
 	if err != nil {
 		return err
 	}
@@ -101,14 +125,21 @@ func (s *Server) changePassword(c *fiber.Ctx) error {
 		return err
 	}
 	if err := s.guessOwn(c, func() error {
-		return s.Auth.ChangePassword(c.UserContext(), caller(c), &in, s.client(c))
+		return s.Auth.ChangePassword(c.UserContext(), callersSession(c), &in, s.client(c))
 	}); err != nil {
 		return err
 	}
 	return c.SendStatus(fiber.StatusNoContent)
 }
 
+// deleteAccount wants the password where there is one: a user of the product's is known by the token alone.
 func (s *Server) deleteAccount(c *fiber.Ctx) error {
+	if caller(c).Kind == principal.External || s.AuthMode == config.AuthExternal {
+		if err := s.Auth.DeleteExternal(c.UserContext(), caller(c).UserID); err != nil {
+			return err
+		}
+		return c.SendStatus(fiber.StatusNoContent)
+	}
 	var in auth.Deletion
 	if err := decode(c, &in); err != nil {
 		return err

@@ -141,6 +141,7 @@ var frames = map[string]func(r *reader, ctx context.Context, c command) (any, er
 	"presence:subscribe":   func(r *reader, ctx context.Context, c command) (any, error) { return nil, r.watch(ctx, c) },
 	"presence:unsubscribe": func(r *reader, ctx context.Context, c command) (any, error) { return r.unwatch(ctx, c.data) },
 	"sync":                 func(r *reader, ctx context.Context, c command) (any, error) { return r.sync(ctx, c.data) },
+	"auth":                 func(r *reader, ctx context.Context, c command) (any, error) { return r.renew(ctx, c.data) },
 	"ping":                 func(*reader, context.Context, command) (any, error) { return nil, nil },
 }
 

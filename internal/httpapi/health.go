@@ -22,6 +22,8 @@ type healthChecks struct {
 	Schema   string `json:"schema"`
 	// Storage is left out unless there is storage for files.
 	Storage string `json:"storage,omitempty"`
+	// Identity is left out unless external tokens are accepted.
+	Identity string `json:"identity,omitempty"`
 }
 
 // health says that the process lives. It touches no dependency: a probe must not kill pods because Postgres is away.
@@ -40,13 +42,19 @@ func (s *Server) ready(c *fiber.Ctx) error {
 	if checks.Storage != nil {
 		body.Status, body.Checks.Storage = "degraded", "down"
 	}
+	if s.Verifier != nil {
+		body.Checks.Identity = "up"
+	}
+	if checks.Identity != nil {
+		body.Status, body.Checks.Identity = "degraded", "down"
+	}
 	if checks.Postgres != nil {
 		body.Checks.Postgres = "down"
 	}
 	if checks.Outdated {
 		body.Checks.Schema = "outdated"
 	}
-	if checks.Ready() != nil || s.Watch.Ready() != nil {
+	if checks.Ready() != nil || s.Watch.Ready() != nil || s.Standings.Ready() != nil {
 		body.Status = "unavailable"
 		c.Status(fiber.StatusServiceUnavailable)
 		c.Set(fiber.HeaderRetryAfter, retryAfter)

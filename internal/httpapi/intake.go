@@ -37,7 +37,7 @@ func screenHeader(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
 	switch {
 	case h.IsGet(), h.IsHead(), h.IsOptions():
 		reason = dropUnasked
-	case n > maxBody:
+	case n > boundOf(h):
 		reason = dropTooLarge
 	default:
 		return c
@@ -60,7 +60,7 @@ func screen(c *fiber.Ctx) error {
 		return errEncoded
 	}
 	if string(dropped) == dropTooLarge {
-		return errTooLarge
+		return &tooLarge{boundOf(h)}
 	}
 	return nil
 }
@@ -80,7 +80,7 @@ func lingerOn(c *fiber.Ctx) {
 }
 
 // readBody reads a request's body as it was sent; no Content-Encoding is heeded. It grows with what arrives and is bounded by
-// maxBody. It returns errTooLarge, errSlowRequest, errUnavailable if slow clients hold too much memory already, or
+// boundOf. It returns errTooLarge, errSlowRequest, errUnavailable if slow clients hold too much memory already, or
 // errBadRequest. A second call returns the same.
 func readBody(c *fiber.Ctx) ([]byte, error) {
 	if r, ok := c.Locals(localBody).(arrived); ok {
@@ -103,7 +103,7 @@ func receiveBody(c *fiber.Ctx) ([]byte, error) {
 		return c.Request().Body(), nil
 	}
 	start := time.Now()
-	size := c.Request().Header.ContentLength()
+	size, bound := c.Request().Header.ContentLength(), boundOf(&c.Request().Header)
 	switch {
 	case size == 0:
 		return nil, nil
@@ -114,7 +114,7 @@ func receiveBody(c *fiber.Ctx) ([]byte, error) {
 	for {
 		if len(body) == cap(body) {
 			var err error
-			if body, err = growBody(c, body); err != nil {
+			if body, err = growBody(c, body, bound); err != nil {
 				lingerOn(c)
 				return nil, err
 			}
@@ -122,9 +122,9 @@ func receiveBody(c *fiber.Ctx) ([]byte, error) {
 		n, err := stream.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
 		switch {
-		case len(body) > maxBody:
+		case len(body) > bound:
 			lingerOn(c)
-			return nil, errTooLarge
+			return nil, &tooLarge{bound}
 		case errors.Is(err, io.EOF):
 			waited(c, time.Since(start))
 			return body, nil
@@ -139,8 +139,8 @@ func receiveBody(c *fiber.Ctx) ([]byte, error) {
 }
 
 // growBody doubles a body's capacity within the budget.
-func growBody(c *fiber.Ctx, body []byte) ([]byte, error) {
-	size := min(max(2*cap(body), leastBody), maxBody+1)
+func growBody(c *fiber.Ctx, body []byte, bound int) ([]byte, error) {
+	size := min(max(2*cap(body), leastBody), bound+1)
 	if own := connOf(c); own != nil && size > freeBody {
 		if !own.hold(holder(c), int64(size)-own.held) {
 			return nil, errUnavailable

@@ -7,13 +7,12 @@ import (
 	"math"
 	"net/netip"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
 
-	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/config"
+	"github.com/parley-chat/parley/internal/principal"
 	"github.com/parley-chat/parley/internal/ratelimit"
 )
 
@@ -111,13 +110,39 @@ func (s *Server) guard(c *fiber.Ctx, l limit) error {
 	if l.rate.Off() {
 		return nil
 	}
-	v := s.Limiter.Allow(c.UserContext(), ratelimit.Take{Rule: l.rule, Subject: s.subject(c, l), Rate: l.rate})[0]
+	v := s.Limiter.Allow(c.UserContext(), s.take(c, l))[0]
 	setLimitHeaders(c, v)
 	if !v.Allowed {
 		return &limited{v.RetryAfter}
 	}
 	return nil
 }
+
+// take is what a request takes, and from which bucket. What a server key does counts on the key's limit, whatever the route's is.
+func (s *Server) take(c *fiber.Ctx, l limit) ratelimit.Take {
+	if b := s.identify(c); b.err == nil && b.Kind == principal.Key {
+		return ratelimit.Take{Rule: ruleServer, Subject: "key:" + b.KeyID, Rate: s.Limits.Server}
+	}
+	return ratelimit.Take{Rule: l.rule, Subject: s.subject(c, l), Rate: l.rate}
+}
+
+// guardItems takes, for a bulk of items, one more for each hundred of them from the key's bucket. It returns *limited where they are not
+// to be had.
+func (s *Server) guardItems(c *fiber.Ctx, items int) error {
+	if s.Limits.Server.Off() || items < itemsPerTake {
+		return nil
+	}
+	take := ratelimit.Take{Rule: ruleServer, Subject: "key:" + caller(c).KeyID, Rate: s.Limits.Server, Cost: items / itemsPerTake}
+	v := s.Limiter.Allow(c.UserContext(), take)[0]
+	setLimitHeaders(c, v)
+	if !v.Allowed {
+		return &limited{v.RetryAfter}
+	}
+	return nil
+}
+
+// itemsPerTake is how many items of a bulk count as much as a request.
+const itemsPerTake = 100
 
 func setLimitHeaders(c *fiber.Ctx, v ratelimit.Verdict) {
 	c.Set("X-RateLimit-Limit", strconv.Itoa(v.Limit))
@@ -134,10 +159,16 @@ func (s *Server) subject(c *fiber.Ctx, l limit) string {
 	if l.subject != nil {
 		return l.subject(c)
 	}
-	if who, err := s.identify(c); err == nil && !s.Watch.Ended(who.SessionID) {
-		return "user:" + who.UserID
+	b := s.identify(c)
+	switch {
+	case b.err != nil:
+		return s.byAddress(c)
+	case b.Kind == principal.Session && s.Watch.Ended(b.SessionID):
+		return s.byAddress(c) // a token that was taken away must not use up what its user has
+	case b.UserID == "":
+		return "external:" + b.ExternalID // the first request, which makes the user
 	}
-	return s.byAddress(c)
+	return "user:" + b.UserID
 }
 
 // ipv6Prefix is what one subscriber has of IPv6 at least: addresses within it are one client.
@@ -156,22 +187,6 @@ func addressOf(a netip.Addr) string {
 		return netip.PrefixFrom(a, ipv6Prefix).String()
 	}
 	return a.String()
-}
-
-// identify reads the request's access token once; its session may have ended.
-func (s *Server) identify(c *fiber.Ctx) (auth.Identity, error) {
-	if who, ok := c.Locals(localIdentity).(auth.Identity); ok {
-		return who, nil
-	}
-	token, ok := strings.CutPrefix(c.Get(fiber.HeaderAuthorization), "Bearer ")
-	if !ok && routeOf(c) == socketRoute {
-		token = socketToken(c, protocols(c))
-	}
-	who, err := s.Auth.Verify(token)
-	if err == nil {
-		c.Locals(localIdentity, who)
-	}
-	return who, err
 }
 
 // proveOnce runs a check of a password for one subject, whose wrong ones are counted and bounded. The attempt is taken from

@@ -19,11 +19,11 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
-	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/observe"
+	"github.com/parley-chat/parley/internal/principal"
 	"github.com/parley-chat/parley/internal/tracing"
 )
 
@@ -31,7 +31,8 @@ import (
 const (
 	localRequestID = "request_id"
 	localRoute     = "route"
-	localIdentity  = "identity"
+	localBearer    = "bearer"    // what its token turned out to be
+	localPrincipal = "principal" // who makes it, once it was admitted
 	localBody      = "body"
 	localWaited    = "waited" // how long the body took to arrive
 	localCancel    = "cancel" // of a user context made later than the first
@@ -113,6 +114,9 @@ func (s *Server) next(c *fiber.Ctx) (err error) {
 		}
 	}()
 	fault.Point("http.request")
+	if h := &c.Request().Header; len(h.RawHeaders())-len(h.Peek(fiber.HeaderAuthorization)) > maxHeader {
+		return errHeaders
+	}
 	return c.Next()
 }
 
@@ -155,21 +159,6 @@ func describe(span trace.Span, c *fiber.Ctx) {
 	}
 }
 
-// authenticate refuses requests without a good access token.
-func (s *Server) authenticate(c *fiber.Ctx) error {
-	who, err := s.identify(c)
-	if err == nil && s.Watch.Ended(who.SessionID) {
-		return auth.ErrUnauthorized
-	}
-	return err
-}
-
-// caller is who makes an authenticated request.
-func caller(c *fiber.Ctx) auth.Identity {
-	who, _ := c.Locals(localIdentity).(auth.Identity)
-	return who
-}
-
 // allowed reports whether an origin is one of those that the settings name.
 func allowed(origins []string, origin string) bool {
 	origin = strings.ToLower(origin)
@@ -191,6 +180,7 @@ type metrics struct {
 	frames      *prometheus.CounterVec
 	// framesFailed counts the frames that failed by the server's fault: the availability objective counts them as it counts a 5xx.
 	framesFailed *prometheus.CounterVec
+	server       *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -219,7 +209,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	for t := range frames {
 		m.framesFailed.WithLabelValues(t)
 	}
-	r.MustRegister(m.requests, m.duration, m.unavailable, m.frames, m.framesFailed)
+	m.server = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "parley_server_requests_total", Help: "Requests by server keys, by the scope that they needed.",
+	}, []string{"scope"})
+	for _, scope := range principal.AllScopes() {
+		m.server.WithLabelValues(scope)
+		m.server.WithLabelValues(principal.Read(scope))
+	}
+	r.MustRegister(m.requests, m.duration, m.unavailable, m.frames, m.framesFailed, m.server)
 	return m
 }
 

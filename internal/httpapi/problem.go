@@ -10,14 +10,19 @@ import (
 	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/conversation"
 	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/directory"
 	"github.com/parley-chat/parley/internal/friend"
+	"github.com/parley-chat/parley/internal/identity"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/jsonbody"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/presence"
+	"github.com/parley-chat/parley/internal/principal"
 	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/receipt"
+	"github.com/parley-chat/parley/internal/serverkey"
+	"github.com/parley-chat/parley/internal/timestamp"
 	"github.com/parley-chat/parley/internal/user"
 )
 
@@ -32,6 +37,10 @@ type problem struct {
 	Errors    []invalid.Fault `json:"errors,omitempty"`
 	// RetryAfterSeconds is set for rate_limited alone.
 	RetryAfterSeconds int `json:"retryAfterSeconds,omitempty"`
+	// Until is when a ban ends, left out for one that lasts until it is lifted.
+	Until *timestamp.Time `json:"until,omitempty"`
+	// Scope is the one that a server key lacks.
+	Scope string `json:"scope,omitempty"`
 }
 
 // Errors of the edge itself.
@@ -68,12 +77,19 @@ var outcomes = []outcome{
 	{errBadRequest, 400, "bad_request"},
 	{errUnknownType, 400, "unknown_type"},
 
-	{auth.ErrUnauthorized, 401, "unauthorized"},
+	{principal.ErrUnauthorized, 401, "unauthorized"},
 	{auth.ErrInvalidCredentials, 401, "invalid_credentials"},
 	{auth.ErrInvalidRefresh, 401, "invalid_refresh_token"},
 
 	{errForbidden, 403, "forbidden"},
 	{errOrigin, 403, "origin_not_allowed"},
+	{errKeyInBrowser, 403, "key_in_browser"},
+	{errScopeMissing, 403, "scope_missing"},
+	{serverkey.ErrBeyond, 403, "scope_missing"},
+	{principal.ErrBanned, 403, "banned"},
+	{errManaged, 403, "managed_externally"},
+	{principal.ErrDeactivated, 403, "deactivated"},
+	{identity.ErrNotProvisioned, 403, "not_provisioned"},
 	{auth.ErrWrongPassword, 403, "wrong_password"},
 	{conversation.ErrForbidden, 403, "forbidden"},
 	{message.ErrForbidden, 403, "forbidden"},
@@ -83,8 +99,10 @@ var outcomes = []outcome{
 	{message.ErrMentionAll, 403, "mention_all_not_allowed"},
 
 	{errNotFound, 404, "not_found"},
+	{serverkey.ErrNotFound, 404, "key_not_found"},
 	{auth.ErrSessionNotFound, 404, "session_not_found"},
 	{user.ErrNotFound, 404, "user_not_found"},
+	{directory.ErrNotFound, 404, "user_not_found"},
 	{conversation.ErrUserNotFound, 404, "user_not_found"},
 	{friend.ErrUserNotFound, 404, "user_not_found"},
 	{friend.ErrRequestNotFound, 404, "request_not_found"},
@@ -100,6 +118,8 @@ var outcomes = []outcome{
 	{errSlowRequest, 408, "request_timeout"},
 
 	{auth.ErrUsernameTaken, 409, "username_taken"},
+	{serverkey.ErrNameTaken, 409, "name_taken"},
+	{serverkey.ErrTooMany, 409, "limit_reached"},
 	{conversation.ErrDirect, 409, "direct_conversation"},
 	{conversation.ErrClientIDReused, 409, "client_id_reused"},
 	{conversation.ErrLastOwner, 409, "last_owner"},
@@ -132,6 +152,7 @@ var outcomes = []outcome{
 	{errNotImplemented, 501, "not_implemented"},
 
 	{errUnavailable, 503, "unavailable"},
+	{identity.ErrUnavailable, 503, "identity_unavailable"},
 	{presence.ErrUnavailable, 503, "unavailable"},
 	{auth.ErrBusy, 503, "unavailable"},
 	{message.ErrBusy, 503, "unavailable"},
@@ -152,6 +173,18 @@ func problemOf(err error, requestID string) problem {
 		o = outcome{errUnavailable, http.StatusServiceUnavailable, "unavailable"}
 	}
 	p.Status, p.Code, p.Title, p.Detail = o.status, o.code, http.StatusText(o.status), o.err.Error()
+	if l, ok := errors.AsType[*tooLarge](err); ok {
+		p.Detail = l.Error()
+	}
+	if b, ok := errors.AsType[*principal.BannedError](err); ok && !b.Until.IsZero() {
+		p.Until = &timestamp.Time{Time: b.Until}
+	}
+	if sc, ok := errors.AsType[*scopeError](err); ok {
+		p.Scope, p.Detail = sc.scope, sc.Error()
+	}
+	if beyond, ok := errors.AsType[*serverkey.BeyondError](err); ok {
+		p.Scope, p.Detail = beyond.Scopes[0], beyond.Error()
+	}
 	if l, ok := errors.AsType[*limited](err); ok {
 		p.Detail, p.RetryAfterSeconds = l.Error(), max(1, seconds(l.after))
 	}

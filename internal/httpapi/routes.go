@@ -1,22 +1,29 @@
 package httpapi
 
-import "github.com/gofiber/fiber/v2"
+import (
+	"slices"
+
+	"github.com/gofiber/fiber/v2"
+)
 
 const socketRoute = "/api/ws"
 
 // route is one line of the table: who may call it and what answers.
 type route struct {
 	method, path string
-	auth         bool
+	who          access
 	limit        limit
 	handler      fiber.Handler
 }
 
+// builtinRoutes are there only where people have passwords of Parley's own.
+var builtinRoutes = []string{"/api/auth/register", "/api/auth/login", "/api/auth/password"}
+
 // routes is everything that the api serves.
 func (s *Server) routes(d *docs) []route {
-	const anyone, user = false, true
+	anyone, user := access{}, access{user: true}
 	by := s.limits()
-	table := []route{
+	table := slices.Concat(s.serverRoutes(by.everything), []route{
 		{"GET", "/api/health", anyone, by.none, s.health},
 		{"GET", "/api/health/ready", anyone, by.none, s.ready},
 		{"GET", "/api/metrics", anyone, by.none, s.metricsPage()},
@@ -83,7 +90,7 @@ func (s *Server) routes(d *docs) []route {
 		{"GET", "/api/presence/:userId", user, by.everything, s.presence},
 
 		{"GET", socketRoute, anyone, by.socket, s.socket()}, // which authenticates by itself, for browsers
-	}
+	})
 	if s.Docs {
 		table = append(table,
 			route{"GET", docsPath, anyone, by.none, d.page},
@@ -103,8 +110,8 @@ func (s *Server) add(r route) {
 		if err := s.admitRequest(c, r.limit); err != nil {
 			return err
 		}
-		if r.auth {
-			if err := s.authenticate(c); err != nil {
+		if r.who != (access{}) {
+			if err := s.authenticate(c, r.who); err != nil {
 				return err
 			}
 		}

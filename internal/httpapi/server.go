@@ -18,11 +18,14 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/parley-chat/parley/internal/attachment"
+	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/budget"
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/conversation"
+	"github.com/parley-chat/parley/internal/directory"
 	"github.com/parley-chat/parley/internal/friend"
+	"github.com/parley-chat/parley/internal/identity"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/observe"
@@ -30,6 +33,7 @@ import (
 	"github.com/parley-chat/parley/internal/ratelimit"
 	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/receipt"
+	"github.com/parley-chat/parley/internal/serverkey"
 	"github.com/parley-chat/parley/internal/tracing"
 	"github.com/parley-chat/parley/internal/user"
 )
@@ -37,8 +41,10 @@ import (
 // Bounds of requests.
 const (
 	maxBody = 256 << 10
-	// maxHeader is how large a request's headers may be.
+	// maxHeader is how large a request's headers may be, a bearer token left out: one that is too long is no good token, and nothing else.
 	maxHeader = 8 << 10
+	// readHeader is how much of them is read.
+	readHeader = 16 << 10
 	// readTimeout bounds the arrival of a request, and how long an idle connection is kept.
 	readTimeout = 30 * time.Second
 	// writeTimeout bounds how long a client may take to read an answer.
@@ -63,12 +69,24 @@ type Config struct {
 	// StopTimeout bounds the drain and the end of requests in flight, after the delay.
 	StopTimeout time.Duration
 	Limits      config.Limits
+	// AuthMode is whose tokens are accepted, one of config's.
+	AuthMode string
+	// ProfileSync says that name and picture of users of the product's follow their tokens.
+	ProfileSync bool
 }
 
 // Deps is what the edge needs.
 type Deps struct {
-	Auth          *auth.Service
-	Watch         *auth.Watch
+	Auth  *auth.Service
+	Watch *auth.Watch
+	// Keyset, Verifier and Identity are nil unless external tokens are accepted.
+	Keyset        *identity.Source
+	Verifier      *identity.Verifier
+	Identity      *identity.Service
+	Keys          *serverkey.Service
+	Directory     *directory.Service
+	Standings     *directory.Watch
+	Audit         *audit.Log
 	Users         *user.Service
 	Friends       *friend.Service
 	Conversations *conversation.Service
@@ -115,7 +133,7 @@ func New(c Config, d Deps) (*Server, error) {
 		DisableStartupMessage: true,
 		ReduceMemoryUsage:     true,
 		BodyLimit:             maxBody,
-		ReadBufferSize:        maxHeader,
+		ReadBufferSize:        readHeader,
 		ReadTimeout:           readTimeout,
 		WriteTimeout:          writeTimeout,
 		// A body is read by readBody, which grows with what arrives; fasthttp makes its buffers from Content-Length.
@@ -158,7 +176,9 @@ func New(c Config, d Deps) (*Server, error) {
 		return nil, err
 	}
 	for _, r := range s.routes(docs) {
-		s.add(r)
+		if c.AuthMode != config.AuthExternal || !slices.Contains(builtinRoutes, r.path) {
+			s.add(r)
+		}
 	}
 	everything := s.limits().everything
 	s.app.Use(func(c *fiber.Ctx) error { // what matches no route

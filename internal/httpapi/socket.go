@@ -16,10 +16,10 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"golang.org/x/time/rate"
 
-	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/observe"
+	"github.com/parley-chat/parley/internal/principal"
 	"github.com/parley-chat/parley/internal/realtime"
 )
 
@@ -59,7 +59,7 @@ func (s *Server) admit(c *fiber.Ctx) error {
 		return errUnavailable
 	}
 	offered := protocols(c)
-	if err := s.authenticate(c); err != nil {
+	if err := s.authenticate(c, access{user: true}); err != nil {
 		return err
 	}
 	device, err := deviceOf(c, offered)
@@ -122,18 +122,20 @@ func deviceOf(c *fiber.Ctx, offered []string) (string, error) {
 
 // serveSocket is the socket's handler. When it returns the connection is closed.
 func (s *Server) serveSocket(c *socketConn) {
-	who, _ := c.Locals(localIdentity).(auth.Identity)
+	who, _ := c.Locals(localPrincipal).(principal.Principal)
 	device, _ := c.Locals(localDevice).(string)
 	request, _ := c.Locals(localRequestID).(string)
 	c.locals = nil // not needed for as long as the socket lives
 	ctx := observe.WithRequestID(context.Background(), request)
-	session, err := s.connect(ctx, realtime.Identity{UserID: who.UserID, DeviceID: device, SessionID: who.SessionID}, c.net)
+	session, err := s.connect(ctx, realtime.Identity{
+		UserID: who.UserID, DeviceID: device, SessionID: who.SessionID, ExpiresAt: who.ExpiresAt, Signer: who.Signer,
+	}, c.net)
 	if err != nil {
 		s.refuse(ctx, c, err)
 		return
 	}
-	if s.Watch.Ended(who.SessionID) { // while it was registered
-		session.Close(realtime.CloseSessionOver)
+	if err := s.holds(who); err != nil { // it ended while the socket was registered
+		session.Close(CloseCodeOf(err))
 	}
 	r := &reader{server: s, conn: c, session: session, request: request, limit: s.frameLimiter()}
 	defer func() {
@@ -141,6 +143,14 @@ func (s *Server) serveSocket(c *socketConn) {
 		session.Detach()
 	}()
 	r.run()
+}
+
+// CloseCodeOf is how the sockets end of a principal who is admitted no more, for that reason.
+func CloseCodeOf(err error) int {
+	if errors.Is(err, principal.ErrBanned) || errors.Is(err, principal.ErrDeactivated) {
+		return realtime.CloseBarred
+	}
+	return realtime.CloseSessionOver
 }
 
 // connect makes the session on a goroutine of its own: what it asks of Postgres takes a deep stack, and the socket's would

@@ -48,6 +48,15 @@ func (s *Server) updateProfile(c *fiber.Ctx) error {
 	if err := decode(c, &in); err != nil {
 		return err
 	}
+	if s.ProfileSync {
+		managed, err := s.Identity.Managed(c.UserContext(), caller(c).UserID)
+		if err != nil {
+			return err
+		}
+		if managed {
+			return errManaged
+		}
+	}
 	own, err := s.Users.Update(c.UserContext(), caller(c).UserID, &in)
 	if err != nil {
 		return err

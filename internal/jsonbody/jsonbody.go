@@ -74,6 +74,18 @@ func (o Object) Get(name string) (raw json.RawMessage, ok bool) {
 	return nil, false
 }
 
+// Doubled reports whether a member is given more than once.
+func (o Object) Doubled() bool {
+	seen := make(map[string]bool, len(o))
+	for _, m := range o {
+		if seen[m.name] {
+			return true
+		}
+		seen[m.name] = true
+	}
+	return false
+}
+
 // Members takes one object apart without interpreting its values. It returns ErrMalformed for what is not one JSON object
 // in UTF-8.
 func Members(data []byte) (Object, error) {

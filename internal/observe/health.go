@@ -26,6 +26,9 @@ type Checks struct {
 	Postgres, Redis error
 	// Storage is nil if the storage for files can be used, and if there is none. Without it a process is degraded.
 	Storage error
+	// Identity is nil while external tokens can be verified, and where none are accepted. NoKeys is set while there was no key set yet.
+	Identity error
+	NoKeys   bool
 	// Outdated is set if the schema is older than this binary needs.
 	Outdated bool
 	// Stopping is set if the process is going away.
@@ -45,13 +48,25 @@ func (c Checks) Ready() error {
 		return errors.New("postgres is down")
 	case c.Outdated:
 		return errors.New("the schema is too old: run api migrate")
+	case c.NoKeys:
+		return errors.New("the issuer's key set was never fetched")
 	}
 	return nil
+}
+
+// IdentityCheck is what is asked about external identity. Neither call blocks.
+type IdentityCheck interface {
+	// Ready is nil once there was a key set.
+	Ready() error
+	// Up is nil while there is one that is not too old.
+	Up() error
 }
 
 // Health checks a process's dependencies. Check may be called by any number of goroutines: those that ask while a check runs
 // share its result.
 type Health struct {
+	// Identity is nil in processes that accept no external tokens.
+	Identity IdentityCheck
 	// DB is a pool of its own, of one connection (postgres.Config.MaxConns): a check does not wait for requests that hold all
 	// connections of theirs, and is not refused one when the server has too many.
 	DB    *sql.DB
@@ -84,6 +99,9 @@ func (h *Health) Check(ctx context.Context) Checks {
 	<-c.done
 	result := c.result
 	result.Stopping = h.Stopping()
+	if h.Identity != nil {
+		result.Identity, result.NoKeys = h.Identity.Up(), h.Identity.Ready() != nil
+	}
 	return result
 }
 

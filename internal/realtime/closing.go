@@ -6,6 +6,7 @@ const (
 	CloseTooLarge    = 1009
 	CloseBadFrame    = 4400
 	CloseSessionOver = 4401
+	CloseBarred      = 4403
 	CloseTooSlow     = 4408
 	CloseReplaced    = 4409
 	CloseTooMany     = 4429
@@ -33,7 +34,8 @@ var Closings = []Closing{
 	{CloseInternal, reasonPanic, "internal error", "a fault of the server", "reconnect, `sync`"},
 	{CloseTooLarge, "too_large", "the frame is too large", "a frame was too large", "fix the client"},
 	{CloseBadFrame, "bad_frame", "frames are JSON objects with a type", "not a frame: no JSON object with a string `type`, or binary", "fix the client"},
-	{CloseSessionOver, "session_over", "the session is over", "the session is over", "log in"},
+	{CloseSessionOver, "session_over", "the session is over", "the session or the external token is over", "log in, or come with a new token"},
+	{CloseBarred, "barred", "the user is banned or deactivated", "the user is banned or deactivated", "nothing; `until` of the 403 says for how long"},
 	{CloseTooSlow, reasonQueueFull, "too slow", "too slow: more was queued for the socket than the server keeps", "reconnect, `sync`"},
 	{CloseReplaced, "replaced", "replaced by a newer socket", "a newer socket of the same user took the place of the oldest", "nothing"},
 	{CloseTooMany, "too_many_frames", "too many frames", "too many frames", "slow down, reconnect"},

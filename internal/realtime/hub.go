@@ -99,6 +99,9 @@ var ErrDraining = fmt.Errorf("the pod is going away")
 // is committed afterwards is told.
 func (h *Hub) Connect(ctx context.Context, who Identity, conn net.Conn) (*Session, error) {
 	s := &Session{Identity: who, ID: id.New(), hub: h, conn: conn}
+	if !who.ExpiresAt.IsZero() {
+		s.Extend(who.ExpiresAt, who.Signer)
+	}
 	if sc, ok := conn.(syscall.Conn); ok {
 		s.raw, _ = sc.SyscallConn()
 	}
@@ -121,12 +124,22 @@ func (h *Hub) Connect(ctx context.Context, who Identity, conn net.Conn) (*Sessio
 	}
 	h.metrics.opened.Inc()
 	h.metrics.sent(event.TypeReady, 1)
-	s.start(wire.NewFrame(event.TypeReady, event.Ready{
-		UserID: who.UserID, DeviceID: who.DeviceID, SessionID: who.SessionID,
-		HeartbeatSeconds: int(h.heartbeat / time.Second), ServerTime: timestamp.Time{Time: time.Now()},
-	}))
+	s.start(wire.NewFrame(event.TypeReady, readyData(who, h.heartbeat)))
 	watch()
 	return s, nil
+}
+
+func readyData(who Identity, heartbeat time.Duration) event.Ready {
+	r := event.Ready{
+		UserID: who.UserID, DeviceID: who.DeviceID, HeartbeatSeconds: int(heartbeat / time.Second), ServerTime: timestamp.Time{Time: time.Now()},
+	}
+	if who.SessionID != "" {
+		r.SessionID = &who.SessionID
+	}
+	if !who.ExpiresAt.IsZero() {
+		r.ExpiresAt = &timestamp.Time{Time: who.ExpiresAt}
+	}
+	return r
 }
 
 // Refused counts a socket that was upgraded and could not be served.
@@ -139,7 +152,9 @@ func (h *Hub) register(s *Session) error {
 		h.mu.Unlock()
 		return ErrDraining
 	}
-	h.bySession[s.SessionID] = append(h.bySession[s.SessionID], s)
+	if s.SessionID != "" {
+		h.bySession[s.SessionID] = append(h.bySession[s.SessionID], s)
+	}
 	h.count++
 	h.metrics.active.Set(float64(h.count))
 	h.mu.Unlock()
@@ -304,11 +319,13 @@ func (h *Hub) remove(s *Session) {
 
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	list := slices.DeleteFunc(h.bySession[s.SessionID], func(x *Session) bool { return x == s })
-	if len(list) == 0 {
-		delete(h.bySession, s.SessionID)
-	} else {
-		h.bySession[s.SessionID] = list
+	if s.SessionID != "" {
+		list := slices.DeleteFunc(h.bySession[s.SessionID], func(x *Session) bool { return x == s })
+		if len(list) == 0 {
+			delete(h.bySession, s.SessionID)
+		} else {
+			h.bySession[s.SessionID] = list
+		}
 	}
 	h.count--
 	h.metrics.active.Set(float64(h.count))

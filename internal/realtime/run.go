@@ -41,7 +41,9 @@ func (h *Hub) Run(ctx context.Context) error {
 func (h *Hub) beat(now int64) {
 	beat := int64(h.heartbeat)
 	ping, protocolPing := wire.HeartbeatFrame(), wire.PingFrame()
+	wall := time.Now()
 	h.each(func(s *Session) {
+		s.expire(wall)
 		switch {
 		case now-s.lastHeard.Load() > 2*beat:
 			s.fail(reasonSilent)

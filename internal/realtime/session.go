@@ -19,7 +19,13 @@ const (
 
 // Identity says whose socket a session is.
 type Identity struct {
-	UserID, DeviceID, SessionID string
+	UserID, DeviceID string
+	// SessionID is the session with which the socket ends, "" for one of an external token.
+	SessionID string
+	// ExpiresAt is when an external token ends, and Signer the key that signed it; both are zero for a session. A socket may be given
+	// later ones: Session.Extend.
+	ExpiresAt time.Time
+	Signer    string
 }
 
 // state is where a session is in its life. doc.go draws it.
@@ -67,6 +73,7 @@ type Session struct {
 	raw  syscall.RawConn // nil if the connection has none: then every write takes the slow way
 
 	lastHeard, lastWritten atomic.Int64 // nanoseconds since the hub's start
+	expires                atomic.Int64 // when its token ends, in Unix nanoseconds; 0 for one that ends with its session
 	pinged                 atomic.Int64 // when a protocol ping was sent that is not answered yet, 0 for none
 
 	// What each delivery touches stands together.
@@ -75,6 +82,7 @@ type Session struct {
 	state  state
 	code   int    // of the close frame that was queued, 0 for none
 	reason string // why the socket ends, for metrics; "" while that is not known
+	signer string // the key that signed its token
 	topics []*topic
 	left   []leave // where it was and is no more, the oldest first
 }

@@ -187,6 +187,7 @@ volumeMounts:
 {{- define "parley.secretSettings" -}}
 jwt: { variable: PARLEY_JWT_SECRET, field: secret, key: jwt-secret, components: [api] }
 metricsToken: { variable: PARLEY_METRICS_TOKEN, field: value, key: metrics-token, components: [api] }
+bootstrapKey: { variable: PARLEY_BOOTSTRAP_KEY, field: value, key: bootstrap-key, components: [api] }
 {{- end -}}
 
 {{/* The values at a path such as push.vapid. Takes (list $ path); renders YAML. */}}

@@ -105,7 +105,7 @@ func frames(t *testing.T) map[string]wire.Frame {
 	m, _, _, _, _ := sample()
 	out := map[string]wire.Frame{
 		"ready": wire.NewFrame(event.TypeReady, event.Ready{
-			UserID: anna, DeviceID: "phone", SessionID: "019ab2c3-0000-7000-8000-0000000000e0", HeartbeatSeconds: 25, ServerTime: at("2026-11-23T10:00:00Z"),
+			UserID: anna, DeviceID: "phone", SessionID: ptr("019ab2c3-0000-7000-8000-0000000000e0"), HeartbeatSeconds: 25, ServerTime: at("2026-11-23T10:00:00Z"),
 		}),
 		"ack":              wire.NewReply(event.TypeAck, "7", m),
 		"ping":             wire.NewFrame(event.TypePing, nil),

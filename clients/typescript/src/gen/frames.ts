@@ -281,6 +281,10 @@ export interface Problem {
   }[];
   /** Seconds to wait; with status 429. */
   retryAfterSeconds?: number;
+  /** When a ban ends; with `banned`. */
+  until?: string;
+  /** What a server key lacks; with `scope_missing`, which no frame has. */
+  scope?: string;
 }
 
 /** The data of each frame that a client sends, by its type. */

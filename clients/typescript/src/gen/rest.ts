@@ -26,6 +26,49 @@ export interface AttachmentLinks {
   }[];
 }
 
+/** What a server key may do; with `:read` behind it, only reading. */
+export type Scope = string;
+
+export interface ServerKey {
+  id: Id;
+  name: string;
+  scopes: Scope[];
+  createdAt: Time;
+  expiresAt: Time | null;
+  /** To the hour. */
+  lastUsedAt: Time | null;
+}
+
+export interface NewServerKey {
+  id: Id;
+  name: string;
+  scopes: Scope[];
+  createdAt: Time;
+  expiresAt: Time | null;
+  lastUsedAt: null;
+  /** The whole key, shown this once. */
+  key: string;
+}
+
+export interface AuditEntry {
+  id: Id;
+  at: Time;
+  /** Both are null for the operator at the command line. A key that acted for a user has both. */
+  actor: {
+    userId: string | null;
+    keyId: string | null;
+  };
+  action: string;
+  target: {
+    type: string;
+    id: string;
+  };
+  requestId: string;
+  ip: string;
+  /** What else there is to know: no content, no secrets. */
+  detail: Record<string, unknown>;
+}
+
 /** UUIDv7, lower case. */
 export type Id = string;
 
@@ -50,6 +93,10 @@ export interface Problem {
   errors?: Fault[];
   /** Of `rate_limited` alone: seconds to wait before the next try, as in `Retry-After`. */
   retryAfterSeconds?: number;
+  /** Of `banned` alone: when the ban ends. */
+  until?: string;
+  /** Of `scope_missing` alone: the scope that the server key lacks. */
+  scope?: string;
 }
 
 export interface MessagePagination {
@@ -245,6 +292,8 @@ export interface Readiness {
     schema: "current" | "outdated";
     /** Left out if there is no storage for files. */
     storage?: "up" | "down";
+    /** Whether external tokens can be verified; left out where none are taken. */
+    identity?: "up" | "down";
   };
 }
 
@@ -771,5 +820,40 @@ export interface Operations {
     path: "/api/ws";
     query: { deviceId?: string };
     response: never;
+  };
+  /** The server keys that live */
+  listKeys: {
+    method: "GET";
+    path: "/api/server/keys";
+    response: {
+      data: ServerKey[];
+    };
+  };
+  /** Make a server key */
+  createKey: {
+    method: "POST";
+    path: "/api/server/keys";
+    body: {
+      name: string;
+      scopes: Scope[];
+      expiresAt?: string | null;
+    };
+    response: NewServerKey;
+  };
+  /** End a server key */
+  endKey: {
+    method: "DELETE";
+    path: "/api/server/keys/{id}";
+    response: undefined;
+  };
+  /** The audit log */
+  listAudit: {
+    method: "GET";
+    path: "/api/server/audit";
+    query: { actor?: Id; action?: string; target?: string; from?: string; to?: string; cursor?: string; limit?: number };
+    response: {
+      data: AuditEntry[];
+      pagination: Pagination;
+    };
   };
 }

@@ -3,6 +3,7 @@ package apidoctest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -73,42 +74,60 @@ func (v *Validator) Codes() []string {
 
 const problemMedia = "application/problem+json"
 
-// anywhere are the answers that every route may give, whatever it says itself; outside are those of requests that are no
-// operation's: an unknown path, or a method that a path does not have.
+// anywhere are the answers that every route may give, or every route that wants a token, whatever it says itself; outside are those of
+// requests that are no operation's: an unknown path, or a method that a path does not have.
 var (
-	anywhere = map[int]string{400: "BadRequest", 408: "RequestTimeout", 415: "Unsupported", 431: "HeadersTooLarge"}
-	outside  = map[int]string{404: "NotFound", 405: "MethodNotAllowed", 413: "TooLarge", 429: "Limited", 500: "Internal", 501: "NotImplemented", 503: "Unavailable"}
+	anywhere = map[int][]string{
+		400: {"BadRequest", "InvalidActing"}, 403: {"NotAdmitted"}, 404: {"ActingNotFound"}, 408: {"RequestTimeout"}, 415: {"Unsupported"},
+		431: {"HeadersTooLarge"},
+	}
+	// unknowable are those of anywhere that need no operation.
+	unknowable = []int{400, 408, 415, 431}
+	outside    = map[int]string{404: "NotFound", 405: "MethodNotAllowed", 413: "TooLarge", 429: "Limited", 500: "Internal", 501: "NotImplemented", 503: "Unavailable"}
 )
 
 // Response returns what is wrong with an answer: its operation or status is not described, or its headers or body are not
 // as they are. path is the request's own, without the query.
 func (v *Validator) Response(method, path string, status int, header http.Header, body []byte) error {
 	name := fmt.Sprintf("%s %s %d", method, path, status)
-	response, at := v.response(method, path, status)
-	if response == nil {
+	described := v.responses(method, path, status)
+	if len(described) == 0 {
 		return fmt.Errorf("%s: the status is not described", name)
 	}
+	var first error
+	for _, at := range described {
+		err := v.answers(at, method, status, header, body)
+		if err == nil {
+			return nil
+		}
+		if first == nil {
+			first = fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return first
+}
+
+// answers returns what is wrong with an answer as the one that is described at a path of the document.
+func (v *Validator) answers(at []string, method string, status int, header http.Header, body []byte) error {
+	response := v.get(at...)
 	if err := v.headers(at, response, header); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return err
 	}
 	content, _ := response["content"].(map[string]any)
 	if len(content) == 0 && len(body) > 0 && status == http.StatusNoContent {
-		return fmt.Errorf("%s: a body where none is described", name)
+		return errors.New("a body where none is described")
 	}
 	if len(content) == 0 || method == http.MethodHead {
 		return nil
 	}
 	media, _, _ := strings.Cut(header.Get("Content-Type"), ";")
 	if content[media] == nil {
-		return fmt.Errorf("%s: %q is not described", name, media)
+		return fmt.Errorf("%q is not described", media)
 	}
 	if !strings.HasSuffix(media, "json") {
 		return nil
 	}
-	if err := v.validate(body, append(at, "content", media, "schema")); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
+	return v.validate(body, slices.Concat(at, []string{"content", media, "schema"}))
 }
 
 // Request returns what is wrong with a body that the server took: the operation is described without one, or otherwise.
@@ -123,21 +142,32 @@ func (v *Validator) Request(method, path string, body []byte) error {
 	return nil
 }
 
-// response finds what is described for an answer, and where.
-func (v *Validator) response(method, path string, status int) (response map[string]any, at []string) {
+// responses finds what is described for an answer, the operation's own first: the paths in the document.
+func (v *Validator) responses(method, path string, status int) [][]string {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
-	at = []string{"paths", v.template(path), strings.ToLower(method)}
+	at := []string{"paths", v.template(path), strings.ToLower(method)}
 	known := v.get(at...) != nil
+	var out [][]string
+	add := func(at ...string) {
+		if response, where := v.follow(at); response != nil {
+			out = append(out, where)
+		}
+	}
 	if at = append(at, "responses", strconv.Itoa(status)); known && v.get(at...) != nil {
-		return v.follow(at)
+		add(at...)
 	}
-	name := anywhere[status]
-	if !known && name == "" {
-		name = outside[status]
+	if !known && outside[status] != "" {
+		add("components", "responses", outside[status])
 	}
-	return v.follow([]string{"components", "responses", name})
+	for _, name := range anywhere[status] {
+		if !known && !slices.Contains(unknowable, status) {
+			continue
+		}
+		add("components", "responses", name)
+	}
+	return out
 }
 
 // follow gets what is at a path of the document, or where the reference there points.

@@ -58,7 +58,7 @@ func TestAnswersNotAsDescribedAreToldOf(t *testing.T) {
 		"another media":        {"GET", "/api/users/x", 404, plain, missing, false},
 		"a head":               {"HEAD", "/api/users/x", 200, plain, "", true},
 		"a problem":            {"GET", "/api/users/x", 404, answers(problem), missing, true},
-		"another route's code": {"GET", "/api/conversations/x", 404, answers(problem), missing, false},
+		"another route's code": {"GET", "/api/conversations/x", 404, answers(problem), of(missing, "user_not_found", "message_not_found"), false},
 		"another status":       {"GET", "/api/users/x", 404, answers(problem), of(missing, "404", "403"), false},
 		"faults":               {"POST", "/api/auth/register", 400, answers(problem), bad, true},
 		"no faults":            {"POST", "/api/auth/register", 400, answers(problem), of(bad, `,"errors":[{"field":"f","message":"m"}]`, ""), false},

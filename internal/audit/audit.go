@@ -1,0 +1,87 @@
+// Package audit records who changed what: each write by a server key, and what moderators do. An entry is written in the transaction of
+// the change that it describes, so that there is neither one without the other. It holds no content and no secrets.
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"github.com/parley-chat/parley/internal/id"
+)
+
+// Actor is who makes a change, and by which request. The zero value is the operator at the command line.
+type Actor struct {
+	// UserID is the user whose request it is, or for whom a key acts.
+	UserID string
+	// KeyID is the server key, if one made the request.
+	KeyID string
+	// RequestID and IP are the request's.
+	RequestID, IP string
+}
+
+type actorKey struct{}
+
+// With returns a context that carries who makes the request.
+func With(ctx context.Context, a Actor) context.Context { return context.WithValue(ctx, actorKey{}, a) }
+
+// From is who makes the request of a context, the zero Actor where nobody said.
+func From(ctx context.Context) Actor {
+	a, _ := ctx.Value(actorKey{}).(Actor)
+	return a
+}
+
+// Types of targets.
+const (
+	TargetUser         = "user"
+	TargetConversation = "conversation"
+	TargetMessage      = "message"
+	TargetKey          = "key"
+)
+
+// Entry is one change.
+type Entry struct {
+	// Action is <thing>.<verb>, such as user.ban (docs/audit.md lists them).
+	Action string
+	// TargetType and TargetID say what was changed.
+	TargetType, TargetID string
+	// Detail is what else there is to know; nil for nothing.
+	Detail map[string]any
+}
+
+// Record writes entries in the transaction of the change, in the name of the context's actor.
+func Record(ctx context.Context, tx *gorm.DB, entries ...Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	a := From(ctx)
+	rows := make([]row, len(entries))
+	for i, e := range entries {
+		rows[i] = row{ID: id.New(), Action: e.Action, Type: e.TargetType, Target: e.TargetID, Detail: e.Detail}
+		if e.Detail == nil {
+			rows[i].Detail = map[string]any{}
+		}
+	}
+	list, err := json.Marshal(rows)
+	if err != nil {
+		return fmt.Errorf("record in the audit log: %w", err)
+	}
+	err = tx.Exec(`INSERT INTO audit_log (id, actor_user_id, actor_key_id, action, target_type, target_id, request_id, ip, detail)
+		SELECT e.id, nullif(?, '')::uuid, nullif(?, '')::uuid, e.action, e.type, e.target, ?, ?, e.detail
+		FROM jsonb_to_recordset(?::jsonb) AS e (id uuid, action text, type text, target text, detail jsonb)`,
+		a.UserID, a.KeyID, a.RequestID, a.IP, string(list)).Error
+	if err != nil {
+		return fmt.Errorf("record in the audit log: %w", err)
+	}
+	return nil
+}
+
+type row struct {
+	ID     string         `json:"id"`
+	Action string         `json:"action"`
+	Type   string         `json:"type"`
+	Target string         `json:"target"`
+	Detail map[string]any `json:"detail"`
+}

@@ -1,0 +1,222 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/parley-chat/parley/internal/audit"
+	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/identity"
+	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/principal"
+	"github.com/parley-chat/parley/internal/serverkey"
+)
+
+// headerActing names the user for whom a server key acts.
+const headerActing = "Parley-User"
+
+// access is who may call a route.
+type access struct {
+	// user admits users, and server keys that act for one.
+	user bool
+	// scope admits server keys of their own that have it; "" admits none.
+	scope string
+}
+
+// key is the access of server keys with a scope.
+func key(scope string) access { return access{scope: scope} }
+
+// Errors of who may call a route.
+var (
+	errKeyInBrowser = errors.New("a server key must not be used in a browser: anybody who opens the page can read it")
+	errScopeMissing = errors.New("a scope is missing")
+	errManaged      = errors.New("name and picture follow the token of this user")
+)
+
+// scopeError is errScopeMissing with the scope's name.
+type scopeError struct{ scope string }
+
+func (e *scopeError) Error() string { return "this needs the scope " + e.scope }
+
+// Is makes every scopeError the one that the table of outcomes names.
+func (*scopeError) Is(target error) bool { return target == errScopeMissing }
+
+// bearer is what a request's token turned out to be.
+type bearer struct {
+	principal.Principal
+	external identity.Token // of an external token
+	err      error
+}
+
+// recognize finds out what a bearer token is, each kind by its own authenticator. An external token's user is not looked up yet. It asks
+// no database, but for a server key that this pod has not met.
+func (s *Server) recognize(ctx context.Context, token string) bearer {
+	switch {
+	case serverkey.Is(token):
+		p, err := s.Keys.Authenticate(ctx, token)
+		return bearer{Principal: p, err: err}
+	case s.Verifier != nil && s.Verifier.Claims(token):
+		t, err := s.Verifier.Verify(ctx, token)
+		t.UserID = s.Identity.Known(t.ExternalID)
+		return bearer{Principal: t.Principal, external: t, err: err}
+	default:
+		who, err := s.Auth.Verify(token)
+		return bearer{Principal: principal.Principal{Kind: principal.Session, UserID: who.UserID, SessionID: who.SessionID}, err: err}
+	}
+}
+
+// admitted looks up the user of a token that was recognized, and refuses one whose session, key or user is no more.
+func (s *Server) admitted(ctx context.Context, b bearer) (principal.Principal, error) {
+	if b.err != nil {
+		return principal.Principal{}, b.err
+	}
+	p := b.Principal
+	switch p.Kind {
+	case principal.External:
+		userID, err := s.externalUser(ctx, b.external)
+		if err != nil {
+			return principal.Principal{}, err
+		}
+		p.UserID = userID
+	case principal.Session:
+		if s.Watch.Ended(p.SessionID) {
+			return principal.Principal{}, auth.ErrUnauthorized
+		}
+	case principal.Key:
+		return p, nil
+	}
+	return p, s.Standings.Check(p.UserID)
+}
+
+// externalUser looks up the user of an external token. One whom the pod remembers may have been deleted since: then whoever comes with a
+// token that was issued later is somebody new.
+func (s *Server) externalUser(ctx context.Context, t identity.Token) (string, error) {
+	userID, err := s.Identity.User(ctx, t)
+	if err == nil && errors.Is(s.Standings.Check(userID), principal.ErrUnauthorized) {
+		s.Identity.Forget(t.ExternalID)
+		return s.Identity.User(ctx, t)
+	}
+	return userID, err
+}
+
+// identify reads the request's bearer token once.
+func (s *Server) identify(c *fiber.Ctx) bearer {
+	if b, ok := c.Locals(localBearer).(bearer); ok {
+		return b
+	}
+	token, ok := strings.CutPrefix(c.Get(fiber.HeaderAuthorization), "Bearer ")
+	if !ok && routeOf(c) == socketRoute {
+		token = socketToken(c, protocols(c))
+	}
+	b := bearer{err: errKeyInBrowser}
+	if !serverkey.Is(token) || !fromBrowser(c) {
+		b = s.recognize(c.UserContext(), token)
+	}
+	c.Locals(localBearer, b)
+	return b
+}
+
+func fromBrowser(c *fiber.Ctx) bool {
+	h := &c.Request().Header
+	return len(h.Peek(fiber.HeaderOrigin)) > 0 || len(h.Peek("Sec-Fetch-Mode")) > 0
+}
+
+// authenticate refuses requests that may not call a route, and leaves who calls for caller.
+func (s *Server) authenticate(c *fiber.Ctx, a access) error {
+	p, err := s.admitted(c.UserContext(), s.identify(c))
+	if err != nil {
+		return err
+	}
+	if p.Kind == principal.Key {
+		p, err = s.admitKey(c, a, p)
+	} else {
+		err = s.admitUser(c, a)
+	}
+	if err != nil {
+		return err
+	}
+	c.Locals(localPrincipal, p)
+	return nil
+}
+
+// admitUser refuses users on routes of keys. Only a key can act for somebody else, which nobody must believe to have done.
+func (s *Server) admitUser(c *fiber.Ctx, a access) error {
+	if !a.user {
+		return &scopeError{a.scope}
+	}
+	if c.Get(headerActing) != "" {
+		return invalid.One(headerActing, "is for server keys alone")
+	}
+	return nil
+}
+
+// admitKey holds a key to a route's scope, and finds the user for whom it acts.
+func (s *Server) admitKey(c *fiber.Ctx, a access, p principal.Principal) (principal.Principal, error) {
+	needed, acting := a.scope, strings.Clone(c.Get(headerActing))
+	if a.user {
+		needed = principal.Act
+		if reads(c) {
+			needed = principal.Read(needed)
+		}
+	}
+	switch {
+	case routeOf(c) == socketRoute:
+		return p, errForbidden
+	case !p.Scopes.Allow(needed):
+		return p, &scopeError{needed}
+	}
+	s.metrics.server.WithLabelValues(needed).Inc()
+	switch {
+	case a.user && acting == "":
+		return p, invalid.One(headerActing, "is required: it names the user for whom the key acts")
+	case !a.user && acting != "":
+		return p, invalid.One(headerActing, "is for the routes of users alone")
+	case a.user:
+		userID, err := s.Directory.Resolve(c.UserContext(), acting)
+		if err != nil {
+			return p, err
+		}
+		if err := s.Standings.Check(userID); err != nil {
+			return p, err
+		}
+		p.UserID = userID
+	}
+	ctx := audit.With(c.UserContext(), audit.Actor{UserID: p.UserID, KeyID: p.KeyID, RequestID: requestID(c), IP: s.proxies.client(c).String()})
+	c.SetUserContext(ctx)
+	if a.user && !reads(c) {
+		return p, s.Audit.Record(ctx, actedOn(c, p.UserID))
+	}
+	return p, nil
+}
+
+func reads(c *fiber.Ctx) bool { return c.Method() == fiber.MethodGet || c.Method() == fiber.MethodHead }
+
+// caller is who makes an authenticated request.
+func caller(c *fiber.Ctx) principal.Principal {
+	p, _ := c.Locals(localPrincipal).(principal.Principal)
+	return p
+}
+
+// callersSession is the session of an authenticated request.
+func callersSession(c *fiber.Ctx) auth.Identity {
+	p := caller(c)
+	return auth.Identity{UserID: p.UserID, SessionID: p.SessionID}
+}
+
+// holds reports whether what admitted a principal still stands. Who registers what outlives the request asks again afterwards: what ended
+// meanwhile did not find it.
+func (s *Server) holds(p principal.Principal) error {
+	switch {
+	case p.SessionID != "" && s.Watch.Ended(p.SessionID):
+		return auth.ErrUnauthorized
+	case p.Signer != "" && !s.Keyset.Holds(p.Signer):
+		return auth.ErrUnauthorized
+	case !p.ExpiresAt.IsZero() && time.Now().After(p.ExpiresAt):
+		return auth.ErrUnauthorized
+	}
+	return s.Standings.Check(p.UserID)
+}

@@ -1,0 +1,95 @@
+package httpapi
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"github.com/parley-chat/parley/internal/audit"
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/principal"
+	"github.com/parley-chat/parley/internal/serverkey"
+)
+
+const serverPath = "/api/server"
+
+// serverRoutes are those of a product's own back end, each with the scope that a key needs. The limit is for requests without a key.
+func (s *Server) serverRoutes(l limit) []route {
+	read := principal.Read
+	return []route{
+		{"GET", serverPath + "/keys", key(read(principal.Keys)), l, s.listKeys},
+		{"POST", serverPath + "/keys", key(principal.Keys), l, s.createKey},
+		{"DELETE", serverPath + "/keys/:id", key(principal.Keys), l, s.endKey},
+		{"GET", serverPath + "/audit", key(read(principal.Audit)), l, s.listAudit},
+	}
+}
+
+// bodyBounds are those of routes that take more than maxBody.
+var bodyBounds = []struct {
+	method string
+	path   *regexp.Regexp
+	bound  int
+}{
+	{"PUT", regexp.MustCompile(`^/api/server/users$`), 4 << 20},
+	{"PUT", regexp.MustCompile(`^/api/server/conversations/`), 1 << 20},
+}
+
+// boundOf is how large a request's body may be. Only a server key may send more than maxBody: nobody else makes a pod keep so much.
+func boundOf(h *fasthttp.RequestHeader) int {
+	uri := h.RequestURI()
+	if !bytes.HasPrefix(uri, []byte(serverPath)) {
+		return maxBody
+	}
+	token, _ := strings.CutPrefix(string(h.Peek(fasthttp.HeaderAuthorization)), "Bearer ")
+	path, _, _ := bytes.Cut(uri, []byte("?"))
+	for _, b := range bodyBounds {
+		if b.method == string(h.Method()) && b.path.Match(path) && serverkey.Is(token) {
+			return b.bound
+		}
+	}
+	return maxBody
+}
+
+// tooLarge is errTooLarge with the route's own bound.
+type tooLarge struct{ bound int }
+
+func (e *tooLarge) Error() string { return fmt.Sprintf("the body is larger than %d KiB", e.bound>>10) }
+
+// Is makes every tooLarge the one that the table of outcomes names.
+func (*tooLarge) Is(target error) bool { return target == errTooLarge }
+
+// things are what the segments of a path are called in the audit log.
+var things = map[string]string{
+	"users": "user", "friends": "friend", "requests": "friend_request", "blocks": "block", "conversations": "conversation", "members": "member",
+	"messages": "message", "reactions": "reaction", "pin": "pin", "uploads": "upload", "attachments": "attachment", "devices": "push_device",
+	"preferences": "push_preferences", "privacy": "privacy", "sessions": "session", "auth": "account",
+}
+
+var verbs = map[string]string{fiber.MethodPost: "create", fiber.MethodPut: "set", fiber.MethodPatch: "update", fiber.MethodDelete: "delete"}
+
+// actedOn is the audit log's entry of what a key does for a user. It is written before, since each domain has a transaction of its own: an
+// entry may be of a request that was refused in the end.
+func actedOn(c *fiber.Ctx, userID string) audit.Entry {
+	e := audit.Entry{TargetType: audit.TargetUser, TargetID: userID, Detail: map[string]any{"method": c.Method(), "route": routeOf(c)}}
+	thing, verb := "request", verbs[c.Method()]
+	kind := audit.TargetUser
+	segments := strings.Split(strings.TrimPrefix(routeOf(c), "/api/"), "/")
+	for i, segment := range segments {
+		switch name, known := things[segment]; {
+		case known:
+			thing, kind = name, name
+		case strings.HasPrefix(segment, ":"):
+			if v := c.Params(segment[1:]); id.Valid(v) {
+				e.TargetType, e.TargetID = kind, strings.Clone(v)
+			}
+		case i == len(segments)-1 && segment != "me" && segment != "all":
+			verb = segment // read, accept, …
+		}
+	}
+	e.Action = thing + "." + verb
+	return e
+}

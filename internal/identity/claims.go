@@ -1,0 +1,121 @@
+package identity
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"math"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/parley-chat/parley/internal/jsonbody"
+)
+
+// maxUserClaim is how many characters the user claim may have.
+const maxUserClaim = 128
+
+// claimSet are a token's claims, or its header: an object without doubled members, which two readers might understand differently.
+type claimSet jsonbody.Object
+
+// decodePart reads a part of a token, base64url without padding.
+func decodePart(part string) (claimSet, bool) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(part)
+	if err != nil || strings.ContainsAny(part, "\r\n") { // which encoding/base64 skips
+		return nil, false
+	}
+	o, err := jsonbody.Members(b)
+	if err != nil || o.Doubled() {
+		return nil, false
+	}
+	return claimSet(o), true
+}
+
+func (c claimSet) get(name string) (json.RawMessage, bool) { return jsonbody.Object(c).Get(name) }
+
+// text is a member that is a string.
+func (c claimSet) text(name string) (string, bool) {
+	raw, ok := c.get(name)
+	if !ok {
+		return "", false
+	}
+	return jsonbody.String(raw)
+}
+
+// at finds a claim: the member of that whole name first (https://app/claim), else dots reach into objects.
+func (c claimSet) at(path string) (json.RawMessage, bool) {
+	if raw, ok := c.get(path); ok {
+		return raw, true
+	}
+	outer, inner, dotted := strings.Cut(path, ".")
+	if !dotted {
+		return nil, false
+	}
+	raw, ok := c.get(outer)
+	if !ok {
+		return nil, false
+	}
+	o, err := jsonbody.Members(raw)
+	if err != nil || o.Doubled() {
+		return nil, false
+	}
+	return claimSet(o).at(inner)
+}
+
+// user is the user claim. What Postgres can't keep as it is, or what JSON can't tell from another text, is none: two identities must
+// never become one.
+func (c claimSet) user(path string) (string, bool) {
+	raw, ok := c.at(path)
+	if !ok {
+		return "", false
+	}
+	s, ok := jsonbody.String(raw)
+	if !ok || !ValidExternalID(s) {
+		return "", false
+	}
+	return s, true
+}
+
+// ValidExternalID reports whether a text may name a user of the product: 1 to 128 characters, no NUL, which Postgres refuses, and no
+// U+FFFD, which encoding/json makes of what is no character at all.
+func ValidExternalID(s string) bool {
+	n := utf8.RuneCountInString(s)
+	return n >= 1 && n <= maxUserClaim && utf8.ValidString(s) && !strings.ContainsAny(s, "\x00\uFFFD")
+}
+
+// time is a claim that is a number of seconds since 1970. given is false where there is none, ok where there is one that is no time.
+func (c claimSet) time(name string) (at time.Time, given, ok bool) {
+	raw, given := c.get(name)
+	if !given {
+		return time.Time{}, false, true
+	}
+	var seconds float64
+	const latest = 1 << 40
+	if err := json.Unmarshal(raw, &seconds); err != nil || string(raw) == "null" || math.Abs(seconds) > latest {
+		return time.Time{}, true, false
+	}
+	whole, part := math.Modf(seconds)
+	return time.Unix(int64(whole), int64(part*1e9)), true, true
+}
+
+// audiences is the claim aud: a string, or a list of strings.
+func (c claimSet) audiences() []string {
+	raw, ok := c.get("aud")
+	if !ok {
+		return nil
+	}
+	if one, ok := jsonbody.String(raw); ok {
+		return []string{one}
+	}
+	var list []*string
+	if err := json.Unmarshal(raw, &list); err != nil {
+		return nil
+	}
+	out := make([]string, 0, len(list))
+	for _, s := range list {
+		if s == nil {
+			return nil
+		}
+		out = append(out, *s)
+	}
+	return out
+}

@@ -1,0 +1,51 @@
+package identity
+
+import (
+	"math"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Reasons for which tokens are rejected, for metrics and the log.
+const (
+	reasonSize      = "size"
+	reasonForm      = "form"
+	reasonHeader    = "header"
+	reasonAlgorithm = "algorithm"
+	reasonIssuer    = "issuer"
+	reasonAudience  = "audience"
+	reasonTimes     = "times"
+	reasonExpired   = "expired"
+	reasonNotYet    = "not_yet"
+	reasonLifetime  = "lifetime"
+	reasonUser      = "user_claim"
+	reasonUnknown   = "unknown_key"
+	reasonKey       = "key"
+	reasonSignature = "signature"
+	reasonWithdrawn = "withdrawn_key"
+)
+
+var reasons = []string{
+	reasonSize, reasonForm, reasonHeader, reasonAlgorithm, reasonIssuer, reasonAudience, reasonTimes, reasonExpired, reasonNotYet, reasonLifetime,
+	reasonUser, reasonUnknown, reasonKey, reasonSignature, reasonWithdrawn,
+}
+
+// Metrics are what on-call sees of external identity.
+type Metrics struct {
+	rejected *prometheus.CounterVec
+}
+
+// NewMetrics makes the metrics of a source, and registers them.
+func NewMetrics(r prometheus.Registerer, s *Source) *Metrics {
+	m := &Metrics{rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "parley_auth_rejected_total", Help: "External tokens that were rejected, by what was wrong with them.",
+	}, []string{"reason"})}
+	for _, reason := range reasons {
+		m.rejected.WithLabelValues(reason)
+	}
+	age := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "parley_jwks_age_seconds", Help: "Time since the issuer's key set was last fetched; since the start while it never was.",
+	}, func() float64 { return math.Round(s.age().Seconds()*1000) / 1000 })
+	r.MustRegister(m.rejected, age)
+	return m
+}

@@ -1,0 +1,110 @@
+package identity
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/principal"
+)
+
+// store holds the SQL of external identity.
+type store struct {
+	db *postgres.DB
+}
+
+const usernameKey = "users_username_key"
+
+// account is a user as far as external identity knows them.
+type account struct {
+	id       string
+	claims   []byte // of which the profile was last taken
+	standing principal.Standing
+}
+
+const accountColumns = `users.id, profile_claims, deactivated_at IS NOT NULL, banned_at IS NOT NULL, banned_until, standing_changed_at`
+
+func (a *account) scan(row *sql.Row) error {
+	var until, changed sql.NullTime
+	if err := row.Scan(&a.id, &a.claims, &a.standing.Deactivated, &a.standing.Banned, &until, &changed); err != nil {
+		return err
+	}
+	a.standing.Until, a.standing.ChangedAt = until.Time, changed.Time
+	return nil
+}
+
+// find reads the user of an external id. found is false where there is none.
+func (s *store) find(ctx context.Context, externalID string) (a account, found bool, err error) {
+	err = a.scan(s.db.SQL.QueryRowContext(ctx, `SELECT `+accountColumns+` FROM users WHERE external_id = $1`, externalID))
+	if errors.Is(err, sql.ErrNoRows) {
+		return account{}, false, nil
+	}
+	if err != nil {
+		return account{}, false, fmt.Errorf("read the user of an external id: %w", err)
+	}
+	return a, true, nil
+}
+
+// newAccount is a user to be made of a token. username is "" where the token has none that is valid.
+type newAccount struct {
+	id, externalID, username, fallback, displayName string
+	avatarURL                                       *string
+	claims                                          []byte
+	issued                                          time.Time
+}
+
+// errUsernameRaced is returned where somebody else took the username meanwhile.
+var errUsernameRaced = errors.New("the username was taken meanwhile")
+
+// create makes the user of an external id, or reads the one that another pod has made meanwhile, in one statement. The update changes
+// nothing; it has the statement wait for the other's commit and see its row. It returns ErrUnauthorized for a token that is older than
+// the deletion of its user's account.
+func (s *store) create(ctx context.Context, n newAccount) (account, error) {
+	var a account
+	err := a.scan(s.db.SQL.QueryRowContext(ctx, `INSERT INTO users (id, external_id, username, display_name, avatar_url, password_hash, profile_claims)
+		SELECT $1, $2, CASE WHEN $3 = '' OR EXISTS (SELECT FROM users WHERE username = $3) THEN $4 ELSE $3 END, $5, $6, '', $7
+		WHERE NOT EXISTS (SELECT FROM users WHERE former_external_id = sha256(convert_to($2, 'UTF8')) AND deleted_at >= $8)
+		ON CONFLICT (external_id) WHERE external_id IS NOT NULL DO UPDATE SET password_hash = users.password_hash
+		RETURNING `+accountColumns, n.id, n.externalID, n.username, n.fallback, n.displayName, n.avatarURL, n.claims, n.issued))
+	if postgres.IsUniqueViolation(err, usernameKey) {
+		return account{}, errUsernameRaced
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return account{}, ErrUnauthorized
+	}
+	if err != nil {
+		return account{}, fmt.Errorf("create the user of an external id: %w", err)
+	}
+	return a, nil
+}
+
+// sync has the profile follow the claims; what is nil stays. changed is false where another pod did it first.
+func (s *store) sync(ctx context.Context, userID string, name *string, avatar *sql.NullString, claims []byte) (changed bool, err error) {
+	setAvatar, avatarURL := avatar != nil, sql.NullString{}
+	if setAvatar {
+		avatarURL = *avatar
+	}
+	res, err := s.db.SQL.ExecContext(ctx, `UPDATE users SET display_name = coalesce($2, display_name),
+			avatar_url = CASE WHEN $3 THEN $4 ELSE avatar_url END, profile_claims = $5
+		WHERE id = $1 AND deleted_at IS NULL AND profile_claims IS DISTINCT FROM $5`, userID, name, setAvatar, avatarURL, claims)
+	if err != nil {
+		return false, fmt.Errorf("update a profile from a token: %w", err)
+	}
+	n, err := res.RowsAffected()
+	return n > 0, err
+}
+
+// managed reports whether the user's profile was taken from a token.
+func (s *store) managed(ctx context.Context, userID string) (managed bool, err error) {
+	err = s.db.SQL.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM users WHERE id = $1 AND profile_claims IS NOT NULL)`, userID).Scan(&managed)
+	if err != nil {
+		return false, fmt.Errorf("read whether a profile follows its token: %w", err)
+	}
+	return managed, nil
+}
+
+// createTimeout bounds the look-up and the making of a user, which several requests may wait for.
+const createTimeout = postgres.StatementTimeout + time.Second

@@ -1,7 +1,10 @@
 # syntax=docker/dockerfile:1
 # One image with Parley's three processes, static: api, presence-watcher and receipt-worker in /usr/local/bin.
 # The same sources and build arguments make the same image: nothing in it tells when or where it was built.
-FROM golang:1.26 AS build
+# A release pins both base images by their digests (scripts/release.sh).
+ARG GO_IMAGE=golang:1.26
+ARG BASE_IMAGE=gcr.io/distroless/static-debian12:nonroot
+FROM --platform=$BUILDPLATFORM $GO_IMAGE AS build
 WORKDIR /src
 # GOPROXY names a module proxy where the build reaches no other network.
 ARG GOPROXY
@@ -13,13 +16,15 @@ ARG VERSION=dev
 ARG COMMIT=unknown
 # SOURCE_DATE_EPOCH, in seconds, is the time of all files, and of the image itself.
 ARG SOURCE_DATE_EPOCH=0
+# The platform of the image, which BuildKit sets; Go compiles for it on the platform of the build.
+ARG TARGETOS TARGETARCH
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/go/build \
 	observe=github.com/parley-chat/parley/internal/observe && \
-	go build -trimpath -buildvcs=false -ldflags "-s -w -X $observe.Version=$VERSION -X $observe.Commit=$COMMIT" \
+	GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false -ldflags "-s -w -X $observe.Version=$VERSION -X $observe.Commit=$COMMIT" \
 	-o /out/usr/local/bin/ ./cmd/api ./cmd/presence-watcher ./cmd/receipt-worker && \
 	find /out -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
 
-FROM gcr.io/distroless/static-debian12:nonroot
+FROM $BASE_IMAGE
 ARG VERSION=dev
 ARG COMMIT=unknown
 LABEL org.opencontainers.image.title=Parley \

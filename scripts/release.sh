@@ -5,6 +5,7 @@
 #   parley-VERSION.tgz              the chart, with that version
 #   parley_VERSION.cdx.json         the bill of materials of all binaries (CycloneDX)
 #   parley_VERSION.oci.tar          the image for all platforms, with its own bill of materials and provenance, where docker has buildx
+#   BASE_IMAGES                     its base images, by digest
 #   RELEASE_NOTES.md                the version's section of the changelog
 #   SHA256SUMS, SHA256SUMS.sig      of all of it; signed where cosign is installed and COSIGN_KEY names a key
 #
@@ -68,9 +69,20 @@ sed -i "s/^version: .*/version: $version/; s/^appVersion: .*/appVersion: \"$vers
 rm -f "$work/parley/README.md.gotmpl"
 pack "$out/parley-$version.tgz" "$work" parley
 
+# pinned IMAGE prints an image with the digest that its tag has now, or the image alone where the registry cannot be asked.
+pinned() {
+	local digest
+	digest=$(docker buildx imagetools inspect "$1" --format '{{.Manifest.Digest}}' 2>/dev/null) || true
+	[ -n "$digest" ] || say "   NOT PINNED: the digest of $1 cannot be had"
+	printf '%s\n' "$1${digest:+@$digest}"
+}
+
 if [ -z "${NO_IMAGE:-}" ] && docker_works && docker buildx version >/dev/null 2>&1; then
 	say "== image for ${platforms// /, }"
-	docker buildx build --platform "${platforms// /,}" --sbom=true --provenance=mode=max \
+	go_base=$(pinned golang:1.26)
+	base=$(pinned gcr.io/distroless/static-debian12:nonroot)
+	printf '%s\n' "$go_base" "$base" >"$out/BASE_IMAGES"
+	docker buildx build --build-arg "GO_IMAGE=$go_base" --build-arg "BASE_IMAGE=$base" --platform "${platforms// /,}" --sbom=true --provenance=mode=max \
 		--build-arg "VERSION=$version" --build-arg "COMMIT=$commit" --build-arg "SOURCE_DATE_EPOCH=$SOURCE_DATE_EPOCH" \
 		${GOPROXY:+--build-arg "GOPROXY=$GOPROXY"} --output "type=oci,dest=$out/parley_$version.oci.tar,rewrite-timestamp=true" .
 else

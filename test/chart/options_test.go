@@ -1,8 +1,10 @@
 package chart
 
 import (
+	"encoding/json"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -98,6 +100,48 @@ func TestTrustedCAReachesEveryPod(t *testing.T) {
 			if found != connects {
 				t.Errorf("%s of %s has SSL_CERT_DIR: %v", p.of, configuration, found)
 			}
+		}
+	}
+}
+
+// One more kind of process is a block of values: a Deployment, a budget, an autoscaler, and a policy that lets it alone out.
+func TestOneMoreProcess(t *testing.T) {
+	c := load(t)
+	c.Schema = nil // which is added with the values
+	block := readValues(t, "testdata/blocks/dispatcher.yaml")
+	values := object{"devDependencies": object{"enabled": true}, "networkPolicy": object{"egress": object{"enabled": true}}, "dispatcher": block["dispatcher"]}
+	files, err := renderChart(t, c, values, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := objects(t, files)
+	schema := schemas(t)
+	made := map[string]bool{}
+	for _, o := range list {
+		s, err := schema(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Validate(o); err != nil {
+			t.Errorf("%v %s: %v", o["kind"], name(o), err)
+		}
+		made[o["kind"].(string)+" "+name(o)] = true
+		if o["kind"] == "NetworkPolicy" && name(o) != "parley-dispatcher-egress" {
+			b, err := json.Marshal(o["spec"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(b), "0.0.0.0/0") {
+				t.Errorf("%s lets others out", name(o))
+			}
+		}
+	}
+	for _, want := range []string{
+		"Deployment parley-dispatcher", "PodDisruptionBudget parley-dispatcher", "HorizontalPodAutoscaler parley-dispatcher",
+		"NetworkPolicy parley-dispatcher", "NetworkPolicy parley-dispatcher-egress",
+	} {
+		if !made[want] {
+			t.Errorf("there is no %s", want)
 		}
 	}
 }

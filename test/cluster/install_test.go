@@ -169,16 +169,19 @@ func (n *namespace) bash(command string) (string, error) {
 // The passwords of the bundled databases are rotated as documented, and nothing is lost.
 func testRotation(t *testing.T, n *namespace) {
 	n.startLoad("load-rotation", rate)
-	for _, command := range documented(t, "**The bundled databases**", "") {
-		t.Log(command)
-		n.run(strings.ReplaceAll(command, "NEW", "new-password"))
+	// And back, for the tests that follow.
+	for _, password := range []string{"new-password", "parley"} {
+		for _, command := range documented(t, "**The bundled databases**", "") {
+			t.Log(command)
+			n.run(strings.ReplaceAll(command, "NEW", password))
+		}
 	}
 	n.kubectl("rollout", "status", "deployment/parley-api", "--timeout", patience.String())
 	n.goOn("load-rotation")
 	// Redis restarts: requests that need it may fail meanwhile, what was accepted may not be lost.
 	nothingLost(t, n.stopLoad("load-rotation"), false)
 	n.must("helm", "-n", n.name, "test", "parley", "--logs")
-	if out := n.kubectl("exec", "parley-redis-0", "--", "redis-cli", "--no-auth-warning", "-a", "parley", "ping"); strings.Contains(out, "PONG") {
+	if out := n.kubectl("exec", "parley-redis-0", "--", "redis-cli", "--no-auth-warning", "-a", "new-password", "ping"); strings.Contains(out, "PONG") {
 		t.Error("redis takes the old password")
 	}
 }

@@ -160,7 +160,7 @@
 {{- range $component, $key := include "parley.components" . | fromYaml -}}
 {{- $c := get $v $key -}}
 {{- $_ := set $lists (printf "%s.podLabels" $key) $c.podLabels -}}
-{{- if and (eq (default "" $c.strategy.type) "Recreate") $c.strategy.rollingUpdate -}}{{- $faults = append $faults (printf "%s.strategy has rollingUpdate beside type Recreate" $key) -}}{{- end -}}
+{{- if and (eq (default "" (default dict $c.strategy).type) "Recreate") (default dict $c.strategy).rollingUpdate -}}{{- $faults = append $faults (printf "%s.strategy has rollingUpdate beside type Recreate" $key) -}}{{- end -}}
 {{- end -}}
 {{- range $where, $labels := $lists -}}
 {{- range $label, $value := $labels -}}

@@ -17,6 +17,9 @@
 api: api
 presence-watcher: presenceWatcher
 receipt-worker: receiptWorker
+{{- if (default dict (get .Values "dispatcher")).enabled }}
+dispatcher: dispatcher
+{{- end }}
 {{- end -}}
 
 {{/* Their names as a list, with others'. Takes (list $ names...). */}}

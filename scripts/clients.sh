@@ -34,9 +34,11 @@ if [ "$dir" != clients ]; then
 	mkdir -p "$dir"
 	(cd clients && tar cf - --exclude node_modules --exclude .build --exclude dist .) | tar xf - -C "$dir"
 fi
+tutorial=$PWD/docs/tutorial-react.md
 cd "$dir"
 # npm leaves a copy of the lock file in node_modules: what is installed already is not installed again.
 if ! [ node_modules/.package-lock.json -nt package-lock.json ]; then npm ci --silent --no-audit --no-fund --ignore-scripts >&2; fi
 npm run --silent build
 npm run --silent check
 npm test --silent
+node scripts/tutorial.mjs "$tutorial"

@@ -94,6 +94,7 @@ export class FakeParley {
   };
 
   rest(path: string, q: URLSearchParams): unknown {
+    if (path === "/auth/login") return { user: user("me"), accessToken: token("t"), refreshToken: "r", expiresIn: 900 };
     if (path === "/users/me") return { ...user("me"), createdAt: at(0), privacy: { presenceSharing: "everyone", readReceiptsEnabled: true } };
     if (path === "/users") return { data: q.get("ids")!.split(",").map(user) };
     if (path === "/conversations") return { data: [this.conversation()], pagination: { nextCursor: null, hasMore: false } };

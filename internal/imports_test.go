@@ -33,7 +33,7 @@ var onlyIn = map[string]string{
 	"github.com/MicahParks/jwkset":       "internal/identity internal/issuer",
 	"github.com/hibiken/asynq":           "internal/receipt internal/periodic",
 	"github.com/alexedwards/argon2id":    "internal/auth",
-	"github.com/minio/":                  "internal/objectstore",
+	"github.com/minio/":                  "internal/objectstore internal/testenv",
 	"github.com/pressly/goose/":          "migrations",
 	"gorm.io/driver/postgres":            "internal/postgres",
 	"github.com/fasthttp/websocket":      "internal/httpapi internal/client",

@@ -24,7 +24,7 @@ const (
 // errUnreachable says that a database could not be reached: neither its settings nor its login were found wrong.
 var errUnreachable = errors.New("cannot be reached")
 
-// verify checks the api's settings and logs in to the databases that they name, as the chart does before it installs anything. A
+// verify checks the api's settings and logs in to the databases and the storage that they name, as the chart does before it installs anything. A
 // wrong setting or a refused login is a fault. A database that stays unreachable for -wait is errUnreachable, or a warning with
 // -unreachable=warn, for databases that start after Parley.
 func verify(args []string) error {
@@ -48,6 +48,12 @@ func verify(args []string) error {
 	}{
 		{"postgres", func(ctx context.Context) error { return verifyPostgres(ctx, c.Database.URL) }},
 		{"redis", func(ctx context.Context) error { return verifyRedis(ctx, c.Redis) }},
+	}
+	if c.Storage.Configured() {
+		databases = append(databases, struct {
+			name string
+			try  func(ctx context.Context) error
+		}{"storage", func(ctx context.Context) error { return verifyStorage(ctx, c) }})
 	}
 	results := make(chan error, len(databases))
 	for _, d := range databases {

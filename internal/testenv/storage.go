@@ -13,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
 // The bucket and the credentials of a test's storage.
@@ -48,6 +51,8 @@ type ObjectStorage struct {
 	port  int
 	dir   string
 	child *child
+	// NoCORS has the next start allow no origin.
+	NoCORS bool
 }
 
 // Storage starts an S3 server, whose bucket any origin may use.
@@ -84,7 +89,10 @@ func (s *ObjectStorage) Start() {
 	}
 	cmd := exec.Command(program, "--port", fmt.Sprintf("127.0.0.1:%d", s.port), "--health", "/health", "--quiet",
 		"posix", "--sidecar", filepath.Join(s.dir, "meta"), filepath.Join(s.dir, "data"))
-	cmd.Env = []string{"ROOT_ACCESS_KEY=" + StorageAccessKey, "ROOT_SECRET_KEY=" + StorageSecretKey, "VGW_CORS_ALLOW_ORIGIN=*"}
+	cmd.Env = []string{"ROOT_ACCESS_KEY=" + StorageAccessKey, "ROOT_SECRET_KEY=" + StorageSecretKey}
+	if !s.NoCORS {
+		cmd.Env = append(cmd.Env, "VGW_CORS_ALLOW_ORIGIN=*")
+	}
 	c, err := startChild(cmd, s.dir, syscall.SIGKILL)
 	if err != nil {
 		s.t.Fatal(err)
@@ -112,6 +120,21 @@ func (s *ObjectStorage) Pause() { s.child.pause() }
 
 // Resume ends the hang.
 func (s *ObjectStorage) Resume() { s.child.resume() }
+
+// Public lets everybody read the bucket's objects.
+func (s *ObjectStorage) Public(t testing.TB) {
+	t.Helper()
+	c, err := minio.New(fmt.Sprintf("127.0.0.1:%d", s.port), &minio.Options{
+		Creds: credentials.NewStaticV4(StorageAccessKey, StorageSecretKey, ""), Region: StorageRegion, BucketLookup: minio.BucketLookupPath,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::` + StorageBucket + `/*"}]}`
+	if err := c.SetBucketPolicy(t.Context(), StorageBucket, policy); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // Objects are the keys of the objects that it holds, in order.
 func (s *ObjectStorage) Objects() []string {

@@ -1,0 +1,156 @@
+package objectstore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+)
+
+// probeTTL is how long the URL of a probe is valid.
+const probeTTL = time.Minute
+
+// Verify tries the bucket out with an object that it removes again. It returns what is wrong with the bucket's settings, for somebody
+// to mend: that it is public, that pages of one of the origins cannot upload to it, or that it stores an object twice. An error is
+// ErrRefused for credentials that do not suffice or a bucket that is not there, else ErrUnavailable.
+//
+// The public endpoint is asked, or the inner one if the former cannot be reached from here.
+func (s *Store) Verify(ctx context.Context, origins []string) (faults []string, err error) {
+	if err := s.Check(ctx); err != nil {
+		return nil, err
+	}
+	key := "parley-verify/" + rand.Text()
+	defer func() { _ = s.Remove(context.WithoutCancel(ctx), key) }()
+	status, u, err := s.putProbe(ctx, s.public, key)
+	if err != nil {
+		status, u, err = s.putProbe(ctx, s.inner, key)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case status != http.StatusOK:
+		return nil, fmt.Errorf("%w: an upload is answered %d", ErrRefused, status)
+	}
+	info, err := s.Stat(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.Read(ctx, key, info.ETag, 0, 1); err != nil {
+		return nil, err
+	}
+	again, err := s.put(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	if again != http.StatusPreconditionFailed && again != http.StatusConflict {
+		faults = append(faults, fmt.Sprintf("stores an object twice in spite of If-None-Match (%d): what was checked could be swapped afterwards", again))
+	}
+	open, err := s.isPublic(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	if open {
+		faults = append(faults, "is public: anybody can read an object without a signature")
+	}
+	for _, origin := range origins {
+		ok, err := s.allowsOrigin(ctx, u, origin)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			faults = append(faults, "does not let pages of "+origin+" upload: its CORS rules must allow PUT with the headers content-type and if-none-match")
+		}
+	}
+	return faults, s.Remove(ctx, key)
+}
+
+const probe = "parley"
+
+func (s *Store) putProbe(ctx context.Context, c *minio.Client, key string) (status int, u *url.URL, err error) {
+	headers := http.Header{"Content-Type": {"text/plain"}, "Content-Length": {fmt.Sprint(len(probe))}, "If-None-Match": {"*"}}
+	u, err = c.PresignHeader(ctx, http.MethodPut, s.bucket, key, probeTTL, nil, headers)
+	if err != nil {
+		return 0, nil, classify("sign a probe", err)
+	}
+	status, err = s.put(ctx, u)
+	return status, u, err
+}
+
+func (s *Store) put(ctx context.Context, u *url.URL) (status int, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPut, u.String(), strings.NewReader(probe))
+	if err != nil {
+		return 0, fmt.Errorf("send a probe: %w", err)
+	}
+	r.Header.Set("Content-Type", "text/plain")
+	r.Header.Set("If-None-Match", "*")
+	res, err := s.do(r)
+	if err != nil {
+		return 0, err
+	}
+	return res.StatusCode, nil
+}
+
+func (s *Store) isPublic(ctx context.Context, u *url.URL) (bool, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, unsigned(u), http.NoBody)
+	if err != nil {
+		return false, fmt.Errorf("ask without a signature: %w", err)
+	}
+	res, err := s.do(r)
+	if err != nil {
+		return false, err
+	}
+	return res.StatusCode < http.StatusMultipleChoices, nil
+}
+
+// allowsOrigin asks as a browser does before it uploads.
+func (s *Store) allowsOrigin(ctx context.Context, u *url.URL, origin string) (bool, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodOptions, unsigned(u), http.NoBody)
+	if err != nil {
+		return false, fmt.Errorf("ask for an origin: %w", err)
+	}
+	r.Header.Set("Origin", origin)
+	r.Header.Set("Access-Control-Request-Method", http.MethodPut)
+	r.Header.Set("Access-Control-Request-Headers", "content-type,if-none-match")
+	res, err := s.do(r)
+	if err != nil {
+		return false, err
+	}
+	allowed := res.Header.Get("Access-Control-Allow-Origin")
+	return res.StatusCode < http.StatusMultipleChoices && (allowed == "*" || allowed == origin) &&
+		lists(res.Header, "Access-Control-Allow-Methods", http.MethodPut) &&
+		lists(res.Header, "Access-Control-Allow-Headers", "content-type") && lists(res.Header, "Access-Control-Allow-Headers", "if-none-match"), nil
+}
+
+// lists tells whether a header's list has an item.
+func lists(h http.Header, name, item string) bool {
+	for _, v := range strings.Split(strings.Join(h.Values(name), ","), ",") {
+		if v = strings.TrimSpace(v); v == "*" || strings.EqualFold(v, item) {
+			return true
+		}
+	}
+	return false
+}
+
+func unsigned(u *url.URL) string {
+	plain := *u
+	plain.RawQuery = ""
+	return plain.String()
+}
+
+// do sends a request and reads its answer's body away.
+func (s *Store) do(r *http.Request) (*http.Response, error) {
+	res, err := s.http.RoundTrip(r)
+	if err != nil {
+		return nil, errors.Join(ErrUnavailable, err)
+	}
+	defer res.Body.Close()
+	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<16))
+	return res, nil
+}

@@ -57,13 +57,13 @@ check_children() {
 	done
 }
 
-# stop_children ends them in turn: Parley's processes together, then Redis, then Postgres.
+# stop_children ends them in turn: Parley's processes together, then the storage, Redis and Postgres.
 stop_children() {
 	local i n held=("${!pids[@]}") together=()
 	for ((n = ${#held[@]} - 1; n >= 0; n--)); do
 		i=${held[n]}
 		case ${names[i]} in
-		postgres | redis)
+		postgres | redis | storage)
 			end_children ${together[@]+"${together[@]}"}
 			together=()
 			end_children "$i"

@@ -2,8 +2,8 @@
 # run.sh: Parley on this machine, two api pods, the presence-watcher and the receipt-worker, until Ctrl-C.
 #
 # Postgres and Redis are those of PARLEY_DATABASE_URL and PARLEY_REDIS_URL where they are set; else containers, where a
-# Docker engine runs; else this machine's packages as private servers, installed where root can. Without Go the processes
-# are containers as well. All other settings of Parley's are handed on. What is kept is in .run/ or in Docker's volumes.
+# Docker engine runs; else this machine's packages as private servers, installed where root can. Files are in a private S3 gateway, or
+# where PARLEY_S3_ENDPOINT says. Without Go the processes are containers as well, and there are no files. All other settings of Parley's are handed on. What is kept is in .run/ or in Docker's volumes.
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 # shellcheck source=scripts/packages.sh
@@ -27,6 +27,7 @@ main() {
 	choose
 	provide_postgres
 	provide_redis
+	provide_storage
 	provide_settings
 	build
 	migrate
@@ -161,6 +162,36 @@ provide_redis() {
 		sleep 0.1
 	done
 	export PARLEY_REDIS_URL="redis://:$password@127.0.0.1:$port/0"
+}
+
+# provide_storage starts an S3 gateway over a folder, for files in messages. Everything else works without it.
+provide_storage() {
+	if [ -n "${PARLEY_S3_ENDPOINT:-}" ]; then
+		say "Files: the storage that the settings name"
+		return
+	fi
+	if [ "$containers" = yes ]; then
+		say "Files: none, since the storage for them is built with Go; PARLEY_S3_ENDPOINT names another"
+		return
+	fi
+	local program password port
+	if ! program=$(scripts/storage.sh); then
+		say "Files: none, since their storage could not be built; PARLEY_S3_ENDPOINT names another"
+		return
+	fi
+	password=$(keep storage-password)
+	port=$(service_port 32000)
+	say "Files: a private S3 gateway on port $port, its data in .run/storage"
+	mkdir -p .run/storage/data/parley .run/storage/meta
+	# Its settings are in its environment, where ps shows no secret. Pages of any origin may upload.
+	ROOT_ACCESS_KEY=parley ROOT_SECRET_KEY=$password VGW_CORS_ALLOW_ORIGIN='*' \
+		launch storage "$program" --port "127.0.0.1:$port" --quiet posix --sidecar "$PWD/.run/storage/meta" "$PWD/.run/storage/data"
+	until port_taken "$port"; do
+		check_children
+		sleep 0.1
+	done
+	export PARLEY_S3_ENDPOINT="http://127.0.0.1:$port" PARLEY_S3_BUCKET=parley PARLEY_S3_PATH_STYLE=true
+	export PARLEY_S3_ACCESS_KEY=parley PARLEY_S3_SECRET_KEY=$password
 }
 
 # wait_container NAME CMD... waits until the command succeeds in the container.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -86,4 +87,41 @@ func TestCheckAsksReadiness(t *testing.T) {
 	}
 	s.redis.Start()
 	testenv.Eventually(t, time.Minute, func() bool { code, _ := check(); return code == 0 }, "the check succeeds once Redis is back")
+}
+
+// The bucket for files is tried out too, if the settings name one.
+func TestVerifyTriesTheStorage(t *testing.T) {
+	t.Parallel()
+	storage := testenv.Storage(t)
+	base := append(storage.Settings(), "PARLEY_DATABASE_URL="+testenv.Postgres(t), "PARLEY_REDIS_URL="+testenv.Redis(t).URL(),
+		"PARLEY_JWT_SECRET=0123456789abcdef0123456789abcdef", "PARLEY_ALLOWED_ORIGINS=https://chat.example.com,http://localhost:*")
+	verify := func(env ...string) (int, string) {
+		t.Helper()
+		p := testenv.Start(t, testenv.Binary(t, "api"), []string{"verify"}, append(slices.Clone(base), env...))
+		return p.Wait(time.Minute), p.Logs()
+	}
+	for name, x := range map[string]struct {
+		env  string
+		code int
+		want string
+	}{
+		"all is right":   {"PARLEY_S3_REGION=us-east-1", 0, `"storage"`},
+		"a wrong secret": {"PARLEY_S3_SECRET_KEY=another", 2, "PARLEY_S3_BUCKET"},
+		"another bucket": {"PARLEY_S3_BUCKET=nowhere", 2, "PARLEY_S3_BUCKET"},
+		"away":           {"PARLEY_S3_ENDPOINT=http://127.0.0.1:1", 3, "storage cannot be reached"},
+	} {
+		if code, logs := verify(x.env); code != x.code || !strings.Contains(logs, x.want) {
+			t.Errorf("%s: exit code %d: %s", name, code, logs)
+		}
+	}
+	storage.NoCORS = true
+	storage.Stop()
+	storage.Start()
+	if code, logs := verify(); code != 2 || !strings.Contains(logs, "https://chat.example.com") || !strings.Contains(logs, "http://localhost:3000") {
+		t.Errorf("without CORS: exit code %d: %s", code, logs)
+	}
+	storage.Public(t)
+	if code, logs := verify("PARLEY_ALLOWED_ORIGINS="); code != 2 || !strings.Contains(logs, "is public") {
+		t.Errorf("a public bucket: exit code %d: %s", code, logs)
+	}
 }

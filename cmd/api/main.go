@@ -73,6 +73,7 @@ func serve() error {
 		return err
 	}
 	log := observe.NewLogger(os.Stderr, "api", c.LogFormat, c.LogLevel)
+	lifecycle.LimitMemory(log)
 	ctx, cancel := lifecycle.Signals(log)
 	defer cancel()
 	return run(ctx, c, log)

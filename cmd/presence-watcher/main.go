@@ -31,6 +31,7 @@ func serve() error {
 		return err
 	}
 	log := observe.NewLogger(os.Stderr, "presence-watcher", c.LogFormat, c.LogLevel)
+	lifecycle.LimitMemory(log)
 	ctx, cancel := lifecycle.Signals(log)
 	defer cancel()
 	return run(ctx, c, log)

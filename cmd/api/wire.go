@@ -77,7 +77,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	messages := message.NewService(db, messageStore, committer, reactor, publisher)
 	conversationStore := conversation.NewStore(db, messageStore)
 	receipts := receipt.NewService(db.SQL, rdb, publisher, receipt.NewMetrics(registry), log)
-	conversations := conversation.NewService(db, conversationStore, receipts, publisher)
+	conversations := conversation.NewService(db, conversationStore, receipts, publisher, publisher)
 	feed := journal.NewFeed(db.SQL, conversationStore)
 
 	var hub *realtime.Hub

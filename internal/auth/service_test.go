@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"github.com/parley-chat/parley/internal/chat"
 	"log/slog"
 	"strings"
 	"sync"
@@ -63,7 +64,8 @@ func (p *published) count(typ string) (n int) {
 
 type noMarkers struct{}
 
-func (noMarkers) Markers(context.Context, string) map[string]int64 { return nil }
+func (noMarkers) Notify(*event.Notice)                                          {}
+func (noMarkers) Markers(context.Context, string) map[string]chat.PendingMarker { return nil }
 
 // pod is what one api process has of accounts, with the conversations that a deletion leaves.
 type pod struct {
@@ -86,7 +88,7 @@ func newPod(t testing.TB, url string, c auth.Config) *pod {
 		c.RefreshTTL = time.Hour
 	}
 	p := &pod{db: db.SQL, announced: &announced{}, published: &published{}}
-	p.conversations = conversation.NewService(db, conversation.NewStore(db, message.NewStore(db)), noMarkers{}, p.published)
+	p.conversations = conversation.NewService(db, conversation.NewStore(db, message.NewStore(db)), noMarkers{}, p.published, noMarkers{})
 	p.watch = auth.NewWatch(db, time.Minute, slog.New(slog.DiscardHandler), func(...string) {})
 	p.Service, err = auth.NewService(c, db, auth.NewTokens(secrets("a"), time.Minute), p.announced, p.watch, p.conversations)
 	if err != nil {

@@ -4,6 +4,7 @@ package chat
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/parley-chat/parley/internal/timestamp"
 )
@@ -95,8 +96,8 @@ type Member struct {
 	JoinedAt timestamp.Time `json:"joinedAt"`
 }
 
-// Conversation is a conversation as all its members see it. In responses to one of them it has that viewer's Marker too, which
-// never stands in a frame that several sockets get.
+// Conversation is a conversation as all its members see it. In responses to one of them it has that viewer's own
+// state too, which never stands in a frame that several sockets get.
 type Conversation struct {
 	ID   string  `json:"id"`
 	Type string  `json:"type"`
@@ -120,7 +121,42 @@ type Conversation struct {
 	Posting *string `json:"posting,omitempty"`
 	// ExternalID is the application's own id of the conversation.
 	ExternalID *string `json:"externalId,omitempty"`
-	*Marker
+
+	// What depends on the viewer follows. Frames that several sockets get don't have it.
+	*OwnState
+	// PeerLastReadSeq is how far the other person of a direct conversation has read, set in direct ones alone.
+	PeerLastReadSeq *PeerMarker `json:"peerLastReadSeq,omitempty"`
+}
+
+// OwnState is a member's own state of a conversation.
+type OwnState struct {
+	Marker
+	// MentionCount is how many unread messages of others mention the member.
+	MentionCount int64 `json:"mentionCount"`
+	// MarkedUnread is set by marking a conversation unread, until the marker moves forward again.
+	MarkedUnread bool `json:"markedUnread"`
+	// Notifications is "all", "mentions" or "none", nil for the default.
+	Notifications *string `json:"notifications"`
+	// MutedUntil is a time or "forever", nil if the conversation is not muted now.
+	MutedUntil *string         `json:"mutedUntil"`
+	ArchivedAt *timestamp.Time `json:"archivedAt"`
+	PinnedAt   *timestamp.Time `json:"pinnedAt"`
+	// Hidden is set by hiding a conversation, until the next message.
+	Hidden bool `json:"hidden"`
+}
+
+// PeerMarker is a seq, or null for somebody who doesn't show receipts to the viewer.
+type PeerMarker struct{ Seq *int64 }
+
+// MarshalJSON encodes the seq or null.
+func (p PeerMarker) MarshalJSON() ([]byte, error) { return json.Marshal(p.Seq) }
+
+// PendingMarker is how far a user has read a conversation by a read that Postgres does not have yet. It counts only if Version is
+// that of the member's row, or -1.
+type PendingMarker struct {
+	Seq     int64
+	Version int
+	ReadAt  time.Time // the zero Time if it is not known
 }
 
 // Marker is how far a viewer has read a conversation. UnreadCount is the conversation's LastSeq less LastReadSeq.

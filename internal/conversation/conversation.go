@@ -24,6 +24,8 @@ var (
 	ErrRevisionMismatch = errors.New("it was changed after that revision")
 	// ErrClientIDReused is returned for a clientId of a group that was deleted, or that its creator has left.
 	ErrClientIDReused = errors.New("the group of this clientId is gone")
+	// ErrTooManyPinned is returned for one pinned conversation too many.
+	ErrTooManyPinned = errors.New("a user pins at most 20 conversations")
 	// ErrLastOwner is returned for a group that would be left without an owner.
 	ErrLastOwner = errors.New("a group keeps at least one owner: promote another member first")
 	// ErrTooManyMembers is returned for a group that would get more than MaxMembers.

@@ -38,9 +38,24 @@ func (r *recorder) last() *event.Event {
 	return r.events[len(r.events)-1]
 }
 
-type noMarkers struct{}
+// markers are what Redis holds of reads.
+type markers map[string]map[string]chat.PendingMarker
 
-func (noMarkers) Markers(context.Context, string) map[string]int64 { return nil }
+func (m markers) Markers(_ context.Context, userID string) map[string]chat.PendingMarker {
+	return m[userID]
+}
+
+// notices keeps what users were notified of.
+type notices struct {
+	mu   sync.Mutex
+	list []*event.Notice
+}
+
+func (n *notices) Notify(x *event.Notice) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.list = append(n.list, x)
+}
 
 // pod is what one api process has of conversations.
 type pod struct {
@@ -48,6 +63,9 @@ type pod struct {
 	t         *testing.T
 	db        *postgres.DB
 	published *recorder
+	notified  *notices
+	pending   markers
+	messages  *message.Service
 }
 
 func newPod(t *testing.T, url string) *pod {
@@ -57,8 +75,8 @@ func newPod(t *testing.T, url string) *pod {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	p := &pod{t: t, db: db, published: &recorder{}}
-	p.Service = conversation.NewService(db, conversation.NewStore(db, message.NewStore(db)), noMarkers{}, p.published)
+	p := &pod{t: t, db: db, published: &recorder{}, notified: &notices{}, pending: markers{}}
+	p.Service = conversation.NewService(db, conversation.NewStore(db, message.NewStore(db)), p.pending, p.published, p.notified)
 	return p
 }
 
@@ -166,7 +184,7 @@ func TestAPatchChangesWhatItNames(t *testing.T) {
 	if *c.Name != "a" || *c.Description != "about" || *c.AvatarURL != "https://example.com/a.png" || *c.Posting != "admins" || c.Revision != made.Revision+1 {
 		t.Errorf("got %+v", c)
 	}
-	if e := p.published.last(); e.Type != event.TypeConversationUpdated || e.Revision != c.Revision || e.Data.(*chat.Conversation).Marker != nil {
+	if e := p.published.last(); e.Type != event.TypeConversationUpdated || e.Revision != c.Revision || e.Data.(*chat.Conversation).OwnState != nil {
 		t.Errorf("published %+v", e)
 	}
 	first := c.Revision

@@ -22,8 +22,13 @@ type Publisher interface {
 
 // Markers is what conversations need of the domain of receipts.
 type Markers interface {
-	// Markers reads how far a user has read by what Postgres does not have yet, a seq by conversation.
-	Markers(ctx context.Context, userID string) map[string]int64
+	// Markers reads how far a user has read by what Postgres does not have yet, by conversation.
+	Markers(ctx context.Context, userID string) map[string]chat.PendingMarker
+}
+
+// Notifier notifies all pods of what concerns one user alone. It never waits for Redis.
+type Notifier interface {
+	Notify(n *event.Notice)
 }
 
 // Service is what can be done with conversations.
@@ -32,11 +37,12 @@ type Service struct {
 	store     *Store
 	markers   Markers
 	publisher Publisher
+	notifier  Notifier
 }
 
 // NewService makes the service.
-func NewService(db *postgres.DB, store *Store, m Markers, p Publisher) *Service {
-	return &Service{db: db, store: store, markers: m, publisher: p}
+func NewService(db *postgres.DB, store *Store, m Markers, p Publisher, n Notifier) *Service {
+	return &Service{db: db, store: store, markers: m, publisher: p, notifier: n}
 }
 
 // Create makes a conversation, or finds the direct one that there is; created tells which.
@@ -154,7 +160,7 @@ func (s *Service) object(ctx context.Context, tx *gorm.DB, conversationID string
 }
 
 // seen reads a conversation as the viewer sees it, in a transaction. pending was read before it.
-func (s *Service) seen(ctx context.Context, tx *gorm.DB, conversationID, viewerID string, pending map[string]int64) (*chat.Conversation, error) {
+func (s *Service) seen(ctx context.Context, tx *gorm.DB, conversationID, viewerID string, pending pendingMarkers) (*chat.Conversation, error) {
 	c, err := s.view(ctx, postgres.In(tx), conversationID, viewerID, pending)
 	if err == nil && c == nil {
 		return nil, ErrNotFound
@@ -165,7 +171,7 @@ func (s *Service) seen(ctx context.Context, tx *gorm.DB, conversationID, viewerI
 // common is a conversation as all members see it, of one that a viewer sees.
 func common(c *chat.Conversation) *chat.Conversation {
 	o := *c
-	o.Marker = nil
+	o.OwnState, o.PeerLastReadSeq = nil, nil
 	return &o
 }
 
@@ -184,12 +190,12 @@ func (s *Service) Object(ctx context.Context, conversationID, viewerID string) (
 	return s.view(ctx, s.db.SQL, conversationID, viewerID, pending)
 }
 
-func (s *Service) view(ctx context.Context, q postgres.Querier, conversationID, viewerID string, pending map[string]int64) (*chat.Conversation, error) {
-	m, err := membershipOf(ctx, q, conversationID, viewerID)
-	if err != nil || m == nil {
+func (s *Service) view(ctx context.Context, q postgres.Querier, conversationID, viewerID string, pending pendingMarkers) (*chat.Conversation, error) {
+	o, err := ownOf(ctx, q, conversationID, viewerID, pending)
+	if err != nil || o == nil {
 		return nil, err
 	}
-	list, err := s.objects(ctx, q, []marked{{conversationID, m.LastReadSeq}}, pending)
+	list, err := s.objects(ctx, q, []own{*o})
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
@@ -205,22 +211,22 @@ func (s *Service) Memberships(ctx context.Context, userID string) (map[string]in
 }
 
 // List is a page of a user's conversations, the newest activity first.
-func (s *Service) List(ctx context.Context, userID string, before *cursor.Position, limit int) (list []chat.Conversation, hasMore bool, err error) {
+func (s *Service) List(ctx context.Context, userID string, sel Selection, before *cursor.Position, limit int) (list []chat.Conversation, hasMore bool, err error) {
 	pending := s.markers.Markers(ctx, userID) // before Postgres, as in Object
-	page, err := s.store.newest(ctx, userID, before, limit+1)
+	page, err := s.store.newest(ctx, userID, pending, sel, before, limit+1)
 	if err != nil {
 		return nil, false, err
 	}
 	if hasMore = len(page) > limit; hasMore {
 		page = page[:limit]
 	}
-	if list, err = s.objects(ctx, s.db.SQL, page, pending); err != nil {
+	if list, err = s.objects(ctx, s.db.SQL, page); err != nil {
 		return nil, false, err
 	}
 	return list, hasMore, s.maskBlocked(ctx, s.db.SQL, userID, list)
 }
 
-func (s *Service) objects(ctx context.Context, q postgres.Querier, page []marked, pending map[string]int64) ([]chat.Conversation, error) {
+func (s *Service) objects(ctx context.Context, q postgres.Querier, page []own) ([]chat.Conversation, error) {
 	ids := make([]string, len(page))
 	for i, m := range page {
 		ids[i] = m.id
@@ -235,8 +241,10 @@ func (s *Service) objects(ctx context.Context, q postgres.Querier, page []marked
 			continue
 		}
 		c := *found[m.id]
-		read := min(max(m.lastReadSeq, pending[m.id]), c.LastSeq)
-		c.Marker = &chat.Marker{LastReadSeq: read, UnreadCount: c.LastSeq - read}
+		state := m.state
+		// Messages may have come since the state was read: the conversation's seq and the count of what is unread are of one moment.
+		state.UnreadCount = c.LastSeq - state.LastReadSeq
+		c.OwnState, c.PeerLastReadSeq = &state, m.peer
 		out = append(out, c)
 	}
 	return out, nil

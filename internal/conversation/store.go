@@ -120,36 +120,6 @@ func (s *Store) members(ctx context.Context, conversationID string, after *curso
 	return memberList(ctx, s.db.SQL, from+` AND (m.joined_at, m.user_id) > ($3::timestamptz, $4::uuid)`+order, conversationID, limit, after.Time, after.ID)
 }
 
-// marked is a conversation with how far its viewer has read.
-type marked struct {
-	id          string
-	lastReadSeq int64
-}
-
-// newest reads a user's conversations by their last activity, before a position.
-func (s *Store) newest(ctx context.Context, userID string, before *cursor.Position, limit int) ([]marked, error) {
-	query := `SELECT c.id, m.last_read_seq FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id WHERE m.user_id = $1`
-	args := []any{userID, limit}
-	if before != nil {
-		query += ` AND (c.last_message_at, c.id) < ($3::timestamptz, $4::uuid)`
-		args = append(args, before.Time, before.ID)
-	}
-	rows, err := s.db.SQL.QueryContext(ctx, query+` ORDER BY c.last_message_at DESC, c.id DESC LIMIT $2`, args...)
-	if err != nil {
-		return nil, fmt.Errorf("list conversations: %w", err)
-	}
-	defer rows.Close()
-	var out []marked
-	for rows.Next() {
-		var m marked
-		if err := rows.Scan(&m.id, &m.lastReadSeq); err != nil {
-			return nil, fmt.Errorf("list conversations: %w", err)
-		}
-		out = append(out, m)
-	}
-	return out, rows.Err()
-}
-
 // Memberships reads a user's conversations with the revision of each.
 func (s *Store) Memberships(ctx context.Context, userID string) (map[string]int64, error) {
 	rows, err := s.db.SQL.QueryContext(ctx, `SELECT c.id, c.revision FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id

@@ -21,6 +21,7 @@ const (
 	TypeConversationDeleted = "conversation:deleted"
 	TypeConversationChanged = "conversation:changed"
 	TypeConversationRead    = "conversation:read"
+	TypeStateUpdated        = "state:updated"
 	TypeMemberAdded         = "conversation:member_added"
 	TypeMemberRemoved       = "conversation:member_removed"
 	TypeMemberUpdated       = "conversation:member_updated"
@@ -36,7 +37,7 @@ const (
 // Types are all of them.
 var Types = []string{
 	TypeReady, TypeAck, TypeError, TypePing, TypePong, TypeMessageNew, TypeMessageUpdated, TypeMessageDeleted, TypeMessageReacted, TypeConversationCreated,
-	TypeConversationUpdated, TypeConversationDeleted, TypeConversationChanged, TypeConversationRead, TypeMemberAdded, TypeMemberRemoved,
+	TypeConversationUpdated, TypeConversationDeleted, TypeConversationChanged, TypeConversationRead, TypeStateUpdated, TypeMemberAdded, TypeMemberRemoved,
 	TypeMemberUpdated, TypeReceiptRead, TypePresenceOnline, TypePresenceOffline,
 	TypeTyping, TypeFriendRequested, TypeFriendAccepted, TypeFriendRemoved,
 }
@@ -64,4 +65,17 @@ type Ready struct {
 type ConversationRead struct {
 	ConversationID string `json:"conversationId"`
 	chat.Marker
+}
+
+// StateUpdated is the data of a state:updated, for all of one's own sockets: the whole own state of a conversation.
+type StateUpdated struct {
+	ConversationID string `json:"conversationId"`
+	// StateRevision is where to ask sync for later changes.
+	StateRevision int64 `json:"stateRevision"`
+	chat.OwnState
+}
+
+// StateNotice reports to a user's sockets that the user's own state of a conversation changed.
+func StateNotice(userID string, d StateUpdated) *Notice {
+	return &Notice{UserID: userID, Type: TypeStateUpdated, Data: d}
 }

@@ -1,11 +1,15 @@
 package httpapi
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/conversation"
 	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/invalid"
 )
 
 func conversationID(c *fiber.Ctx) (string, error) { return pathID(c, "id", conversation.ErrNotFound) }
@@ -30,13 +34,68 @@ func (s *Server) listConversations(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	items, more, err := s.Conversations.List(c.UserContext(), caller(c).UserID, p.after, p.limit)
+	sel, err := selectionOf(c)
+	if err != nil {
+		return err
+	}
+	items, more, err := s.Conversations.List(c.UserContext(), caller(c).UserID, sel, p.after, p.limit)
 	if err != nil {
 		return err
 	}
 	return list(c, items, more, func(v chat.Conversation) cursor.Position {
 		return cursor.Position{Time: v.LastMessageAt.Time, ID: v.ID}
 	})
+}
+
+// selectionOf reads filter, type and q.
+func selectionOf(c *fiber.Ctx) (conversation.Selection, error) {
+	var f invalid.Faults
+	sel := conversation.Selection{Filter: conversation.FilterDefault, Type: strings.Clone(c.Query("type")), Query: strings.Clone(c.Query("q"))}
+	args := c.Context().QueryArgs()
+	if args.Has("filter") {
+		sel.Filter = strings.Clone(c.Query("filter"))
+		if !slices.Contains(conversation.Filters, sel.Filter) {
+			f.Add("filter", "must be one of %s", strings.Join(conversation.Filters, ", "))
+		}
+	}
+	if args.Has("type") && sel.Type != conversation.TypeDirect && sel.Type != conversation.TypeGroup {
+		f.Add("type", "must be direct or group")
+	}
+	if args.Has("q") {
+		invalid.Text{Min: 1, Max: maxConversationQuery, Trim: true}.Check(&f, "q", &sel.Query)
+	}
+	return sel, f.Err()
+}
+
+// maxConversationQuery is how many characters a search among one's conversations has at most.
+const maxConversationQuery = 50
+
+func (s *Server) updateState(c *fiber.Ctx) error {
+	id, err := conversationID(c)
+	if err != nil {
+		return err
+	}
+	var in conversation.StateChange
+	if err := decode(c, &in); err != nil {
+		return err
+	}
+	conv, err := s.Conversations.UpdateState(c.UserContext(), id, caller(c).UserID, &in)
+	if err != nil {
+		return err
+	}
+	return c.JSON(conv)
+}
+
+func (s *Server) unread(c *fiber.Ctx) error {
+	muted := c.Query("muted")
+	if c.Context().QueryArgs().Has("muted") && muted != "true" && muted != "false" {
+		return invalid.One("muted", "must be true or false")
+	}
+	totals, err := s.Conversations.Unread(c.UserContext(), caller(c).UserID, muted == "true")
+	if err != nil {
+		return err
+	}
+	return c.JSON(totals)
 }
 
 func (s *Server) getConversation(c *fiber.Ctx) error {

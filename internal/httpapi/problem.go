@@ -123,6 +123,7 @@ var outcomes = []outcome{
 	{conversation.ErrDirect, 409, "direct_conversation"},
 	{conversation.ErrClientIDReused, 409, "client_id_reused"},
 	{conversation.ErrLastOwner, 409, "last_owner"},
+	{conversation.ErrTooManyPinned, 409, "limit_reached"},
 	{conversation.ErrTooManyMembers, 409, "limit_reached"},
 	{conversation.ErrTooManyGroups, 409, "limit_reached"},
 	{conversation.ErrTooManyAdditions, 409, "limit_reached"},

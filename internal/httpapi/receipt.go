@@ -43,6 +43,17 @@ type receiptsBody struct {
 	Count int `json:"count"`
 }
 
+func (s *Server) readMany(c *fiber.Ctx) error {
+	var in receipt.ReadMany
+	if err := decode(c, &in); err != nil {
+		return err
+	}
+	if err := s.Receipts.ReadMany(c.UserContext(), caller(c).UserID, &in); err != nil {
+		return err
+	}
+	return c.SendStatus(fiber.StatusNoContent)
+}
+
 func (s *Server) listReceipts(c *fiber.Ctx) error {
 	id, err := messageID(c)
 	if err != nil {

@@ -57,9 +57,12 @@ func (s *Server) routes(d *docs) []route {
 
 		{"POST", "/api/conversations", user, by.everything, s.createConversation},
 		{"GET", "/api/conversations", user, by.everything, s.listConversations},
+		{"POST", "/api/conversations/read", user, by.everything, s.readMany},
+		{"GET", "/api/unread", user, by.everything, s.unread},
 		{"GET", "/api/conversations/:id", user, by.everything, s.getConversation},
 		{"PATCH", "/api/conversations/:id", user, by.everything, s.updateConversation},
 		{"DELETE", "/api/conversations/:id", user, by.everything, s.deleteConversation},
+		{"PATCH", "/api/conversations/:id/me", user, by.everything, s.updateState},
 		{"GET", "/api/conversations/:id/members", user, by.everything, s.listMembers},
 		{"POST", "/api/conversations/:id/members", user, by.everything, s.addMembers},
 		{"PATCH", "/api/conversations/:id/members/:userId", user, by.everything, s.setRole},

@@ -137,3 +137,30 @@ func seqAt(ctx context.Context, tx *sql.Tx, conversationID string, revision int6
 	}
 	return seq, err
 }
+
+// Newest reads for a member the newest messages of a conversation, by seq, if more than limit were sent since a revision; else it
+// returns nil. The conversation's revision is of the same snapshot.
+func (f *Feed) Newest(ctx context.Context, conversationID, userID string, held int64, limit int) (out []chat.Message, current int64, err error) {
+	err = f.snapshot(ctx, func(tx *sql.Tx) error {
+		var last int64
+		err := tx.QueryRowContext(ctx, `SELECT c.revision, c.last_seq FROM conversations c JOIN conversation_members m ON m.conversation_id = c.id
+			WHERE c.id = $1 AND m.user_id = $2`, conversationID, userID).Scan(&current, &last)
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrNotFound
+		}
+		if err != nil || current-held <= int64(limit) { // each message has a revision
+			return err
+		}
+		seq, err := seqAt(ctx, tx, conversationID, held)
+		if err != nil || last-seq <= int64(limit) {
+			return err
+		}
+		out, err = postgres.Collect(ctx, tx, scanMessage, `SELECT `+chat.MessageColumns+` FROM messages m
+			WHERE m.conversation_id = $1 AND m.seq > $2 ORDER BY m.seq`, conversationID, last-int64(limit))
+		return err
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the newest messages: %w", err)
+	}
+	return out, current, nil
+}

@@ -25,8 +25,9 @@ import (
 
 type nobody struct{}
 
-func (nobody) Publish(...*event.Event)                          {}
-func (nobody) Markers(context.Context, string) map[string]int64 { return nil }
+func (nobody) Notify(*event.Notice)                                          {}
+func (nobody) Publish(...*event.Event)                                       {}
+func (nobody) Markers(context.Context, string) map[string]chat.PendingMarker { return nil }
 
 // house is a group of three and what writes its journal.
 type house struct {
@@ -54,7 +55,7 @@ func newHouse(t *testing.T) *house {
 	t.Cleanup(func() { cancel(); <-done; _ = db.Close() })
 	h := &house{
 		t: t, db: db, messages: message.NewService(db, store, committer, nil, nobody{}), users: testenv.Users(t, db.SQL, 3),
-		groups: conversation.NewService(db, conversations, nobody{}, nobody{}), feed: journal.NewFeed(db.SQL, conversations),
+		groups: conversation.NewService(db, conversations, nobody{}, nobody{}, nobody{}), feed: journal.NewFeed(db.SQL, conversations),
 	}
 	name := "group"
 	c, _, err := h.groups.Create(t.Context(), h.users[0], &conversation.Creation{Type: "group", MemberIDs: h.users[1:], Name: &name})

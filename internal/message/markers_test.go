@@ -2,6 +2,7 @@ package message_test
 
 import (
 	"context"
+	"github.com/parley-chat/parley/internal/chat"
 	"testing"
 
 	"github.com/parley-chat/parley/internal/conversation"
@@ -12,7 +13,7 @@ import (
 // flushedMeanwhile are markers that are flushed while they are read.
 type flushedMeanwhile func()
 
-func (f flushedMeanwhile) Markers(context.Context, string) map[string]int64 {
+func (f flushedMeanwhile) Markers(context.Context, string) map[string]chat.PendingMarker {
 	f()
 	return nil
 }
@@ -32,12 +33,12 @@ func TestAFlushMeanwhileMovesNoUnreadCountBack(t *testing.T) {
 		if _, err := p.db.SQL.Exec(`UPDATE conversation_members SET last_read_seq = $1 WHERE user_id = $2`, seq, users[1]); err != nil {
 			t.Error(err)
 		}
-	}), p.told)
+	}), p.told, noMarkers{})
 	o, err := conversations.Object(t.Context(), c, users[1])
 	if err != nil || o.LastReadSeq != 1 || o.UnreadCount != 4 {
 		t.Errorf("got %+v, %v", o.Marker, err)
 	}
-	list, _, err := conversations.List(t.Context(), users[1], nil, 10)
+	list, _, err := conversations.List(t.Context(), users[1], conversation.Selection{Filter: conversation.FilterDefault}, nil, 10)
 	if err != nil || len(list) != 1 || list[0].LastReadSeq != 2 || list[0].UnreadCount != 3 {
 		t.Errorf("listed %+v, %v", list, err)
 	}

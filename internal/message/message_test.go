@@ -54,7 +54,8 @@ func (t *told) count(typ string) int {
 // noMarkers is for tests in which nobody reads.
 type noMarkers struct{}
 
-func (noMarkers) Markers(context.Context, string) map[string]int64 { return nil }
+func (noMarkers) Notify(*event.Notice)                                          {}
+func (noMarkers) Markers(context.Context, string) map[string]chat.PendingMarker { return nil }
 
 // pod is what one api process has of messages and conversations.
 type pod struct {
@@ -75,7 +76,7 @@ func newPod(t testing.TB, url string) *pod {
 	p := &pod{db: db, told: &told{}}
 	store := message.NewStore(db)
 	conversations := conversation.NewStore(db, store)
-	p.conversations = conversation.NewService(db, conversations, noMarkers{}, p.told)
+	p.conversations = conversation.NewService(db, conversations, noMarkers{}, p.told, noMarkers{})
 	metrics := message.NewMetrics(prometheus.NewRegistry())
 	committer := message.NewCommitter(store, p.told, slog.New(slog.DiscardHandler), metrics)
 	reactor := message.NewReactor(store, p.told, metrics)

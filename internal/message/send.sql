@@ -139,7 +139,7 @@ moved AS (
 ),
 marked AS (
     UPDATE conversation_members m
-    SET last_read_seq = n.seq
+    SET last_read_seq = n.seq, last_read_at = clock_timestamp(), marked_unread = false, state_xid = pg_current_xact_id()
     FROM (SELECT conversation_id, sender_id, max(seq) AS seq FROM numbered GROUP BY 1, 2) n
     WHERE m.conversation_id = n.conversation_id AND m.user_id = n.sender_id
 )

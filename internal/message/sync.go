@@ -19,17 +19,31 @@ const (
 	maxSyncConversations = 500
 	maxSyncMessages      = 100
 	maxSyncBytes         = 1 << 20
+	minWindow            = 20
 )
 
 // SyncRequest names the conversations that a client holds, each with the revision it holds.
 type SyncRequest struct {
 	Conversations map[string]int64 `json:"conversations"`
+	// Window is how many messages a client shows of a conversation, 20 to 100: one in which more were sent is answered by the newest
+	// of them alone. nil for all that were sent.
+	Window *int64 `json:"window,omitempty"`
+	// Only leaves out conversations that were not named.
+	Only bool `json:"only,omitempty"`
+	// State is the revision that the client holds of the user's own states, nil if it does not ask for them.
+	State *int64 `json:"state,omitempty"`
 }
 
 // Check notes the request's faults.
 func (r *SyncRequest) Check(f *invalid.Faults) {
 	if len(r.Conversations) > maxSyncConversations {
 		f.Add("conversations", "must have %d members at most", maxSyncConversations)
+	}
+	if r.Window != nil && (*r.Window < minWindow || *r.Window > maxSyncMessages) {
+		f.Add("window", "must be a whole number from %d to %d", minWindow, maxSyncMessages)
+	}
+	if r.State != nil && *r.State < 0 {
+		f.Add("state", "must be a revision")
 	}
 	for k, v := range r.Conversations {
 		if !id.Valid(k) || v < 0 {
@@ -44,10 +58,14 @@ type SyncAnswer struct {
 	// Unknown are conversations of the client's that it did not name, Gone those that it can no longer see.
 	Unknown []string `json:"unknown"`
 	Gone    []string `json:"gone"`
+	// State has the user's own states that changed, if the request asked for them.
+	State any `json:"state,omitempty"`
 }
 
 // SyncPart is what is new in one conversation.
 type SyncPart struct {
+	// Reset says that Messages are the newest of the conversation and not those that followed: the client drops its copy.
+	Reset bool `json:"reset,omitempty"`
 	// Messages are those that are new or changed, the oldest change first.
 	Messages     []json.RawMessage `json:"messages"`
 	Conversation json.RawMessage   `json:"conversation,omitempty"`
@@ -63,6 +81,8 @@ type Objects interface {
 	Object(ctx context.Context, conversationID, viewerID string) (*chat.Conversation, error)
 	// Memberships reads the viewer's conversations with the revision of each.
 	Memberships(ctx context.Context, userID string) (map[string]int64, error)
+	// ChangedStates reads the viewer's own states that changed since a revision.
+	ChangedStates(ctx context.Context, userID string, held int64) (any, error)
 }
 
 // Syncer answers syncs.
@@ -85,6 +105,9 @@ func (s *Syncer) Sync(ctx context.Context, userID string, r *SyncRequest) (*Sync
 	}
 	a := &SyncAnswer{Conversations: map[string]*SyncPart{}, Unknown: []string{}, Gone: []string{}}
 	for k := range mine {
+		if r.Only {
+			break
+		}
 		if _, named := r.Conversations[k]; !named {
 			a.Unknown = append(a.Unknown, k)
 		}
@@ -97,7 +120,7 @@ func (s *Syncer) Sync(ctx context.Context, userID string, r *SyncRequest) (*Sync
 			a.Gone = append(a.Gone, k)
 			continue
 		}
-		part, err := s.part(ctx, k, userID, held, mine[k], &budget)
+		part, err := s.part(ctx, k, userID, held, mine[k], r.Window, &budget)
 		if errors.Is(err, ErrConversationNotFound) {
 			a.Gone = append(a.Gone, k)
 			continue
@@ -107,18 +130,29 @@ func (s *Syncer) Sync(ctx context.Context, userID string, r *SyncRequest) (*Sync
 		}
 		a.Conversations[k] = part
 	}
+	if r.State != nil {
+		if a.State, err = s.objects.ChangedStates(ctx, userID, *r.State); err != nil {
+			return nil, err
+		}
+	}
 	return a, nil
 }
 
 // part answers for one conversation, within what is left of the budget. A revision that was never reached comes from a
 // database that has since been restored: the client starts from nothing.
-func (s *Syncer) part(ctx context.Context, conversationID, userID string, held, current int64, budget *int) (*SyncPart, error) {
+func (s *Syncer) part(ctx context.Context, conversationID, userID string, held, current int64, window *int64, budget *int) (*SyncPart, error) {
 	if held > current {
 		held = 0
 	}
 	part := &SyncPart{Messages: []json.RawMessage{}, Revision: held, Complete: held == current}
 	if part.Complete || *budget <= 0 {
 		return part, nil
+	}
+	if window != nil {
+		newest, err := s.newest(ctx, conversationID, userID, held, int(*window), budget)
+		if newest != nil || err != nil {
+			return newest, err
+		}
 	}
 	found, current, err := s.feed.Changed(ctx, conversationID, userID, held, maxSyncMessages+1)
 	if errors.Is(err, journal.ErrNotFound) {
@@ -142,6 +176,44 @@ func (s *Syncer) part(ctx context.Context, conversationID, userID string, held, 
 		part.Revision = m.Revision
 	}
 	return part, s.finish(ctx, part, conversationID, userID, current, budget)
+}
+
+// newest is the part of a conversation in which more messages were sent since the held revision than a window shows: the newest ones,
+// as many as fit. It returns nil for any other conversation.
+func (s *Syncer) newest(ctx context.Context, conversationID, userID string, held int64, window int, budget *int) (*SyncPart, error) {
+	found, current, err := s.feed.Newest(ctx, conversationID, userID, held, window)
+	if errors.Is(err, journal.ErrNotFound) {
+		return nil, ErrConversationNotFound
+	}
+	if err != nil || found == nil {
+		return nil, err
+	}
+	if err := s.store.addMine(ctx, s.store.db.SQL, userID, found); err != nil {
+		return nil, err
+	}
+	part := &SyncPart{Reset: true, Messages: []json.RawMessage{}, Revision: held}
+	whole := *budget
+	for _, m := range slices.Backward(found) {
+		b, err := json.Marshal(m)
+		if err != nil {
+			return nil, fmt.Errorf("encode a message: %w", err)
+		}
+		if *budget-len(b)-1 < maxSyncBytes/4 { // the conversation has to fit too
+			break
+		}
+		*budget -= len(b) + 1
+		part.Messages = append(part.Messages, b)
+	}
+	slices.Reverse(part.Messages)
+	if err := s.finish(ctx, part, conversationID, userID, current, budget); err != nil {
+		return nil, err
+	}
+	if !part.Complete || len(part.Messages) < len(found) && whole < maxSyncBytes {
+		// Another answer has room for all of it.
+		*budget = 0
+		return &SyncPart{Messages: []json.RawMessage{}, Revision: held}, nil
+	}
+	return part, nil
 }
 
 // finish completes a part whose messages are all there with the conversation itself.

@@ -91,7 +91,7 @@ func (r *replica) take(t *testing.T, c string, part *message.SyncPart) {
 // check holds the replica against REST's answers.
 func (r *replica) check(t *testing.T, p *pod, user string) {
 	t.Helper()
-	list, _, err := p.conversations.List(t.Context(), user, nil, 1000)
+	list, _, err := p.conversations.List(t.Context(), user, conversation.Selection{Filter: conversation.FilterAll}, nil, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,8 @@ import (
 // noMarkers is for tests in which nobody reads.
 type noMarkers struct{}
 
-func (noMarkers) Markers(context.Context, string) map[string]int64 { return nil }
+func (noMarkers) Notify(*event.Notice)                                          {}
+func (noMarkers) Markers(context.Context, string) map[string]chat.PendingMarker { return nil }
 
 func TestMain(m *testing.M) { testenv.VerifyNoLeaks(m) }
 
@@ -89,7 +90,7 @@ func newPod(t testing.TB, databaseURL, redisURL string) *pod {
 	p.events = &lossy{next: p.publisher}
 	store := message.NewStore(db)
 	conversations := conversation.NewStore(db, store)
-	p.conversations = conversation.NewService(db, conversations, noMarkers{}, p.events)
+	p.conversations = conversation.NewService(db, conversations, noMarkers{}, p.events, noMarkers{})
 	committer := message.NewCommitter(store, p.events, log, message.NewMetrics(p.registry))
 	p.messages = message.NewService(db, store, committer, nil, p.events)
 	subscriber := realtime.NewSubscriber(rdb, metrics, nil, log, func(ids ...string) { p.hub.EndSessions(ids...) })

@@ -8,10 +8,12 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/rediskey"
@@ -98,9 +100,9 @@ func (b *buffer) additions(batch []*read, messages, readers *grouped) []rediscon
 		calls = append(calls, redisconn.Call{Script: b.read, Keys: []string{b.keys.ReadBatch(m), b.keys.ReadCount(m)}, Args: args})
 	}
 	for _, u := range readers.ids {
-		args := make([]any, 0, 2*len(readers.places[u]))
+		args := make([]any, 0, 3*len(readers.places[u]))
 		for _, i := range readers.places[u] {
-			args = append(args, batch[i].conversationID, batch[i].seq)
+			args = append(args, batch[i].conversationID, batch[i].seq, batch[i].markerVersion())
 		}
 		calls = append(calls, redisconn.Call{Script: b.mark, Keys: []string{b.keys.ReadMarkers(u)}, Args: args})
 	}
@@ -151,18 +153,39 @@ func (b *buffer) touch(calls []redisconn.Call, index string, ids []string) []red
 }
 
 // markers reads how far a user has read by what is pending.
-func (b *buffer) markers(ctx context.Context, userID string) (map[string]int64, error) {
+func (b *buffer) markers(ctx context.Context, userID string) (map[string]chat.PendingMarker, error) {
 	held, err := b.rdb.HGetAll(ctx, b.keys.ReadMarkers(userID)).Result()
 	if err != nil {
 		return nil, fmt.Errorf("read pending markers: %w", err)
 	}
-	out := make(map[string]int64, len(held))
-	for c, s := range held {
-		if seq, err := strconv.ParseInt(s, 10, 64); err == nil {
-			out[c] = seq
+	out := make(map[string]chat.PendingMarker, len(held)/2)
+	for conversation := range held {
+		if m, _, ok := parseMarker(held, conversation); ok && id.Valid(conversation) {
+			out[conversation] = m
 		}
 	}
 	return out, nil
+}
+
+// tagOf is the field of a reader's hash with the version and time of a conversation's marker (mark.lua).
+func tagOf(conversationID string) string { return conversationID + ":v" }
+
+// parseMarker reads a conversation's marker of a reader's hash, and its tag as it stands. A version before tags wrote none. ok is
+// false for a field that is no marker.
+func parseMarker(held map[string]string, conversationID string) (m chat.PendingMarker, tag string, ok bool) {
+	seq, err := strconv.ParseInt(held[conversationID], 10, 64)
+	if err != nil {
+		return m, "", false
+	}
+	m.Seq, tag = seq, held[tagOf(conversationID)]
+	version, at, _ := strings.Cut(tag, ":")
+	if v, err := strconv.ParseInt(version, 10, 32); err == nil {
+		m.Version = int(v)
+	}
+	if ms, err := strconv.ParseInt(at, 10, 64); err == nil && ms > 0 {
+		m.ReadAt = time.UnixMilli(ms).UTC()
+	}
+	return m, tag, true
 }
 
 // readers are a message's pending ones, in the order of their reads.
@@ -252,6 +275,9 @@ func follow(found []redis.Z, from place, n int64) (rows []row, next *place) {
 type row struct {
 	id, member string
 	value      int64
+	// Of a marker also its version and time, and the tag that says both.
+	marker chat.PendingMarker
+	tag    string
 }
 
 // at is the time of a read.

@@ -385,7 +385,11 @@ func (f *Flusher) remove(ctx context.Context, src source, p *piece) error {
 		f.log.Error("what is no id is dropped", "what", src.name(), "rows", len(p.junk), "first_of", p.junk[0].id)
 	}
 	if len(p.idle) > 0 {
-		calls = append(calls, redisconn.Call{Script: f.forget, Keys: []string{src.index()}, Args: pairs(p.idle)})
+		args := make([]any, 0, 2*len(p.idle))
+		for _, r := range p.idle {
+			args = append(args, r.member, r.value)
+		}
+		calls = append(calls, redisconn.Call{Script: f.forget, Keys: []string{src.index()}, Args: args})
 	}
 	if _, err := runAll(ctx, f.rdb, calls); err != nil {
 		return fmt.Errorf("remove what was written: %w", err)

@@ -1,12 +1,29 @@
--- Moves how far a user has read, never back.
+-- Moves how far a user has read, never back within one version of the user's marker.
 -- KEYS: the user's markers
--- ARGV: conversation, seq, and so on
--- Returns the seqs that were pending before, 0 for none.
+-- ARGV: conversation, seq, version, and so on. A version of -1 is for a read that could not be looked up.
+-- Beside each conversation's seq stands a field "<conversation>:v" with "<version>:<time in ms>". Versions before it wrote the seq
+-- alone, for version 0.
+-- Returns the seqs that were pending before under the same version, 0 for none.
+local t = redis.call('TIME')
+local now = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000))
 local answer = {}
-for i = 1, #ARGV, 2 do
-  local was = tonumber(redis.call('HGET', KEYS[1], ARGV[i])) or 0
-  if tonumber(ARGV[i + 1]) > was then
-    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+for i = 1, #ARGV, 3 do
+  local conversation, seq, version = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  local was = tonumber(redis.call('HGET', KEYS[1], conversation)) or 0
+  local held = -1
+  if was > 0 then
+    local tag = redis.call('HGET', KEYS[1], conversation .. ':v') or '0:0'
+    held = tonumber(string.match(tag, '^(-?%d+):')) or 0
+  end
+  if version == -1 then
+    version = held
+  elseif version > held and held ~= -1 then
+    was = 0 -- what is pending was read before the marker was moved back
+  elseif version < held then
+    was = seq -- and so was this
+  end
+  if seq > was then
+    redis.call('HSET', KEYS[1], conversation, ARGV[i + 1], conversation .. ':v', string.format('%d:%s', version, now))
   end
   answer[#answer + 1] = was
 end

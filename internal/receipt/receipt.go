@@ -45,6 +45,33 @@ type Page struct {
 	HasMore  bool
 }
 
+// maxReadMany is how many conversations one request marks read by name.
+const maxReadMany = 100
+
+// ReadMany names conversations that are read, each up to a message, or all of them.
+type ReadMany struct {
+	Conversations map[string]string `json:"conversations,omitempty"`
+	All           bool              `json:"all,omitempty"`
+}
+
+// Check notes the faults.
+func (r *ReadMany) Check(f *invalid.Faults) {
+	switch {
+	case r.All && len(r.Conversations) > 0:
+		f.Add("all", "does not go with conversations")
+	case !r.All && len(r.Conversations) == 0:
+		f.Add("conversations", "must name at least one conversation, or all must be true")
+	case len(r.Conversations) > maxReadMany:
+		f.Add("conversations", "must have %d members at most", maxReadMany)
+	}
+	for c, m := range r.Conversations {
+		if !id.Valid(c) || !id.Valid(m) {
+			f.Add("conversations", "must map ids of conversations to ids of messages")
+			return
+		}
+	}
+}
+
 // UpTo names the message up to which all is read.
 type UpTo struct {
 	UpToMessageID string `json:"upToMessageId"`

@@ -3,6 +3,7 @@ package receipt
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -55,6 +56,18 @@ type facts struct {
 	shows, senderShows       bool
 	blocked                  bool // in a direct conversation, by one of the two
 	lastSeq, lastReadSeq     int64
+	version                  int32 // of the reader's marker
+}
+
+// anyVersion is for a read whose marker could not be looked up.
+const anyVersion = -1
+
+// markerVersion is the version of the marker that the read moves: one that was moved back since stays where it is.
+func (f *facts) markerVersion() int32 {
+	if !f.looked {
+		return anyVersion
+	}
+	return f.version
 }
 
 // read is one that waits.
@@ -132,6 +145,33 @@ func (s *Service) Read(ctx context.Context, userID, messageID, socketID string) 
 // ReadUpTo is Read of a message that must be of the conversation.
 func (s *Service) ReadUpTo(ctx context.Context, userID, conversationID string, u *UpTo) error {
 	return s.submit(ctx, &read{userID: userID, messageID: u.UpToMessageID, in: conversationID})
+}
+
+// readAtOnce bounds the reads of one ReadMany that are under way together.
+const readAtOnce = 256
+
+// ReadMany is ReadUpTo for many conversations, one receipt each. All of them are carried out; ErrNotFound says that one of the
+// named messages was not found.
+func (s *Service) ReadMany(ctx context.Context, userID string, r *ReadMany) error {
+	upTo := r.Conversations
+	if r.All {
+		var err error
+		if upTo, err = s.store.unread(ctx, userID); err != nil {
+			return err
+		}
+	}
+	var g errgroup.Group
+	g.SetLimit(readAtOnce)
+	for conversationID, messageID := range upTo {
+		g.Go(func() error {
+			err := s.ReadUpTo(ctx, userID, conversationID, &UpTo{messageID})
+			if r.All && errors.Is(err, ErrNotFound) { // left or deleted since
+				return nil
+			}
+			return err
+		})
+	}
+	return g.Wait()
 }
 
 func (s *Service) submit(ctx context.Context, r *read) error {
@@ -337,9 +377,9 @@ func (s *Service) pending(ctx context.Context, messageID string) []row {
 	return pending
 }
 
-// Markers reads how far a user has read by what Postgres does not have yet, a seq by conversation. Who wants the markers as
-// they are reads these first, and Postgres after. Without Redis there are none.
-func (s *Service) Markers(ctx context.Context, userID string) map[string]int64 {
+// Markers reads how far a user has read by what Postgres does not have yet, by conversation. Read these first, and Postgres after.
+// If Redis is unavailable there are none.
+func (s *Service) Markers(ctx context.Context, userID string) map[string]chat.PendingMarker {
 	if s.away.Load() {
 		return nil
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -28,6 +27,8 @@ type source interface {
 	// script removes rows that were written, but not what has changed since; keys are those of an id that it works on.
 	script() *redis.Script
 	keysOf(id string) []string
+	// args are what the script takes for a row.
+	args(r row) []any
 }
 
 const (
@@ -90,6 +91,7 @@ func (b *batches) write(ctx context.Context, rows []row) (int64, error) {
 }
 
 func (b *batches) script() *redis.Script { return b.unbatch }
+func (b *batches) args(r row) []any      { return []any{r.member, r.value} }
 func (b *batches) keysOf(id string) []string {
 	return []string{b.keys.ReadBatch(id), b.keys.ReadCount(id)}
 }
@@ -119,12 +121,11 @@ func (m *markers) first(ctx context.Context, ids []string) ([][]row, []*place, e
 	}
 	rows := make([][]row, len(ids))
 	for i, id := range ids {
-		for conversation, v := range cmds[i].Val() {
-			seq, err := strconv.ParseInt(v, 10, 64)
-			if err != nil {
-				continue // nobody of ours wrote that
+		held := cmds[i].Val()
+		for conversation := range held {
+			if m, tag, ok := parseMarker(held, conversation); ok {
+				rows[i] = append(rows[i], row{id: id, member: conversation, value: m.Seq, marker: m, tag: tag})
 			}
-			rows[i] = append(rows[i], row{id: id, member: conversation, value: seq})
 		}
 	}
 	return rows, make([]*place, len(ids)), nil
@@ -134,13 +135,18 @@ func (*markers) more(context.Context, string, place) ([]row, *place, error) { re
 
 func (m *markers) write(ctx context.Context, rows []row) (int64, error) {
 	users, conversations, seqs := make([]pgtype.UUID, len(rows)), make([]pgtype.UUID, len(rows)), make([]int64, len(rows))
+	versions, times := make([]int32, len(rows)), make([]*time.Time, len(rows))
 	for i, r := range rows {
-		users[i], conversations[i], seqs[i] = uuid(r.id), uuid(r.member), r.value
+		users[i], conversations[i], seqs[i], versions[i] = uuid(r.id), uuid(r.member), r.value, int32(r.marker.Version) //nolint:gosec // parsed as 32 bits
+		if !r.marker.ReadAt.IsZero() {
+			times[i] = &r.marker.ReadAt
+		}
 	}
-	return exec(ctx, m.db, flushMarkersSQL, users, conversations, seqs)
+	return exec(ctx, m.db, flushMarkersSQL, users, conversations, seqs, versions, times)
 }
 
 func (m *markers) script() *redis.Script { return m.unmark }
+func (m *markers) args(r row) []any      { return []any{r.member, r.value, r.tag} }
 func (m *markers) keysOf(id string) []string {
 	return []string{m.keys.ReadMarkers(id)}
 }
@@ -162,18 +168,13 @@ func removals(src source, rows []row, cluster bool) []redisconn.Call {
 		inLast += n
 		c := &calls[len(calls)-1]
 		c.Keys = append(c.Keys, src.keysOf(rows[0].id)...)
-		c.Args = append(append(c.Args, n), pairs(rows[:n])...)
+		c.Args = append(c.Args, n)
+		for _, r := range rows[:n] {
+			c.Args = append(c.Args, src.args(r)...)
+		}
 		rows = rows[n:]
 	}
 	return calls
-}
-
-func pairs(rows []row) []any {
-	args := make([]any, 0, 2*len(rows))
-	for _, r := range rows {
-		args = append(args, r.member, r.value)
-	}
-	return args
 }
 
 func uuid(s string) (u pgtype.UUID) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
@@ -47,7 +48,7 @@ func (s *store) look(ctx context.Context, batch []*read) error {
 	for rows.Next() {
 		var i int
 		var f facts
-		if err := rows.Scan(&i, &f.conversationID, &f.direct, &f.seq, &f.senderID, &f.deleted, &f.lastSeq, &f.lastReadSeq, &f.shows, &f.written, &f.senderShows, &f.blocked); err != nil {
+		if err := rows.Scan(&i, &f.conversationID, &f.direct, &f.seq, &f.senderID, &f.deleted, &f.lastSeq, &f.lastReadSeq, &f.version, &f.shows, &f.written, &f.senderShows, &f.blocked); err != nil {
 			return fmt.Errorf("look up reads: %w", err)
 		}
 		f.looked = true
@@ -63,12 +64,12 @@ func (s *store) look(ctx context.Context, batch []*read) error {
 func (s *store) write(ctx context.Context, batch []*read) error {
 	n := len(batch)
 	ord, conversations, messages, users := make([]int32, n), make([]string, n), make([]string, n), make([]string, n)
-	seqs, receipts := make([]int64, n), make([]bool, n)
+	seqs, receipts, versions := make([]int64, n), make([]bool, n), make([]int32, n)
 	for i, r := range batch {
 		ord[i], conversations[i], messages[i], users[i] = int32(i), r.conversationID, r.messageID, r.userID //nolint:gosec // batches are small
-		seqs[i], receipts[i] = r.seq, r.receipt
+		seqs[i], receipts[i], versions[i] = r.seq, r.receipt, r.markerVersion()
 	}
-	rows, err := s.db.QueryContext(ctx, writeSQL, ord, conversations, messages, users, seqs, receipts)
+	rows, err := s.db.QueryContext(ctx, writeSQL, ord, conversations, messages, users, seqs, receipts, versions)
 	if err != nil {
 		return fmt.Errorf("write reads: %w", err)
 	}
@@ -92,6 +93,22 @@ func (s *store) write(ctx context.Context, batch []*read) error {
 		return fmt.Errorf("write reads: %w", err)
 	}
 	return nil
+}
+
+// unread reads the last message of each conversation that the user has not read to its end.
+func (s *store) unread(ctx context.Context, userID string) (map[string]string, error) {
+	type last struct{ conversationID, messageID string }
+	found, err := postgres.Collect(ctx, s.db, func(r postgres.Row, l *last) error { return r.Scan(&l.conversationID, &l.messageID) },
+		`SELECT c.id, c.last_message_id FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id
+		WHERE m.user_id = $1 AND c.last_seq > m.last_read_seq AND c.last_message_id IS NOT NULL`, userID)
+	if err != nil {
+		return nil, fmt.Errorf("read what is unread: %w", err)
+	}
+	out := make(map[string]string, len(found))
+	for _, l := range found {
+		out[l.conversationID] = l.messageID
+	}
+	return out, nil
 }
 
 // view is what a member may see of a message's receipts.

@@ -1,26 +1,26 @@
 -- Writes reads at once: markers forward only, and the receipts that are wanted. Parameters, each an array with one element
--- a read: its place in the batch, conversation, message, reader, seq, whether it makes a receipt.
+-- a read: its place in the batch, conversation, message, reader, seq, whether it makes a receipt, the marker's version (-1 for any).
 -- Answers a row a read: ord, when it was read where the receipt is new, else null; how far the reader has read now where
 -- that moved, else null.
 --
 -- Members' rows are locked in the order in which sends lock them, so that two pods' batches don't deadlock.
 WITH input AS MATERIALIZED (
     SELECT *
-    FROM unnest($1::int[], $2::text[]::uuid[], $3::text[]::uuid[], $4::text[]::uuid[], $5::bigint[], $6::boolean[])
-      AS i (ord, conversation_id, message_id, user_id, seq, receipt)
+    FROM unnest($1::int[], $2::text[]::uuid[], $3::text[]::uuid[], $4::text[]::uuid[], $5::bigint[], $6::boolean[], $7::int[])
+      AS i (ord, conversation_id, message_id, user_id, seq, receipt, version)
 ),
 locked AS MATERIALIZED (
     SELECT k.conversation_id, k.user_id, least(n.seq, c.last_seq) AS seq -- a pod may remember a message that a failover lost
-    FROM (SELECT conversation_id, user_id, max(seq) AS seq FROM input GROUP BY 1, 2) n
+    FROM (SELECT conversation_id, user_id, version, max(seq) AS seq FROM input GROUP BY 1, 2, 3) n
     JOIN conversation_members k ON k.conversation_id = n.conversation_id AND k.user_id = n.user_id
     JOIN conversations c ON c.id = n.conversation_id
-    WHERE k.last_read_seq < least(n.seq, c.last_seq)
+    WHERE k.last_read_seq < least(n.seq, c.last_seq) AND (n.version = k.marker_version OR n.version = -1)
     ORDER BY k.conversation_id, k.user_id
     FOR NO KEY UPDATE OF k
 ),
 moved AS (
     UPDATE conversation_members k
-    SET last_read_seq = greatest(k.last_read_seq, l.seq)
+    SET last_read_seq = greatest(k.last_read_seq, l.seq), last_read_at = clock_timestamp(), marked_unread = false, state_xid = pg_current_xact_id()
     FROM locked l
     WHERE k.conversation_id = l.conversation_id AND k.user_id = l.user_id
     RETURNING k.conversation_id, k.user_id, k.last_read_seq

@@ -1,6 +1,7 @@
 -- Moves a piece of pending markers, forward only. Parameters, each an array: reader, conversation, seq, version (-1 for any), when.
 -- Members' rows are locked in the order in which sends lock them, and not waited for for long. A marker that its reader moved
--- back since is of a later version: an older read does not count any more.
+-- back since is of a later version: an older read does not count any more. No marker goes beyond the conversation's last message: a
+-- pending one may be of messages that a failover lost.
 WITH patience AS MATERIALIZED (
     SELECT set_config('lock_timeout', '1s', true)
 ),

@@ -89,13 +89,16 @@ func notices() map[string]*event.Notice {
 	_, _, _, members, _ := sample()
 	return map[string]*event.Notice{
 		"conversation_read": event.ReadNotice(anna, socketID, event.ConversationRead{ConversationID: conversation, Marker: chat.Marker{LastReadSeq: 40, UnreadCount: 2}}),
-		"receipt_read":      event.ReceiptNotice(anna, event.ReceiptRead{ConversationID: conversation, MessageID: messageID, UserID: ben, ReadAt: at("2026-11-23T10:00:05Z"), Count: 3}),
-		"friend_requested":  event.FriendNotice(event.TypeFriendRequested, anna, members[1].User),
-		"friend_accepted":   event.FriendNotice(event.TypeFriendAccepted, anna, members[1].User),
-		"friend_removed":    event.FriendNotice(event.TypeFriendRemoved, anna, members[1].User),
-		"join":              {UserID: anna, Join: &event.Join{ConversationID: conversation, Revision: 45}},
-		"related":           {UserID: anna, Related: ben},
-		"replaced":          {UserID: anna, Replaced: []string{socketID}},
+		"state_updated": event.StateNotice(anna, event.StateUpdated{ConversationID: conversation, StateRevision: 731, OwnState: chat.OwnState{
+			Marker: chat.Marker{LastReadSeq: 40, UnreadCount: 2}, MentionCount: 1,
+		}}),
+		"receipt_read":     event.ReceiptNotice(anna, event.ReceiptRead{ConversationID: conversation, MessageID: messageID, UserID: ben, ReadAt: at("2026-11-23T10:00:05Z"), Count: 3}),
+		"friend_requested": event.FriendNotice(event.TypeFriendRequested, anna, members[1].User),
+		"friend_accepted":  event.FriendNotice(event.TypeFriendAccepted, anna, members[1].User),
+		"friend_removed":   event.FriendNotice(event.TypeFriendRemoved, anna, members[1].User),
+		"join":             {UserID: anna, Join: &event.Join{ConversationID: conversation, Revision: 45}},
+		"related":          {UserID: anna, Related: ben},
+		"replaced":         {UserID: anna, Replaced: []string{socketID}},
 	}
 }
 

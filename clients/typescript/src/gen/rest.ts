@@ -260,6 +260,28 @@ export interface Conversation {
   lastReadSeq: number;
   /** lastSeq − lastReadSeq */
   unreadCount: number;
+  /** Unread messages of others that mention the viewer. */
+  mentionCount: number;
+  /** Marked unread, until the marker moves forward again. */
+  markedUnread: boolean;
+  /** `null` is the default. */
+  notifications: "all" | "mentions" | "none" | null;
+  /** A time or `forever`; `null` if it is not muted now. */
+  mutedUntil: string | null;
+  archivedAt: Time | null;
+  pinnedAt: Time | null;
+  /** Hidden, until the next message. */
+  hidden: boolean;
+  /** Of direct conversations: how far the other person has read; `null` if either hides receipts or blocks the other. It never goes back. */
+  peerLastReadSeq?: number | null;
+}
+
+export interface Unread {
+  messages: number;
+  mentions: number;
+  /** Those with something unread, or marked unread. */
+  conversations: number;
+  asOf: Time;
 }
 
 export interface Presence {
@@ -574,7 +596,7 @@ export interface Operations {
   listConversations: {
     method: "GET";
     path: "/api/conversations";
-    query: { cursor?: string; limit?: number };
+    query: { cursor?: string; limit?: number; filter?: "default" | "unread" | "mentions" | "archived" | "pinned" | "muted" | "all"; type?: "direct" | "group"; q?: string };
     response: {
       data: Conversation[];
       pagination: Pagination;
@@ -643,6 +665,44 @@ export interface Operations {
     method: "DELETE";
     path: "/api/conversations/{id}/members/{userId}";
     response: undefined;
+  };
+  /** Mark several conversations read */
+  readMany: {
+    method: "POST";
+    path: "/api/conversations/read";
+    body: {
+      /** Message ids by conversation id. */
+      conversations?: Record<string, Id>;
+      /** Instead of `conversations`. */
+      all?: boolean;
+    };
+    response: undefined;
+  };
+  /** What is unread in all */
+  unread: {
+    method: "GET";
+    path: "/api/unread";
+    query: { muted?: boolean };
+    response: Unread;
+  };
+  /** Change one's own state of a conversation */
+  updateState: {
+    method: "PATCH";
+    path: "/api/conversations/{id}/me";
+    body: {
+      notifications?: "all" | "mentions" | "none" | null;
+      /** A time, `forever` or `null`. */
+      mutedUntil?: string | null;
+      /** Stays archived when messages come. */
+      archived?: boolean;
+      /** 20 conversations at most. */
+      pinned?: boolean;
+      /** Until the next message. */
+      hidden?: boolean;
+      /** A message that is to be unread, with all after it. Receipts stay given. */
+      unreadFrom?: Id;
+    };
+    response: Conversation;
   };
   /** History, or what follows a seq */
   listMessages: {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/conversation"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/message"
@@ -14,8 +15,9 @@ import (
 
 type nothing struct{}
 
-func (nothing) Publish(...*event.Event)                          {}
-func (nothing) Markers(context.Context, string) map[string]int64 { return nil }
+func (nothing) Publish(...*event.Event)                                       {}
+func (nothing) Notify(*event.Notice)                                          {}
+func (nothing) Markers(context.Context, string) map[string]chat.PendingMarker { return nil }
 
 func TestAStrangerPutsAUserIntoFewGroupsADay(t *testing.T) {
 	t.Parallel()
@@ -24,7 +26,7 @@ func TestAStrangerPutsAUserIntoFewGroupsADay(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	s := conversation.NewService(db, conversation.NewStore(db, message.NewStore(db)), nothing{}, nothing{})
+	s := conversation.NewService(db, conversation.NewStore(db, message.NewStore(db)), nothing{}, nothing{}, nothing{})
 	u := testenv.Users(t, db.SQL, 5)
 	stranger, victim, friend, other := u[0], u[1], u[2], u[3]
 	exec := func(query string, args ...any) {

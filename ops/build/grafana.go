@@ -46,13 +46,15 @@ type (
 	}
 	linkJSON struct {
 		Title       string   `json:"title"`
-		Type        string   `json:"type,omitempty"`
-		URL         string   `json:"url,omitempty"`
-		Tags        []string `json:"tags,omitempty"`
-		AsDropdown  bool     `json:"asDropdown,omitempty"`
-		IncludeVars bool     `json:"includeVars,omitempty"`
-		KeepTime    bool     `json:"keepTime,omitempty"`
-		TargetBlank bool     `json:"targetBlank,omitempty"`
+		Type        string   `json:"type"`
+		Icon        string   `json:"icon"`
+		Tooltip     string   `json:"tooltip"`
+		URL         string   `json:"url"`
+		Tags        []string `json:"tags"`
+		AsDropdown  bool     `json:"asDropdown"`
+		IncludeVars bool     `json:"includeVars"`
+		KeepTime    bool     `json:"keepTime"`
+		TargetBlank bool     `json:"targetBlank"`
 	}
 	panelJSON struct {
 		ID          int            `json:"id"`
@@ -156,7 +158,7 @@ func (d dashboard) render() ([]byte, error) {
 		UID: d.uid, Title: "Parley / " + d.title, Description: d.about, Tags: []string{tag}, GraphTooltip: 1, SchemaVersion: 39, Version: 1,
 		Timezone: "browser", Refresh: "30s", Time: timeJSON{From: "now-1h", To: "now"},
 		Templating: templatingJSON{List: variables()},
-		Links:      []linkJSON{{Title: "Parley's dashboards", Type: "dashboards", Tags: []string{tag}, AsDropdown: true, IncludeVars: true, KeepTime: true}},
+		Links:      []linkJSON{{Title: "Parley's dashboards", Type: "dashboards", Icon: "external link", Tags: []string{tag}, AsDropdown: true, IncludeVars: true, KeepTime: true}},
 	}
 	y := 0
 	for _, r := range d.rows {
@@ -192,7 +194,7 @@ func variables() []variableJSON {
 		}
 	}
 	return []variableJSON{
-		{Name: "datasource", Label: "Datasource", Type: "datasource", Query: "prometheus", Refresh: 1, Current: map[string]any{}},
+		{Name: "datasource", Label: "Datasource", Type: "datasource", Query: "prometheus", Refresh: 1, Current: map[string]any{"selected": false, "text": "default", "value": "default"}},
 		narrowed("namespace", "Namespace", "label_values(parley_build_info, namespace)"),
 		narrowed("job", "Job", `label_values(parley_build_info{namespace=~"$namespace"}, job)`),
 		narrowed("pod", "Pod", `label_values(parley_build_info{namespace=~"$namespace", job=~"$job"}, pod)`),
@@ -213,7 +215,7 @@ func (p panel) render(id int) panelJSON {
 		})
 	}
 	if p.alert != "" {
-		out.Links = []linkJSON{{Title: "Runbook: " + p.alert, URL: runbooks + p.alert + ".md", TargetBlank: true}}
+		out.Links = []linkJSON{{Title: "Runbook: " + p.alert, Type: "link", Icon: "doc", Tags: []string{}, URL: runbooks + p.alert + ".md", TargetBlank: true}}
 	}
 	switch p.kind {
 	case graph:

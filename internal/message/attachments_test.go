@@ -6,7 +6,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/message"
@@ -143,6 +145,47 @@ func TestAFileIsSentOnce(t *testing.T) {
 		if len(sent) != 1 || round%2 == 0 && refused > 0 || round%2 == 1 && refused != 7 || !sent[pods[0].holder(t, f)] {
 			t.Errorf("round %d: messages %v, %d refused", round, sent, refused)
 		}
+	}
+}
+
+// A send and its repetition on another pod wait for the conversation together: the second one's statement sees neither the first
+// one's message nor the file, and is that message all the same.
+func TestARepeatedSendThatWaitedWithTheFirst(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t)
+	pods := []*pod{newPod(t, url), newPod(t, url)}
+	db := pods[0].db.SQL
+	users := testenv.Users(t, db, 3)
+	c, f := pods[0].group(t, users...), pods[0].file(t, users[0], "ready")
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(`SELECT FROM conversations WHERE id = $1 FOR UPDATE`, c); err != nil {
+		t.Fatal(err)
+	}
+	sent := make([]chat.Message, len(pods))
+	var wg sync.WaitGroup
+	for i, p := range pods {
+		wg.Go(func() {
+			m, _, err := p.messages.Send(t.Context(), c, users[0], &message.Draft{ClientMessageID: ptr("c-1"), Attachments: []string{f}})
+			if err != nil {
+				t.Error(err)
+			}
+			sent[i] = m
+		})
+	}
+	testenv.Eventually(t, 20*time.Second, func() bool {
+		var n int
+		err := db.QueryRow(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&n)
+		return err == nil && n == len(pods)
+	}, "both statements wait")
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	if sent[0].ID != sent[1].ID || len(sent[0].Attachments) != 1 || len(sent[1].Attachments) != 1 {
+		t.Errorf("sent: %+v", sent)
 	}
 }
 

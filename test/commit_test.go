@@ -23,7 +23,7 @@ type write struct {
 // cast are the users and things of TestNothingAfterACommitFailsTheCall.
 type cast struct {
 	me, other, asker, stranger user
-	group, direct              conversation
+	group, direct, doomed      conversation
 	mine, more                 message
 	session                    string
 }
@@ -82,6 +82,9 @@ var commits = map[string]func(c *cast) write{
 	"PATCH /api/conversations/{id}": func(c *cast) write {
 		return write{200, c.me.token, "PATCH", "/api/conversations/" + c.group.ID, map[string]any{"name": "renamed"}, "conversation:updated"}
 	},
+	"DELETE /api/conversations/{id}": func(c *cast) write {
+		return write{204, c.me.token, "DELETE", "/api/conversations/" + c.doomed.ID, nil, "conversation:deleted"}
+	},
 	"POST /api/conversations/{id}/members": func(c *cast) write {
 		return write{200, c.me.token, "POST", "/api/conversations/" + c.group.ID + "/members", map[string]any{"userIds": []string{c.stranger.ID}}, "conversation:member_added"}
 	},
@@ -125,7 +128,7 @@ var commitOrder = []string{
 	"POST /api/auth/register", "POST /api/auth/login", "POST /api/auth/refresh", "POST /api/auth/logout", "DELETE /api/auth/sessions/{id}",
 	"POST /api/auth/password", "PATCH /api/users/me", "PATCH /api/users/me/privacy",
 	"POST /api/friends/requests", "DELETE /api/friends/requests/{userId}", "POST /api/friends/requests/{userId}/accept", "DELETE /api/friends/{userId}",
-	"POST /api/conversations", "PATCH /api/conversations/{id}", "POST /api/conversations/{id}/members",
+	"POST /api/conversations", "PATCH /api/conversations/{id}", "DELETE /api/conversations/{id}", "POST /api/conversations/{id}/members",
 	"PATCH /api/conversations/{id}/members/{userId}", "POST /api/conversations/{id}/messages", "PATCH /api/messages/{id}",
 	"PUT /api/messages/{id}/reactions/{reaction}", "DELETE /api/messages/{id}/reactions/{reaction}",
 	"PUT /api/messages/{id}/pin", "DELETE /api/messages/{id}/pin",
@@ -206,7 +209,7 @@ func newCast(t *testing.T, p *pod) *cast {
 		}
 	}
 	p.want(t, 201, c.stranger.token, "POST", "/api/friends/requests", map[string]any{"userId": c.other.ID})
-	c.group, c.direct = p.group(t, c.me, c.other, c.asker), p.direct(t, c.me, c.other)
+	c.group, c.direct, c.doomed = p.group(t, c.me, c.other, c.asker), p.direct(t, c.me, c.other), p.group(t, c.me, c.other)
 	c.mine, c.more = p.send(t, c.me, c.direct.ID, "mine"), p.send(t, c.me, c.direct.ID, "more")
 	return c
 }

@@ -124,7 +124,7 @@ func BenchmarkReads(b *testing.B) {
 	e := start(b)
 	users, sent := e.group(1+n/messages, messages)
 	told := &notices{}
-	service := receipt.NewService(e.db.SQL, e.rdb, told, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	service := receipt.NewService(e.db.SQL, e.rdb, told, receipt.NewMemory(), nil, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 	stop := run(b, service.Run)
 	defer stop()
 	f := e.flusher()

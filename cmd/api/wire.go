@@ -76,15 +76,23 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	reactor := message.NewReactor(messageStore, publisher, messageMetrics)
 	messages := message.NewService(db, messageStore, committer, reactor, publisher)
 	conversationStore := conversation.NewStore(db, messageStore)
-	receipts := receipt.NewService(db.SQL, rdb, publisher, receipt.NewMetrics(registry), log)
-	conversations := conversation.NewService(db, conversationStore, receipts, publisher, publisher)
 	feed := journal.NewFeed(db.SQL, conversationStore)
 
-	var hub *realtime.Hub
-	watch := auth.NewWatch(db, c.AccessTTL, log, func(ids ...string) { hub.EndSessions(ids...) })
-	subscriber := realtime.NewSubscriber(rdb, metrics, tracer, log, watch.Note)
-	probe := realtime.NewProbe(publisher, subscriber, registry)
-	hub = realtime.NewHub(conversationStore, feed, subscriber, memory, metrics, log)
+	channels := realtime.NewChannels()
+	presences := presence.NewService(db.SQL, rdb)
+	heartbeat := presence.NewHeartbeat(rdb, c.Presence, presence.NewHeartbeatMetrics(registry), log, publisher.Replace)
+	heard := receipt.NewMemory()
+	hub := realtime.NewHub(realtime.HubConfig{
+		Memberships: conversationStore, Feed: feed, Channels: channels, Presence: presences, Heartbeats: heartbeat, Sent: heard.Sent,
+		Memory: memory, Metrics: metrics, Log: log,
+	})
+	watch := auth.NewWatch(db, c.AccessTTL, log, hub.EndSessions)
+	probe := realtime.NewProbe(publisher, channels, registry)
+	subscriber := realtime.NewSubscriber(realtime.SubscriberConfig{
+		Redis: rdb, Channels: channels, Hub: hub, Publisher: publisher, Probe: probe, Ended: watch.Note, Metrics: metrics, Tracer: tracer, Log: log,
+	})
+	receipts := receipt.NewService(db.SQL, rdb, publisher, heard, hub, receipt.NewMetrics(registry), log)
+	conversations := conversation.NewService(db, conversationStore, receipts, publisher, publisher)
 	standings := directory.NewWatch(db, c.AccessTTL, log, func(userID string, err error) { hub.EndUser(userID, httpapi.CloseCodeOf(err)) })
 	external, err := newExternal(c.Identity, db, registry, log, externalHooks{
 		standings: standings, withdrawn: func(keys []string) { hub.EndSigners(keys...) }, profile: func(context.Context, string) {},
@@ -100,12 +108,6 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-
-	presences := presence.NewService(db.SQL, rdb)
-	heartbeat := presence.NewHeartbeat(rdb, c.Presence, presence.NewHeartbeatMetrics(registry), log, publisher.Replace)
-	hub.UsePresence(presences, heartbeat)
-	hub.OnSent(receipts.Sent)
-	receipts.UseMembers(hub)
 
 	refusals := observe.NewOutage(log, "requests are refused with 503", "requests are served again")
 	attachments, closeStorage, err := openAttachments(c, db.SQL, health, registry, log)

@@ -39,7 +39,7 @@ type Memberships interface {
 // Hub is the pod's map from conversations and users to sockets.
 type Hub struct {
 	memberships Memberships
-	subscriber  *Subscriber
+	channels    *Channels
 	flushers    *flushers
 	repairs     *repairs
 	typing      *typers
@@ -71,18 +71,36 @@ type userShard struct {
 	m  map[string][]*Session
 }
 
+// HubConfig is what a Hub works with.
+type HubConfig struct {
+	Memberships Memberships
+	Feed        Feed
+	Channels    *Channels
+	// Presence and Heartbeats have the hub deliver presence, and keep sockets online; nil for neither.
+	Presence   Presences
+	Heartbeats Heartbeats
+	// Sent is called for every new message, before the sockets of this pod hear of it. It must not wait. Nil for none.
+	Sent func(conversationID string, m event.Sent)
+	// Memory bounds what waits for slow readers; nil for no bound.
+	Memory  *budget.Budget
+	Metrics *Metrics
+	Log     *slog.Logger
+}
+
 // NewHub makes a hub; its Run makes it work.
-func NewHub(m Memberships, f Feed, sub *Subscriber, memory *budget.Budget, metrics *Metrics, log *slog.Logger) *Hub {
+func NewHub(c HubConfig) *Hub {
 	h := &Hub{
-		memberships: m, subscriber: sub, memory: memory, flushers: newFlushers(), typing: newTypers(), metrics: metrics, log: log,
-		seed: maphash.MakeSeed(), born: time.Now(), heartbeat: Heartbeat, bySession: map[string][]*Session{},
+		memberships: c.Memberships, channels: c.Channels, sent: c.Sent, memory: c.Memory, flushers: newFlushers(), typing: newTypers(),
+		metrics: c.Metrics, log: c.Log, seed: maphash.MakeSeed(), born: time.Now(), heartbeat: Heartbeat, bySession: map[string][]*Session{},
 	}
-	h.repairs = newRepairs(h, f)
+	h.repairs = newRepairs(h, c.Feed)
+	if c.Presence != nil {
+		h.watches = newWatches(h, c.Presence, c.Heartbeats)
+	}
 	for i := range shards {
 		h.topics[i].m = map[string]*topic{}
 		h.users[i].m = map[string][]*Session{}
 	}
-	sub.hub = h
 	return h
 }
 
@@ -168,7 +186,7 @@ func (h *Hub) register(s *Session) error {
 		oldest = sh.m[s.UserID][0]
 	}
 	if first {
-		h.subscriber.add(rediskey.UserChannel(s.UserID))
+		h.channels.add(rediskey.UserChannel(s.UserID))
 	}
 	sh.mu.Unlock()
 	if oldest != nil {
@@ -190,7 +208,7 @@ func (h *Hub) join(ctx context.Context, s *Session) error {
 		channels = append(channels, rediskey.ConversationChannel(id))
 		stale = stale || t.toldAfter(revision)
 	}
-	h.subscriber.await(ctx, channels, subscribeWait)
+	h.channels.await(ctx, channels, subscribeWait)
 	if !stale {
 		return nil
 	}
@@ -247,7 +265,7 @@ func (h *Hub) topic(conversationID string, revision, expecting int64) *topic {
 	if t == nil {
 		t = &topic{id: conversationID, hub: h, told: revision}
 		sh.m[conversationID] = t
-		h.subscriber.add(rediskey.ConversationChannel(conversationID))
+		h.channels.add(rediskey.ConversationChannel(conversationID))
 	}
 	if expecting > 0 {
 		t.mu.Lock()
@@ -283,7 +301,7 @@ func (h *Hub) dropIfEmpty(t *topic) {
 	}
 	t.dead = true
 	delete(sh.m, t.id)
-	h.subscriber.remove(rediskey.ConversationChannel(t.id))
+	h.channels.remove(rediskey.ConversationChannel(t.id))
 }
 
 func (t *topic) idle() bool { return len(t.sessions) == 0 && t.expecting == 0 && !t.dead }
@@ -306,7 +324,7 @@ func (h *Hub) remove(s *Session) {
 	rest := slices.DeleteFunc(sh.m[s.UserID], func(x *Session) bool { return x == s })
 	if len(rest) == 0 {
 		delete(sh.m, s.UserID)
-		h.subscriber.remove(rediskey.UserChannel(s.UserID))
+		h.channels.remove(rediskey.UserChannel(s.UserID))
 	} else {
 		sh.m[s.UserID] = rest
 	}
@@ -379,10 +397,6 @@ func (h *Hub) expected(t *topic, revision int64) {
 	t.mu.Unlock()
 	h.dropIfEmpty(t)
 }
-
-// OnSent has f told of every new message that this pod tells its sockets, before they hear of it. It is called before Run, and
-// must not wait.
-func (h *Hub) OnSent(f func(conversationID string, m event.Sent)) { h.sent = f }
 
 // Serves tells whether a socket of the user's on this pod gets the conversation's events, which only members do.
 func (h *Hub) Serves(userID, conversationID string) bool {

@@ -95,9 +95,8 @@ type watches struct {
 	rereadAt time.Time       // when all states are to be read, zero for never
 }
 
-// UsePresence has the hub tell presence. It is called before Run.
-func (h *Hub) UsePresence(p Presences, b Heartbeats) {
-	h.watches = &watches{
+func newWatches(h *Hub, p Presences, b Heartbeats) *watches {
+	return &watches{
 		hub: h, presences: p, heartbeats: b, wake: make(chan struct{}, 1), told: h.metrics.presence,
 		users: map[string]*watched{}, sessions: map[*Session]*watching{}, changed: map[string]bool{}, unread: map[string]bool{},
 		joined: map[string]bool{},
@@ -133,7 +132,7 @@ func (w *watches) add(s *Session, users []string, own bool) (fresh []string) {
 		if t == nil {
 			t = &watched{userID: u, views: map[*Session]view{}}
 			w.users[u] = t
-			w.hub.subscriber.add(rediskey.PresenceChannel(u))
+			w.hub.channels.add(rediskey.PresenceChannel(u))
 		}
 		t.views[s] = pending
 		fresh = append(fresh, u)
@@ -151,7 +150,7 @@ func (w *watches) drop(s *Session, userID string) {
 	delete(t.views, s)
 	if len(t.views) == 0 {
 		delete(w.users, userID)
-		w.hub.subscriber.remove(rediskey.PresenceChannel(userID))
+		w.hub.channels.remove(rediskey.PresenceChannel(userID))
 		w.told.watched.Set(float64(len(w.users)))
 	}
 }
@@ -204,7 +203,7 @@ func (w *watches) present(ctx context.Context, s *Session, fresh []string) (acti
 	for i, u := range fresh {
 		channels[i] = rediskey.PresenceChannel(u)
 	}
-	w.hub.subscriber.await(ctx, channels, subscribeWait)
+	w.hub.channels.await(ctx, channels, subscribeWait)
 	told, err := w.presences.Read(ctx, s.UserID, fresh)
 	if err != nil {
 		told = nil
@@ -251,7 +250,7 @@ func (s *Session) Subscribe(ctx context.Context, users []string, answer func([]e
 	for i, u := range fresh {
 		channels[i] = rediskey.PresenceChannel(u)
 	}
-	w.hub.subscriber.await(ctx, channels, subscribeWait)
+	w.hub.channels.await(ctx, channels, subscribeWait)
 	told, err := w.presences.Read(ctx, s.UserID, users)
 	if err != nil {
 		s.Unsubscribe(fresh)

@@ -25,8 +25,8 @@ type Probe struct {
 	lag       prometheus.Histogram
 }
 
-// NewProbe makes a probe, whose channel the subscriber listens to from here on; its Run makes it work.
-func NewProbe(p *Publisher, s *Subscriber, r prometheus.Registerer) *Probe {
+// NewProbe makes a probe, whose channel is among the channels from here on; its Run makes it work.
+func NewProbe(p *Publisher, c *Channels, r prometheus.Registerer) *Probe {
 	b := &Probe{
 		publisher: p, channel: rediskey.ProbeChannel(id.New()), born: time.Now(),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -37,8 +37,7 @@ func NewProbe(p *Publisher, s *Subscriber, r prometheus.Registerer) *Probe {
 	r.MustRegister(b.lag, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "parley_pubsub_silence_seconds", Help: "Time since this pod last heard its own note; below 2 where all is well.",
 	}, func() float64 { return (b.now() - time.Duration(b.last.Load())).Seconds() }))
-	s.probe = b
-	s.add(b.channel)
+	c.add(b.channel)
 	return b
 }
 

@@ -93,8 +93,13 @@ func newPod(t testing.TB, databaseURL, redisURL string) *pod {
 	p.conversations = conversation.NewService(db, conversations, noMarkers{}, p.events, noMarkers{})
 	committer := message.NewCommitter(store, p.events, log, message.NewMetrics(p.registry))
 	p.messages = message.NewService(db, store, committer, nil, p.events)
-	subscriber := realtime.NewSubscriber(rdb, metrics, nil, log, func(ids ...string) { p.hub.EndSessions(ids...) })
-	p.hub = realtime.NewHub(conversations, journal.NewFeed(db.SQL, conversations), subscriber, nil, metrics, log)
+	channels := realtime.NewChannels()
+	p.hub = realtime.NewHub(realtime.HubConfig{
+		Memberships: conversations, Feed: journal.NewFeed(db.SQL, conversations), Channels: channels, Metrics: metrics, Log: log,
+	})
+	subscriber := realtime.NewSubscriber(realtime.SubscriberConfig{
+		Redis: rdb, Channels: channels, Hub: p.hub, Ended: p.hub.EndSessions, Metrics: metrics, Log: log,
+	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {

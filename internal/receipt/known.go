@@ -9,26 +9,33 @@ import (
 // knownSize is how many messages, and how many users, a pod keeps in mind for when Postgres is away.
 const knownSize = 1 << 14
 
-// known is what a pod has heard of messages and users. It is asked while Postgres is away, and never else.
-type known struct {
+// Memory is what a pod has heard of messages and users. It is asked while Postgres is unavailable, and never else. It is safe for
+// concurrent use.
+type Memory struct {
 	messages *lru.Cache[string, facts]
 	hides    *lru.Cache[string, bool] // by user, whether they show no receipts
-	members  Members
 }
 
-func newKnown() *known {
+// NewMemory makes an empty memory.
+func NewMemory() *Memory {
 	messages, _ := lru.New[string, facts](knownSize) // it errs for sizes that are not positive
 	hides, _ := lru.New[string, bool](knownSize)
-	return &known{messages: messages, hides: hides}
+	return &Memory{messages: messages, hides: hides}
 }
 
-// sent notes a message that was sent.
-func (k *known) sent(conversationID string, m event.Sent) {
+// Sent notes a message that this pod heard of.
+func (k *Memory) Sent(conversationID string, m event.Sent) {
 	k.messages.Add(m.ID, facts{conversationID: conversationID, senderID: m.SenderID, seq: m.Seq})
 }
 
-// note keeps what Postgres answered.
-func (k *known) note(r *read) {
+// known is a pod's memory, with who knows what sockets the pod has.
+type known struct {
+	*Memory
+	members Members // nil for no sockets
+}
+
+// note keeps what Postgres returned.
+func (k *Memory) note(r *read) {
 	if r.conversationID == "" {
 		return
 	}
@@ -36,8 +43,8 @@ func (k *known) note(r *read) {
 	k.hides.Add(r.userID, !r.shows)
 }
 
-// recall fills in what is known of a read. It returns false where that is not enough: the message was not heard of, or no
-// socket of this pod says that the reader is a member. Of whom nothing is known is taken to show receipts, as most do.
+// recall fills in what is known of a read. It returns false if that is not enough: the message was not heard of, or no socket of
+// this pod shows that the reader is a member. Unknown users are assumed to share receipts.
 func (k *known) recall(r *read) bool {
 	f, ok := k.messages.Get(r.messageID)
 	if !ok || k.members == nil || !k.members.Serves(r.userID, f.conversationID) {

@@ -90,7 +90,7 @@ func newEnvOn(t testing.TB, server *testenv.RedisServer, rdb redis.UniversalClie
 	}
 	e := &env{t: t, db: db, server: server, registry: prometheus.NewRegistry(), log: &lines{}, notices: &notices{}}
 	e.rdb = e.server.Client(t)
-	e.service = receipt.NewService(db.SQL, rdb, e.notices, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(e.log, nil)))
+	e.service = receipt.NewService(db.SQL, rdb, e.notices, receipt.NewMemory(), nil, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(e.log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = e.service.Run(ctx) }()
@@ -487,7 +487,7 @@ func after(s, prefix string) string {
 func TestWritesOfSeveralPodsDoNotDeadlock(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
-	other := receipt.NewService(e.db.SQL, e.rdb, e.notices, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(e.log, nil)))
+	other := receipt.NewService(e.db.SQL, e.rdb, e.notices, receipt.NewMemory(), nil, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(e.log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = other.Run(ctx) }()

@@ -99,20 +99,15 @@ type Service struct {
 	write *batcher[*read]
 }
 
-// NewService makes the service; its Run makes it work.
-func NewService(db *sql.DB, rdb redis.UniversalClient, n Notifier, m *Metrics, log *slog.Logger) *Service {
-	s := &Service{store: &store{db}, buffer: newBuffer(rdb), known: newKnown(), notifier: n, metrics: m, log: log}
+// NewService makes the service; its Run makes it work. memory and members serve reads while Postgres is unavailable; members is nil
+// for a process without sockets.
+func NewService(db *sql.DB, rdb redis.UniversalClient, n Notifier, memory *Memory, members Members, m *Metrics, log *slog.Logger) *Service {
+	s := &Service{store: &store{db}, buffer: newBuffer(rdb), known: &known{memory, members}, notifier: n, metrics: m, log: log}
 	s.teller = newTeller(s.store, s.buffer, n, m, log)
 	s.take = newBatcher(readQueue, takeBatch, s.takeIn)
 	s.write = newBatcher(readQueue, writeBatch, s.writeDown)
 	return s
 }
-
-// UseMembers names who knows what sockets this pod has. It is called before Run.
-func (s *Service) UseMembers(m Members) { s.known.members = m }
-
-// Sent notes a message that this pod heard of.
-func (s *Service) Sent(conversationID string, m event.Sent) { s.known.sent(conversationID, m) }
 
 // Run works until ctx ends, and then on what is queued already.
 func (s *Service) Run(ctx context.Context) error {

@@ -25,7 +25,7 @@ export interface ParleyOptions {
   outbox?: DraftStore | null;
 }
 
-/** What `chat.on` tells. `frame` is every frame, as it passes. */
+/** The events of `chat.on`. `frame` is every frame, as it passes. */
 export interface ParleyEvents {
   message: { conversationId: string; message: Message };
   changed: { conversationId: string; message: Message };

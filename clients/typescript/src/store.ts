@@ -1,4 +1,4 @@
-/** A value that can be read at any time and watched. The value is replaced, never changed, so `===` tells whether it is another. */
+/** A value that can be read at any time and watched. The value is replaced, never changed, so `===` compares it. */
 export interface Readable<T> {
   readonly value: T;
   /** Calls `listener` after changes, some of them at once. It returns the function that ends it. */

@@ -33,7 +33,7 @@ function fresh(token: string | undefined): token is string {
   return exp * 1000 - Date.now() > Math.min(margin, iat ? ((exp - iat) * 1000) / 4 : margin);
 }
 
-/** Runs fn while no other tab of this origin runs one of this name. `waited` tells whether one did. */
+/** Runs fn while no other tab of this origin runs one of this name. `waited` is set if one did. */
 export async function exclusively<T>(name: string, fn: (waited: boolean) => Promise<T>): Promise<T> {
   const locks = globalThis.navigator?.locks as LockManager | undefined;
   if (!locks) return fn(false);

@@ -20,7 +20,7 @@ func TestTheTypeScriptTypesAreCurrent(t *testing.T) {
 			t.Fatal(err)
 		}
 		if strings.Contains(want, "unknown;") {
-			t.Errorf("%s has a type that could not be told from its schema", name)
+			t.Errorf("%s has a type that its schema does not define", name)
 		}
 		file := filepath.Join("..", "..", "..", "..", "clients", "typescript", "src", "gen", name)
 		if *update {

@@ -1,0 +1,210 @@
+package abuse
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	mathrand "math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.VerifyNoLeaks(m) }
+
+const (
+	// attackers attack at the same time.
+	attackers = 40
+	smoke     = 10 * time.Second
+	// every is how often the well-behaved client sends and asks: within its limits.
+	every = 700 * time.Millisecond
+	// slack is what a pod may have more after it all than before, in MiB: Go gives memory back over minutes.
+	slack = 150
+)
+
+// report is what was seen.
+type report struct {
+	mu        sync.Mutex // guards what follows
+	latencies []time.Duration
+	failed    []string
+}
+
+func (r *report) add(d time.Duration, failure string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.latencies = append(r.latencies, d)
+	if failure != "" {
+		r.failed = append(r.failed, failure)
+	}
+}
+
+// TestAbuse attacks two pods. None may die, the well-behaved client's messages all go through, and in the end nothing is
+// held any more.
+//
+//nolint:paralleltest // it takes the whole machine
+func TestAbuse(t *testing.T) {
+	length, long := smoke, false
+	if v := os.Getenv("PARLEY_ABUSE"); v != "" {
+		d, err := time.ParseDuration(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		length, long = d, true
+	}
+	s := startSystem(t, 62)
+	good := newGoodClient(t, s)
+	s.group = good.fill(t)
+	for range 5 {
+		good.turn(&report{})
+	}
+	floor := []int{s.pods[0].rss(), s.pods[1].rss()}
+	ctx, cancel := context.WithTimeout(t.Context(), length)
+	defer cancel()
+	var wg sync.WaitGroup
+	counts := map[string]*atomic.Int64{}
+	names := []string{}
+	for name := range attacks {
+		counts[name] = &atomic.Int64{}
+		names = append(names, name)
+	}
+	for n := range attackers {
+		wg.Go(func() {
+			a := &attacker{mathrand.New(mathrand.NewPCG(uint64(n), uint64(time.Now().UnixNano()))), s} //nolint:gosec // not for secrets
+			for ctx.Err() == nil {
+				name := names[a.IntN(len(names))]
+				attacks[name](a, ctx)
+				counts[name].Add(1)
+			}
+		})
+	}
+	r, peak := &report{}, []int{0, 0}
+	for ctx.Err() == nil {
+		next := time.After(every)
+		good.turn(r)
+		for i, p := range s.pods {
+			peak[i] = max(peak[i], p.rss())
+			if p.dead() {
+				t.Fatalf("pod %d died", i)
+			}
+		}
+		<-next
+	}
+	wg.Wait()
+	for name, n := range counts {
+		t.Logf("%-15s %d", name, n.Load())
+	}
+	slices.Sort(r.latencies)
+	p99 := r.latencies[len(r.latencies)*99/100]
+	t.Logf("well-behaved: %d requests, p50 %s, p99 %s, worst %s, %d failed", len(r.latencies), r.latencies[len(r.latencies)/2], p99, r.latencies[len(r.latencies)-1], len(r.failed))
+	for i, p := range s.pods {
+		testenv.Eventually(t, 3*time.Minute, func() bool {
+			return p.metric("parley_unread_bytes") == 0 && p.metric("parley_http_connections_open") < 10
+		}, "pod %d holds nothing any more", i)
+		if p.group != "" {
+			testenv.Eventually(t, 10*time.Minute, func() bool { return p.rss() < floor[i]+slack }, "pod %d gave its memory back", i)
+		}
+		t.Logf("pod %d: %d MiB before, %d at most, %d after", i, floor[i], peak[i], p.rss())
+	}
+	if n := len(r.failed); n > 0 {
+		t.Errorf("%d requests of the well-behaved client failed, the first: %s", n, r.failed[0])
+	}
+	if long && p99 > time.Second {
+		t.Errorf("its p99 is %s", p99)
+	}
+}
+
+// goodClient is one that keeps to its limits, with an address of its own.
+type goodClient struct {
+	s            *system
+	http         *http.Client
+	token        string
+	conversation string
+	n            int
+}
+
+func newGoodClient(t *testing.T, s *system) *goodClient {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, 1)}}
+	g := &goodClient{s: s, token: s.accounts[0].token, http: &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DialContext: d.DialContext}}}
+	var c struct{ ID string }
+	status, b, err := g.call(0, "POST", "/api/conversations", map[string]any{"type": "direct", "memberIds": []string{s.accounts[1].id}})
+	if err != nil || status != http.StatusCreated || json.Unmarshal(b, &c) != nil {
+		t.Fatalf("%d %s, %v", status, b, err)
+	}
+	g.conversation = c.ID
+	return g
+}
+
+// fill makes a group of ten attackers, with messages that a sync answers by a megabyte.
+func (g *goodClient) fill(t *testing.T) string {
+	t.Helper()
+	var members []string
+	for _, a := range g.s.accounts[3:13] {
+		members = append(members, a.id)
+	}
+	owner := *g
+	owner.token = g.s.accounts[2].token
+	var c struct{ ID string }
+	status, b, err := owner.call(0, "POST", "/api/conversations", map[string]any{"type": "group", "name": "a group", "memberIds": members})
+	if err != nil || status != http.StatusCreated || json.Unmarshal(b, &c) != nil {
+		t.Fatalf("%d %s, %v", status, b, err)
+	}
+	for range 36 {
+		if status, b, err := owner.call(0, "POST", "/api/conversations/"+c.ID+"/messages", map[string]any{"content": strings.Repeat("\U0001f600", 8000)}); err != nil || status != http.StatusCreated {
+			t.Fatalf("%d %s, %v", status, b, err)
+		}
+	}
+	return c.ID
+}
+
+// call makes a request.
+func (g *goodClient) call(pod int, method, path string, body any) (status int, answer []byte, err error) {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return 0, nil, err
+	}
+	q, err := http.NewRequest(method, "http://"+g.s.pods[pod].addr+path, bytes.NewReader(b))
+	if err != nil {
+		return 0, nil, err
+	}
+	q.Header.Set("Content-Type", "application/json")
+	q.Header.Set("Authorization", "Bearer "+g.token)
+	res, err := g.http.Do(q)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer res.Body.Close()
+	answer, err = io.ReadAll(res.Body)
+	return res.StatusCode, answer, err
+}
+
+// turn sends a message by one pod and reads the newest by the other.
+func (g *goodClient) turn(r *report) {
+	g.n++
+	content := fmt.Sprint("message ", g.n)
+	step := func(pod, want int, method, path string, body any) []byte {
+		start := time.Now()
+		status, b, err := g.call(pod, method, path, body)
+		failure := ""
+		if err != nil || status != want {
+			failure = fmt.Sprintf("%s: %d %.200s, %v", method, status, b, err)
+		}
+		r.add(time.Since(start), failure)
+		return b
+	}
+	path := "/api/conversations/" + g.conversation + "/messages"
+	step(g.n%2, http.StatusCreated, "POST", path, map[string]any{"content": content})
+	if b := step((g.n+1)%2, http.StatusOK, "GET", path+"?limit=1", nil); !bytes.Contains(b, []byte(content)) {
+		r.add(0, fmt.Sprintf("message %d is not the newest: %.200s", g.n, b))
+	}
+}

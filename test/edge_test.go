@@ -231,3 +231,23 @@ func TestAddressesBehindProxies(t *testing.T) {
 		t.Errorf("the header that is not the trusted one: %s left", left)
 	}
 }
+
+// A list may be repeated or comma separated; of another parameter that is given twice neither is ignored.
+func TestRepeatedQueryParameters(t *testing.T) {
+	t.Parallel()
+	p := start(t, 1).pods[0]
+	us := p.users(t, 3)
+	for _, query := range []string{"userIds=%s&userIds=%s", "userIds=%s,%s"} {
+		var list struct{ Data []struct{ UserID string } }
+		p.want(t, 200, us[0].token, "GET", "/api/presence?"+fmt.Sprintf(query, us[1].ID, us[2].ID), nil).into(t, &list)
+		if len(list.Data) != 2 || list.Data[0].UserID != us[1].ID || list.Data[1].UserID != us[2].ID {
+			t.Errorf("%s: %+v", query, list.Data)
+		}
+	}
+	for _, query := range []string{"limit=1&limit=2", "cursor=a&cursor=b", "limit=1&limit=1"} {
+		a := p.call(t, us[0].token, "GET", "/api/conversations?"+query, nil)
+		if name, _, _ := strings.Cut(query, "="); a.status != 400 || a.problem(t).fields() != name {
+			t.Errorf("%s: %d %s", query, a.status, a.body)
+		}
+	}
+}

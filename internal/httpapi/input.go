@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -110,4 +111,24 @@ func queryList(c *fiber.Ctx, name string) []string {
 		}
 	}
 	return out
+}
+
+// queryLists are the query parameters that are lists: comma separated, repeated, or both.
+var queryLists = []string{"ids", "userIds"}
+
+// checkQuery refuses a query that gives another parameter twice: one of the two would be ignored.
+func checkQuery(c *fiber.Ctx) error {
+	if len(c.Request().URI().QueryString()) == 0 {
+		return nil
+	}
+	var f invalid.Faults
+	seen := map[string]bool{}
+	for key := range c.Context().QueryArgs().All() {
+		if name := string(key); seen[name] && !slices.Contains(queryLists, name) {
+			f.Add(name, "is given twice")
+		} else {
+			seen[name] = true
+		}
+	}
+	return f.Err()
 }

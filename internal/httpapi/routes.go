@@ -118,6 +118,11 @@ func (s *Server) add(r route) {
 				return err
 			}
 		}
+		if r.path != socketRoute { // which has an order of its own
+			if err := checkQuery(c); err != nil {
+				return err
+			}
+		}
 		return r.handler(c)
 	}
 	s.app.Add(r.method, r.path, handler)

@@ -26,14 +26,17 @@ func AsyncJSON() ([]byte, error) { return asyncapiJSON() }
 func Sources() (rest, socket []byte) { return openapi, asyncapi }
 
 var (
-	openapiJSON  = sync.OnceValues(func() ([]byte, error) { return toJSON("openapi.yaml", openapi) })
-	asyncapiJSON = sync.OnceValues(func() ([]byte, error) { return toJSON("asyncapi.yaml", asyncapi) })
+	openapiJSON  = sync.OnceValues(func() ([]byte, error) { return toJSON("openapi.yaml", openapi, finish) })
+	asyncapiJSON = sync.OnceValues(func() ([]byte, error) { return toJSON("asyncapi.yaml", asyncapi, nil) })
 )
 
-func toJSON(name string, source []byte) ([]byte, error) {
+func toJSON(name string, source []byte, change func(doc any)) ([]byte, error) {
 	var doc any
 	if err := yaml.Unmarshal(source, &doc); err != nil {
 		return nil, fmt.Errorf("parse %s: %w", name, err)
+	}
+	if change != nil {
+		change(doc)
 	}
 	b, err := json.Marshal(doc)
 	if err != nil {

@@ -62,7 +62,7 @@ func (v *Validator) Operations() []string {
 func (v *Validator) Codes() []string {
 	var out []string
 	for name := range v.get("components", "responses") {
-		code := v.get("components", "responses", name, "content", problemMedia, "schema", "properties", "code")
+		code, _ := v.narrowed("components", "responses", name, "content", problemMedia, "schema")["code"].(map[string]any)
 		list, _ := code["enum"].([]any)
 		for _, c := range list {
 			out = append(out, fmt.Sprint(c))
@@ -70,6 +70,18 @@ func (v *Validator) Codes() []string {
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// narrowed are the properties that a schema narrows of the one that it refers to, nil if it does not.
+func (v *Validator) narrowed(at ...string) map[string]any {
+	parts, _ := v.get(at...)["allOf"].([]any)
+	for _, p := range parts {
+		part, _ := p.(map[string]any)
+		if properties, ok := part["properties"].(map[string]any); ok {
+			return properties
+		}
+	}
+	return nil
 }
 
 const problemMedia = "application/problem+json"

@@ -46,8 +46,12 @@ func TestReferencesResolveAndObjectsAreClosed(t *testing.T) {
 			if !ok || v.get(strings.Split(inside, "/")...) == nil {
 				t.Errorf("%s: %s has no target", name, ref)
 			}
+			if len(o) > 1 {
+				t.Errorf("%s: generators drop what stands beside a $ref", name)
+			}
 		}
-		if o["type"] != "object" || o["properties"] == nil {
+		narrows := len(at) > 1 && at[len(at)-2] == "allOf" // another schema, which is closed
+		if o["type"] != "object" || o["properties"] == nil || narrows {
 			return
 		}
 		if o["additionalProperties"] != false {
@@ -66,6 +70,33 @@ func TestReferencesResolveAndObjectsAreClosed(t *testing.T) {
 			byValidator := kind == "responses" && (name == outside[405] || name == outside[501] || slices.ContainsFunc(slices.Collect(maps.Values(anywhere)), func(l []string) bool { return slices.Contains(l, name) }))
 			if ref := "#/components/" + kind + "/" + name; !used[ref] && !byValidator {
 				t.Errorf("%s is used nowhere", ref)
+			}
+		}
+	}
+}
+
+// Swagger UI shows each error by examples of its own, one for each code.
+func TestEveryProblemHasItsOwnExamples(t *testing.T) {
+	t.Parallel()
+	v := document(t)
+	for name := range v.get("components", "responses") {
+		at := []string{"components", "responses", name, "content", problemMedia}
+		if v.get(at...) == nil {
+			continue
+		}
+		examples := v.get(append(slices.Clone(at), "examples")...)
+		if len(examples) == 0 {
+			t.Errorf("%s has no example", name)
+			continue
+		}
+		s, err := v.schema(append(at, "schema"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for code := range examples {
+			example := v.get(append(slices.Clone(at), "examples", code, "value")...)
+			if err := s.Validate(map[string]any(example)); err != nil || example["code"] != code {
+				t.Errorf("the example %s of %s: %v", code, name, err)
 			}
 		}
 	}
@@ -190,7 +221,7 @@ func checkResponse(t *testing.T, v *Validator, method, path string, status int) 
 	name := method + " " + path + " " + strconv.Itoa(status)
 	at := v.responses(method, path, status)[0]
 	r := v.get(at...)
-	problem := v.get(append(slices.Clone(at), "content", problemMedia, "schema", "properties")...)
+	problem := v.narrowed(append(slices.Clone(at), "content", problemMedia, "schema")...)
 	content, _ := r["content"].(map[string]any)
 	switch {
 	case problem != nil:

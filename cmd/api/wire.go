@@ -124,7 +124,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		DrainDelay: c.DrainDelay, StopTimeout: stop - min(stopMargin, stop/4), Limits: c.Limits, AuthMode: c.Identity.Mode, ProfileSync: c.Identity.External() && c.Identity.Profile == config.ProfileSync,
 	}, httpapi.Deps{
 		Auth: sessions, Watch: watch, Keyset: external.source, Verifier: external.verifier, Identity: external.service, Keys: keys,
-		Directory: directory.NewService(db, standings), Standings: standings, Audit: auditLog, Users: user.NewService(db), Friends: friends,
+		Directory: directory.NewService(db, standings, func(context.Context, string) {}), Standings: standings, Audit: auditLog, Users: user.NewService(db), Friends: friends,
 		Conversations: conversations, Messages: messages, Receipts: receipts, Attachments: attachments,
 		Syncer: message.NewSyncer(feed, messageStore, conversations), Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
 		Memory:   memory,

@@ -118,6 +118,7 @@ var outcomes = []outcome{
 	{errSlowRequest, 408, "request_timeout"},
 
 	{auth.ErrUsernameTaken, 409, "username_taken"},
+	{directory.ErrUsernameTaken, 409, "username_taken"},
 	{serverkey.ErrNameTaken, 409, "name_taken"},
 	{serverkey.ErrTooMany, 409, "limit_reached"},
 	{conversation.ErrDirect, 409, "direct_conversation"},
@@ -156,6 +157,7 @@ var outcomes = []outcome{
 	{identity.ErrUnavailable, 503, "identity_unavailable"},
 	{presence.ErrUnavailable, 503, "unavailable"},
 	{auth.ErrBusy, 503, "unavailable"},
+	{directory.ErrBusy, 503, "unavailable"},
 	{message.ErrBusy, 503, "unavailable"},
 	{receipt.ErrBusy, 503, "unavailable"},
 	{attachment.ErrUnavailable, 503, "unavailable"},

@@ -20,7 +20,19 @@ const serverPath = "/api/server"
 // serverRoutes are those of a product's own back end, each with the scope that a key needs. The limit is for requests without a key.
 func (s *Server) serverRoutes(l limit) []route {
 	read := principal.Read
+	const users = serverPath + "/users"
 	return []route{
+		{"PUT", users, key(principal.Users), l, s.upsertUsers},
+		{"GET", users, key(read(principal.Users)), l, s.listUsers},
+		{"GET", users + "/:user", key(read(principal.Users)), l, s.withUser(s.getUser)},
+		{"PATCH", users + "/:user", key(principal.Users), l, s.withUser(s.patchUser)},
+		{"POST", users + "/:user/deactivate", key(principal.Users), l, s.withUser(s.deactivateUser)},
+		{"POST", users + "/:user/reactivate", key(principal.Users), l, s.withUser(s.reactivateUser)},
+		{"POST", users + "/:user/tokens", key(principal.Tokens), l, s.mintTokens},
+		{"DELETE", users + "/:user/sessions", key(principal.Tokens), l, s.withUser(s.endSessions)},
+		{"PUT", users + "/:user/ban", key(principal.Moderation), l, s.withUser(s.banUser)},
+		{"DELETE", users + "/:user/ban", key(principal.Moderation), l, s.withUser(s.unbanUser)},
+
 		{"GET", serverPath + "/keys", key(read(principal.Keys)), l, s.listKeys},
 		{"POST", serverPath + "/keys", key(principal.Keys), l, s.createKey},
 		{"DELETE", serverPath + "/keys/:id", key(principal.Keys), l, s.endKey},

@@ -1,5 +1,31 @@
 // Generated from openapi.yaml by `go generate ./clients`. Do not edit.
 
+export interface ServerUser {
+  id: Id;
+  username: string;
+  displayName: string;
+  avatarUrl: string | null;
+  externalId: string | null;
+  kind: "person" | "bot";
+  metadata: Record<string, unknown>;
+  createdAt: Time;
+  updatedAt: Time;
+  lastSeenAt: Time | null;
+  deactivatedAt?: Time;
+  ban: null | {
+    reason: string | null;
+    at: Time;
+    until: Time | null;
+  };
+}
+
+export interface UpsertedUser {
+  externalId: string;
+  id: Id | null;
+  result: "created" | "updated" | "unchanged" | "error";
+  problem?: Problem;
+}
+
 export interface UploadTicket {
   id: Id;
   url: string;
@@ -915,5 +941,88 @@ export interface Operations {
       data: AuditEntry[];
       pagination: Pagination;
     };
+  };
+  /** Create and change users in bulk */
+  upsertUsers: {
+    method: "PUT";
+    path: "/api/server/users";
+    body: {
+      users: Record<string, unknown>[];
+    };
+    response: {
+      data: UpsertedUser[];
+    };
+  };
+  /** All users */
+  listUsers: {
+    method: "GET";
+    path: "/api/server/users";
+    query: { q?: string; state?: "active" | "banned" | "deactivated"; updatedAfter?: string; cursor?: string; limit?: number };
+    response: {
+      data: ServerUser[];
+      pagination: Pagination;
+    };
+  };
+  /** A user */
+  getUserByKey: {
+    method: "GET";
+    path: "/api/server/users/{user}";
+    response: ServerUser;
+  };
+  /** Change a user */
+  patchUser: {
+    method: "PATCH";
+    path: "/api/server/users/{user}";
+    body: {
+      username?: string;
+      displayName?: string;
+      avatarUrl?: string | null;
+      metadata?: Record<string, unknown> | null;
+      kind?: "person" | "bot";
+    };
+    response: ServerUser;
+  };
+  /** Deactivate a user */
+  deactivateUser: {
+    method: "POST";
+    path: "/api/server/users/{user}/deactivate";
+    response: ServerUser;
+  };
+  /** Reactivate a user */
+  reactivateUser: {
+    method: "POST";
+    path: "/api/server/users/{user}/reactivate";
+    response: ServerUser;
+  };
+  /** Open a session for a user */
+  mintTokens: {
+    method: "POST";
+    path: "/api/server/users/{user}/tokens";
+    body: {
+      ttl?: string;
+    };
+    response: TokenPair;
+  };
+  /** End all sessions of a user */
+  endSessions: {
+    method: "DELETE";
+    path: "/api/server/users/{user}/sessions";
+    response: undefined;
+  };
+  /** Ban a user */
+  banUser: {
+    method: "PUT";
+    path: "/api/server/users/{user}/ban";
+    body: {
+      reason?: string | null;
+      until?: string | null;
+    };
+    response: ServerUser;
+  };
+  /** Lift a ban */
+  unbanUser: {
+    method: "DELETE";
+    path: "/api/server/users/{user}/ban";
+    response: undefined;
   };
 }

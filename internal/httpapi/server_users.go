@@ -1,0 +1,236 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/directory"
+	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/jsonbody"
+)
+
+// maxBulk is how many users a bulk may have.
+const maxBulk = 1000
+
+// bulkUsers are users to be created or changed; each is decoded for itself, so that one that is wrong fails alone.
+type bulkUsers struct {
+	Users []json.RawMessage `json:"users"`
+}
+
+// Check adds a fault for a bulk that is empty or too large.
+func (b *bulkUsers) Check(f *invalid.Faults) {
+	if len(b.Users) < 1 || len(b.Users) > maxBulk {
+		f.Add("users", "must have 1 to %d users", maxBulk)
+	}
+}
+
+// items decodes each user. The same external id twice fails the bulk: which of the two was meant nobody knows.
+func (b *bulkUsers) items() ([]*directory.Item, error) {
+	var f invalid.Faults
+	items := make([]*directory.Item, len(b.Users))
+	seen := make(map[string]bool, len(items))
+	for n, raw := range b.Users {
+		items[n] = &directory.Item{}
+		items[n].Err = jsonbody.Decode(raw, &items[n].Draft)
+		if items[n].Err != nil {
+			items[n].Result = directory.Failed
+		}
+		if ext := items[n].ExternalID; ext != "" && seen[ext] {
+			f.Add("users", "must not have the same externalId twice")
+		}
+		seen[items[n].ExternalID] = true
+	}
+	return items, f.Err()
+}
+
+type upserted struct {
+	ExternalID string   `json:"externalId"`
+	ID         *string  `json:"id"`
+	Result     string   `json:"result"`
+	Problem    *problem `json:"problem,omitempty"`
+}
+
+func (s *Server) upsertUsers(c *fiber.Ctx) error {
+	var in bulkUsers
+	if err := decode(c, &in); err != nil {
+		return err
+	}
+	if err := s.guardItems(c, len(in.Users)); err != nil {
+		return err
+	}
+	items, err := in.items()
+	if err != nil {
+		return err
+	}
+	if err := s.Directory.Upsert(c.UserContext(), items); err != nil {
+		return err
+	}
+	out := make([]upserted, len(items))
+	for n, i := range items {
+		out[n] = upserted{ExternalID: i.ExternalID, Result: i.Result}
+		if i.Err != nil {
+			p := problemOf(i.Err, requestID(c))
+			out[n].Problem = &p
+			continue
+		}
+		out[n].ID = &i.ID
+	}
+	return c.JSON(fiber.Map{"data": out})
+}
+
+// maxServerPage is how many items a page of the server API has at most.
+const maxServerPage = 200
+
+func (s *Server) listUsers(c *fiber.Ctx) error {
+	var f invalid.Faults
+	filter := directory.Filter{
+		Text: strings.Clone(c.Query("q")), State: strings.Clone(c.Query("state")), UpdatedAfter: queryTime(c, &f, "updatedAfter"),
+		Limit: int(queryInt(c, &f, "limit", pageSize, 1, maxServerPage)),
+	}
+	if filter.State != "" && !slices.Contains([]string{directory.StateActive, directory.StateBanned, directory.StateDeactivated}, filter.State) {
+		f.Add("state", "must be active, banned or deactivated")
+	}
+	if len(filter.Text) > 4*128 || strings.ContainsRune(filter.Text, 0) {
+		f.Add("q", "must have at most 128 characters")
+	}
+	if err := f.Err(); err != nil {
+		return err
+	}
+	var err error
+	if filter.After, err = queryCursor(c); err != nil {
+		return err
+	}
+	users, more, err := s.Directory.List(c.UserContext(), filter)
+	if err != nil {
+		return err
+	}
+	return list(c, users, more, func(u directory.User) cursor.Position { return cursor.Position{Time: u.UpdatedAt.Time, ID: u.ID} })
+}
+
+// queryCursor reads the cursor of the query, nil where there is none.
+func queryCursor(c *fiber.Ctx) (*cursor.Position, error) {
+	if !c.Context().QueryArgs().Has("cursor") {
+		return nil, nil
+	}
+	at, err := cursor.Decode(c.Query("cursor"))
+	return &at, err
+}
+
+// pathName reads what a path names by id or by "ext:" and the percent-encoded external id.
+func pathName(c *fiber.Ctx, name string) string {
+	v, err := url.PathUnescape(c.Params(name))
+	if err != nil {
+		return ""
+	}
+	return strings.Clone(v)
+}
+
+// withUser finds the user whom the path names, and answers with what f returns.
+func (s *Server) withUser(f func(c *fiber.Ctx, userID string) (any, error)) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		userID, err := s.Directory.Resolve(c.UserContext(), pathName(c, "user"))
+		if err != nil {
+			return err
+		}
+		answer, err := f(c, userID)
+		switch {
+		case err != nil:
+			return err
+		case answer == nil:
+			return c.SendStatus(fiber.StatusNoContent)
+		}
+		return c.JSON(answer)
+	}
+}
+
+func (s *Server) getUser(c *fiber.Ctx, userID string) (any, error) {
+	return s.Directory.Get(c.UserContext(), userID)
+}
+
+func (s *Server) patchUser(c *fiber.Ctx, userID string) (any, error) {
+	var in directory.Patch
+	if err := decode(c, &in); err != nil {
+		return nil, err
+	}
+	return s.Directory.Update(c.UserContext(), userID, &in)
+}
+
+func (s *Server) deactivateUser(c *fiber.Ctx, userID string) (any, error) {
+	return s.Directory.Deactivate(c.UserContext(), userID)
+}
+
+func (s *Server) reactivateUser(c *fiber.Ctx, userID string) (any, error) {
+	return s.Directory.Reactivate(c.UserContext(), userID)
+}
+
+func (s *Server) banUser(c *fiber.Ctx, userID string) (any, error) {
+	var in directory.BanRequest
+	if err := decodeOptional(c, &in); err != nil {
+		return nil, err
+	}
+	return s.Directory.Ban(c.UserContext(), userID, &in)
+}
+
+func (s *Server) unbanUser(c *fiber.Ctx, userID string) (any, error) {
+	_, err := s.Directory.Unban(c.UserContext(), userID)
+	return nil, err
+}
+
+func (s *Server) endSessions(c *fiber.Ctx, userID string) (any, error) {
+	return nil, s.Auth.EndAll(c.UserContext(), userID)
+}
+
+// mintRequest says how long a session that a key opens may last.
+type mintRequest struct {
+	TTL *string `json:"ttl,omitempty"`
+
+	ttl time.Duration
+}
+
+// Check adds a fault for what is no duration.
+func (m *mintRequest) Check(f *invalid.Faults) {
+	if m.TTL == nil {
+		return
+	}
+	var err error
+	if m.ttl, err = time.ParseDuration(*m.TTL); err != nil || m.ttl < time.Second || m.ttl > 10*365*24*time.Hour {
+		f.Add("ttl", "must be a duration of at least 1s, such as 24h")
+	}
+}
+
+func (s *Server) mintTokens(c *fiber.Ctx) error {
+	userID, err := s.Directory.Resolve(c.UserContext(), pathName(c, "user"))
+	if err != nil {
+		return err
+	}
+	var in mintRequest
+	if err := decodeOptional(c, &in); err != nil {
+		return err
+	}
+	if err := s.Standings.Standing(c.UserContext(), userID); err != nil {
+		return err
+	}
+	p, err := s.Auth.Mint(c.UserContext(), userID, caller(c).KeyID, in.ttl)
+	if err != nil {
+		return err
+	}
+	return sendPair(c, fiber.StatusCreated, p)
+}
+
+// decodeOptional decodes a body that may be left out.
+func decodeOptional(c *fiber.Ctx, dst jsonbody.Checker) error {
+	b, err := readBody(c)
+	if err != nil {
+		return err
+	}
+	if len(b) == 0 {
+		return nil
+	}
+	return decode(c, dst)
+}

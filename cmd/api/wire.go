@@ -108,6 +108,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	sessions.UseStandings(standings)
 
 	refusals := observe.NewOutage(log, "requests are refused with 503", "requests are served again")
 	attachments, closeStorage, err := openAttachments(c, db.SQL, health, registry, log)

@@ -48,7 +48,17 @@ type Service struct {
 	announcer Announcer
 	watch     *Watch
 	groups    Groups
+	standings Standings // nil if nobody is ever barred
 }
+
+// Standings is what logging in needs of the users who are banned or deactivated.
+type Standings interface {
+	// StandingIn is nil for a user in good standing, else an error that says why not.
+	StandingIn(ctx context.Context, q postgres.Querier, userID string) error
+}
+
+// UseStandings has logins of barred users refused. It is called before the service is used.
+func (s *Service) UseStandings(st Standings) { s.standings = st }
 
 // NewService makes the service.
 func NewService(c Config, db *postgres.DB, t *Tokens, a Announcer, w *Watch, g Groups) (*Service, error) {
@@ -115,6 +125,11 @@ func (s *Service) open(ctx context.Context, userID string, c Client, first func(
 	err := s.store.db.Tx(ctx, func(tx *gorm.DB) error {
 		if err := first(tx); err != nil {
 			return err
+		}
+		if s.standings != nil {
+			if err := s.standings.StandingIn(ctx, postgres.In(tx), userID); err != nil {
+				return err
+			}
 		}
 		if err := s.insertSession(tx, sessionID, userID, cleanUserAgent(c.UserAgent)); err != nil {
 			return err

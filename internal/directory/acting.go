@@ -72,3 +72,49 @@ func (r *Resolver) Resolve(ctx context.Context, name string) (string, error) {
 	r.known[strings.Clone(name)] = resolved{userID, time.Now()}
 	return userID, nil
 }
+
+// Named is a user as server keys name one.
+type Named struct {
+	ID  string
+	Bot bool
+}
+
+// ResolveAll finds users by their names, in that order, or returns ErrNotFound if one of them is unknown.
+func (r *Resolver) ResolveAll(ctx context.Context, names []string) ([]Named, error) {
+	ids, externals := []string{}, []string{}
+	for _, n := range names {
+		if ext, is := strings.CutPrefix(n, externalPrefix); is {
+			externals = append(externals, ext)
+		} else if id.Valid(n) {
+			ids = append(ids, n)
+		} else {
+			return nil, ErrNotFound
+		}
+	}
+	type row struct {
+		Named
+		external *string
+	}
+	rows, err := postgres.Collect(ctx, r.db.SQL, func(s postgres.Row, v *row) error { return s.Scan(&v.ID, &v.external, &v.Bot) },
+		`SELECT id, external_id, kind = 'bot' FROM users
+		WHERE (id = ANY ($1::text[]::uuid[]) OR external_id = ANY ($2::text[])) AND deleted_at IS NULL`, ids, externals)
+	if err != nil {
+		return nil, fmt.Errorf("find users: %w", err)
+	}
+	by := make(map[string]Named, 2*len(rows))
+	for _, v := range rows {
+		by[v.ID] = v.Named
+		if v.external != nil {
+			by[externalPrefix+*v.external] = v.Named
+		}
+	}
+	out := make([]Named, len(names))
+	for i, n := range names {
+		found, ok := by[n]
+		if !ok {
+			return nil, ErrNotFound
+		}
+		out[i] = found
+	}
+	return out, nil
+}

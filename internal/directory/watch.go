@@ -172,8 +172,13 @@ func (w *Watch) Look(ctx context.Context, userID string) { _ = w.Standing(ctx, u
 
 // Standing reads how a user stands, notes it and returns Check's verdict. An unknown user is in good standing.
 func (w *Watch) Standing(ctx context.Context, userID string) error {
+	return w.StandingIn(ctx, w.db.SQL, userID)
+}
+
+// StandingIn is Standing in a transaction.
+func (w *Watch) StandingIn(ctx context.Context, q postgres.Querier, userID string) error {
 	var s scanned
-	err := w.db.SQL.QueryRowContext(ctx, `SELECT `+standingColumns+` FROM users WHERE id = $1`, userID).Scan(s.dest()...)
+	err := q.QueryRowContext(ctx, `SELECT `+standingColumns+` FROM users WHERE id = $1`, userID).Scan(s.dest()...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}

@@ -65,15 +65,25 @@ func ofConversation(typ string, c *chat.Conversation, data any, at int64) *Event
 
 // MembersAdded is the data of a conversation:member_added.
 type MembersAdded struct {
-	ConversationID string        `json:"conversationId"`
-	Members        []chat.Member `json:"members"`
-	MemberCount    int           `json:"memberCount"`
-	Revision       int64         `json:"revision"`
+	ConversationID string `json:"conversationId"`
+	// Members are the first 20 of those who were added.
+	Members     []chat.Member `json:"members"`
+	MemberCount int           `json:"memberCount"`
+	Revision    int64         `json:"revision"`
+	// UserIDs are all who were added if there are more than Members has.
+	UserIDs []string `json:"userIds,omitempty"`
 }
+
+// maxShown is how many new members an event shows; of the others it has the ids.
+const maxShown = 20
 
 // MemberAdded reports new members to the others, and the conversation to the new members.
 func MemberAdded(c *chat.Conversation, added []chat.Member, at int64) *Event {
-	e := ofConversation(TypeMemberAdded, c, MembersAdded{c.ID, added, c.MemberCount, c.Revision}, at)
+	data := MembersAdded{ConversationID: c.ID, Members: added, MemberCount: c.MemberCount, Revision: c.Revision}
+	if len(added) > maxShown {
+		data.Members, data.UserIDs = added[:maxShown], IDsOf(added)
+	}
+	e := ofConversation(TypeMemberAdded, c, data, at)
 	e.Added, e.Welcome = IDsOf(added), c
 	return e
 }
@@ -84,13 +94,23 @@ type MemberRemoved struct {
 	UserID         string `json:"userId"`
 	MemberCount    int    `json:"memberCount"`
 	Revision       int64  `json:"revision"`
+	// UserIDs are all who were removed if there is more than one; UserID is the first of them then.
+	UserIDs []string `json:"userIds,omitempty"`
 }
 
 // MemberWasRemoved reports a removal to the members, the removed one among them.
 func MemberWasRemoved(conversationID, userID string, memberCount int, revision, at int64) *Event {
+	return MembersWereRemoved(conversationID, []string{userID}, memberCount, revision, at)
+}
+
+// MembersWereRemoved is MemberWasRemoved for at least one member.
+func MembersWereRemoved(conversationID string, userIDs []string, memberCount int, revision, at int64) *Event {
+	data := MemberRemoved{ConversationID: conversationID, UserID: userIDs[0], MemberCount: memberCount, Revision: revision}
+	if len(userIDs) > 1 {
+		data.UserIDs = userIDs
+	}
 	return &Event{
-		Type: TypeMemberRemoved, Data: MemberRemoved{conversationID, userID, memberCount, revision}, ConversationID: conversationID,
-		Revision: revision, CommittedAt: at, Routing: Routing{Removed: []string{userID}},
+		Type: TypeMemberRemoved, Data: data, ConversationID: conversationID, Revision: revision, CommittedAt: at, Routing: Routing{Removed: userIDs},
 	}
 }
 

@@ -52,10 +52,6 @@ func (s *Server) login(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := s.Standings.Standing(c.UserContext(), p.User.ID); err != nil {
-		_ = s.Auth.EndSession(c.UserContext(), p.User.ID, p.SessionID) // which nobody was given
-		return err
-	}
 	return sendPair(c, fiber.StatusOK, p)
 }
 

@@ -20,7 +20,7 @@ const serverPath = "/api/server"
 // serverRoutes are those of a product's own back end, each with the scope that a key needs. The limit is for requests without a key.
 func (s *Server) serverRoutes(l limit) []route {
 	read := principal.Read
-	const users = serverPath + "/users"
+	const users, conversations, messages = serverPath + "/users", serverPath + "/conversations", serverPath + "/messages"
 	return []route{
 		{"PUT", users, key(principal.Users), l, s.upsertUsers},
 		{"GET", users, key(read(principal.Users)), l, s.listUsers},
@@ -32,6 +32,19 @@ func (s *Server) serverRoutes(l limit) []route {
 		{"DELETE", users + "/:user/sessions", key(principal.Tokens), l, s.withUser(s.endSessions)},
 		{"PUT", users + "/:user/ban", key(principal.Moderation), l, s.withUser(s.banUser)},
 		{"DELETE", users + "/:user/ban", key(principal.Moderation), l, s.withUser(s.unbanUser)},
+
+		{"GET", conversations, key(read(principal.Conversations)), l, s.keyedList},
+		{"PUT", conversations + "/:conversation", key(principal.Conversations), l, s.putConversation},
+		{"GET", conversations + "/:conversation", key(read(principal.Conversations)), l, s.withConversation(s.keyedGet)},
+		{"PATCH", conversations + "/:conversation", key(principal.Conversations), l, s.withConversation(s.keyedPatch)},
+		{"DELETE", conversations + "/:conversation", key(principal.Conversations), l, s.withConversation(s.keyedDelete)},
+		{"POST", conversations + "/:conversation/members", key(principal.Conversations), l, s.withConversation(s.keyedAdd)},
+		{"DELETE", conversations + "/:conversation/members", key(principal.Conversations), l, s.withConversation(s.keyedRemove)},
+		{"GET", conversations + "/:conversation/messages", key(read(principal.Messages)), l, s.keyedHistory},
+		{"POST", conversations + "/:conversation/messages", key(principal.Messages), l, s.keyedSend},
+		{"GET", messages + "/:id", key(read(principal.Messages)), l, s.keyedMessage},
+		{"PATCH", messages + "/:id", key(principal.Messages), l, s.keyedEdit},
+		{"DELETE", messages + "/:id", key(principal.Messages), l, s.keyedDeleteMessage},
 
 		{"GET", serverPath + "/keys", key(read(principal.Keys)), l, s.listKeys},
 		{"POST", serverPath + "/keys", key(principal.Keys), l, s.createKey},

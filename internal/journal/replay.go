@@ -168,7 +168,7 @@ func (r *replay) change(c change) (*event.Event, error) {
 		if err != nil || conv == nil {
 			return event.ConversationChanged(r.conversationID, c.revision, at), err
 		}
-		return event.MemberWasRemoved(r.conversationID, c.userIDs[0], conv.MemberCount, c.revision, at), nil
+		return event.MembersWereRemoved(r.conversationID, c.userIDs, conv.MemberCount, c.revision, at), nil
 	case MemberUpdated:
 		members, err := r.members(c)
 		return event.MemberUpdated(r.conversationID, members, c.revision, at), err

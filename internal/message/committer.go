@@ -196,7 +196,13 @@ func (c *Committer) finish(p *pending, r sendRow) (e *event.Event) {
 		}
 		p.message.Metadata, p.message.Mentions = p.draft.Metadata, p.draft.Mentions.shown()
 		p.message.Attachments = r.attachments
+		if k := p.draft.keyed; k != nil {
+			p.message.Kind = k.kind
+		}
 		e = event.MessageNew(&p.message).In(p.ctx)
+		if k := p.draft.keyed; k != nil {
+			e.Actor.KeyID = k.keyID
+		}
 	}
 	close(p.done)
 	return e

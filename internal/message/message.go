@@ -61,11 +61,13 @@ type Draft struct {
 	Mentions        *MentionList    `json:"mentions,omitempty"`
 	// Attachments are the ids of files that the sender uploaded and did not send yet.
 	Attachments []string `json:"attachments,omitempty"`
+
+	keyed *keyed // how a server key sends it, nil for a user's own
 }
 
 // plain reports whether the draft has nothing but content and a reply.
 func (d *Draft) plain() bool {
-	return d.Metadata == nil && d.Mentions == nil && len(d.Attachments) == 0
+	return d.Metadata == nil && d.Mentions == nil && len(d.Attachments) == 0 && d.keyed == nil
 }
 
 // Check normalises the draft and notes its faults.
@@ -117,6 +119,9 @@ func (d *Draft) hash() []byte {
 	}
 	if len(d.Attachments) > 0 {
 		fmt.Fprintf(h, "\x00attachments%v", d.Attachments)
+	}
+	if d.keyed != nil && d.keyed.kind != "" {
+		h.Write([]byte("\x00kind" + d.keyed.kind))
 	}
 	return h.Sum(nil)[:16]
 }

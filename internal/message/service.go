@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/invalid"
@@ -35,6 +36,9 @@ func (s *Service) Send(ctx context.Context, conversationID, senderID string, d *
 
 // sendAt is Send with the clock's time given, for tests.
 func (s *Service) sendAt(ctx context.Context, conversationID, senderID string, d *Draft, at *time.Time) (chat.Message, bool, error) {
+	if a := audit.From(ctx); a.KeyID != "" && d.keyed == nil { // a key that acts for the sender
+		d.keyed = &keyed{keyID: a.KeyID, rules: memberRules}
+	}
 	p := &pending{conversationID: conversationID, senderID: senderID, draft: d, at: at}
 	if err := s.committer.submit(ctx, p); err != nil {
 		return chat.Message{}, false, err

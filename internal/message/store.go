@@ -115,6 +115,7 @@ func extras(batch []*pending) []any {
 	n := len(batch)
 	kinds, metadata, mentioned, all := make([]*string, n), make([]*string, n), make([]*string, n), make([]bool, n)
 	keys, rules, files := make([]*string, n), make([]string, n), make([]*string, n)
+	requests, addresses := make([]string, n), make([]string, n)
 	for i, p := range batch {
 		metadata[i] = textOf(p.draft.Metadata)
 		if m := p.draft.Mentions; m != nil {
@@ -125,9 +126,15 @@ func extras(batch []*pending) []any {
 			list := postgres.IDArray(p.draft.Attachments)
 			files[i] = &list
 		}
-		rules[i] = "member"
+		rules[i] = memberRules
+		if k := p.draft.keyed; k != nil {
+			keys[i], rules[i], requests[i], addresses[i] = &k.keyID, k.rules, k.requestID, k.ip
+			if k.kind != "" {
+				kinds[i] = &k.kind
+			}
+		}
 	}
-	return []any{kinds, metadata, mentioned, all, keys, rules, files}
+	return []any{kinds, metadata, mentioned, all, keys, rules, files, requests, addresses}
 }
 
 // byClientID reads the message that a sender's clientMessageId stands for, and the hash of its original.

@@ -1,5 +1,30 @@
 // Generated from openapi.yaml by `go generate ./clients`. Do not edit.
 
+export interface ServerConversation {
+  id: Id;
+  type: "direct" | "group";
+  name: string | null;
+  /** Both of a direct conversation; of a group the first 20 by joinedAt. */
+  members: Member[];
+  memberCount: number;
+  revision: number;
+  lastMessageId: Id | null;
+  /** The creation until the first message. */
+  lastMessageAt: Time;
+  lastMessage: Message | null;
+  lastSeq: number;
+  createdAt: Time;
+  description?: string;
+  avatarUrl?: string;
+  metadata?: Metadata;
+  /** Only owners and admins may send; absent if every member may. */
+  posting?: "admins";
+  /** The application's own id. */
+  externalId?: string;
+  /** When its properties or members last changed; messages don't count. */
+  updatedAt: Time;
+}
+
 export interface ServerUser {
   id: Id;
   username: string;
@@ -1023,6 +1048,134 @@ export interface Operations {
   unbanUser: {
     method: "DELETE";
     path: "/api/server/users/{user}/ban";
+    response: undefined;
+  };
+  /** All conversations */
+  listServerConversations: {
+    method: "GET";
+    path: "/api/server/conversations";
+    query: { member?: string; updatedAfter?: string; cursor?: string; limit?: number };
+    response: {
+      data: ServerConversation[];
+      pagination: Pagination;
+    };
+  };
+  /** Make or change the group of an `externalId` */
+  putConversation: {
+    method: "PUT";
+    path: "/api/server/conversations/{conversation}";
+    query: { members?: "exact" };
+    body: {
+      name: string;
+      description?: string | null;
+      avatarUrl?: string | null;
+      metadata?: Metadata | null;
+      posting?: "members" | "admins";
+      members?: ({
+        /** An id, or `ext:` and the `externalId`. */
+        user: string;
+        role?: "owner" | "admin" | "member";
+      })[];
+    };
+    response: ServerConversation;
+  };
+  /** A conversation */
+  getServerConversation: {
+    method: "GET";
+    path: "/api/server/conversations/{conversation}";
+    response: ServerConversation;
+  };
+  /** Change a group */
+  patchServerConversation: {
+    method: "PATCH";
+    path: "/api/server/conversations/{conversation}";
+    body: {
+      name?: string;
+      description?: string | null;
+      avatarUrl?: string | null;
+      metadata?: Metadata | null;
+      posting?: "members" | "admins";
+      ifRevision?: number | null;
+    };
+    response: ServerConversation;
+  };
+  /** Delete a group */
+  deleteServerConversation: {
+    method: "DELETE";
+    path: "/api/server/conversations/{conversation}";
+    response: undefined;
+  };
+  /** Add members, or change roles */
+  addServerMembers: {
+    method: "POST";
+    path: "/api/server/conversations/{conversation}/members";
+    body: {
+      users: ({
+        /** An id, or `ext:` and the `externalId`. */
+        user: string;
+        role?: "owner" | "admin" | "member";
+      })[];
+    };
+    response: ServerConversation;
+  };
+  /** Remove members */
+  removeServerMembers: {
+    method: "DELETE";
+    path: "/api/server/conversations/{conversation}/members";
+    body: {
+      users: string[];
+    };
+    response: ServerConversation;
+  };
+  /** History */
+  listServerMessages: {
+    method: "GET";
+    path: "/api/server/conversations/{conversation}/messages";
+    query: { cursor?: string; afterSeq?: number; limit?: number };
+    response: {
+      data: Message[];
+      pagination: Pagination;
+    };
+  };
+  /** Send as any user */
+  sendServerMessage: {
+    method: "POST";
+    path: "/api/server/conversations/{conversation}/messages";
+    body: {
+      /** An id, or `ext:` and the `externalId`. */
+      sender: string;
+      kind?: "text" | "system";
+      content: string;
+      clientMessageId: string;
+      replyToId?: string | null;
+      metadata?: Metadata | null;
+      mentions?: Record<string, unknown> | null;
+      attachments?: Id[] | null;
+    };
+    response: Message;
+  };
+  /** A message */
+  getServerMessage: {
+    method: "GET";
+    path: "/api/server/messages/{id}";
+    response: Message;
+  };
+  /** Edit a message */
+  editServerMessage: {
+    method: "PATCH";
+    path: "/api/server/messages/{id}";
+    body: {
+      content?: string;
+      metadata?: Metadata | null;
+      mentions?: Record<string, unknown> | null;
+      ifRevision?: number | null;
+    };
+    response: Message;
+  };
+  /** Delete a message */
+  deleteServerMessage: {
+    method: "DELETE";
+    path: "/api/server/messages/{id}";
     response: undefined;
   };
 }

@@ -1,0 +1,137 @@
+package httpapi
+
+import (
+	"math"
+
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/message"
+	"github.com/parley-chat/parley/internal/metadata"
+)
+
+// keyedDraft is a message that a server key sends. Its other fields are those of message.Draft, which jsonbody wants flat.
+type keyedDraft struct {
+	Sender          string               `json:"sender"`
+	Kind            string               `json:"kind,omitempty"`
+	Content         string               `json:"content"`
+	ClientMessageID string               `json:"clientMessageId"`
+	ReplyToID       *string              `json:"replyToId,omitempty"`
+	Metadata        metadata.Object      `json:"metadata,omitempty"`
+	Mentions        *message.MentionList `json:"mentions,omitempty"`
+	Attachments     []string             `json:"attachments,omitempty"`
+
+	draft message.Draft
+}
+
+// Check normalises the draft and adds its faults.
+func (d *keyedDraft) Check(f *invalid.Faults) {
+	d.draft = message.Draft{
+		Content: d.Content, ClientMessageID: &d.ClientMessageID, ReplyToID: d.ReplyToID, Metadata: d.Metadata, Mentions: d.Mentions, Attachments: d.Attachments,
+	}
+	d.draft.Check(f)
+	switch d.Kind {
+	case "", "text":
+		d.Kind = ""
+	case message.KindSystem:
+	default:
+		f.Add("kind", "must be text or system")
+	}
+}
+
+func (s *Server) keyedSend(c *fiber.Ctx) error {
+	conversationID, err := s.keyedConversation(c)
+	if err != nil {
+		return err
+	}
+	var in keyedDraft
+	if err := decode(c, &in); err != nil {
+		return err
+	}
+	sender, err := s.Directory.ResolveAll(c.UserContext(), []string{in.Sender})
+	if err != nil {
+		return err
+	}
+	how := message.Sending{SenderID: sender[0].ID, Bot: sender[0].Bot, Kind: in.Kind}
+	m, repeated, err := s.Messages.SendByKey(c.UserContext(), conversationID, how, &in.draft)
+	if err != nil {
+		return err
+	}
+	if !repeated {
+		c.Status(fiber.StatusCreated)
+	}
+	return c.JSON(m)
+}
+
+func (s *Server) keyedHistory(c *fiber.Ctx) error {
+	conversationID, err := s.keyedConversation(c)
+	if err != nil {
+		return err
+	}
+	p, err := pageOf(c)
+	if err != nil {
+		return err
+	}
+	if !c.Context().QueryArgs().Has("afterSeq") {
+		found, err := s.Messages.HistoryByKey(c.UserContext(), conversationID, p.after, p.limit)
+		if err != nil {
+			return err
+		}
+		return list(c, found.Messages, found.HasMore, messagePosition)
+	}
+	var f invalid.Faults
+	seq := queryInt(c, &f, "afterSeq", -1, 0, math.MaxInt64)
+	if seq < 0 {
+		f.Add("afterSeq", "must be a seq")
+	}
+	if p.after != nil {
+		f.Add("cursor", "does not go with afterSeq")
+	}
+	if err := f.Err(); err != nil {
+		return err
+	}
+	found, err := s.Messages.AfterSeqByKey(c.UserContext(), conversationID, seq, p.limit)
+	if err != nil {
+		return err
+	}
+	return c.JSON(listBody{Data: found.Messages, Pagination: pagination{HasMore: found.HasMore}})
+}
+
+func (s *Server) keyedMessage(c *fiber.Ctx) error {
+	messageID, err := messageID(c)
+	if err != nil {
+		return err
+	}
+	m, err := s.Messages.GetByKey(c.UserContext(), messageID)
+	if err != nil {
+		return err
+	}
+	return c.JSON(m)
+}
+
+func (s *Server) keyedEdit(c *fiber.Ctx) error {
+	messageID, err := messageID(c)
+	if err != nil {
+		return err
+	}
+	var in message.Edit
+	if err := decode(c, &in); err != nil {
+		return err
+	}
+	m, err := s.Messages.EditByKey(c.UserContext(), messageID, &in)
+	if err != nil {
+		return err
+	}
+	return c.JSON(m)
+}
+
+func (s *Server) keyedDeleteMessage(c *fiber.Ctx) error {
+	messageID, err := messageID(c)
+	if err != nil {
+		return err
+	}
+	if err := s.Messages.DeleteByKey(c.UserContext(), messageID); err != nil {
+		return err
+	}
+	return c.SendStatus(fiber.StatusNoContent)
+}

@@ -1,0 +1,191 @@
+package message
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"gorm.io/gorm"
+
+	"github.com/parley-chat/parley/internal/audit"
+	"github.com/parley-chat/parley/internal/chat"
+	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/journal"
+	"github.com/parley-chat/parley/internal/postgres"
+)
+
+// KindSystem is the kind of a message that says what happened. One of a person or bot has none.
+const KindSystem = "system"
+
+// keyed is how a server key sends a draft.
+type keyed struct {
+	keyID, kind string
+	// rules are those of send.sql: memberRules, keyRules or botRules.
+	rules string
+	// requestID and ip are for the audit log.
+	requestID, ip string
+}
+
+// By which rules a message is sent (send.sql).
+const (
+	memberRules = "member"
+	keyRules    = "key"
+	botRules    = "bot"
+)
+
+// Sending is how a server key sends a message.
+type Sending struct {
+	SenderID string
+	// Bot is set for a sender who need not be a member.
+	Bot bool
+	// Kind is KindSystem or "".
+	Kind string
+}
+
+// SendByKey stores a draft that was checked, in the name of the context's key. A block and the conversation's posting don't hinder it.
+// repeated is as Send's.
+func (s *Service) SendByKey(ctx context.Context, conversationID string, how Sending, d *Draft) (m chat.Message, repeated bool, err error) {
+	a := audit.From(ctx)
+	d.keyed = &keyed{keyID: a.KeyID, kind: how.Kind, rules: keyRules, requestID: a.RequestID, ip: a.IP}
+	if how.Bot {
+		d.keyed.rules = botRules
+	}
+	m, repeated, err = s.Send(ctx, conversationID, how.SenderID, d)
+	if errors.Is(err, ErrConversationNotFound) && !how.Bot {
+		exists, lookErr := s.store.exists(ctx, conversationID)
+		if lookErr == nil && exists {
+			err = invalid.One("sender", "must be a member of the conversation, or a bot")
+		}
+	}
+	return m, repeated, err
+}
+
+// exists reports whether there is a conversation that was not deleted.
+func (s *Store) exists(ctx context.Context, conversationID string) (exists bool, err error) {
+	err = s.db.SQL.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM conversations WHERE id = $1 AND deleted_at IS NULL)`, conversationID).Scan(&exists)
+	if err != nil {
+		return false, fmt.Errorf("look up a conversation: %w", err)
+	}
+	return exists, nil
+}
+
+// HistoryByKey is History of any conversation.
+func (s *Service) HistoryByKey(ctx context.Context, conversationID string, before *cursor.Position, limit int) (Page, error) {
+	return s.pageByKey(ctx, conversationID, limit, func() ([]chat.Message, error) {
+		return s.store.history(ctx, conversationID, before, limit+1)
+	})
+}
+
+// AfterSeqByKey is AfterSeq of any conversation.
+func (s *Service) AfterSeqByKey(ctx context.Context, conversationID string, seq int64, limit int) (Page, error) {
+	return s.pageByKey(ctx, conversationID, limit, func() ([]chat.Message, error) {
+		return s.store.afterSeq(ctx, conversationID, seq, limit+1)
+	})
+}
+
+func (s *Service) pageByKey(ctx context.Context, conversationID string, limit int, read func() ([]chat.Message, error)) (Page, error) {
+	exists, err := s.store.exists(ctx, conversationID)
+	if err != nil {
+		return Page{}, err
+	}
+	if !exists {
+		return Page{}, ErrConversationNotFound
+	}
+	list, err := read()
+	if err != nil {
+		return Page{}, err
+	}
+	more := len(list) > limit
+	if more {
+		list = list[:limit]
+	}
+	return Page{Messages: list, HasMore: more}, nil
+}
+
+// GetByKey is Get of any message.
+func (s *Service) GetByKey(ctx context.Context, messageID string) (m chat.Message, err error) {
+	row := s.db.SQL.QueryRowContext(ctx, `SELECT `+chat.MessageColumns+` FROM messages m JOIN conversations c ON c.id = m.conversation_id
+		WHERE m.id = $1 AND c.deleted_at IS NULL`, messageID)
+	err = chat.ScanMessage(row, &m)
+	if errors.Is(err, sql.ErrNoRows) {
+		return m, ErrNotFound
+	}
+	if err != nil {
+		return m, fmt.Errorf("read a message: %w", err)
+	}
+	return m, nil
+}
+
+// EditByKey is Edit of anybody's message, in the name of the context's key.
+func (s *Service) EditByKey(ctx context.Context, messageID string, e *Edit) (m chat.Message, err error) {
+	var at journal.Stamp
+	err = s.db.Tx(ctx, func(tx *gorm.DB) error {
+		t, err := lockTargetByKey(tx, messageID)
+		if err != nil {
+			return err
+		}
+		if m, at, err = edit(tx, messageID, t, e, event.Actor{KeyID: audit.From(ctx).KeyID}); err != nil {
+			return err
+		}
+		return audit.Record(ctx, tx, audit.Entry{Action: "message.update", TargetType: audit.TargetMessage, TargetID: messageID})
+	})
+	if err != nil {
+		return chat.Message{}, err
+	}
+	s.publisher.Publish(event.MessageUpdated(&m, at.Micros()).In(ctx))
+	return m, nil
+}
+
+// DeleteByKey is Delete of anybody's message, in the name of the context's key.
+func (s *Service) DeleteByKey(ctx context.Context, messageID string) error {
+	var m chat.Message
+	var at journal.Stamp
+	err := s.db.Tx(ctx, func(tx *gorm.DB) error {
+		t, err := lockTargetByKey(tx, messageID)
+		if err != nil {
+			return err
+		}
+		if m, at, err = remove(tx, messageID, t, event.Actor{KeyID: audit.From(ctx).KeyID}); err != nil {
+			return err
+		}
+		return audit.Record(ctx, tx, audit.Entry{Action: "message.delete", TargetType: audit.TargetMessage, TargetID: messageID})
+	})
+	if errors.Is(err, errNothingToDo) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.publisher.Publish(event.MessageDeleted(&m, at.Micros()).In(ctx))
+	return nil
+}
+
+// lockTargetByKey is lockTarget for a server key, whom no rule of members binds.
+func lockTargetByKey(tx *gorm.DB, messageID string) (target, error) {
+	_, err := journal.LockOfMessage(tx, messageID)
+	if errors.Is(err, journal.ErrNotFound) {
+		return target{}, ErrNotFound
+	}
+	if err != nil {
+		return target{}, err
+	}
+	t := target{byKey: true}
+	var meta []byte
+	err = postgres.In(tx).QueryRowContext(postgres.Context(tx), `SELECT m.id, m.conversation_id, m.sender_id, m.seq, c.type, c.member_count,
+			m.deleted_at IS NOT NULL, m.pinned_at IS NOT NULL, num_nonnulls(m.mention_ids, m.mention_all) > 0, m.reactions IS NOT NULL, m.metadata,
+			coalesce(m.edit_revision, CASE WHEN m.edited_at IS NOT NULL THEN m.revision END, 0)
+		FROM messages m JOIN conversations c ON c.id = m.conversation_id WHERE m.id = $1 AND c.deleted_at IS NULL`, messageID).
+		Scan(&t.ID, &t.ConversationID, &t.SenderID, &t.Seq, &t.ConvType, &t.MemberCount, &t.Deleted, &t.Pinned, &t.HasMentions, &t.HasReactions,
+			&meta, &t.EditRevision)
+	if errors.Is(err, sql.ErrNoRows) {
+		return target{}, ErrNotFound
+	}
+	if err != nil {
+		return target{}, fmt.Errorf("read a message to change: %w", err)
+	}
+	t.Metadata = meta
+	return t, nil
+}

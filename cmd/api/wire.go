@@ -26,6 +26,7 @@ import (
 	"github.com/parley-chat/parley/internal/serverkey"
 	"github.com/parley-chat/parley/internal/tracing"
 	"github.com/parley-chat/parley/internal/user"
+	"github.com/parley-chat/parley/internal/webhook"
 )
 
 const (
@@ -119,13 +120,17 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	limiter := ratelimit.New(rdb, registry, log)
 	friends := friend.NewService(db, publisher, publisher)
 	stop := c.ShutdownTimeout - c.DrainDelay
+	webhooks, err := openWebhooks(db, c.Webhooks)
+	if err != nil {
+		return err
+	}
 	server, err := httpapi.New(httpapi.Config{
 		Addr: c.HTTPAddr, TrustedProxies: c.TrustedProxies, AllowedOrigins: c.AllowedOrigins, MetricsToken: c.MetricsToken,
 		ForwardedHeader: c.ForwardedHeader, ConnectionsPerAddress: c.ConnectionsPerAddress, Docs: c.Docs,
 		DrainDelay: c.DrainDelay, StopTimeout: stop - min(stopMargin, stop/4), Limits: c.Limits, AuthMode: c.Identity.Mode, ProfileSync: c.Identity.External() && c.Identity.Profile == config.ProfileSync,
 	}, httpapi.Deps{
 		Auth: sessions, Watch: watch, Keyset: external.source, Verifier: external.verifier, Identity: external.service, Keys: keys,
-		Directory: directory.NewService(db, standings, func(context.Context, string) {}), Standings: standings, Audit: auditLog, Users: user.NewService(db), Friends: friends,
+		Directory: directory.NewService(db, standings, func(context.Context, string) {}), Standings: standings, Audit: auditLog, Webhooks: webhooks, Users: user.NewService(db), Friends: friends,
 		Conversations: conversations, Messages: messages, Receipts: receipts, Attachments: attachments,
 		Syncer: message.NewSyncer(feed, messageStore, conversations), Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
 		Memory:   memory,
@@ -157,4 +162,16 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		lifecycle.Part{Name: "receipts", Run: receipts.Run},
 		lifecycle.Part{Name: "http", Run: server.Run},
 	)
+}
+
+// openWebhooks makes the management of webhooks, nil without a key for their secrets.
+func openWebhooks(db *postgres.DB, c config.Webhooks) (*webhook.Service, error) {
+	if len(c.SecretsKeys) == 0 {
+		return nil, nil //nolint:nilnil // none is no error
+	}
+	sealer, err := webhook.NewSealer(c.SecretsKeys)
+	if err != nil {
+		return nil, err
+	}
+	return webhook.NewService(db, sealer, &webhook.Guard{Allow: c.AllowCIDRs}, c.Timeout), nil
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/parley-chat/parley/internal/serverkey"
 	"github.com/parley-chat/parley/internal/timestamp"
 	"github.com/parley-chat/parley/internal/user"
+	"github.com/parley-chat/parley/internal/webhook"
 )
 
 // problem is what a client gets for whatever goes wrong (RFC 9457).
@@ -110,6 +111,8 @@ var outcomes = []outcome{
 	{conversation.ErrMemberNotFound, 404, "member_not_found"},
 	{message.ErrConversationNotFound, 404, "conversation_not_found"},
 	{message.ErrNotFound, 404, "message_not_found"},
+	{webhook.ErrNotFound, 404, "webhook_not_found"},
+	{errNoWebhooks, 404, "webhooks_not_configured"},
 	{receipt.ErrNotFound, 404, "message_not_found"},
 	{attachment.ErrNotFound, 404, "attachment_not_found"},
 	{attachment.ErrNotConfigured, 404, "storage_not_configured"},
@@ -124,6 +127,8 @@ var outcomes = []outcome{
 	{conversation.ErrDirect, 409, "direct_conversation"},
 	{conversation.ErrClientIDReused, 409, "client_id_reused"},
 	{conversation.ErrLastOwner, 409, "last_owner"},
+	{webhook.ErrNameTaken, 409, "name_taken"},
+	{webhook.ErrTooMany, 409, "limit_reached"},
 	{conversation.ErrTooManyPinned, 409, "limit_reached"},
 	{conversation.ErrTooManyMembers, 409, "limit_reached"},
 	{conversation.ErrTooManyGroups, 409, "limit_reached"},

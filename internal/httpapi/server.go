@@ -36,6 +36,7 @@ import (
 	"github.com/parley-chat/parley/internal/serverkey"
 	"github.com/parley-chat/parley/internal/tracing"
 	"github.com/parley-chat/parley/internal/user"
+	"github.com/parley-chat/parley/internal/webhook"
 )
 
 // Bounds of requests.
@@ -80,13 +81,15 @@ type Deps struct {
 	Auth  *auth.Service
 	Watch *auth.Watch
 	// Keyset, Verifier and Identity are nil unless external tokens are accepted.
-	Keyset        *identity.Source
-	Verifier      *identity.Verifier
-	Identity      *identity.Service
-	Keys          *serverkey.Service
-	Directory     *directory.Service
-	Standings     *directory.Watch
-	Audit         *audit.Log
+	Keyset    *identity.Source
+	Verifier  *identity.Verifier
+	Identity  *identity.Service
+	Keys      *serverkey.Service
+	Directory *directory.Service
+	Standings *directory.Watch
+	Audit     *audit.Log
+	// Webhooks is nil without PARLEY_SECRETS_KEY.
+	Webhooks      *webhook.Service
 	Users         *user.Service
 	Friends       *friend.Service
 	Conversations *conversation.Service

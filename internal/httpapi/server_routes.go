@@ -49,6 +49,17 @@ func (s *Server) serverRoutes(l limit) []route {
 		{"GET", serverPath + "/keys", key(read(principal.Keys)), l, s.listKeys},
 		{"POST", serverPath + "/keys", key(principal.Keys), l, s.createKey},
 		{"DELETE", serverPath + "/keys/:id", key(principal.Keys), l, s.endKey},
+		{"GET", serverPath + "/webhooks", key(read(principal.Webhooks)), l, s.withWebhooks(s.listWebhooks)},
+		{"POST", serverPath + "/webhooks", key(principal.Webhooks), l, s.withWebhooks(s.createWebhook)},
+		{"GET", serverPath + "/webhooks/:id", key(read(principal.Webhooks)), l, s.withWebhooks(s.getWebhook)},
+		{"PATCH", serverPath + "/webhooks/:id", key(principal.Webhooks), l, s.withWebhooks(s.updateWebhook)},
+		{"DELETE", serverPath + "/webhooks/:id", key(principal.Webhooks), l, s.withWebhooks(s.deleteWebhook)},
+		{"POST", serverPath + "/webhooks/:id/rotate", key(principal.Webhooks), l, s.withWebhooks(s.rotateWebhook)},
+		{"POST", serverPath + "/webhooks/:id/test", key(principal.Webhooks), l, s.withWebhooks(s.testWebhook)},
+		{"GET", serverPath + "/webhooks/:id/attempts", key(read(principal.Webhooks)), l, s.withWebhooks(s.listAttempts)},
+		{"GET", serverPath + "/webhooks/:id/dead", key(read(principal.Webhooks)), l, s.withWebhooks(s.listDead)},
+		{"POST", serverPath + "/webhooks/:id/dead/:event/retry", key(principal.Webhooks), l, s.withWebhooks(s.retryDead)},
+		{"DELETE", serverPath + "/webhooks/:id/dead/:event", key(principal.Webhooks), l, s.withWebhooks(s.forgetDead)},
 		{"GET", serverPath + "/audit", key(read(principal.Audit)), l, s.listAudit},
 	}
 }

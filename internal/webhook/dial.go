@@ -1,0 +1,119 @@
+package webhook
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// ErrAddress is returned for an address that deliveries must not reach.
+var ErrAddress = errors.New("the address is not allowed")
+
+// Guard decides which addresses deliveries may reach. It checks the address that is dialled, after the name was resolved, so that a
+// name that changes between check and dial leads nowhere.
+type Guard struct {
+	// Allow are networks that are allowed in spite of being private, and for plain http.
+	Allow []netip.Prefix
+}
+
+// never are networks that no delivery reaches unless Allow names them: this host, private and shared networks, link-local addresses with
+// the metadata services of clouds, and what is no unicast address.
+var never = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"),
+	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.0.0.0/24"), netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("198.18.0.0/15"),
+	netip.MustParsePrefix("224.0.0.0/3"), netip.MustParsePrefix("::/127"), netip.MustParsePrefix("64:ff9b::/96"),
+	netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"), netip.MustParsePrefix("fd00:ec2::254/128"),
+}
+
+// loopback and link-local addresses are refused even for names of the cluster.
+var local = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"),
+	netip.MustParsePrefix("::/127"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("fd00:ec2::254/128"),
+}
+
+// inCluster reports whether a host is a Service of the cluster, whose addresses are private.
+func inCluster(host string) bool {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	return strings.HasSuffix(host, ".svc") || strings.HasSuffix(host, ".svc.cluster.local")
+}
+
+func contains(list []netip.Prefix, ip netip.Addr) bool {
+	for _, p := range list {
+		if p.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// CheckAddress returns ErrAddress for an address that a delivery to a host must not reach.
+func (g *Guard) CheckAddress(host string, ip netip.Addr) error {
+	ip = ip.Unmap()
+	switch {
+	case contains(g.Allow, ip):
+		return nil
+	case contains(local, ip), !inCluster(host) && contains(never, ip):
+		return fmt.Errorf("%w: %s", ErrAddress, ip)
+	}
+	return nil
+}
+
+// CheckURL returns a reason why a URL cannot be an endpoint, "" if it can. Plain http is for Services of the cluster and allowed networks.
+func (g *Guard) CheckURL(s string) string {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" || len(s) > 2048:
+		return "must be an absolute https URL"
+	case u.User != nil || u.Fragment != "":
+		return "must not have a user, password or fragment"
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	if err == nil {
+		if g.CheckAddress("", ip) != nil {
+			return "must not be of a private network, unless PARLEY_WEBHOOK_ALLOW_CIDRS names it"
+		}
+		if u.Scheme == "http" && !contains(g.Allow, ip.Unmap()) {
+			return "must be https"
+		}
+		return ""
+	}
+	if u.Scheme == "http" && !inCluster(u.Hostname()) && (len(g.Allow) == 0 || u.Hostname() != "localhost") {
+		return "must be https"
+	}
+	return ""
+}
+
+// Client makes the HTTP client of deliveries: it follows no redirects, obeys no proxy, and dials only what the guard allows.
+func (g *Guard) Client(timeout time.Duration) *http.Client {
+	transport := &http.Transport{
+		Proxy: nil,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			host, _, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, err
+			}
+			d := net.Dialer{Timeout: timeout, Control: func(_, address string, _ syscall.RawConn) error {
+				ap, err := netip.ParseAddrPort(address)
+				if err != nil {
+					return fmt.Errorf("%w: %s", ErrAddress, address)
+				}
+				return g.CheckAddress(host, ap.Addr())
+			}}
+			return d.DialContext(ctx, network, address)
+		},
+		TLSHandshakeTimeout: timeout, MaxIdleConnsPerHost: slotsPerEndpoint, MaxConnsPerHost: 2 * slotsPerEndpoint, IdleConnTimeout: time.Minute,
+		ForceAttemptHTTP2: true,
+	}
+	return &http.Client{
+		Transport: transport, Timeout: timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}

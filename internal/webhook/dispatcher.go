@@ -1,0 +1,255 @@
+package webhook
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/timestamp"
+)
+
+// Config are the settings of deliveries.
+type Config struct {
+	Timeout time.Duration
+	// Retries are the pauses before each further attempt of an event.
+	Retries []time.Duration
+	// DisableAfter is how long an endpoint may be down.
+	DisableAfter time.Duration
+	OutboxKeep   time.Duration
+}
+
+const (
+	// pollEvery is how often is looked for what is to be delivered.
+	pollEvery = 300 * time.Millisecond
+	// leaseMargin is how much longer than a delivery a lease holds.
+	leaseMargin = 15 * time.Second
+	// eventsAtOnce is how many events of a conversation are read at once, eventsPerLease how many are delivered before others have
+	// their turn.
+	eventsAtOnce   = 50
+	eventsPerLease = 500
+	sweepEvery     = time.Hour
+)
+
+// Feed reads the journal.
+type Feed interface {
+	// After reads the events of a conversation that follow a revision, limit of them at most.
+	After(ctx context.Context, conversationID string, revision int64, limit int) (event.Missed, error)
+}
+
+// Dispatcher delivers to all endpoints. Any number of dispatchers may run.
+type Dispatcher struct {
+	config  Config
+	places  *places
+	feed    Feed
+	sender  *sender
+	metrics *Metrics
+	log     *slog.Logger
+}
+
+// NewDispatcher makes a dispatcher; Run makes it work.
+func NewDispatcher(c Config, db *sql.DB, feed Feed, sealer *Sealer, guard *Guard, m *Metrics, log *slog.Logger) *Dispatcher {
+	return &Dispatcher{
+		config: c, places: &places{db: db, lease: c.Timeout + leaseMargin}, feed: feed, sender: newSender(sealer, guard, c.Timeout), metrics: m, log: log,
+	}
+}
+
+// Run delivers until ctx ends. What is on its way then is finished; its lease and place are as after any delivery.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	swept := time.Now()
+	var works errgroup.Group
+	defer func() { _ = works.Wait() }()
+	return lifecycle.Every(ctx, pollEvery, func(ctx context.Context) {
+		endpoints, err := d.places.endpoints(ctx)
+		if err != nil {
+			d.warn(ctx, "webhooks cannot be read", err)
+			return
+		}
+		d.metrics.observe(endpoints)
+		for i := range endpoints {
+			d.startWork(ctx, &works, &endpoints[i])
+		}
+		if time.Since(swept) > sweepEvery {
+			swept = time.Now()
+			if err := d.places.sweep(ctx, d.config.OutboxKeep); err != nil {
+				d.warn(ctx, "old attempts cannot be removed", err)
+			}
+		}
+	})
+}
+
+func (d *Dispatcher) warn(ctx context.Context, msg string, err error) {
+	if ctx.Err() == nil {
+		d.log.WarnContext(ctx, msg, "error", err)
+	}
+}
+
+// startWork starts what an endpoint has free slots for.
+func (d *Dispatcher) startWork(ctx context.Context, works *errgroup.Group, e *endpointRow) {
+	for more := true; more && ctx.Err() == nil; {
+		var err error
+		if more, err = d.places.discover(ctx, e.id); err != nil {
+			d.warn(ctx, "changed conversations cannot be looked for", err)
+		}
+	}
+	claimed, err := d.places.claim(ctx, e)
+	if err != nil {
+		d.warn(ctx, "leases cannot be taken", err)
+	}
+	subjects, err := d.places.claimSubjects(ctx, e)
+	if err != nil {
+		d.warn(ctx, "leases cannot be taken", err)
+	}
+	for _, w := range append(claimed, subjects...) {
+		works.Go(func() error {
+			ctx := context.WithoutCancel(ctx)
+			if err := d.deliver(ctx, &w); err != nil && !errors.Is(err, errLeaseLost) {
+				d.warn(ctx, "a conversation's events cannot be delivered", fmt.Errorf("%s: %w", w.endpoint.name, err))
+			}
+			return nil
+		})
+	}
+}
+
+func (d *Dispatcher) deliver(ctx context.Context, w *work) error {
+	if w.subject != "" {
+		return d.deliverSubject(ctx, w)
+	}
+	defer func() { _ = d.places.release(ctx, w) }()
+	ref, err := d.places.conversation(ctx, w.conversationID)
+	if err != nil {
+		return err
+	}
+	for delivered := 0; delivered < eventsPerLease; {
+		missed, err := d.feed.After(ctx, w.conversationID, w.revision, eventsAtOnce)
+		if err != nil || len(missed.Events) == 0 {
+			return err
+		}
+		for _, e := range missed.Events {
+			went, err := d.deliverEvent(ctx, w, ref, e)
+			if err != nil || !went {
+				return err
+			}
+			delivered++
+		}
+	}
+	return nil
+}
+
+// deliverEvent delivers one event and moves the place. It returns false if the event has to wait.
+func (d *Dispatcher) deliverEvent(ctx context.Context, w *work, ref *conversationRef, e *event.Event) (went bool, err error) {
+	one, ok, err := deliveryOf(e, ref)
+	if err != nil {
+		return false, err
+	}
+	if ok && w.endpoint.wants(one.typ) {
+		if err := d.places.renew(ctx, w); err != nil {
+			return false, err
+		}
+		if went, err := d.attempt(ctx, w, one, time.UnixMicro(e.CommittedAt), d.places.postpone); err != nil || !went {
+			return false, err
+		}
+	}
+	return true, d.places.advance(ctx, w, e.Revision)
+}
+
+// attempt delivers once. It returns true if the event was answered 2xx or is dead, and false after it was postponed.
+func (d *Dispatcher) attempt(ctx context.Context, w *work, one delivery, committed time.Time, postpone func(context.Context, *work, int, time.Duration) error) (bool, error) {
+	o := d.sender.send(ctx, w.endpoint.target, one, false)
+	d.metrics.attempt(w, o, committed)
+	if o.ok() {
+		return true, d.places.succeeded(ctx, &w.endpoint)
+	}
+	if err := noteAttempt(ctx, d.places.db, w.endpoint.id, one, o); err != nil {
+		return false, err
+	}
+	success, err := d.places.lastSuccess(ctx, w.endpoint.id)
+	if err != nil {
+		return false, err
+	}
+	// An endpoint that accepts other events meanwhile refuses this one: its attempts count. Else it is down, and nothing dies.
+	if !w.firstFailed.IsZero() && success.After(w.firstFailed) || w.firstFailed.IsZero() && !w.endpoint.failing {
+		w.attempts++
+	}
+	if w.attempts > len(d.config.Retries) {
+		d.metrics.died(w)
+		return true, bury(ctx, d.places.db, w.endpoint.id, one, o.reason)
+	}
+	disabled, err := d.places.failed(ctx, &w.endpoint, o.gone(), o.after, d.config.DisableAfter)
+	if err != nil {
+		return false, err
+	}
+	if disabled {
+		d.log.WarnContext(ctx, "a webhook was disabled", "webhook", w.endpoint.name, "status", o.status)
+	}
+	return false, postpone(ctx, w, w.attempts, d.pause(w.attempts, o.after))
+}
+
+// pause is how long an event waits after so many counted attempts, give or take a fifth.
+func (d *Dispatcher) pause(attempts int, after time.Duration) time.Duration {
+	in := time.Second
+	if attempts > 0 && attempts <= len(d.config.Retries) {
+		in = d.config.Retries[attempts-1]
+	}
+	return max(after, time.Duration(float64(in)*(0.8+0.4*rand.Float64()))) //nolint:gosec // no secret
+}
+
+func splitTypes(s string) []string { return strings.Split(s, ",") }
+
+// typeOf is the type of a webhook's event of a type of frames, "" for what webhooks don't have.
+var typeOf = map[string]string{
+	event.TypeMessageNew: "message.created", event.TypeMessageUpdated: "message.updated", event.TypeMessageDeleted: "message.deleted",
+	event.TypeMessageReacted: "message.reacted", event.TypeConversationCreated: "conversation.created",
+	event.TypeConversationUpdated: "conversation.updated", event.TypeConversationDeleted: "conversation.deleted",
+	event.TypeMemberAdded: "conversation.members_added", event.TypeMemberRemoved: "conversation.members_removed",
+	event.TypeMemberUpdated: "conversation.members_updated",
+}
+
+// deliveryOf is an event of the journal as it is sent; ok is false for one that webhooks don't have.
+func deliveryOf(e *event.Event, ref *conversationRef) (d delivery, ok bool, err error) {
+	d.typ = typeOf[e.Type]
+	if d.typ == "" {
+		return d, false, nil
+	}
+	d.id = fmt.Sprintf("evt_%s_%d", e.ConversationID, e.Revision)
+	data, err := withConversation(dataOf(e), ref)
+	if err != nil {
+		return d, false, fmt.Errorf("encode an event: %w", err)
+	}
+	d.body, err = json.Marshal(body{
+		Type: d.typ, Timestamp: timestamp.Time{Time: time.UnixMicro(e.CommittedAt).UTC()}, Data: data,
+		Actor: bodyActor{UserID: orNull(e.Actor.UserID), KeyID: orNull(e.Actor.KeyID)},
+	})
+	return d, err == nil, err
+}
+
+// shownMembers is how many members an event of new or former members has at most; userIds has all.
+const shownMembers = 20
+
+// dataOf is a frame's data as webhooks have it.
+func dataOf(e *event.Event) any {
+	switch d := e.Data.(type) {
+	case event.MembersAdded:
+		ids := event.IDsOf(d.Members)
+		d.Members = d.Members[:min(len(d.Members), shownMembers)]
+		return struct {
+			event.MembersAdded
+			UserIDs []string `json:"userIds"`
+		}{d, ids}
+	case event.MemberRemoved:
+		return struct {
+			event.MemberRemoved
+			UserIDs []string `json:"userIds"`
+		}{d, e.Removed}
+	}
+	return e.Data
+}

@@ -1,0 +1,124 @@
+package webhook
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/parley-chat/parley/internal/chat"
+	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/timestamp"
+)
+
+// claimSubjects leases subjects of the outbox that are due, as claim does places.
+func (p *places) claimSubjects(ctx context.Context, e *endpointRow) ([]work, error) {
+	out, err := postgres.Collect(ctx, p.db, func(r postgres.Row, w *work) error {
+		var first *time.Time
+		if err := r.Scan(&w.lease, &w.subject, &w.attempts, &first); err != nil {
+			return err
+		}
+		if w.endpoint = *e; first != nil {
+			w.firstFailed = *first
+		}
+		return nil
+	}, `WITH w AS MATERIALIZED (
+			SELECT id, CASE WHEN failing_since IS NULL THEN $2::int WHEN next_probe_at IS NULL OR next_probe_at <= clock_timestamp() THEN 1 ELSE 0 END AS slots
+			FROM webhooks WHERE id = $1 AND disabled_reason IS NULL FOR NO KEY UPDATE
+		),
+		free AS MATERIALIZED (
+			SELECT greatest(0, w.slots
+				- (SELECT count(*) FROM webhook_places p WHERE p.webhook_id = w.id AND p.behind AND p.leased_until > clock_timestamp())
+				- (SELECT count(*) FROM outbox_places p WHERE p.webhook_id = w.id AND p.leased_until > clock_timestamp())) AS n FROM w
+		),
+		due AS MATERIALIZED (
+			SELECT o.subject FROM outbox o LEFT JOIN outbox_places p ON p.webhook_id = o.webhook_id AND p.subject = o.subject
+			WHERE o.webhook_id = $1 AND (p.next_at IS NULL OR p.next_at <= clock_timestamp()) AND (p.leased_until IS NULL OR p.leased_until <= clock_timestamp())
+			GROUP BY o.subject ORDER BY min(o.id) LIMIT (SELECT n FROM free)
+		)
+		INSERT INTO outbox_places AS p (webhook_id, subject, lease, leased_until)
+		SELECT $1, d.subject, gen_random_uuid(), clock_timestamp() + make_interval(secs => $3) FROM due d
+		ON CONFLICT (webhook_id, subject) DO UPDATE SET lease = excluded.lease, leased_until = excluded.leased_until
+			WHERE (p.next_at IS NULL OR p.next_at <= clock_timestamp()) AND (p.leased_until IS NULL OR p.leased_until <= clock_timestamp())
+		RETURNING p.lease, p.subject, p.attempts, p.first_failed_at`, e.id, slotsPerEndpoint, p.lease.Seconds())
+	if err != nil {
+		return nil, fmt.Errorf("take leases of subjects: %w", err)
+	}
+	return out, nil
+}
+
+// outboxRow is an event of the outbox.
+type outboxRow struct {
+	id      int64
+	eventID string
+	typ     string
+	userIDs []string
+	at      time.Time
+}
+
+func (p *places) waiting(ctx context.Context, w *work) ([]outboxRow, error) {
+	return postgres.Collect(ctx, p.db, func(r postgres.Row, o *outboxRow) error {
+		var users string
+		err := r.Scan(&o.id, &o.eventID, &o.typ, &users, &o.at)
+		o.userIDs = postgres.ParseIDArray(users)
+		return err
+	}, `SELECT id, event_id, type, user_ids::text, created_at FROM outbox WHERE webhook_id = $1 AND subject = $2 ORDER BY id LIMIT $3`,
+		w.endpoint.id, w.subject, eventsAtOnce)
+}
+
+func (p *places) profiles(ctx context.Context, ids []string) ([]chat.Profile, error) {
+	return postgres.Collect(ctx, p.db, func(r postgres.Row, u *chat.Profile) error {
+		return r.Scan(&u.ID, &u.Username, &u.DisplayName, &u.AvatarURL)
+	}, `SELECT u.id, u.username, u.display_name, u.avatar_url FROM unnest($1::text[]::uuid[]) WITH ORDINALITY AS i (id, n)
+		JOIN users u ON u.id = i.id ORDER BY i.n`, ids)
+}
+
+// deliverSubject delivers what the outbox has of a subject, in order.
+func (d *Dispatcher) deliverSubject(ctx context.Context, w *work) error {
+	defer func() {
+		_, _ = d.places.db.ExecContext(ctx, `UPDATE outbox_places SET lease = NULL, leased_until = NULL
+			WHERE webhook_id = $1 AND subject = $2 AND lease = $3`, w.endpoint.id, w.subject, w.lease)
+	}()
+	rows, err := d.places.waiting(ctx, w)
+	if err != nil {
+		return err
+	}
+	for _, o := range rows {
+		users, err := d.places.profiles(ctx, o.userIDs)
+		if err != nil {
+			return err
+		}
+		data := map[string]any{"users": users}
+		if len(o.userIDs) == 1 && len(users) == 1 {
+			data = map[string]any{"user": users[0]}
+		}
+		b, err := json.Marshal(body{Type: o.typ, Timestamp: timestamp.Time{Time: o.at.UTC()}, Data: data})
+		if err != nil {
+			return fmt.Errorf("encode an event: %w", err)
+		}
+		err = held(d.places.db.ExecContext(ctx, `UPDATE outbox_places SET leased_until = clock_timestamp() + make_interval(secs => $4)
+			WHERE webhook_id = $1 AND subject = $2 AND lease = $3 AND leased_until > clock_timestamp()`, w.endpoint.id, w.subject, w.lease, d.places.lease.Seconds()))
+		if err != nil {
+			return err
+		}
+		went, err := d.attempt(ctx, w, delivery{id: "evt_" + o.eventID, typ: o.typ, body: b}, o.at, d.places.postponeSubject)
+		if err != nil || !went {
+			return err
+		}
+		err = held(d.places.db.ExecContext(ctx, `WITH p AS (
+				UPDATE outbox_places SET attempts = 0, first_failed_at = NULL, next_at = NULL
+				WHERE webhook_id = $1 AND subject = $2 AND lease = $3 RETURNING webhook_id)
+			DELETE FROM outbox o USING p WHERE o.webhook_id = p.webhook_id AND o.id = $4`, w.endpoint.id, w.subject, w.lease, o.id))
+		if err != nil {
+			return err
+		}
+		w.attempts, w.firstFailed = 0, time.Time{}
+	}
+	return nil
+}
+
+func (p *places) postponeSubject(ctx context.Context, w *work, attempts int, in time.Duration) error {
+	return held(p.db.ExecContext(ctx, `UPDATE outbox_places SET attempts = $4, first_failed_at = coalesce(first_failed_at, clock_timestamp()),
+			next_at = clock_timestamp() + make_interval(secs => $5), lease = NULL, leased_until = NULL
+		WHERE webhook_id = $1 AND subject = $2 AND lease = $3`, w.endpoint.id, w.subject, w.lease, attempts, in.Seconds()))
+}

@@ -1,0 +1,268 @@
+package webhook
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/parley-chat/parley/internal/postgres"
+)
+
+// places holds the SQL of how far endpoints have got. It uses the pool alone: the dispatcher links no GORM.
+type places struct {
+	db *sql.DB
+	// lease is how long a dispatcher may work on a place without a word: longer than one delivery takes.
+	lease time.Duration
+}
+
+// endpointRow is an endpoint as the dispatcher works on it.
+type endpointRow struct {
+	target
+	name    string
+	types   map[string]bool
+	failing bool
+	// lastSuccess is when it answered 2xx last, the zero Time for never.
+	lastSuccess time.Time
+}
+
+func (e *endpointRow) wants(typ string) bool { return e.types["*"] || e.types[typ] }
+
+const (
+	// lookBack is how much further than the watermark is looked for changes: longer than any permitted statement, whose change has the
+	// second in which it was made and is seen when it is committed.
+	lookBack = 3 * postgres.StatementTimeout
+	// discoverBatch is how many conversations are looked at in one statement.
+	discoverBatch = 2000
+)
+
+func (p *places) endpoints(ctx context.Context) ([]endpointRow, error) {
+	out, err := postgres.Collect(ctx, p.db, func(r postgres.Row, e *endpointRow) error {
+		var secret, former []byte
+		var types []byte
+		var success *time.Time
+		if err := r.Scan(&e.id, &e.name, &e.url, &types, &secret, &former, &e.failing, &success); err != nil {
+			return err
+		}
+		e.types = map[string]bool{}
+		for _, t := range splitTypes(string(types)) {
+			e.types[t] = true
+		}
+		if e.secrets = [][]byte{secret}; former != nil {
+			e.secrets = append(e.secrets, former)
+		}
+		if success != nil {
+			e.lastSuccess = *success
+		}
+		return nil
+	}, `SELECT id, name, url, array_to_string(types, ','), secret, CASE WHEN former_until > clock_timestamp() THEN former_secret END,
+			failing_since IS NOT NULL, last_success_at
+		FROM webhooks WHERE disabled_reason IS NULL ORDER BY created_at`)
+	if err != nil {
+		return nil, fmt.Errorf("read webhooks: %w", err)
+	}
+	return out, nil
+}
+
+// discoverSQL marks the places of conversations that changed since the watermark, and makes those that are missing: at the revision that
+// the conversation had when the endpoint was made. A revision is either a change or a message, so it is their number.
+const discoverSQL = `WITH w AS MATERIALIZED (
+		SELECT id, since, watermark, watermark_id FROM webhooks WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED
+	),
+	moved AS MATERIALIZED (
+		SELECT c.id, c.revision, c.changed_at FROM w JOIN conversations c
+			ON (c.changed_at, c.id) > (greatest(w.watermark, '0001-01-01'), w.watermark_id)
+		ORDER BY c.changed_at, c.id LIMIT $2
+	),
+	fresh AS (
+		INSERT INTO webhook_places (webhook_id, conversation_id, revision, behind)
+		SELECT w.id, m.id, s.revision, s.revision < m.revision
+		FROM w CROSS JOIN moved m
+		CROSS JOIN LATERAL (SELECT CASE WHEN w.since = '-infinity' THEN 0 ELSE
+			(SELECT count(*) FROM conversation_changes x WHERE x.conversation_id = m.id AND x.created_at <= w.since)
+			+ (SELECT coalesce(max(y.seq), 0) FROM messages y WHERE y.conversation_id = m.id AND y.created_at <= w.since) END AS revision) s
+		WHERE NOT EXISTS (SELECT FROM webhook_places p WHERE p.webhook_id = w.id AND p.conversation_id = m.id)
+		ON CONFLICT DO NOTHING
+	),
+	marked AS (
+		UPDATE webhook_places p SET behind = true FROM w, moved m
+		WHERE p.webhook_id = w.id AND p.conversation_id = m.id AND NOT p.behind AND p.revision < m.revision
+	),
+	last AS (
+		SELECT count(*) AS n, max(changed_at) AS at, (array_agg(id ORDER BY changed_at DESC, id DESC))[1] AS id FROM moved
+	)
+	UPDATE webhooks t SET
+		watermark = CASE WHEN l.n = $2 THEN l.at ELSE date_trunc('second', clock_timestamp()) - make_interval(secs => $3) END,
+		watermark_id = CASE WHEN l.n = $2 THEN l.id ELSE '00000000-0000-0000-0000-000000000000' END
+	FROM w, last l WHERE t.id = w.id
+	RETURNING l.n`
+
+// discover finds the conversations that an endpoint is behind in. more is set if it has to be called again at once.
+func (p *places) discover(ctx context.Context, endpointID string) (more bool, err error) {
+	var n int
+	err = p.db.QueryRowContext(ctx, discoverSQL, endpointID, discoverBatch, lookBack.Seconds()).Scan(&n)
+	if errors.Is(err, sql.ErrNoRows) { // another dispatcher is at it
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for changed conversations: %w", err)
+	}
+	return n == discoverBatch, nil
+}
+
+// work is a place, or a subject of the outbox, that this dispatcher holds the lease of.
+type work struct {
+	endpoint endpointRow
+	lease    string
+	// conversationID and revision are a place's, subject the outbox's.
+	conversationID string
+	revision       int64
+	subject        string
+	attempts       int
+	firstFailed    time.Time
+}
+
+// claimSQL leases places that are due, no more than an endpoint has free slots; one at a time to an endpoint that is failing, and only
+// when its next probe is due. The endpoint's row is locked, so that two dispatchers count the slots one after the other.
+const claimSQL = `WITH w AS MATERIALIZED (
+		SELECT id, CASE WHEN failing_since IS NULL THEN $2::int WHEN next_probe_at IS NULL OR next_probe_at <= clock_timestamp() THEN 1 ELSE 0 END AS slots
+		FROM webhooks WHERE id = $1 AND disabled_reason IS NULL FOR NO KEY UPDATE
+	),
+	free AS MATERIALIZED (
+		SELECT greatest(0, w.slots
+			- (SELECT count(*) FROM webhook_places p WHERE p.webhook_id = w.id AND p.behind AND p.leased_until > clock_timestamp())
+			- (SELECT count(*) FROM outbox_places p WHERE p.webhook_id = w.id AND p.leased_until > clock_timestamp())) AS n FROM w
+	),
+	due AS MATERIALIZED (
+		SELECT p.conversation_id FROM webhook_places p
+		WHERE p.webhook_id = $1 AND p.behind AND (p.next_at IS NULL OR p.next_at <= clock_timestamp())
+			AND (p.leased_until IS NULL OR p.leased_until <= clock_timestamp())
+		ORDER BY p.next_at NULLS FIRST LIMIT (SELECT n FROM free)
+		FOR UPDATE SKIP LOCKED
+	)
+	UPDATE webhook_places p SET lease = gen_random_uuid(), leased_until = clock_timestamp() + make_interval(secs => $3)
+	FROM due d WHERE p.webhook_id = $1 AND p.conversation_id = d.conversation_id
+	RETURNING p.lease, p.conversation_id, p.revision, p.attempts, p.first_failed_at`
+
+func (p *places) claim(ctx context.Context, e *endpointRow) ([]work, error) {
+	out, err := postgres.Collect(ctx, p.db, func(r postgres.Row, w *work) error {
+		var first *time.Time
+		if err := r.Scan(&w.lease, &w.conversationID, &w.revision, &w.attempts, &first); err != nil {
+			return err
+		}
+		if w.endpoint = *e; first != nil {
+			w.firstFailed = *first
+		}
+		return nil
+	}, claimSQL, e.id, slotsPerEndpoint, p.lease.Seconds())
+	if err != nil {
+		return nil, fmt.Errorf("take leases: %w", err)
+	}
+	return out, nil
+}
+
+var errLeaseLost = errors.New("the lease is another's by now")
+
+func held(r sql.Result, err error) error {
+	if err != nil {
+		return err
+	}
+	if n, err := r.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(err, errLeaseLost)
+	}
+	return nil
+}
+
+// renew prolongs a lease for one delivery.
+func (p *places) renew(ctx context.Context, w *work) error {
+	return held(p.db.ExecContext(ctx, `UPDATE webhook_places SET leased_until = clock_timestamp() + make_interval(secs => $4)
+		WHERE webhook_id = $1 AND conversation_id = $2 AND lease = $3 AND leased_until > clock_timestamp()`,
+		w.endpoint.id, w.conversationID, w.lease, p.lease.Seconds()))
+}
+
+// advance moves a place after a delivery that was answered or needed none.
+func (p *places) advance(ctx context.Context, w *work, revision int64) error {
+	err := held(p.db.ExecContext(ctx, `UPDATE webhook_places SET revision = $4, attempts = 0, first_failed_at = NULL, next_at = NULL
+		WHERE webhook_id = $1 AND conversation_id = $2 AND lease = $3`, w.endpoint.id, w.conversationID, w.lease, revision))
+	if err == nil {
+		w.revision, w.attempts, w.firstFailed = revision, 0, time.Time{}
+	}
+	return err
+}
+
+// release ends a lease. behind is worked out anew: more may have come.
+func (p *places) release(ctx context.Context, w *work) error {
+	_, err := p.db.ExecContext(ctx, `UPDATE webhook_places p SET lease = NULL, leased_until = NULL,
+			behind = p.revision < coalesce((SELECT c.revision FROM conversations c WHERE c.id = p.conversation_id), 0)
+		WHERE p.webhook_id = $1 AND p.conversation_id = $2 AND p.lease = $3`, w.endpoint.id, w.conversationID, w.lease)
+	return err
+}
+
+// postpone notes a failed attempt and when to try again.
+func (p *places) postpone(ctx context.Context, w *work, attempts int, in time.Duration) error {
+	return held(p.db.ExecContext(ctx, `UPDATE webhook_places SET attempts = $4, first_failed_at = coalesce(first_failed_at, clock_timestamp()),
+			next_at = clock_timestamp() + make_interval(secs => $5), lease = NULL, leased_until = NULL
+		WHERE webhook_id = $1 AND conversation_id = $2 AND lease = $3`, w.endpoint.id, w.conversationID, w.lease, attempts, in.Seconds()))
+}
+
+// succeeded notes a 2xx. After a failure everything that waited for the endpoint is due at once, but for what it refused itself.
+func (p *places) succeeded(ctx context.Context, e *endpointRow) error {
+	_, err := p.db.ExecContext(ctx, `WITH w AS (
+			UPDATE webhooks t SET last_success_at = clock_timestamp(), failing_since = NULL, next_probe_at = NULL
+			FROM webhooks o WHERE t.id = $1 AND o.id = t.id AND (o.failing_since IS NOT NULL OR o.last_success_at IS NULL OR o.last_success_at < clock_timestamp() - interval '1 second')
+			RETURNING t.id, o.failing_since)
+		UPDATE webhook_places p SET next_at = NULL FROM w
+		WHERE p.webhook_id = w.id AND w.failing_since IS NOT NULL AND p.behind AND p.attempts = 0 AND p.lease IS NULL`, e.id)
+	return err
+}
+
+// failed notes a failure and when an endpoint that is down is tried again. It disables one that said 410 or is down for too long.
+func (p *places) failed(ctx context.Context, e *endpointRow, gone bool, after, disableAfter time.Duration) (disabled bool, err error) {
+	err = p.db.QueryRowContext(ctx, `UPDATE webhooks SET failing_since = coalesce(failing_since, clock_timestamp()),
+			next_probe_at = clock_timestamp() + greatest(make_interval(secs => $3),
+				least(greatest((clock_timestamp() - coalesce(failing_since, clock_timestamp())) / 4, interval '1 second'), interval '60 seconds')),
+			disabled_reason = CASE WHEN disabled_reason IS NOT NULL THEN disabled_reason WHEN $2::boolean THEN 'it answered 410'
+				WHEN failing_since < clock_timestamp() - make_interval(secs => $4) THEN 'it was down for too long' END
+		WHERE id = $1 RETURNING disabled_reason IS NOT NULL`, e.id, gone, after.Seconds(), disableAfter.Seconds()).Scan(&disabled)
+	if errors.Is(err, sql.ErrNoRows) {
+		return true, nil
+	}
+	return disabled, err
+}
+
+// lastSuccess is when an endpoint answered 2xx last.
+func (p *places) lastSuccess(ctx context.Context, endpointID string) (at time.Time, err error) {
+	var t *time.Time
+	err = p.db.QueryRowContext(ctx, `SELECT last_success_at FROM webhooks WHERE id = $1`, endpointID).Scan(&t)
+	if t != nil {
+		at = *t
+	}
+	return at, err
+}
+
+// conversation reads what an event says of its conversation.
+func (p *places) conversation(ctx context.Context, conversationID string) (*conversationRef, error) {
+	c := &conversationRef{}
+	var metadata []byte
+	err := p.db.QueryRowContext(ctx, `SELECT id, external_id, type, metadata FROM conversations WHERE id = $1`, conversationID).
+		Scan(&c.ID, &c.ExternalID, &c.Type, &metadata)
+	if err != nil {
+		return nil, fmt.Errorf("read an event's conversation: %w", err)
+	}
+	if c.Metadata = metadata; metadata == nil {
+		c.Metadata = []byte("null")
+	}
+	return c, nil
+}
+
+// keptAttempts is how long failed attempts are kept.
+const keptAttempts = 7 * 24 * time.Hour
+
+func (p *places) sweep(ctx context.Context, outboxKeep time.Duration) error {
+	_, err := p.db.ExecContext(ctx, `DELETE FROM webhook_attempts WHERE at < clock_timestamp() - make_interval(secs => $1)`, keptAttempts.Seconds())
+	if err == nil {
+		_, err = p.db.ExecContext(ctx, `DELETE FROM outbox WHERE created_at < clock_timestamp() - make_interval(secs => $1)`, outboxKeep.Seconds())
+	}
+	return err
+}

@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# One image with Parley's three processes, static: api, presence-watcher and receipt-worker in /usr/local/bin.
+# One image with Parley's four processes, static: api, presence-watcher, receipt-worker and dispatcher in /usr/local/bin.
 # The same sources and build arguments make the same image: nothing in it tells when or where it was built.
 # A release pins both base images by their digests (scripts/release.sh).
 ARG GO_IMAGE=golang:1.26
@@ -21,7 +21,7 @@ ARG TARGETOS TARGETARCH
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/go/build \
 	observe=github.com/parley-chat/parley/internal/observe && \
 	GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false -ldflags "-s -w -X $observe.Version=$VERSION -X $observe.Commit=$COMMIT" \
-	-o /out/usr/local/bin/ ./cmd/api ./cmd/presence-watcher ./cmd/receipt-worker && \
+	-o /out/usr/local/bin/ ./cmd/api ./cmd/presence-watcher ./cmd/receipt-worker ./cmd/dispatcher && \
 	find /out -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
 
 FROM $BASE_IMAGE

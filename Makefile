@@ -36,7 +36,7 @@ fmt: ## format the Go code
 lint: ## golangci-lint, which is built first, once a machine, in some minutes
 	@scripts/lint.sh
 
-build: ## the three binaries, into bin/
+build: ## the four binaries, into bin/
 	@scripts/build.sh
 
 image: ## the container image (IMAGE=parley:dev)

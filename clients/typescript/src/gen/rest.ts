@@ -335,6 +335,65 @@ export interface Unread {
   asOf: Time;
 }
 
+export type WebhookType = "*" | "message.created" | "message.updated" | "message.deleted" | "message.reacted" | "conversation.created" | "conversation.updated" | "conversation.deleted" | "conversation.members_added" | "conversation.members_removed" | "conversation.members_updated" | "user.created" | "user.updated" | "user.deactivated" | "user.reactivated" | "user.banned" | "user.unbanned" | "user.deleted" | "friend.added" | "friend.removed" | "push.requested";
+
+export interface Webhook {
+  id: Id;
+  name: string;
+  url: string;
+  types: WebhookType[];
+  state: "active" | "failing" | "disabled";
+  disabledReason: string | null;
+  createdAt: Time;
+  lag: {
+    conversations: number;
+    oldestAt: Time | null;
+  };
+  dead: number;
+}
+
+export interface WebhookWithSecret {
+  id: Id;
+  name: string;
+  url: string;
+  types: WebhookType[];
+  state: "active" | "failing" | "disabled";
+  disabledReason: string | null;
+  createdAt: Time;
+  lag: {
+    conversations: number;
+    oldestAt: Time | null;
+  };
+  dead: number;
+  /** `whsec_` and base64 of 32 bytes. */
+  secret: string;
+}
+
+export interface WebhookTrial {
+  status: number | null;
+  durationMs: number;
+  error: string | null;
+}
+
+export interface WebhookAttempt {
+  /** The `webhook-id`. */
+  event: string;
+  type: string;
+  at: Time;
+  status: number | null;
+  error: string;
+  /** The first KiB of the answer. */
+  body: string;
+}
+
+export interface DeadEvent {
+  /** The `webhook-id`. */
+  event: string;
+  type: string;
+  at: Time;
+  error: string;
+}
+
 export interface Presence {
   userId: Id;
   status: "online" | "offline";
@@ -931,6 +990,96 @@ export interface Operations {
     path: "/api/ws";
     query: { deviceId?: string };
     response: never;
+  };
+  /** The webhooks */
+  listWebhooks: {
+    method: "GET";
+    path: "/api/server/webhooks";
+    response: {
+      data: Webhook[];
+    };
+  };
+  /** Make a webhook */
+  createWebhook: {
+    method: "POST";
+    path: "/api/server/webhooks";
+    body: {
+      name: string;
+      /** https, or http to a Service of the cluster. */
+      url: string;
+      types: WebhookType[];
+      from?: "now" | "beginning";
+    };
+    response: WebhookWithSecret;
+  };
+  /** One webhook */
+  getWebhook: {
+    method: "GET";
+    path: "/api/server/webhooks/{id}";
+    response: Webhook;
+  };
+  /** Change a webhook */
+  updateWebhook: {
+    method: "PATCH";
+    path: "/api/server/webhooks/{id}";
+    body: {
+      url?: string;
+      types?: WebhookType[];
+      state?: "active" | "disabled";
+    };
+    response: Webhook;
+  };
+  /** Delete a webhook */
+  deleteWebhook: {
+    method: "DELETE";
+    path: "/api/server/webhooks/{id}";
+    response: undefined;
+  };
+  /** Give a webhook a new secret */
+  rotateWebhook: {
+    method: "POST";
+    path: "/api/server/webhooks/{id}/rotate";
+    response: {
+      secret: string;
+    };
+  };
+  /** Send parley.test now */
+  testWebhook: {
+    method: "POST";
+    path: "/api/server/webhooks/{id}/test";
+    response: WebhookTrial;
+  };
+  /** Failed deliveries */
+  listWebhookAttempts: {
+    method: "GET";
+    path: "/api/server/webhooks/{id}/attempts";
+    query: { cursor?: string; limit?: number };
+    response: {
+      data: WebhookAttempt[];
+      pagination: Pagination;
+    };
+  };
+  /** Events that were given up */
+  listDeadEvents: {
+    method: "GET";
+    path: "/api/server/webhooks/{id}/dead";
+    query: { cursor?: string; limit?: number };
+    response: {
+      data: DeadEvent[];
+      pagination: Pagination;
+    };
+  };
+  /** Deliver a dead event once more */
+  retryDeadEvent: {
+    method: "POST";
+    path: "/api/server/webhooks/{id}/dead/{event}/retry";
+    response: undefined;
+  };
+  /** Drop a dead event */
+  forgetDeadEvent: {
+    method: "DELETE";
+    path: "/api/server/webhooks/{id}/dead/{event}";
+    response: undefined;
   };
   /** The server keys that live */
   listKeys: {

@@ -26,7 +26,7 @@ type cast struct {
 	me, other, asker, stranger user
 	group, direct, doomed      conversation
 	mine, more                 message
-	session                    string
+	session, key               string
 }
 
 // commits has what every mutating route needs. other watches.
@@ -119,6 +119,18 @@ var commits = map[string]func(c *cast) write{
 	"DELETE /api/messages/{id}/pin": func(c *cast) write {
 		return write{200, c.me.token, "DELETE", "/api/messages/" + c.mine.ID + "/pin", nil, "message:updated"}
 	},
+	"PATCH /api/conversations/{id}/me": func(c *cast) write {
+		return write{200, c.other.token, "PATCH", "/api/conversations/" + c.direct.ID + "/me", map[string]any{"pinned": true}, "state:updated"}
+	},
+	"POST /api/conversations/read": func(c *cast) write {
+		return write{204, c.other.token, "POST", "/api/conversations/read", map[string]any{"all": true}, "conversation:read"}
+	},
+	"POST /api/server/keys": func(c *cast) write {
+		return write{201, bootstrapKey, "POST", "/api/server/keys", map[string]any{"name": "made", "scopes": []string{"act"}}, ""}
+	},
+	"DELETE /api/server/keys/{id}": func(c *cast) write {
+		return write{204, bootstrapKey, "DELETE", "/api/server/keys/" + c.key, nil, ""}
+	},
 	"DELETE /api/messages/{id}": func(c *cast) write {
 		return write{204, c.me.token, "DELETE", "/api/messages/" + c.mine.ID, nil, "message:deleted"}
 	},
@@ -133,7 +145,8 @@ var commitOrder = []string{
 	"PATCH /api/conversations/{id}/members/{userId}", "POST /api/conversations/{id}/messages", "PATCH /api/messages/{id}",
 	"PUT /api/messages/{id}/reactions/{reaction}", "DELETE /api/messages/{id}/reactions/{reaction}",
 	"PUT /api/messages/{id}/pin", "DELETE /api/messages/{id}/pin",
-	"POST /api/messages/{id}/read", "POST /api/conversations/{id}/read", "DELETE /api/messages/{id}", "PUT /api/blocks/{userId}",
+	"POST /api/messages/{id}/read", "POST /api/conversations/{id}/read", "POST /api/conversations/read", "PATCH /api/conversations/{id}/me", "DELETE /api/messages/{id}",
+	"POST /api/server/keys", "DELETE /api/server/keys/{id}", "PUT /api/blocks/{userId}",
 	"DELETE /api/blocks/{userId}", "DELETE /api/conversations/{id}/members/{userId}",
 	"DELETE /api/users/me",
 }
@@ -152,7 +165,9 @@ func TestNothingAfterACommitFailsTheCall(t *testing.T) {
 	proxy := testenv.NewCommitProxy(t, direct.Host)
 	through := *direct
 	through.Host = proxy.Addr()
-	s := &system{t: t, pg: pg, redis: testenv.NewRedis(t), database: []string{"PARLEY_DATABASE_URL=" + through.String()}}
+	s := &system{
+		t: t, pg: pg, redis: testenv.NewRedis(t), database: []string{"PARLEY_DATABASE_URL=" + through.String()}, extra: []string{"PARLEY_BOOTSTRAP_KEY=" + bootstrapKey},
+	}
 	p := s.addPod()
 	c := newCast(t, p)
 	var writes []func(c *cast) write
@@ -169,10 +184,13 @@ func TestNothingAfterACommitFailsTheCall(t *testing.T) {
 		watch := openAgain(t, p, c.other)
 		var a answer
 		cut := false
-		for tries := 0; !cut && tries < 20 && (tries == 0 || a.status == http.StatusServiceUnavailable); tries++ {
-			proxy.Arm() // a connection that was cut before may fail the request: nothing was committed then
+		// Nothing was committed if a connection failed that was cut before, and something else may be if a background task was.
+		for tries, cuts := 0, 0; tries < 20 && cuts < 3 && (tries == 0 || a.status == http.StatusServiceUnavailable); tries++ {
+			proxy.Arm()
 			a = p.call(t, w.token, w.method, w.path, w.body)
-			cut = proxy.Mend()
+			if cut = proxy.Mend(); cut {
+				cuts++
+			}
 		}
 		if a.status != w.status || !cut {
 			t.Fatalf("%s: %d %s, want %d; committed %t", name, a.status, a.body, w.status, cut)
@@ -221,6 +239,10 @@ func newCast(t *testing.T, p *pod) *cast {
 	p.want(t, 201, c.stranger.token, "POST", "/api/friends/requests", map[string]any{"userId": c.other.ID})
 	c.group, c.direct, c.doomed = p.group(t, c.me, c.other, c.asker), p.direct(t, c.me, c.other), p.group(t, c.me, c.other)
 	c.mine, c.more = p.send(t, c.me, c.direct.ID, "mine"), p.send(t, c.me, c.direct.ID, "more")
+	testenv.Eventually(t, 10*time.Second, func() bool { return p.call(t, bootstrapKey, "GET", "/api/server/keys", nil).status == 200 }, "the key is made")
+	var key struct{ ID string }
+	p.want(t, 201, bootstrapKey, "POST", "/api/server/keys", map[string]any{"name": "doomed", "scopes": []string{"act"}}).into(t, &key)
+	c.key = key.ID
 	return c
 }
 

@@ -105,11 +105,10 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	keys := serverkey.NewService(db, c.BootstrapKey, log)
 	auditLog := audit.NewLog(db, c.AuditKeep, log)
 	sessions, err := auth.NewService(auth.Config{RefreshTTL: c.RefreshTTL, SessionMaxAge: c.SessionMaxAge, Grace: c.RefreshGrace}, db,
-		auth.NewTokens(c.JWTSecrets, c.AccessTTL), publisher, watch, conversations)
+		auth.NewTokens(c.JWTSecrets, c.AccessTTL), publisher, watch, conversations, standings)
 	if err != nil {
 		return err
 	}
-	sessions.UseStandings(standings)
 
 	refusals := observe.NewOutage(log, "requests are refused with 503", "requests are served again")
 	attachments, closeStorage, err := openAttachments(c, db.SQL, health, registry, log)

@@ -26,6 +26,12 @@ type Groups interface {
 	LeaveAll(tx *gorm.DB, userID string) (publish func(ctx context.Context), err error)
 }
 
+// Standings is what logins need of the domain that bans and deactivates users.
+type Standings interface {
+	// StandingIn is an error for a user who may not use Parley.
+	StandingIn(ctx context.Context, q postgres.Querier, userID string) error
+}
+
 // Config is how long tokens and sessions are good for.
 type Config struct {
 	// RefreshTTL is how long a session lives without a refresh.
@@ -48,25 +54,16 @@ type Service struct {
 	announcer Announcer
 	watch     *Watch
 	groups    Groups
-	standings Standings // nil if nobody is ever barred
+	standings Standings
 }
-
-// Standings is what logging in needs of the users who are banned or deactivated.
-type Standings interface {
-	// StandingIn is nil for a user in good standing, else an error that says why not.
-	StandingIn(ctx context.Context, q postgres.Querier, userID string) error
-}
-
-// UseStandings has logins of barred users refused. It is called before the service is used.
-func (s *Service) UseStandings(st Standings) { s.standings = st }
 
 // NewService makes the service.
-func NewService(c Config, db *postgres.DB, t *Tokens, a Announcer, w *Watch, g Groups) (*Service, error) {
+func NewService(c Config, db *postgres.DB, t *Tokens, a Announcer, w *Watch, g Groups, st Standings) (*Service, error) {
 	h, err := newHasher()
 	if err != nil {
 		return nil, err
 	}
-	return &Service{Config: c, store: &store{db}, tokens: t, hasher: h, announcer: a, watch: w, groups: g}, nil
+	return &Service{Config: c, store: &store{db}, tokens: t, hasher: h, announcer: a, watch: w, groups: g, standings: st}, nil
 }
 
 // The subjects of turns (turns.go): strangers who log in by a username don't delay the account's owner, who changes its password.
@@ -126,10 +123,8 @@ func (s *Service) open(ctx context.Context, userID string, c Client, first func(
 		if err := first(tx); err != nil {
 			return err
 		}
-		if s.standings != nil {
-			if err := s.standings.StandingIn(ctx, postgres.In(tx), userID); err != nil {
-				return err
-			}
+		if err := s.standings.StandingIn(ctx, postgres.In(tx), userID); err != nil {
+			return err
 		}
 		if err := s.insertSession(tx, sessionID, userID, cleanUserAgent(c.UserAgent)); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -22,7 +23,7 @@ const (
 // ErrPanics is returned when a loop panicked too often.
 var ErrPanics = errors.New("it panicked too often")
 
-// keeper is what the loops of a part know of the process.
+// keeper is to whom the panics of a part's loops are attributed: in logs, in metrics, and in what stops the process.
 type keeper struct {
 	config Config
 	part   string
@@ -31,9 +32,13 @@ type keeper struct {
 
 type keeperKey struct{}
 
+// keeperOf is the keeper of the part whose Run was given ctx. Panics are caught with any other context too: they are logged as
+// nobody's, and a loop that is given up returns ErrPanics alone.
 func keeperOf(ctx context.Context) *keeper {
-	k, _ := ctx.Value(keeperKey{}).(*keeper)
-	return k
+	if k, ok := ctx.Value(keeperKey{}).(*keeper); ok {
+		return k
+	}
+	return &keeper{config: Config{Log: slog.Default()}, part: "unknown"}
 }
 
 // Within has what is done with ctx belong to the part whose Run was given part: for work that comes with a context of its own.
@@ -41,7 +46,7 @@ func Within(ctx, part context.Context) context.Context {
 	return context.WithValue(ctx, keeperKey{}, keeperOf(part))
 }
 
-// fail stops the process. The first failure is the one that is told.
+// fail stops the process. The first failure is the one that is reported.
 func (k *keeper) fail(err error) {
 	select {
 	case k.failed <- fmt.Errorf("%s: %w", k.part, err):
@@ -49,13 +54,10 @@ func (k *keeper) fail(err error) {
 	}
 }
 
-// Keep runs a loop of a part until it returns, again and again where it panics. ctx is the one that the part's Run was
-// given; with any other, panics are not caught.
+// Keep runs a loop until it returns, again and again if it panics. ctx is the one that the part's Run was given, so that the
+// panics are attributed to it. A loop that panicked too often stops the process and returns ErrPanics.
 func Keep(ctx context.Context, loop string, f func(ctx context.Context) error) (err error) {
 	k := keeperOf(ctx)
-	if k == nil {
-		return f(ctx)
-	}
 	for tries, pause := 1, restartFirst; ; tries, pause = tries+1, 2*pause {
 		begun := time.Now()
 		if !Caught(ctx, loop, func() { err = f(ctx) }) {
@@ -65,8 +67,9 @@ func Keep(ctx context.Context, loop string, f func(ctx context.Context) error) (
 			tries, pause = 1, restartFirst
 		}
 		if tries == restartTries {
-			k.fail(fmt.Errorf("%s: %w", loop, ErrPanics))
-			return nil
+			err := fmt.Errorf("%s: %w", loop, ErrPanics)
+			k.fail(err) // now: the part may wait for its other loops before it returns the error
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -76,13 +79,9 @@ func Keep(ctx context.Context, loop string, f func(ctx context.Context) error) (
 	}
 }
 
-// Caught runs f and tells whether it panicked. ctx is as Keep's.
+// Caught runs f and reports whether it panicked. ctx is as Keep's.
 func Caught(ctx context.Context, loop string, f func()) (panicked bool) {
 	k := keeperOf(ctx)
-	if k == nil {
-		f()
-		return false
-	}
 	defer func() {
 		if v := recover(); v != nil {
 			panicked = true
@@ -110,5 +109,5 @@ func (g *Group) Go(loop string, f func(ctx context.Context) error) {
 	g.g.Go(func() error { return Keep(g.ctx, loop, f) })
 }
 
-// Wait waits for all loops, and answers the first error.
+// Wait waits for all loops, and returns the first error.
 func (g *Group) Wait() error { return g.g.Wait() }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run.sh: Parley on this machine, two api pods, the presence-watcher and the receipt-worker, until Ctrl-C.
+# run.sh: Parley on this machine, two api pods, the presence-watcher, the receipt-worker and the dispatcher, until Ctrl-C.
 #
 # Postgres and Redis are those of PARLEY_DATABASE_URL and PARLEY_REDIS_URL where they are set; else containers, where a
 # Docker engine runs; else this machine's packages as private servers, installed where root can. Files are in a private S3 gateway, or
@@ -207,6 +207,9 @@ wait_container() {
 
 provide_settings() {
 	export PARLEY_JWT_SECRET="${PARLEY_JWT_SECRET:-$(keep jwt-secret)}"
+	export PARLEY_SECRETS_KEY="${PARLEY_SECRETS_KEY:-$(keep secrets-key | as_base64)}"
+	export PARLEY_BOOTSTRAP_KEY="${PARLEY_BOOTSTRAP_KEY:-$(server_key)}"
+	export PARLEY_WEBHOOK_ALLOW_CIDRS="${PARLEY_WEBHOOK_ALLOW_CIDRS:-127.0.0.0/8}"
 	export PARLEY_LOG_FORMAT="${PARLEY_LOG_FORMAT:-text}"
 	# For trying things out: pages of a dev server, and more than five people in a quarter of an hour. Wrong passwords count as ever.
 	export PARLEY_ALLOWED_ORIGINS="${PARLEY_ALLOWED_ORIGINS:-http://localhost:*,http://127.0.0.1:*}"
@@ -230,6 +233,21 @@ parley_container() {
 	shift
 	while IFS= read -r setting; do settings+=(-e "$setting"); done < <(compgen -e | grep -E '^(PARLEY|OTEL)_')
 	container "$name" "${settings[@]}" "$@"
+}
+
+# as_base64 writes the bytes that hexadecimal digits name in base64.
+as_base64() {
+	local hex
+	hex=$(cat)
+	printf '%b' "$(sed 's/../\\x&/g' <<<"$hex")" | base64 | tr -d '\n'
+}
+
+# server_key prints this checkout's server key, with all scopes: for trying the server API out.
+server_key() {
+	local a b
+	a=$(keep server-key-id)
+	b=$(keep server-key | as_base64 | tr '+/' '-_' | tr -d '=')
+	printf 'parley_sk_%s7%s8%s_%s' "${a:0:12}" "${a:12:3}" "${a:15:15}" "$b"
 }
 
 migrate() {
@@ -263,16 +281,18 @@ start_processes() {
 	port api_2_ops $((api_1_ops + 1))
 	port watcher_ops $((api_2_ops + 1))
 	port worker_ops $((watcher_ops + 1))
+	port dispatcher_ops $((worker_ops + 1))
 	process api-1 api "$api_1_ops" "$api_1_http"
 	process api-2 api "$api_2_ops" "$api_2_http"
 	process presence-watcher presence-watcher "$watcher_ops"
 	process receipt-worker receipt-worker "$worker_ops"
+	process dispatcher dispatcher "$dispatcher_ops"
 	show_errors &
 }
 
 # shellcheck disable=SC2154 # port sets them
 start_monitoring() {
-	provide_monitoring "api-1=$api_1_ops" "api-2=$api_2_ops" "presence-watcher=$watcher_ops" "receipt-worker=$worker_ops"
+	provide_monitoring "api-1=$api_1_ops" "api-2=$api_2_ops" "presence-watcher=$watcher_ops" "receipt-worker=$worker_ops" "dispatcher=$dispatcher_ops"
 }
 
 declare -A revivable=() # the arguments of process by name, of those that are started again when they die
@@ -309,13 +329,14 @@ process() {
 # shellcheck disable=SC2154 # port sets them
 revive_from_now_on() {
 	revivable=([api-1]="api-1 api $api_1_ops $api_1_http" [api-2]="api-2 api $api_2_ops $api_2_http"
-		[presence-watcher]="presence-watcher presence-watcher $watcher_ops" [receipt-worker]="receipt-worker receipt-worker $worker_ops")
+		[presence-watcher]="presence-watcher presence-watcher $watcher_ops" [receipt-worker]="receipt-worker receipt-worker $worker_ops"
+		[dispatcher]="dispatcher dispatcher $dispatcher_ops")
 }
 
 # show_errors repeats in the terminal what the processes log as errors.
 show_errors() {
 	local name
-	for name in api-1 api-2 presence-watcher receipt-worker; do
+	for name in api-1 api-2 presence-watcher receipt-worker dispatcher; do
 		tail --pid $$ -n +1 -F ".run/logs/$name.log" 2>/dev/null | sed -un "/level=ERROR\|\"level\":\"ERROR\"\|^panic:/s/^/$name: /p" >&2 &
 	done
 	wait
@@ -334,7 +355,7 @@ http_ok() {
 wait_ready() {
 	local begun=$SECONDS
 	until http_ok "$api_1_http" /api/health/ready && http_ok "$api_2_http" /api/health/ready &&
-		http_ok "$watcher_ops" /readyz && http_ok "$worker_ops" /readyz; do
+		http_ok "$watcher_ops" /readyz && http_ok "$worker_ops" /readyz && http_ok "$dispatcher_ops" /readyz; do
 		check_children
 		if [ $((SECONDS - begun)) -gt "$ready_seconds" ]; then
 			log_tail api-1
@@ -355,15 +376,16 @@ announce() {
 		umask 077
 		if [ -n "${PARLEY_DATABASE_URL:-}" ]; then printf 'export PARLEY_DATABASE_URL=%q\n' "$PARLEY_DATABASE_URL"; fi
 		printf 'export PARLEY_JWT_SECRET=%q\n' "$PARLEY_JWT_SECRET"
+		printf 'export PARLEY_BOOTSTRAP_KEY=%q\n' "$PARLEY_BOOTSTRAP_KEY"
 	) >.run/env
 	cat <<TXT
 
-Parley runs: two api pods, the presence-watcher and the receipt-worker.
+Parley runs: two api pods, the presence-watcher, the receipt-worker and the dispatcher.
 
   API      $one/api  $two/api
   docs     $one/api/docs
   health   $one/api/health/ready
-  metrics  $one/api/metrics; all four: http://127.0.0.1:{$api_1_ops,$api_2_ops,$watcher_ops,$worker_ops}/metrics
+  metrics  $one/api/metrics; each process: http://127.0.0.1:{$api_1_ops,$api_2_ops,$watcher_ops,$worker_ops,$dispatcher_ops}/metrics
 ${prometheus_url:+  rules    $prometheus_url/alerts
 }${grafana_url:+  boards   $grafana_url/d/parley-overview
 }  logs     .run/logs/

@@ -247,6 +247,9 @@ func TestWhatCrossesABlock(t *testing.T) {
 			x.p.openAs(x.t, x.actor, "another-device")
 			return got + "; " + x.reached("presence:online", "presence:offline")
 		}},
+		{"a new name", "200; nothing", func(x *across) string {
+			return x.call("PATCH", "/api/users/me", map[string]any{"displayName": "Actor Again"}) + "; " + x.reached("user:updated")
+		}},
 		{"a profile", "404 user_not_found", func(x *across) string { return x.call("GET", "/api/users/"+x.other.ID, nil) }},
 		{"profiles", "200 1", func(x *across) string {
 			var l struct{ Data []struct{ ID string } }

@@ -12,8 +12,9 @@ type Row = interface{ Scan(dest ...any) error }
 const OwnColumns = `u.id, u.username, u.display_name, u.avatar_url, u.created_at, u.presence_sharing, u.read_receipts_enabled`
 
 // ScanOwn reads OwnColumns.
-func ScanOwn(r Row, o *Own) error {
-	return r.Scan(&o.ID, &o.Username, &o.DisplayName, &o.AvatarURL, &o.CreatedAt, &o.Privacy.PresenceSharing, &o.Privacy.ReadReceiptsEnabled)
+func ScanOwn(r Row, o *Own, more ...any) error {
+	dest := append(make([]any, 0, 8), &o.ID, &o.Username, &o.DisplayName, &o.AvatarURL, &o.CreatedAt, &o.Privacy.PresenceSharing, &o.Privacy.ReadReceiptsEnabled)
+	return r.Scan(append(dest, more...)...)
 }
 
 // MessageColumns are those of a message, in the order in which ScanMessage reads them. The table is m. Extras are one value,

@@ -71,6 +71,8 @@ type Notice struct {
 	Related string
 	// Replaced are sockets of the user's that give way to newer ones.
 	Replaced []string
+	// Profile is the user's changed profile, which pods deliver once, however often they hear of it.
+	Profile *ProfileChange
 	// TraceParent is as an Event's.
 	TraceParent string
 }

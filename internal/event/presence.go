@@ -42,6 +42,8 @@ type PresenceNews struct {
 	PresenceState
 	// Recheck is set where who may see the user has changed.
 	Recheck bool `json:"recheck,omitempty"`
+	// Profile is set if the user's profile changed: nothing else did, though Recheck is set too, for pods that know no Profile.
+	Profile *ProfileChange `json:"profile,omitempty"`
 }
 
 // Encode writes the news as the scripts do.

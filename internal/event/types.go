@@ -32,6 +32,7 @@ const (
 	TypeFriendRequested     = "friend:requested"
 	TypeFriendAccepted      = "friend:accepted"
 	TypeFriendRemoved       = "friend:removed"
+	TypeUserUpdated         = "user:updated"
 )
 
 // Types are all of them.
@@ -39,7 +40,7 @@ var Types = []string{
 	TypeReady, TypeAck, TypeError, TypePing, TypePong, TypeMessageNew, TypeMessageUpdated, TypeMessageDeleted, TypeMessageReacted, TypeConversationCreated,
 	TypeConversationUpdated, TypeConversationDeleted, TypeConversationChanged, TypeConversationRead, TypeStateUpdated, TypeMemberAdded, TypeMemberRemoved,
 	TypeMemberUpdated, TypeReceiptRead, TypePresenceOnline, TypePresenceOffline,
-	TypeTyping, TypeFriendRequested, TypeFriendAccepted, TypeFriendRemoved,
+	TypeTyping, TypeFriendRequested, TypeFriendAccepted, TypeFriendRemoved, TypeUserUpdated,
 }
 
 var known = func() map[string]bool {

@@ -3,6 +3,7 @@ package invalid
 import (
 	"net/netip"
 	"net/url"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
@@ -12,6 +13,11 @@ const MaxURL = 2048
 
 // privateSuffixes end the names of hosts that only the machine or network of whoever reads the URL knows.
 var privateSuffixes = []string{".localhost", ".local", ".internal", ".home.arpa"}
+
+// sharedSpace is that of providers' own networks (RFC 6598).
+var sharedSpace = netip.MustParsePrefix("100.64.0.0/10")
+
+var numeric = regexp.MustCompile(`^(0x[0-9a-f]*|[0-9]+)$`)
 
 // URL adds a fault to f unless s is an absolute http or https URL of at most MaxURL code points, without user information, whose
 // host is neither a private address nor a name of a private network: other people's browsers will fetch it.
@@ -33,9 +39,12 @@ func privateHost(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if ip, err := netip.ParseAddr(host); err == nil {
 		ip = ip.Unmap()
-		return !ip.IsGlobalUnicast() || ip.IsPrivate()
+		return !ip.IsGlobalUnicast() || ip.IsPrivate() || sharedSpace.Contains(ip)
 	}
-	if host == "localhost" {
+	// A name without a dot is one of a local network. Browsers take a host whose last part is a number for an address, in spellings
+	// that no public server needs: 127.1, 0x7f000001, 2130706433.
+	dot := strings.LastIndexByte(host, '.')
+	if dot < 0 || numeric.MatchString(host[dot+1:]) {
 		return true
 	}
 	for _, s := range privateSuffixes {

@@ -45,6 +45,7 @@ type Hub struct {
 	typing      *typers
 	memory      *budget.Budget // what waits for slow readers; nil for no bound
 	watches     *watches       // nil where presence is not told
+	profiles    *profiles      // nil if changed profiles are not delivered
 	sent        func(conversationID string, m event.Sent)
 	metrics     *Metrics
 	log         *slog.Logger
@@ -79,6 +80,8 @@ type HubConfig struct {
 	// Presence and Heartbeats have the hub deliver presence, and keep sockets online; nil for neither.
 	Presence   Presences
 	Heartbeats Heartbeats
+	// Profiles has the hub deliver changed profiles; nil for not.
+	Profiles Profiles
 	// Sent is called for every new message, before the sockets of this pod hear of it. It must not wait. Nil for none.
 	Sent func(conversationID string, m event.Sent)
 	// Memory bounds what waits for slow readers; nil for no bound.
@@ -96,6 +99,9 @@ func NewHub(c HubConfig) *Hub {
 	h.repairs = newRepairs(h, c.Feed)
 	if c.Presence != nil {
 		h.watches = newWatches(h, c.Presence, c.Heartbeats)
+	}
+	if c.Profiles != nil {
+		h.profiles = newProfiles(h, c.Profiles)
 	}
 	for i := range shards {
 		h.topics[i].m = map[string]*topic{}
@@ -365,6 +371,10 @@ func (h *Hub) notice(n *wire.Notice) {
 		if slices.Contains(n.Replaced, s.ID) {
 			s.Close(CloseReplaced)
 		}
+	}
+	if n.Profile != nil && h.profiles != nil {
+		h.profiles.heard(*n.Profile)
+		return
 	}
 	if len(n.Frame) == 0 {
 		return

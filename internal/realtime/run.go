@@ -33,6 +33,9 @@ func (h *Hub) Run(ctx context.Context) error {
 	if h.watches != nil {
 		g.Go("presence", h.watches.run)
 	}
+	if h.profiles != nil {
+		g.Go("profiles", h.profiles.run)
+	}
 	return g.Wait()
 }
 

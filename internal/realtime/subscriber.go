@@ -193,7 +193,10 @@ func (s *Subscriber) presence(userID, payload string) {
 		s.Log.Warn("presence could not be read", "user_id", userID, "error", err)
 		return
 	}
-	if s.Hub.watches != nil {
+	switch {
+	case n.Profile != nil && s.Hub.profiles != nil:
+		s.Hub.profiles.heard(*n.Profile)
+	case s.Hub.watches != nil:
 		s.Hub.watches.heard(userID, n)
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/parley-chat/parley/internal/chat"
+	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/jsonbody"
 	"github.com/parley-chat/parley/internal/postgres"
@@ -73,11 +75,12 @@ func (c *PrivacyChange) Check(f *invalid.Faults) {
 
 // Service is what can be done with profiles.
 type Service struct {
-	store *store
+	store     *store
+	publisher Publisher
 }
 
-// NewService makes the service.
-func NewService(db *postgres.DB) *Service { return &Service{&store{db}} }
+// NewService makes the service. Without a publisher, nil, pods find changed profiles by Changed alone.
+func NewService(db *postgres.DB, p Publisher) *Service { return &Service{&store{db}, p} }
 
 // Own reads a user's own profile.
 func (s *Service) Own(ctx context.Context, userID string) (chat.Own, error) {
@@ -89,9 +92,13 @@ func (s *Service) Get(ctx context.Context, viewerID, userID string) (chat.Profil
 	return s.store.get(ctx, viewerID, userID)
 }
 
-// Update changes a user's own profile.
+// Update changes a user's own profile, and reports it to those who see the user.
 func (s *Service) Update(ctx context.Context, userID string, c *ProfileChange) (chat.Own, error) {
-	return s.store.update(ctx, userID, c)
+	own, changedAt, err := s.store.update(ctx, userID, c)
+	if err == nil && changedAt != nil && s.publisher != nil {
+		s.publisher.ProfileChanged(ctx, event.ProfileChange{User: own.Profile, At: changedAt.UnixMicro()})
+	}
+	return own, err
 }
 
 // UpdatePrivacy changes a user's settings, and answers them all.
@@ -131,24 +138,25 @@ func (s *store) get(ctx context.Context, viewerID, userID string) (chat.Profile,
 	return u, nil
 }
 
-// update changes a profile and returns it as it is then, in one statement: nothing is read after the commit.
-func (s *store) update(ctx context.Context, userID string, c *ProfileChange) (chat.Own, error) {
+// update changes a profile and returns it as it is then, in one statement: nothing is read after the commit. changedAt is nil if
+// all of it was so already.
+func (s *store) update(ctx context.Context, userID string, c *ProfileChange) (o chat.Own, changedAt *time.Time, err error) {
 	var avatar *string
 	if !c.AvatarURL.Null {
 		avatar = &c.AvatarURL.Value
 	}
-	var o chat.Own
-	err := chat.ScanOwn(s.db.SQL.QueryRowContext(ctx, `UPDATE users u SET
+	err = chat.ScanOwn(s.db.SQL.QueryRowContext(ctx, `UPDATE users u SET
 			display_name = CASE WHEN $2 THEN $3 ELSE display_name END, avatar_url = CASE WHEN $4 THEN $5 ELSE avatar_url END
-		WHERE u.id = $1 AND u.deleted_at IS NULL RETURNING `+chat.OwnColumns,
-		userID, c.DisplayName.Set, c.DisplayName.Value, c.AvatarURL.Set, avatar), &o)
+		WHERE u.id = $1 AND u.deleted_at IS NULL RETURNING `+chat.OwnColumns+`,
+			CASE WHEN u.profile_changed_at >= statement_timestamp() THEN u.profile_changed_at END`,
+		userID, c.DisplayName.Set, c.DisplayName.Value, c.AvatarURL.Set, avatar), &o, &changedAt)
 	if errors.Is(err, sql.ErrNoRows) {
-		return chat.Own{}, ErrNotFound
+		return chat.Own{}, nil, ErrNotFound
 	}
 	if err != nil {
-		return chat.Own{}, fmt.Errorf("update a profile: %w", err)
+		return chat.Own{}, nil, fmt.Errorf("update a profile: %w", err)
 	}
-	return o, nil
+	return o, changedAt, nil
 }
 
 func (s *store) updatePrivacy(ctx context.Context, userID string, c *PrivacyChange) (chat.Privacy, error) {

@@ -16,7 +16,9 @@ type Notice struct {
 	Join         *event.Join `json:"join,omitempty"`
 	Related      string      `json:"related,omitempty"`
 	Replaced     []string    `json:"replaced,omitempty"`
-	TraceParent  string      `json:"traceparent,omitempty"`
+	// Profile is beside the frame, which pods of an earlier version send as it is.
+	Profile     *event.ProfileChange `json:"profile,omitempty"`
+	TraceParent string               `json:"traceparent,omitempty"`
 
 	// Frame is nil for a notice to pods alone.
 	Frame Frame `json:"-"`
@@ -24,7 +26,7 @@ type Notice struct {
 
 // EncodeNotice writes a line of JSON and after it the frame's bytes.
 func EncodeNotice(n *event.Notice) []byte {
-	x := Notice{Type: n.Type, ExceptSocket: n.ExceptSocket, Join: n.Join, Related: n.Related, Replaced: n.Replaced, TraceParent: n.TraceParent}
+	x := Notice{Type: n.Type, ExceptSocket: n.ExceptSocket, Join: n.Join, Related: n.Related, Replaced: n.Replaced, Profile: n.Profile, TraceParent: n.TraceParent}
 	if n.Type != "" {
 		x.Frame = NewFrame(n.Type, n.Data)
 	}

@@ -99,6 +99,7 @@ func notices() map[string]*event.Notice {
 		"join":             {UserID: anna, Join: &event.Join{ConversationID: conversation, Revision: 45}},
 		"related":          {UserID: anna, Related: ben},
 		"replaced":         {UserID: anna, Replaced: []string{socketID}},
+		"user_updated":     event.ProfileNotice(event.ProfileChange{User: members[1].User, At: 1_764_500_000_000_000}),
 	}
 }
 

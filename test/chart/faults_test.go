@@ -72,6 +72,11 @@ func TestFaults(t *testing.T) {
 		"recreate and roll":          {external + ",api.strategy.type=Recreate,api.strategy.rollingUpdate.maxSurge=1", "api.strategy has rollingUpdate beside type Recreate"},
 		"a PodMonitor's interval":    {external + ",podMonitor.interval=30", "at '/podMonitor/interval'"},
 		"an alert's for":             {external + ",prometheusRule.overrides.ParleyRedisDown.for=5", "at '/prometheusRule/overrides/ParleyRedisDown/for'"},
+		"a dispatcher without a key": {external + ",dispatcher.enabled=true", "secretsKey.value or secretsKey.existingSecret is required with dispatcher.enabled"},
+		"a dispatcher's scaling":     {external + ",dispatcher.enabled=true,dispatcher.autoscaling.enabled=true,dispatcher.autoscaling.maxReplicas=1", "dispatcher.autoscaling.minReplicas is more than dispatcher.autoscaling.maxReplicas"},
+		"a misspelt dispatcher":      {external + ",dispatcher.replica=3", "additional properties 'replica' not allowed"},
+		"a short secrets key":        {external + ",secretsKey.value=c2hvcnQ=", "at '/secretsKey/value'"},
+		"two secrets keys":           {external + ",secretsKey.value=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=,secretsKey.existingSecret.name=s,secretsKey.existingSecret.key=k", "secretsKey.value and secretsKey.existingSecret.key are both set"},
 		"a runbook base":             {external + ",prometheusRule.runbookBaseURL=wiki", "at '/prometheusRule/runbookBaseURL'"},
 	} {
 		values, err := strvals.Parse(c.set)

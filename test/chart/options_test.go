@@ -104,36 +104,30 @@ func TestTrustedCAReachesEveryPod(t *testing.T) {
 	}
 }
 
-// One more kind of process is a block of values: a Deployment, a budget, an autoscaler, and a policy that lets it alone out.
-func TestOneMoreProcess(t *testing.T) {
-	c := load(t)
-	c.Schema = nil // which is added with the values
-	block := readValues(t, "testdata/blocks/dispatcher.yaml")
-	values := object{"devDependencies": object{"enabled": true}, "networkPolicy": object{"egress": object{"enabled": true}}, "dispatcher": block["dispatcher"]}
-	files, err := renderChart(t, c, values, nil)
+// With webhooks there is one more process: a Deployment, a budget, an autoscaler, and a policy that lets it alone out. The key
+// that encrypts their secrets reaches it and the api, nobody else; credentials of the storage do not reach it.
+func TestDispatcher(t *testing.T) {
+	values := readValues(t, "testdata/dispatcher/values.yaml")
+	files, err := render(t, values)
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := objects(t, files)
-	schema := schemas(t)
-	made := map[string]bool{}
-	for _, o := range list {
-		s, err := schema(o)
+	made, holders := map[string]bool{}, map[string]bool{}
+	for _, o := range objects(t, files) {
+		made[o["kind"].(string)+" "+name(o)] = true
+		b, err := json.Marshal(o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Validate(o); err != nil {
-			t.Errorf("%v %s: %v", o["kind"], name(o), err)
+		text := string(b)
+		if o["kind"] == "NetworkPolicy" && name(o) != "parley-dispatcher-egress" && strings.Contains(text, "0.0.0.0/0") {
+			t.Errorf("%s lets others out", name(o))
 		}
-		made[o["kind"].(string)+" "+name(o)] = true
-		if o["kind"] == "NetworkPolicy" && name(o) != "parley-dispatcher-egress" {
-			b, err := json.Marshal(o["spec"])
-			if err != nil {
-				t.Fatal(err)
-			}
-			if strings.Contains(string(b), "0.0.0.0/0") {
-				t.Errorf("%s lets others out", name(o))
-			}
+		if o["kind"] == "Deployment" && strings.Contains(text, "PARLEY_SECRETS_KEY") {
+			holders[name(o)] = true
+		}
+		if name(o) == "parley-dispatcher" && strings.Contains(text, "PARLEY_S3_SECRET_KEY") {
+			t.Error("the dispatcher has credentials of the storage")
 		}
 	}
 	for _, want := range []string{
@@ -142,6 +136,33 @@ func TestOneMoreProcess(t *testing.T) {
 	} {
 		if !made[want] {
 			t.Errorf("there is no %s", want)
+		}
+	}
+	if len(holders) != 2 || !holders["parley-api"] || !holders["parley-dispatcher"] {
+		t.Errorf("PARLEY_SECRETS_KEY is in %v", holders)
+	}
+}
+
+// Off, the dispatcher leaves nothing behind; the api may have the key already.
+func TestNoDispatcher(t *testing.T) {
+	values := readValues(t, "testdata/dispatcher/values.yaml")
+	values["dispatcher"] = object{"enabled": false}
+	files, err := render(t, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range objects(t, files) {
+		if strings.Contains(name(o), "dispatcher") {
+			t.Errorf("there is %v %s", o["kind"], name(o))
+		}
+		if o["kind"] == "Deployment" {
+			b, err := json.Marshal(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if has := strings.Contains(string(b), "PARLEY_SECRETS_KEY"); has != (name(o) == "parley-api") {
+				t.Errorf("%s has PARLEY_SECRETS_KEY: %v", name(o), has)
+			}
 		}
 	}
 }

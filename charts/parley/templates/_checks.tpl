@@ -73,7 +73,7 @@
 {{- range concat $v.prometheusRule.disabled (keys $v.prometheusRule.overrides) | sortAlpha -}}
 {{- if not (has . $alerts) -}}{{- $faults = append $faults (printf "prometheusRule names no alert of Parley's: %s (there are %s)" . (join ", " $alerts)) -}}{{- end -}}
 {{- end -}}
-{{- range list "devDependencies" "secrets" "environment" "pods" "network" -}}
+{{- range list "devDependencies" "secrets" "environment" "pods" "network" "dispatcher" -}}
 {{- $faults = concat $faults (include (printf "parley.checks.%s" .) $ | fromYamlArray) -}}
 {{- end -}}
 {{- if $faults -}}
@@ -183,5 +183,21 @@
 {{- if hasSuffix "/0" . -}}{{- $faults = append $faults (printf "config.trustedProxies has %s, which trusts everybody: any client could choose the address that limits count" .) -}}{{- end -}}
 {{- end -}}
 {{- if and $v.service.loadBalancerClass (ne $v.service.type "LoadBalancer") -}}{{- $faults = append $faults "service.loadBalancerClass needs service.type LoadBalancer" -}}{{- end -}}
+{{- toYaml $faults -}}
+{{- end -}}
+
+{{- define "parley.checks.dispatcher" -}}
+{{- $v := .Values -}}
+{{- $faults := list -}}
+{{- with $v.dispatcher -}}
+{{- if .enabled -}}
+{{- if not (or $v.secretsKey.value $v.secretsKey.existingSecret.name) -}}
+{{- $faults = append $faults "secretsKey.value or secretsKey.existingSecret is required with dispatcher.enabled: it decrypts the secrets that sign webhooks. openssl rand -base64 32 makes one" -}}
+{{- end -}}
+{{- if and .autoscaling.enabled (gt (int .autoscaling.minReplicas) (int .autoscaling.maxReplicas)) -}}
+{{- $faults = append $faults "dispatcher.autoscaling.minReplicas is more than dispatcher.autoscaling.maxReplicas" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- toYaml $faults -}}
 {{- end -}}

@@ -17,7 +17,7 @@
 api: api
 presence-watcher: presenceWatcher
 receipt-worker: receiptWorker
-{{- if (default dict (get .Values "dispatcher")).enabled }}
+{{- if .Values.dispatcher.enabled }}
 dispatcher: dispatcher
 {{- end }}
 {{- end -}}
@@ -191,6 +191,7 @@ volumeMounts:
 jwt: { variable: PARLEY_JWT_SECRET, field: secret, key: jwt-secret, components: [api] }
 metricsToken: { variable: PARLEY_METRICS_TOKEN, field: value, key: metrics-token, components: [api] }
 bootstrapKey: { variable: PARLEY_BOOTSTRAP_KEY, field: value, key: bootstrap-key, components: [api] }
+secretsKey: { variable: PARLEY_SECRETS_KEY, field: value, key: secrets-key, components: [api, dispatcher] }
 {{- end -}}
 
 {{/* The values at a path such as push.vapid. Takes (list $ path); renders YAML. */}}
@@ -303,7 +304,7 @@ value: that named like the release, or `ownSecret` of $. Takes (list $ variable 
 {{- include "parley.secretEnv" (list $ $setting.variable $existing.name $existing.key $setting.key) }}
 {{- end }}
 {{- end }}
-{{- if and $.Values.storage.endpoint (ne $component "presence-watcher") }}
+{{- if and $.Values.storage.endpoint (has $component (list "api" "receipt-worker")) }}
 {{- $existing := $.Values.storage.existingSecret }}
 {{- include "parley.secretEnv" (list $ "PARLEY_S3_ACCESS_KEY" $existing.name $existing.accessKeyKey "s3-access-key") }}
 {{- include "parley.secretEnv" (list $ "PARLEY_S3_SECRET_KEY" $existing.name $existing.secretKeyKey "s3-secret-key") }}

@@ -1,6 +1,6 @@
 {{/* A Deployment of one of the processes. Takes a dict:
   root          $
-  component     api, presence-watcher or receipt-worker
+  component     api, presence-watcher, receipt-worker or dispatcher
   values        its part of the values
   probe         dict port, live, ready
   ports         further ports of the container, as a list

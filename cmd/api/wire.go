@@ -12,6 +12,7 @@ import (
 	"github.com/parley-chat/parley/internal/conversation"
 	"github.com/parley-chat/parley/internal/directory"
 	"github.com/parley-chat/parley/internal/friend"
+	"github.com/parley-chat/parley/internal/history"
 	"github.com/parley-chat/parley/internal/httpapi"
 	"github.com/parley-chat/parley/internal/journal"
 	"github.com/parley-chat/parley/internal/lifecycle"
@@ -44,7 +45,11 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	}
 	defer tracer.Close()
 	redisconn.LogTo(log)
-	db, err := postgres.Open(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-api", Tracer: tracer.Postgres()})
+	registry := observe.NewRegistry("api", log)
+	epochs := history.New(registry, log)
+	db, err := postgres.Open(postgres.Config{
+		URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-api", Identify: epochs.Identify, Tracer: tracer.Postgres(),
+	})
 	if err != nil {
 		return err
 	}
@@ -63,7 +68,6 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		return err
 	}
 
-	registry := observe.NewRegistry("api", log)
 	panics := observe.NewPanicCounter(registry)
 	gate := &lifecycle.Gate{}
 	health := &observe.Health{DB: healthDB, Redis: rdb, Stopping: gate.Closed}
@@ -71,6 +75,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	memory := budget.OfProcess()
 	metrics := realtime.NewMetrics(registry)
 	publisher := realtime.NewPublisher(rdb, metrics, tracer, log)
+	publisher.UseHistory(epochs)
 	messageStore := message.NewStore(db)
 	messageMetrics := message.NewMetrics(registry)
 	committer := message.NewCommitter(messageStore, publisher, log, messageMetrics)
@@ -110,7 +115,11 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	hub.UseHistory(epochs, watch)
+	epochs.OnChange(func(e history.Epoch) { receipts.NewHistory(e.ID, e.Since) })
 
+	syncer := message.NewSyncer(feed, messageStore, conversations)
+	syncer.UseEpoch(hub.Epoch)
 	refusals := observe.NewOutage(log, "requests are refused with 503", "requests are served again")
 	attachments, closeStorage, err := openAttachments(c, db.SQL, health, registry, log)
 	if err != nil {
@@ -132,7 +141,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		Auth: sessions, Watch: watch, Keyset: external.source, Verifier: external.verifier, Identity: external.service, Keys: keys,
 		Directory: directory.NewService(db, standings, foundByPods), Standings: standings, Audit: auditLog, Webhooks: webhooks, Users: users, Friends: friends,
 		Conversations: conversations, Messages: messages, Receipts: receipts, Attachments: attachments,
-		Syncer: message.NewSyncer(feed, messageStore, conversations), Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
+		Syncer: syncer, Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
 		Memory:   memory,
 		Registry: registry, Panics: panics, Tracer: tracer, Refusals: refusals, Log: log,
 	})
@@ -146,6 +155,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	return lifecycle.Run(ctx, lifecycle.Config{Log: log, StopTimeout: c.ShutdownTimeout, Panics: panics},
 		lifecycle.Part{Name: "ops", Run: ops.Run},
 		lifecycle.Part{Name: "monitor", Run: monitor.Run},
+		epochs.Part(db.SQL),
 		lifecycle.Part{Name: "publisher", Run: publisher.Run},
 		lifecycle.Part{Name: "subscriber", Run: subscriber.Run},
 		lifecycle.Part{Name: "probe", Run: probe.Run},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/parley-chat/parley/internal/attachment"
 	"github.com/parley-chat/parley/internal/config"
+	"github.com/parley-chat/parley/internal/history"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/objectstore"
 	"github.com/parley-chat/parley/internal/observe"
@@ -32,7 +33,9 @@ func run(ctx context.Context, c config.Worker, log *slog.Logger) error {
 	}
 	defer tracer.Close()
 	redisconn.LogTo(log)
-	db, err := postgres.OpenPool(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-receipt-worker", Tracer: tracer.Postgres()})
+	registry := observe.NewRegistry("receipt-worker", log)
+	epochs := history.New(registry, log)
+	db, err := postgres.OpenPool(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-receipt-worker", Identify: epochs.Identify, Tracer: tracer.Postgres()})
 	if err != nil {
 		return err
 	}
@@ -51,7 +54,6 @@ func run(ctx context.Context, c config.Worker, log *slog.Logger) error {
 		return err
 	}
 
-	registry := observe.NewRegistry("receipt-worker", log)
 	panics := observe.NewPanicCounter(registry)
 	health := &observe.Health{DB: healthDB, Redis: rdb, Stopping: func() bool { return ctx.Err() != nil }}
 	objects, err := openStorage(c.Storage, health)
@@ -63,6 +65,7 @@ func run(ctx context.Context, c config.Worker, log *slog.Logger) error {
 	}
 	metrics := receipt.NewFlushMetrics(registry)
 	flusher := receipt.NewFlusher(db, rdb, c.FlushInterval, metrics, log)
+	flusher.UseHistory(func() time.Time { return epochs.Current().Since })
 	observe.RegisterPools(registry, db, rdb, redisConns)
 	monitor := observe.NewMonitor(health, registry, log)
 	ops := &observe.Ops{Addr: c.OpsAddr, Registry: registry, Ready: health.Ready, Log: log}

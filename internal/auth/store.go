@@ -266,3 +266,17 @@ func (s *store) endedSince(ctx context.Context, within time.Duration) ([]string,
 	}
 	return out, rows.Err()
 }
+
+// living reads which of the sessions exist and have not ended.
+func (s *store) living(ctx context.Context, ids []string) (map[string]bool, error) {
+	found, err := postgres.Collect(ctx, s.db.SQL, func(r postgres.Row, id *string) error { return r.Scan(id) },
+		`SELECT id FROM sessions WHERE id = ANY ($1::uuid[]) AND ended_at IS NULL AND expires_at > clock_timestamp()`, ids)
+	if err != nil {
+		return nil, fmt.Errorf("read living sessions: %w", err)
+	}
+	out := make(map[string]bool, len(found))
+	for _, id := range found {
+		out[id] = true
+	}
+	return out, nil
+}

@@ -112,3 +112,8 @@ func (w *Watch) look(ctx context.Context) {
 		}
 	}
 }
+
+// Living reads which of the sessions exist and have not ended, also of those that were remembered to have ended.
+func (w *Watch) Living(ctx context.Context, sessionIDs []string) (map[string]bool, error) {
+	return w.store.living(ctx, sessionIDs)
+}

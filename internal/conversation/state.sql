@@ -33,6 +33,7 @@ SELECT c.id, r.seq, c.last_seq - r.seq,
        pg_snapshot_xmin(pg_current_snapshot())::text::bigint
 FROM conversation_members m
 JOIN conversations c ON c.id = m.conversation_id
-LEFT JOIN pending p ON p.conversation_id = m.conversation_id AND (p.version = m.marker_version OR p.version = -1)
+LEFT JOIN pending p ON p.conversation_id = m.conversation_id AND p.seq <= c.last_seq -- else of messages that a failover lost
+    AND (p.version = m.marker_version OR p.version = -1)
 CROSS JOIN LATERAL (SELECT least(greatest(m.last_read_seq, p.seq), c.last_seq) AS seq) r
 WHERE m.user_id = $1

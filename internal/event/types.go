@@ -12,6 +12,7 @@ const (
 	TypeError               = "error"
 	TypePing                = "ping"
 	TypePong                = "pong"
+	TypeResync              = "resync"
 	TypeMessageNew          = "message:new"
 	TypeMessageUpdated      = "message:updated"
 	TypeMessageDeleted      = "message:deleted"
@@ -37,7 +38,7 @@ const (
 
 // Types are all of them.
 var Types = []string{
-	TypeReady, TypeAck, TypeError, TypePing, TypePong, TypeMessageNew, TypeMessageUpdated, TypeMessageDeleted, TypeMessageReacted, TypeConversationCreated,
+	TypeReady, TypeAck, TypeError, TypePing, TypePong, TypeResync, TypeMessageNew, TypeMessageUpdated, TypeMessageDeleted, TypeMessageReacted, TypeConversationCreated,
 	TypeConversationUpdated, TypeConversationDeleted, TypeConversationChanged, TypeConversationRead, TypeStateUpdated, TypeMemberAdded, TypeMemberRemoved,
 	TypeMemberUpdated, TypeReceiptRead, TypePresenceOnline, TypePresenceOffline,
 	TypeTyping, TypeFriendRequested, TypeFriendAccepted, TypeFriendRemoved, TypeUserUpdated,
@@ -60,6 +61,14 @@ type Ready struct {
 	HeartbeatSeconds int             `json:"heartbeatSeconds"`
 	ServerTime       timestamp.Time  `json:"serverTime"`
 	ExpiresAt        *timestamp.Time `json:"expiresAt,omitempty"`
+	// Epoch is the identity of the history (internal/history), "" if none is known.
+	Epoch string `json:"epoch,omitempty"`
+}
+
+// Resync is the data of a resync: the client sends sync at a random moment within that time.
+type Resync struct {
+	Epoch         string `json:"epoch,omitempty"`
+	WithinSeconds int    `json:"withinSeconds"`
 }
 
 // ConversationRead is the data of a conversation:read, for one's own other sockets.

@@ -164,6 +164,7 @@ var outcomes = []outcome{
 	{auth.ErrBusy, 503, "unavailable"},
 	{directory.ErrBusy, 503, "unavailable"},
 	{message.ErrBusy, 503, "unavailable"},
+	{message.ErrHistoryChanged, 503, "unavailable"},
 	{receipt.ErrBusy, 503, "unavailable"},
 	{attachment.ErrUnavailable, 503, "unavailable"},
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/parley-chat/parley/internal/chat"
@@ -98,6 +99,29 @@ func (f *Feed) Changed(ctx context.Context, conversationID, userID string, held 
 	})
 	if err != nil {
 		return nil, 0, fmt.Errorf("read changed messages: %w", err)
+	}
+	return out, current, nil
+}
+
+// Latest reads for a member the newest messages, limit of them at most, in the order of their seqs, and the conversation's revision in the
+// same snapshot.
+func (f *Feed) Latest(ctx context.Context, conversationID, userID string, limit int) (out []chat.Message, current int64, err error) {
+	err = f.snapshot(ctx, func(tx *sql.Tx) error {
+		err := tx.QueryRowContext(ctx, `SELECT c.revision FROM conversations c JOIN conversation_members m ON m.conversation_id = c.id
+			WHERE c.id = $1 AND m.user_id = $2`, conversationID, userID).Scan(&current)
+		if errors.Is(err, sql.ErrNoRows) {
+			return ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		out, err = postgres.Collect(ctx, tx, scanMessage, `SELECT `+chat.MessageColumns+` FROM messages m
+			WHERE m.conversation_id = $1 ORDER BY m.seq DESC LIMIT $2`, conversationID, limit)
+		slices.Reverse(out)
+		return err
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the newest messages: %w", err)
 	}
 	return out, current, nil
 }

@@ -15,6 +15,9 @@ import (
 )
 
 // What can be wrong with a request, besides *invalid.Faults.
+// ErrHistoryChanged is of a sync during which the database failed over: what was read may be of two histories.
+var ErrHistoryChanged = errors.New("the database has another history")
+
 var (
 	// ErrConversationNotFound is also the answer for a conversation that the asker is no member of.
 	ErrConversationNotFound = errors.New("conversation not found")

@@ -20,6 +20,7 @@ const (
 	maxSyncMessages      = 100
 	maxSyncBytes         = 1 << 20
 	minWindow            = 20
+	maxEpoch             = 64
 )
 
 // SyncRequest names the conversations that a client holds, each with the revision it holds.
@@ -32,6 +33,8 @@ type SyncRequest struct {
 	Only bool `json:"only,omitempty"`
 	// State is the revision that the client holds of the user's own states, nil if it does not ask for them.
 	State *int64 `json:"state,omitempty"`
+	// Epoch is the history that the revisions are of, "" if the client does not say.
+	Epoch string `json:"epoch,omitempty"`
 }
 
 // Check notes the request's faults.
@@ -45,6 +48,9 @@ func (r *SyncRequest) Check(f *invalid.Faults) {
 	if r.State != nil && *r.State < 0 {
 		f.Add("state", "must be a revision")
 	}
+	if len(r.Epoch) > maxEpoch {
+		f.Add("epoch", "must have %d characters at most", maxEpoch)
+	}
 	for k, v := range r.Conversations {
 		if !id.Valid(k) || v < 0 {
 			f.Add("conversations", "must map ids of conversations to revisions")
@@ -55,6 +61,8 @@ func (r *SyncRequest) Check(f *invalid.Faults) {
 // SyncAnswer brings a client's copy up to what the database holds.
 type SyncAnswer struct {
 	Conversations map[string]*SyncPart `json:"conversations"`
+	// Epoch is the history that the answer is of, "" if none is known.
+	Epoch string `json:"epoch,omitempty"`
 	// Unknown are conversations of the client's that it did not name, Gone those that it can no longer see.
 	Unknown []string `json:"unknown"`
 	Gone    []string `json:"gone"`
@@ -90,20 +98,26 @@ type Syncer struct {
 	feed    *journal.Feed
 	store   *Store
 	objects Objects
+	epoch   func() string
 }
+
+// UseEpoch names the present epoch of the database. It is called before the first Sync.
+func (s *Syncer) UseEpoch(epoch func() string) { s.epoch = epoch }
 
 // NewSyncer makes a syncer.
 func NewSyncer(f *journal.Feed, s *Store, o Objects) *Syncer {
-	return &Syncer{feed: f, store: s, objects: o}
+	return &Syncer{feed: f, store: s, objects: o, epoch: func() string { return "" }}
 }
 
 // Sync reads what is new since what the client holds, in parts of bounded size.
 func (s *Syncer) Sync(ctx context.Context, userID string, r *SyncRequest) (*SyncAnswer, error) {
+	epoch := s.epoch()
+	another := r.Epoch != "" && r.Epoch != epoch
 	mine, err := s.objects.Memberships(ctx, userID)
 	if err != nil {
 		return nil, err
 	}
-	a := &SyncAnswer{Conversations: map[string]*SyncPart{}, Unknown: []string{}, Gone: []string{}}
+	a := &SyncAnswer{Epoch: epoch, Conversations: map[string]*SyncPart{}, Unknown: []string{}, Gone: []string{}}
 	for k := range mine {
 		if r.Only {
 			break
@@ -120,7 +134,12 @@ func (s *Syncer) Sync(ctx context.Context, userID string, r *SyncRequest) (*Sync
 			a.Gone = append(a.Gone, k)
 			continue
 		}
-		part, err := s.part(ctx, k, userID, held, mine[k], r.Window, &budget)
+		part, err := (*SyncPart)(nil), error(nil)
+		if another {
+			part, err = s.anew(ctx, k, userID, r.Window, &budget)
+		} else {
+			part, err = s.part(ctx, k, userID, held, mine[k], r.Window, &budget)
+		}
 		if errors.Is(err, ErrConversationNotFound) {
 			a.Gone = append(a.Gone, k)
 			continue
@@ -131,11 +150,63 @@ func (s *Syncer) Sync(ctx context.Context, userID string, r *SyncRequest) (*Sync
 		a.Conversations[k] = part
 	}
 	if r.State != nil {
-		if a.State, err = s.objects.ChangedStates(ctx, userID, *r.State); err != nil {
+		held := *r.State
+		if another {
+			held = 0
+		}
+		if a.State, err = s.objects.ChangedStates(ctx, userID, held); err != nil {
 			return nil, err
 		}
 	}
+	if s.epoch() != epoch {
+		return nil, ErrHistoryChanged
+	}
 	return a, nil
+}
+
+// anew answers for a conversation of which the client's copy is of another history: with the newest messages, of which fewer if the
+// budget is short, and the conversation.
+func (s *Syncer) anew(ctx context.Context, conversationID, userID string, window *int64, budget *int) (*SyncPart, error) {
+	limit := maxSyncMessages
+	if window != nil {
+		limit = int(*window)
+	}
+	found, current, err := s.feed.Latest(ctx, conversationID, userID, limit)
+	if errors.Is(err, journal.ErrNotFound) {
+		return nil, ErrConversationNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := s.store.addMine(ctx, s.store.db.SQL, userID, found); err != nil {
+		return nil, err
+	}
+	part := &SyncPart{Reset: true, Messages: []json.RawMessage{}, Revision: current, Complete: true}
+	for _, m := range slices.Backward(found) {
+		b, err := json.Marshal(m)
+		if err != nil {
+			return nil, fmt.Errorf("encode a message: %w", err)
+		}
+		if *budget -= len(b) + 1; *budget < 0 {
+			break
+		}
+		part.Messages = append(part.Messages, b)
+	}
+	slices.Reverse(part.Messages)
+	c, err := s.objects.Object(ctx, conversationID, userID)
+	if err != nil {
+		return nil, err
+	}
+	if c == nil {
+		return nil, ErrConversationNotFound
+	}
+	c.Revision = current
+	part.Conversation, err = json.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("encode a conversation: %w", err)
+	}
+	*budget -= len(part.Conversation)
+	return part, nil
 }
 
 // part answers for one conversation, within what is left of the budget. A revision that was never reached comes from a

@@ -58,7 +58,7 @@ func OpenPool(c Config) (*sql.DB, error) {
 		cfg.RuntimeParams["statement_timeout"] = fmt.Sprint(StatementTimeout.Milliseconds())
 		cfg.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint(2 * StatementTimeout.Milliseconds())
 	}
-	g := &guard{}
+	g := &guard{identify: c.Identify}
 	g.watch(cfg)
 	// The guard pings by itself, within a bound of its own.
 	pool := stdlib.OpenDB(*cfg, stdlib.OptionResetSession(g.reset), stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return false }))
@@ -74,6 +74,7 @@ func OpenPool(c Config) (*sql.DB, error) {
 // generation, and its siblings are closed instead of used. Its methods may be called at any time.
 type guard struct {
 	generation atomic.Int64
+	identify   func(ctx context.Context, c *pgconn.PgConn) (another bool, err error) // nil for nothing
 }
 
 // member is what the guard knows of a connection, in its CustomData. The pool lets one goroutine at a time use a connection.
@@ -99,6 +100,15 @@ func (g *guard) watch(cfg *pgx.ConnConfig) {
 		m := &member{generation: g.generation.Load(), used: time.Now()} // before the question: what changes meanwhile retires it
 		if err := validate(ctx, c); err != nil {
 			return err
+		}
+		if g.identify != nil {
+			another, err := g.identify(ctx, c)
+			if err != nil {
+				return err
+			}
+			if another {
+				m.generation = g.generation.Add(1)
+			}
 		}
 		c.CustomData()[memberKey] = m
 		return nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	gormpg "gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
@@ -27,6 +28,9 @@ type Config struct {
 	MaxConns int
 	// Application is told to Postgres as application_name.
 	Application string
+	// Identify is called with every new connection whose server takes writes, before it is used; nil for nothing. If it reports that the
+	// server is another one, connections that were opened before are closed instead of used.
+	Identify func(ctx context.Context, c *pgconn.PgConn) (another bool, err error)
 	// Tracer makes spans of statements; nil for none.
 	Tracer pgx.QueryTracer
 }

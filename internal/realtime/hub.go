@@ -2,17 +2,20 @@ package realtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/parley-chat/parley/internal/budget"
 	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/history"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/realtime/wire"
 	"github.com/parley-chat/parley/internal/rediskey"
@@ -44,8 +47,13 @@ type Hub struct {
 	repairs     *repairs
 	typing      *typers
 	memory      *budget.Budget // what waits for slow readers; nil for no bound
-	watches     *watches       // nil where presence is not told
-	profiles    *profiles      // nil if changed profiles are not delivered
+	history     *history.Watch // nil if the database has no epoch
+	sessions    Sessions       // nil if nobody's login is looked up
+	rejoins     chan struct{}
+	generation  atomic.Int64           // of topics; epoch.go
+	present     atomic.Pointer[string] // the epoch of that generation, nil before the first change
+	watches     *watches               // nil where presence is not told
+	profiles    *profiles              // nil if changed profiles are not delivered
 	sent        func(conversationID string, m event.Sent)
 	metrics     *Metrics
 	log         *slog.Logger
@@ -95,6 +103,7 @@ func NewHub(c HubConfig) *Hub {
 	h := &Hub{
 		memberships: c.Memberships, channels: c.Channels, sent: c.Sent, memory: c.Memory, flushers: newFlushers(), typing: newTypers(),
 		metrics: c.Metrics, log: c.Log, seed: maphash.MakeSeed(), born: time.Now(), heartbeat: Heartbeat, bySession: map[string][]*Session{},
+		rejoins: make(chan struct{}, 1),
 	}
 	h.repairs = newRepairs(h, c.Feed)
 	if c.Presence != nil {
@@ -134,7 +143,8 @@ func (h *Hub) Connect(ctx context.Context, who Identity, conn net.Conn) (*Sessio
 	if err := h.register(s); err != nil {
 		return nil, err
 	}
-	if err := h.join(ctx, s); err != nil {
+	epoch, err := h.joinPresent(ctx, s)
+	if err != nil {
 		s.detach()
 		return nil, err
 	}
@@ -148,7 +158,9 @@ func (h *Hub) Connect(ctx context.Context, who Identity, conn net.Conn) (*Sessio
 	}
 	h.metrics.opened.Inc()
 	h.metrics.sent(event.TypeReady, 1)
-	s.start(wire.NewFrame(event.TypeReady, readyData(who, h.heartbeat)))
+	ready := readyData(who, h.heartbeat)
+	ready.Epoch = epoch
+	s.start(wire.NewFrame(event.TypeReady, ready))
 	watch()
 	return s, nil
 }
@@ -201,8 +213,26 @@ func (h *Hub) register(s *Session) error {
 	return nil
 }
 
+// errHistory is of a join while another history began: what was read is of the one before.
+var errHistory = errors.New("the database has another history")
+
+// joinPresent is join, again if another history began meanwhile. It returns the epoch that the session has joined.
+func (h *Hub) joinPresent(ctx context.Context, s *Session) (epoch string, err error) {
+	for {
+		generation, epoch := h.generation.Load(), h.epoch()
+		err := h.join(ctx, s)
+		if err == nil && h.generation.Load() == generation && h.epoch() == epoch && epoch != betweenEpochs {
+			return epoch, nil
+		}
+		if err != nil && !errors.Is(err, errHistory) || ctx.Err() != nil {
+			return "", err
+		}
+	}
+}
+
 // join puts the session into the topics of its user's conversations.
 func (h *Hub) join(ctx context.Context, s *Session) error {
+	generation := h.generation.Load()
 	mine, err := h.memberships.Memberships(ctx, s.UserID)
 	if err != nil {
 		return err
@@ -210,7 +240,10 @@ func (h *Hub) join(ctx context.Context, s *Session) error {
 	channels := []string{rediskey.UserChannel(s.UserID)}
 	stale := false
 	for id, revision := range mine {
-		t := h.attach(s, id, revision)
+		t := h.attach(s, id, revision, generation)
+		if t == nil {
+			return errHistory
+		}
 		channels = append(channels, rediskey.ConversationChannel(id))
 		stale = stale || t.toldAfter(revision)
 	}
@@ -246,9 +279,13 @@ func (s *Session) snapshot() []*topic {
 }
 
 // attach puts the session into the conversation's topic, which is made if there is none, having told up to revision.
-func (h *Hub) attach(s *Session, conversationID string, revision int64) *topic {
+// It returns nil if the revision was read in a generation that is over.
+func (h *Hub) attach(s *Session, conversationID string, revision, generation int64) *topic {
 	for {
-		t := h.topic(conversationID, revision, 0)
+		t := h.topic(conversationID, revision, 0, generation)
+		if t == nil {
+			return nil
+		}
 		t.mu.Lock()
 		dead := t.dead
 		if !dead {
@@ -262,11 +299,15 @@ func (h *Hub) attach(s *Session, conversationID string, revision int64) *topic {
 }
 
 // topic is the conversation's, made if there is none, having told up to revision. With expecting, the revision of a join, it is
-// kept while it has no sockets, until expected is called for that revision.
-func (h *Hub) topic(conversationID string, revision, expecting int64) *topic {
+// kept while it has no sockets, until expected is called for that revision. It is nil if the generation in which the revision was read is
+// over.
+func (h *Hub) topic(conversationID string, revision, expecting, generation int64) *topic {
 	sh := h.topicShard(conversationID)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
+	if h.generation.Load() != generation {
+		return nil
+	}
 	t := sh.m[conversationID]
 	if t == nil {
 		t = &topic{id: conversationID, hub: h, told: revision}
@@ -362,7 +403,9 @@ func (h *Hub) notice(n *wire.Notice) {
 		return
 	}
 	if n.Join != nil {
-		h.joined(*n.Join)
+		if generation := h.generation.Load(); !h.foreign(n.Epoch) {
+			h.joined(*n.Join, generation)
+		}
 	}
 	if h.watches != nil && (n.Join != nil || n.Related != "") {
 		h.watches.related(n.UserID, n.Related)
@@ -388,8 +431,11 @@ func (h *Hub) notice(n *wire.Notice) {
 
 // joined serves a conversation that a user of this pod was put into. The event that put them there brings them in; where it was
 // told already, it answers the topic that did, or that was made after it.
-func (h *Hub) joined(j event.Join) *topic {
-	t := h.topic(j.ConversationID, j.Revision-1, j.Revision)
+func (h *Hub) joined(j event.Join, generation int64) *topic {
+	t := h.topic(j.ConversationID, j.Revision-1, j.Revision, generation)
+	if t == nil {
+		return nil
+	}
 	if t.toldAfter(j.Revision - 1) {
 		h.expected(t, j.Revision)
 		return t

@@ -12,6 +12,7 @@ import (
 
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/fault"
+	"github.com/parley-chat/parley/internal/history"
 	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/realtime/wire"
 	"github.com/parley-chat/parley/internal/rediskey"
@@ -41,6 +42,7 @@ type Publisher struct {
 	metrics *Metrics
 	failing *observe.Outage
 	hold    hold
+	history *history.Watch // nil if events are of no epoch
 }
 
 // NewPublisher makes a publisher; its Run makes it work.
@@ -49,20 +51,36 @@ func NewPublisher(rdb redis.UniversalClient, metrics *Metrics, tracer *tracing.T
 		failing: observe.NewOutage(log, "events cannot be published to redis; the pods read them from postgres", "events are published to redis again")}
 }
 
+// UseHistory has events bear the epoch of the database. It is called before Run.
+func (p *Publisher) UseHistory(w *history.Watch) { p.history = w }
+
+// epoch is the present one, and when it began in microseconds.
+func (p *Publisher) epoch() (id string, since int64) {
+	if p.history == nil {
+		return "", 0
+	}
+	e := p.history.Current()
+	return e.ID, e.Since.UnixMicro()
+}
+
 // Publish tells the pods of events of conversations, and the pods of those who are added by them that they are.
 func (p *Publisher) Publish(events ...*event.Event) {
+	epoch, since := p.epoch()
 	for _, e := range events {
-		p.queueUp(publication{channel: rediskey.ConversationChannel(e.ConversationID), payload: wire.Encode(e), typ: e.Type, trace: e.TraceParent})
+		if e.CommittedAt > 0 && e.CommittedAt < since {
+			continue // of the history before, and perhaps lost; if not, the pods read it from Postgres
+		}
+		p.queueUp(publication{channel: rediskey.ConversationChannel(e.ConversationID), payload: wire.Encode(e, epoch), typ: e.Type, trace: e.TraceParent})
 		for _, u := range e.Added {
 			n := &event.Notice{Join: &event.Join{ConversationID: e.ConversationID, Revision: e.Revision}}
-			p.keep(rediskey.UserChannel(u), wire.EncodeNotice(n))
+			p.keep(rediskey.UserChannel(u), wire.EncodeNotice(n, epoch))
 		}
 	}
 }
 
 // Notify tells the pods of what concerns one user alone.
 func (p *Publisher) Notify(n *event.Notice) {
-	p.queueUp(publication{channel: rediskey.UserChannel(n.UserID), payload: wire.EncodeNotice(n), typ: n.Type, trace: n.TraceParent, keep: true})
+	p.queueUp(publication{channel: rediskey.UserChannel(n.UserID), payload: wire.EncodeNotice(n, ""), typ: n.Type, trace: n.TraceParent, keep: true})
 }
 
 // SessionsEnded tells the pods of sessions that ended.

@@ -104,7 +104,7 @@ func (r *repairs) run(ctx context.Context) error {
 // look asks Postgres what changed lately. While Postgres was away nothing was committed, but what was committed just
 // before and never told is older then: the look reaches back to the last one that succeeded.
 func (r *repairs) look(ctx context.Context) {
-	start := time.Now()
+	start, generation := time.Now(), r.hub.generation.Load()
 	ctx, cancel := context.WithTimeout(ctx, postgres.StatementTimeout)
 	defer cancel()
 	changed, joins, err := r.feed.Recent(ctx, lookBack+start.Sub(r.lastPoll))
@@ -125,7 +125,7 @@ func (r *repairs) look(ctx context.Context) {
 		if len(r.hub.sessionsOf(j.UserID)) == 0 {
 			continue
 		}
-		if t := r.hub.joined(j.Join); t != nil {
+		if t := r.hub.joined(j.Join, generation); t != nil {
 			r.catchUp(ctx, t, j)
 		}
 	}

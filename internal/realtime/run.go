@@ -24,6 +24,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	g := lifecycle.NewGroup(ctx)
 	g.Go("flushers", h.flushers.run)
 	g.Go("repairs", h.repairs.run)
+	g.Go("rejoin", h.rejoin)
 	g.Go("heartbeat", func(ctx context.Context) error {
 		return lifecycle.Every(ctx, heartbeatLook, func(context.Context) { h.beat(h.now()) })
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -51,6 +52,8 @@ type SubscriberConfig struct {
 type Subscriber struct {
 	SubscriberConfig
 	away *observe.Outage
+	// deaf is set while the subscription was lost without a sign: others published meanwhile, and did not know.
+	deaf atomic.Bool
 }
 
 // NewSubscriber makes a subscriber; its Run makes it work.
@@ -94,6 +97,7 @@ func (s *Subscriber) lost(err error) {
 	s.Metrics.subscriberUp.Set(0)
 	if errors.Is(err, redisconn.ErrSilent) {
 		s.Metrics.subscriberSilent.Inc()
+		s.deaf.Store(true)
 	}
 	s.away.Fail(context.Background(), err)
 	if s.Publisher != nil {
@@ -125,6 +129,9 @@ func (s *Subscriber) confirmed(channel string) {
 func (s *Subscriber) hears() {
 	s.Channels.setDown(false)
 	s.Metrics.subscriberUp.Set(1)
+	if s.deaf.Swap(false) {
+		s.Hub.Resync()
+	}
 	s.away.End()
 	if s.Publisher != nil {
 		s.Publisher.hold.lost(false)
@@ -152,6 +159,9 @@ func (s *Subscriber) dispatch(channel, payload string) {
 		defer span.End()
 		if span.IsRecording() {
 			span.SetAttributes(attribute.String("parley.conversation_id", id), attribute.Int64("parley.revision", e.Revision))
+		}
+		if s.Hub.foreign(e.Epoch) { // after the topic was looked up: one that was made since is of another history
+			return
 		}
 		t.receive(e)
 		return

@@ -1,17 +1,24 @@
--- Moves a piece of pending markers, forward only. Parameters, each an array: reader, conversation, seq, version (-1 for any), when.
--- Members' rows are locked in the order in which sends lock them, and not waited for for long. A marker that its reader moved
--- back since is of a later version: an older read does not count any more. No marker goes beyond the conversation's last message: a
--- pending one may be of messages that a failover lost.
+-- Moves a piece of pending markers, forward only. Parameters, each an array: reader, conversation, seq, version (-1 for any), when; and
+-- when the present history began, null if that is not known. Members' rows are locked in the order in which sends lock them, and not
+-- waited for for long. A marker that its reader moved back since is of a later version: an older read does not count any more. A marker
+-- beyond the conversation's last message is of messages that a failover lost: it moves to the last one that is left of those before, and
+-- what was sent instead is unread.
 WITH patience AS MATERIALIZED (
     SELECT set_config('lock_timeout', '1s', true)
 ),
 locked AS MATERIALIZED (
-    SELECT k.conversation_id, k.user_id, least(i.seq, c.last_seq) AS seq, i.read_at
+    SELECT k.conversation_id, k.user_id, b.seq, i.read_at
     FROM patience
     CROSS JOIN unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::int[], $5::timestamptz[]) AS i (user_id, conversation_id, seq, version, read_at)
     JOIN conversations c ON c.id = i.conversation_id
     JOIN conversation_members k ON k.conversation_id = i.conversation_id AND k.user_id = i.user_id
-    WHERE k.last_read_seq < least(i.seq, c.last_seq) AND (i.version = k.marker_version OR i.version = -1)
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN i.seq <= c.last_seq THEN i.seq ELSE (
+            SELECT m.seq FROM messages m WHERE m.conversation_id = c.id AND m.created_at < $6::timestamptz
+            ORDER BY m.created_at DESC, m.id DESC LIMIT 1
+        ) END AS seq
+    ) b
+    WHERE k.last_read_seq < b.seq AND (i.version = k.marker_version OR i.version = -1)
     ORDER BY k.conversation_id, k.user_id
     FOR NO KEY UPDATE OF k
 )

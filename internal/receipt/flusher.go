@@ -53,20 +53,34 @@ type Flusher struct {
 	holder  string
 
 	forget, lease *redis.Script
+	since         func() time.Time
+}
+
+// UseHistory names when the present history of the database began. It is called before the first Flush.
+func (f *Flusher) UseHistory(since func() time.Time) { f.since = since }
+
+// began is that time, nil if it is not known.
+func (f *Flusher) began() *time.Time {
+	if f.since == nil || f.since().IsZero() {
+		return nil
+	}
+	t := f.since()
+	return &t
 }
 
 // NewFlusher makes a flusher that runs every interval.
 func NewFlusher(db *sql.DB, rdb redis.UniversalClient, interval time.Duration, m *FlushMetrics, log *slog.Logger) *Flusher {
 	_, cluster := rdb.(*redis.ClusterClient)
 	keys := rediskey.Receipts{Tagged: cluster}
-	return &Flusher{
+	f := &Flusher{
 		rdb: rdb, cluster: cluster, retries: newRetries(interval), metrics: m, log: log, holder: id.New(),
-		sources: []source{
-			&batches{db: db, rdb: rdb, keys: keys, unbatch: redis.NewScript(unbatchSource)},
-			&markers{db: db, rdb: rdb, keys: keys, unmark: redis.NewScript(unmarkSource)},
-		},
 		forget: redis.NewScript(forgetSource), lease: redis.NewScript(leaseSource),
 	}
+	f.sources = []source{
+		&batches{db: db, rdb: rdb, keys: keys, unbatch: redis.NewScript(unbatchSource)},
+		&markers{db: db, rdb: rdb, keys: keys, unmark: redis.NewScript(unmarkSource), since: f.began},
+	}
+	return f
 }
 
 // totals are what one flush did.

@@ -55,3 +55,9 @@ func (k *known) recall(r *read) bool {
 	r.facts = f
 	return true
 }
+
+// forget forgets everything.
+func (k *known) forget() {
+	k.messages.Purge()
+	k.hides.Purge()
+}

@@ -204,15 +204,20 @@ func TestPiecesJoinWhateverTiesAndRemovals(t *testing.T) {
 }
 
 // A failover lost the tail of a conversation, and Redis has a marker beyond what is left: what is sent instead is unread.
-func TestAMarkerOfALostFutureEndsAtTheLastMessage(t *testing.T) {
+func TestAMarkerOfALostFutureEndsWhereTheHistoriesPart(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	conversation, users, _ := fixture(t, e.db.SQL, "group", 3, 5)
 	e.rdb.ZAdd(t.Context(), rediskey.DirtyReaders, redis.Z{Score: float64(time.Now().UnixMilli()), Member: users[1]})
 	e.rdb.HSet(t.Context(), rediskey.Receipts{}.ReadMarkers(users[1]), conversation, 25)
-	e.flush(e.flusher())
-	if n := e.count(`SELECT last_read_seq FROM conversation_members WHERE user_id = $1`, users[1]); n != 5 {
-		t.Errorf("the marker is at %d of 5 messages", n)
+	if _, err := e.db.SQL.Exec(`UPDATE messages SET created_at = now() - interval '1 hour' WHERE conversation_id = $1 AND seq <= 3`, conversation); err != nil {
+		t.Fatal(err)
+	}
+	f := e.flusher()
+	f.UseHistory(func() time.Time { return time.Now().Add(-time.Minute) }) // messages 4 and 5 were sent since
+	e.flush(f)
+	if n := e.count(`SELECT last_read_seq FROM conversation_members WHERE user_id = $1`, users[1]); n != 3 {
+		t.Errorf("the marker is at %d, want 3 of 5 messages", n)
 	}
 	e.empty()
 }

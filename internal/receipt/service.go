@@ -93,6 +93,7 @@ type Service struct {
 	notifier Notifier
 	metrics  *Metrics
 	log      *slog.Logger
+	parted   chan parting
 	away     atomic.Bool // Redis did not answer
 
 	take  *batcher[*read]
@@ -102,7 +103,7 @@ type Service struct {
 // NewService makes the service; its Run makes it work. memory and members serve reads while Postgres is unavailable; members is nil
 // for a process without sockets.
 func NewService(db *sql.DB, rdb redis.UniversalClient, n Notifier, memory *Memory, members Members, m *Metrics, log *slog.Logger) *Service {
-	s := &Service{store: &store{db}, buffer: newBuffer(rdb), known: &known{memory, members}, notifier: n, metrics: m, log: log}
+	s := &Service{store: &store{db}, buffer: newBuffer(rdb), known: &known{memory, members}, notifier: n, metrics: m, log: log, parted: make(chan parting, 1)}
 	s.teller = newTeller(s.store, s.buffer, n, m, log)
 	s.take = newBatcher(readQueue, takeBatch, s.takeIn)
 	s.write = newBatcher(readQueue, writeBatch, s.writeDown)
@@ -116,7 +117,7 @@ func (s *Service) Run(ctx context.Context) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context)
-	}{{"take", s.take.run}, {"write", s.write.run}, {"tell", s.teller.run}, {"probe", s.probe}} {
+	}{{"take", s.take.run}, {"write", s.write.run}, {"tell", s.teller.run}, {"probe", s.probe}, {"part", s.part}} {
 		mine := ctx
 		next, stop := context.WithCancel(context.WithoutCancel(ctx))
 		g.Go(func() error {

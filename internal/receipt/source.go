@@ -98,6 +98,7 @@ func (b *batches) keysOf(id string) []string {
 
 // markers are how far readers have read.
 type markers struct {
+	since  func() *time.Time // when the present history began, nil if that is not known
 	db     *sql.DB
 	rdb    redis.UniversalClient
 	keys   rediskey.Receipts
@@ -142,7 +143,7 @@ func (m *markers) write(ctx context.Context, rows []row) (int64, error) {
 			times[i] = &r.marker.ReadAt
 		}
 	}
-	return exec(ctx, m.db, flushMarkersSQL, users, conversations, seqs, versions, times)
+	return exec(ctx, m.db, flushMarkersSQL, users, conversations, seqs, versions, times, m.since())
 }
 
 func (m *markers) script() *redis.Script { return m.unmark }

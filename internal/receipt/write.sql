@@ -10,11 +10,12 @@ WITH input AS MATERIALIZED (
       AS i (ord, conversation_id, message_id, user_id, seq, receipt, version)
 ),
 locked AS MATERIALIZED (
-    SELECT k.conversation_id, k.user_id, least(n.seq, c.last_seq) AS seq -- a pod may remember a message that a failover lost
+    SELECT k.conversation_id, k.user_id, n.seq
     FROM (SELECT conversation_id, user_id, version, max(seq) AS seq FROM input GROUP BY 1, 2, 3) n
     JOIN conversation_members k ON k.conversation_id = n.conversation_id AND k.user_id = n.user_id
     JOIN conversations c ON c.id = n.conversation_id
-    WHERE k.last_read_seq < least(n.seq, c.last_seq) AND (n.version = k.marker_version OR n.version = -1)
+    WHERE k.last_read_seq < n.seq AND n.seq <= c.last_seq -- a pod may remember a message that a failover lost
+      AND (n.version = k.marker_version OR n.version = -1)
     ORDER BY k.conversation_id, k.user_id
     FOR NO KEY UPDATE OF k
 ),

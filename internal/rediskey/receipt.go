@@ -15,6 +15,9 @@ const FlushLease = "read_flush_lease"
 // ReadProbe is written to find out whether Redis takes writes again.
 const ReadProbe = "read_probe"
 
+// ReadMarkersEpoch holds the epoch of the database since which no pending marker is of an older history.
+const ReadMarkersEpoch = "read_markers_epoch"
+
 // Receipts builds the keys of reads that Postgres does not have yet. On a cluster they are tagged, so that those of one
 // message share a slot.
 type Receipts struct {

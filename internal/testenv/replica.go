@@ -68,3 +68,23 @@ func (s *PGServer) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
 func (s *PGServer) URLAt(addr string) string {
 	return fmt.Sprintf("postgres://parley@%s/postgres?sslmode=disable", addr)
 }
+
+// Follow has a standby receive what its primary has written so far.
+func (s *PGServer) Follow(t testing.TB, primary *PGServer) {
+	t.Helper()
+	Eventually(t, replicaWait, func() bool {
+		return onServer(primary.serverURL(), `DO $$ BEGIN
+			IF NOT EXISTS (SELECT FROM pg_stat_replication WHERE replay_lsn >= pg_current_wal_flush_lsn()) THEN RAISE 'behind'; END IF; END $$`) == nil
+	}, "the standby has everything")
+}
+
+// Unfollow stops a standby's replication: what its primary writes from here on is lost by a promotion.
+func (s *PGServer) Unfollow(t testing.TB, primary *PGServer) {
+	t.Helper()
+	Exec(t, s.URL(), `ALTER SYSTEM SET primary_conninfo = ''`)
+	Exec(t, s.URL(), `SELECT pg_reload_conf()`)
+	Eventually(t, replicaWait, func() bool {
+		return onServer(primary.serverURL(), `DO $$ BEGIN
+			IF EXISTS (SELECT FROM pg_stat_replication) THEN RAISE 'connected'; END IF; END $$`) == nil
+	}, "the standby receives nothing")
+}

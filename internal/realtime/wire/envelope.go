@@ -26,6 +26,8 @@ type Envelope struct {
 	Sent        *event.Sent
 	Typing      *event.Typing
 	TraceParent string
+	// Epoch is of the history that the event is of, "" from pods that know none.
+	Epoch string
 
 	Frame, Welcome Frame
 }
@@ -50,6 +52,7 @@ type head struct {
 	RemovedMany []string `json:"removedMany,omitempty"`
 	Len         int      `json:"len,omitempty"`
 	Ends        bool     `json:"ends,omitempty"`
+	Epoch       string   `json:"epoch,omitempty"`
 }
 
 // unreadable as FrameLen keeps a pod of the first version from delivering an envelope that it would understand only in part:
@@ -90,10 +93,11 @@ func envelopeOf(e *event.Event) Envelope {
 	return x
 }
 
-// Encode writes an event's envelope: a line of JSON and after it the frames' bytes. It equals Seal(e).Encode(), without a copy
-// of the frames.
-func Encode(e *event.Event) []byte {
+// Encode writes an event's envelope in an epoch: a line of JSON and after it the frames' bytes. It equals Seal(e).Encode(), without a
+// copy of the frames.
+func Encode(e *event.Event, epoch string) []byte {
 	x := envelopeOf(e)
+	x.Epoch = epoch
 	var frame, welcome []byte // payloads
 	var frameLen, welcomeLen int
 	if framed(e) {
@@ -128,7 +132,7 @@ func (x *Envelope) Encode() []byte {
 func (x *Envelope) appendHead(frameLen, welcomeLen int) []byte {
 	h := head{
 		Type: x.Type, Revision: x.Revision, CommittedAt: x.CommittedAt, Added: x.Added, Except: x.Except, Sent: x.Sent, Typing: x.Typing,
-		TraceParent: x.TraceParent, FrameLen: frameLen, Ends: x.Ends,
+		TraceParent: x.TraceParent, FrameLen: frameLen, Ends: x.Ends, Epoch: x.Epoch,
 	}
 	switch len(x.Removed) {
 	case 0:
@@ -161,7 +165,7 @@ func Decode(conversationID string, b []byte) (*Envelope, error) {
 	}
 	x := &Envelope{
 		ConversationID: conversationID, Type: h.Type, Revision: h.Revision, CommittedAt: h.CommittedAt, Added: h.Added, Removed: h.RemovedMany,
-		Ends: h.Ends, Except: h.Except, Sent: h.Sent, Typing: h.Typing, TraceParent: h.TraceParent,
+		Ends: h.Ends, Epoch: h.Epoch, Except: h.Except, Sent: h.Sent, Typing: h.Typing, TraceParent: h.TraceParent,
 		Frame: Frame(frames[:h.FrameLen:h.FrameLen]), Welcome: Frame(frames[h.FrameLen:]),
 	}
 	if h.Removed != "" {

@@ -19,14 +19,19 @@ type Notice struct {
 	// Profile is beside the frame, which pods of an earlier version send as it is.
 	Profile     *event.ProfileChange `json:"profile,omitempty"`
 	TraceParent string               `json:"traceparent,omitempty"`
+	// Epoch is of the history that a Join's revision is of, "" from pods that know none.
+	Epoch string `json:"epoch,omitempty"`
 
 	// Frame is nil for a notice to pods alone.
 	Frame Frame `json:"-"`
 }
 
 // EncodeNotice writes a line of JSON and after it the frame's bytes.
-func EncodeNotice(n *event.Notice) []byte {
+func EncodeNotice(n *event.Notice, epoch string) []byte {
 	x := Notice{Type: n.Type, ExceptSocket: n.ExceptSocket, Join: n.Join, Related: n.Related, Replaced: n.Replaced, Profile: n.Profile, TraceParent: n.TraceParent}
+	if n.Join != nil {
+		x.Epoch = epoch
+	}
 	if n.Type != "" {
 		x.Frame = NewFrame(n.Type, n.Data)
 	}

@@ -109,8 +109,9 @@ func frames(t *testing.T) map[string]wire.Frame {
 	m, _, _, _, _ := sample()
 	out := map[string]wire.Frame{
 		"ready": wire.NewFrame(event.TypeReady, event.Ready{
-			UserID: anna, DeviceID: "phone", SessionID: ptr("019ab2c3-0000-7000-8000-0000000000e0"), HeartbeatSeconds: 25, ServerTime: at("2026-11-23T10:00:00Z"),
+			UserID: anna, DeviceID: "phone", SessionID: ptr("019ab2c3-0000-7000-8000-0000000000e0"), HeartbeatSeconds: 25, ServerTime: at("2026-11-23T10:00:00Z"), Epoch: "5f0c2a9be1d34478",
 		}),
+		"resync":           wire.NewFrame(event.TypeResync, event.Resync{Epoch: "5f0c2a9be1d34478", WithinSeconds: 30}),
 		"ack":              wire.NewReply(event.TypeAck, "7", m),
 		"ping":             wire.NewFrame(event.TypePing, nil),
 		"pong":             wire.NewReply(event.TypePong, "8", nil),
@@ -128,7 +129,7 @@ func frames(t *testing.T) map[string]wire.Frame {
 	}
 	for name, n := range notices() {
 		if n.Type != "" {
-			x, err := wire.DecodeNotice(n.UserID, wire.EncodeNotice(n))
+			x, err := wire.DecodeNotice(n.UserID, wire.EncodeNotice(n, ""))
 			if err != nil {
 				t.Fatal(name, err)
 			}
@@ -188,9 +189,9 @@ func TestOlderPodsAreUnderstood(t *testing.T) {
 	t.Parallel()
 	for name, e := range events() {
 		file := filepath.Join("redis", name+".event")
-		golden(t, file, wire.Encode(e))
+		golden(t, file, wire.Encode(e, ""))
 		x := wire.Seal(e)
-		if !bytes.Equal(x.Encode(), wire.Encode(e)) {
+		if !bytes.Equal(x.Encode(), wire.Encode(e, "")) {
 			t.Errorf("%s is encoded in two ways", name)
 		}
 		old, err := os.ReadFile(filepath.Join("testdata", file))
@@ -207,7 +208,7 @@ func TestOlderPodsAreUnderstood(t *testing.T) {
 			continue
 		}
 		file := filepath.Join("redis", name+".notice")
-		golden(t, file, wire.EncodeNotice(n))
+		golden(t, file, wire.EncodeNotice(n, ""))
 		old, err := os.ReadFile(filepath.Join("testdata", file))
 		if err != nil {
 			t.Fatal(err)
@@ -238,7 +239,7 @@ func TestAnOlderPodDoesNotReadARemovalOfSeveral(t *testing.T) {
 	t.Parallel()
 	e := event.MemberWasRemoved(conversation, ben, 1, 46, 1)
 	e.Removed = []string{ben, anna}
-	b := wire.Encode(e)
+	b := wire.Encode(e, "")
 	var old struct {
 		N       int
 		Removed string
@@ -264,7 +265,7 @@ func TestHeadersOfEveryLength(t *testing.T) {
 			t.Errorf("a payload of %d: %v", n, err)
 		}
 		e := &event.Event{Type: event.TypeMessageNew, Revision: 1, Data: strings.Repeat("a", n)}
-		if !bytes.Equal(wire.Encode(e), wire.Seal(e).Encode()) {
+		if !bytes.Equal(wire.Encode(e, ""), wire.Seal(e).Encode()) {
 			t.Errorf("an event of %d is encoded in two ways", n)
 		}
 	}

@@ -1,0 +1,208 @@
+package realtime
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/history"
+	"github.com/parley-chat/parley/internal/realtime/wire"
+	"github.com/parley-chat/parley/internal/rediskey"
+)
+
+// How long live clients have for their syncs after a new epoch: a second for each of resyncPace sockets, within bounds.
+const (
+	resyncPace  = 100
+	resyncLeast = 5 * time.Second
+	resyncMost  = 2 * time.Minute
+	// rejoinWorkers is how many sockets read their conversations at once after a new epoch, rejoinPause the pause after one that failed.
+	rejoinWorkers = 4
+	rejoinPause   = 500 * time.Millisecond
+)
+
+// Sessions is what the hub needs of the domain of logins.
+type Sessions interface {
+	// Living reads which of the sessions exist and have not ended.
+	Living(ctx context.Context, sessionIDs []string) (map[string]bool, error)
+}
+
+// UseHistory has the hub follow the epoch of the database. It is called before Run.
+//
+// What a pod remembers of a conversation (its topic: the members with sockets here, and the revision up to which they have heard) holds in
+// one history only. So a topic is of a generation. A new epoch begins the next generation: topics of older ones are dead, nobody is
+// attached by what was read before, and events that pods of another epoch publish are ignored. Then each socket reads its
+// conversations again, as a new one does, and is asked to sync.
+//
+//	database          old history          | new history
+//	generation        7                    | 8
+//	topics            members, revisions   X empty ── rejoin ──► members, revisions
+//	sockets           hear events          | hear nothing         hear events, "resync"
+func (h *Hub) UseHistory(w *history.Watch, s Sessions) {
+	h.history, h.sessions = w, s
+	w.OnChange(h.begin)
+}
+
+// epoch is the one that the topics are of, "" if none is known.
+func (h *Hub) epoch() string {
+	if e := h.present.Load(); e != nil {
+		return *e
+	}
+	if h.history == nil {
+		return ""
+	}
+	return h.history.ID()
+}
+
+// Epoch is the identity of the history that the pod is in, "" if none is known.
+func (h *Hub) Epoch() string { return h.epoch() }
+
+// betweenEpochs is no epoch's id: while topics of one history are given up, events of none are delivered.
+var betweenEpochs = "between"
+
+// foreign reports whether something was published by a pod that knows another history. Pods of versions without epochs name none.
+func (h *Hub) foreign(epoch string) bool {
+	if epoch == "" || h.history == nil || h.epoch() == epoch {
+		return false
+	}
+	h.history.Suspect()
+	return true
+}
+
+// begin forgets everything that was remembered of conversations. It is called before anything of the new history is read or published.
+func (h *Hub) begin(e history.Epoch) {
+	h.present.Store(&betweenEpochs)
+	h.generation.Add(1)
+	for i := range h.topics {
+		sh := &h.topics[i]
+		sh.mu.Lock()
+		for id, t := range sh.m {
+			t.end()
+			delete(sh.m, id)
+			h.channels.remove(rediskey.ConversationChannel(id))
+		}
+		sh.mu.Unlock()
+	}
+	h.present.Store(&e.ID)
+	select {
+	case h.rejoins <- struct{}{}:
+	default:
+	}
+}
+
+// end ends a topic whose history is over.
+func (t *topic) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dead = true
+	for _, s := range t.sessions {
+		s.forget(t)
+		s.forgetLeaves()
+	}
+	t.sessions, t.pending, t.typing, t.expecting = nil, nil, nil, 0
+}
+
+// forgetLeaves forgets what the session left: revisions mean something else now.
+func (s *Session) forgetLeaves() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.left = nil
+}
+
+// rejoin brings all sockets into their conversations again, until ctx ends, each time that a history begins.
+func (h *Hub) rejoin(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-h.rejoins:
+		}
+		h.rejoinAll(ctx)
+	}
+}
+
+func (h *Hub) rejoinAll(ctx context.Context) {
+	start := time.Now()
+	var list []*Session
+	h.each(func(s *Session) { list = append(list, s) })
+	if !h.endLost(ctx, list) {
+		return
+	}
+	within := resyncWithin(len(list))
+	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	work := make(chan *Session)
+	done := make(chan struct{}, rejoinWorkers)
+	for range rejoinWorkers {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			for s := range work {
+				h.rejoinOne(ctx, s, within)
+			}
+		}()
+	}
+	for _, s := range list {
+		work <- s
+	}
+	close(work)
+	for range rejoinWorkers {
+		<-done
+	}
+	h.log.Info("sockets are in the conversations of the new history", slog.Int("sockets", len(list)), slog.String("epoch", h.epoch()),
+		slog.String("duration", time.Since(start).Round(time.Millisecond).String()))
+}
+
+// rejoinOne brings one socket in, and asks its client to sync: what is committed after the sync's answer comes live.
+func (h *Hub) rejoinOne(ctx context.Context, s *Session, within time.Duration) {
+	for ctx.Err() == nil {
+		epoch, err := h.joinPresent(ctx, s)
+		if err == nil {
+			s.Send(event.TypeResync, wire.NewFrame(event.TypeResync, event.Resync{Epoch: epoch, WithinSeconds: int(within / time.Second)}))
+			return
+		}
+		h.repairs.reads.Fail(ctx, err, "user_id", s.UserID)
+		wait(ctx, rejoinPause)
+	}
+}
+
+// endLost closes the sockets of sessions that the new history does not know, or has ended. It returns false if ctx ended.
+func (h *Hub) endLost(ctx context.Context, list []*Session) bool {
+	if h.sessions == nil || len(list) == 0 {
+		return ctx.Err() == nil
+	}
+	seen := map[string]bool{}
+	var ids []string
+	for _, s := range list {
+		if s.SessionID != "" && !seen[s.SessionID] {
+			seen[s.SessionID] = true
+			ids = append(ids, s.SessionID)
+		}
+	}
+	for ctx.Err() == nil {
+		living, err := h.sessions.Living(ctx, ids)
+		if err != nil {
+			h.repairs.reads.Fail(ctx, err)
+			wait(ctx, rejoinPause)
+			continue
+		}
+		for _, id := range ids {
+			if !living[id] {
+				h.EndSessions(id)
+			}
+		}
+		return true
+	}
+	return false
+}
+
+func resyncWithin(sockets int) time.Duration {
+	return min(max(resyncLeast, time.Duration(sockets/resyncPace)*time.Second), resyncMost)
+}
+
+// Resync asks all clients to sync: something may have been missed that is not repaired.
+func (h *Hub) Resync() {
+	var n int
+	h.each(func(*Session) { n++ })
+	frame := wire.NewFrame(event.TypeResync, event.Resync{Epoch: h.epoch(), WithinSeconds: int(resyncWithin(n) / time.Second)})
+	h.each(func(s *Session) { s.Send(event.TypeResync, frame) })
+}

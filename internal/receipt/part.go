@@ -1,0 +1,161 @@
+package receipt
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/redisconn"
+	"github.com/parley-chat/parley/internal/rediskey"
+)
+
+//go:embed part.lua
+var partSource string
+
+var partScript = redis.NewScript(partSource)
+
+const (
+	// partPiece is how many readers are looked at in one round, partRetry the pause after one that failed.
+	partPiece = 500
+	partRetry = time.Second
+)
+
+// NewHistory takes in that the database has another history, which began at that time: what this pod has heard of messages is
+// forgotten, and pending markers that lead beyond where the histories part are moved back to there, by Run. Otherwise messages that
+// are sent under the seqs of lost ones would count as read.
+func (s *Service) NewHistory(epoch string, since time.Time) {
+	s.known.forget()
+	for {
+		select {
+		case s.parted <- parting{epoch, since}:
+			return
+		case <-s.parted: // an older one
+		}
+	}
+}
+
+// parting is where two histories part.
+type parting struct {
+	epoch string
+	since time.Time
+}
+
+// part moves markers back until ctx ends, whenever another history begins.
+func (s *Service) part(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case p := <-s.parted:
+			for s.moveBack(ctx, p) != nil && ctx.Err() == nil {
+				select {
+				case <-ctx.Done():
+				case <-time.After(partRetry):
+				}
+			}
+		}
+	}
+}
+
+// moveBack moves all markers back that lead beyond where the histories part, unless another pod has. Reads of the new history that were
+// made meanwhile may move back with them: those messages are unread once more.
+func (s *Service) moveBack(ctx context.Context, p parting) error {
+	done, err := s.buffer.rdb.Get(ctx, rediskey.ReadMarkersEpoch).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return fmt.Errorf("read the epoch of markers: %w", err)
+	}
+	if done == p.epoch {
+		return nil
+	}
+	for from, more := start, true; more; {
+		entries, next, err := readPiece(ctx, s.buffer.rdb, rediskey.DirtyReaders, from, forever, partPiece)
+		if err != nil {
+			return err
+		}
+		if err := s.moveBackOf(ctx, entries, p.since); err != nil {
+			return err
+		}
+		if more = next != nil; more {
+			from = *next
+		}
+	}
+	if err := s.buffer.rdb.Set(ctx, rediskey.ReadMarkersEpoch, p.epoch, 0).Err(); err != nil {
+		return fmt.Errorf("note the epoch of markers: %w", err)
+	}
+	return nil
+}
+
+func (s *Service) moveBackOf(ctx context.Context, readers []row, since time.Time) error {
+	held := make([]*redis.MapStringStringCmd, len(readers))
+	_, err := s.buffer.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, r := range readers {
+			held[i] = p.HGetAll(ctx, s.buffer.keys.ReadMarkers(r.member))
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read pending markers: %w", err)
+	}
+	conversations := map[string]bool{}
+	for _, h := range held {
+		for c := range h.Val() {
+			if id.Valid(c) {
+				conversations[c] = true
+			}
+		}
+	}
+	last, err := s.store.lastBefore(ctx, conversations, since)
+	if err != nil {
+		return err
+	}
+	var calls []redisconn.Call
+	for i, r := range readers {
+		var args []any
+		for c, seq := range held[i].Val() {
+			if n, err := strconv.ParseInt(seq, 10, 64); err == nil && id.Valid(c) && n > last[c] {
+				args = append(args, c, seq, last[c])
+			}
+		}
+		if len(args) > 0 {
+			calls = append(calls, redisconn.Call{Script: partScript, Keys: []string{s.buffer.keys.ReadMarkers(r.member)}, Args: args})
+		}
+	}
+	if len(calls) == 0 {
+		return nil
+	}
+	_, err = runAll(ctx, s.buffer.rdb, calls)
+	return err
+}
+
+// lastBefore reads the last seq of conversations before a time, 0 for none.
+func (s *store) lastBefore(ctx context.Context, conversations map[string]bool, before time.Time) (map[string]int64, error) {
+	ids := make([]string, 0, len(conversations))
+	for c := range conversations {
+		ids = append(ids, c)
+	}
+	ctx, cancel := context.WithTimeout(ctx, postgres.StatementTimeout)
+	defer cancel()
+	type last struct {
+		id  string
+		seq int64
+	}
+	found, err := postgres.Collect(ctx, s.db, func(r postgres.Row, l *last) error { return r.Scan(&l.id, &l.seq) },
+		`SELECT c.id, coalesce((SELECT m.seq FROM messages m WHERE m.conversation_id = c.id AND m.created_at < $2
+			ORDER BY m.created_at DESC, m.id DESC LIMIT 1), 0)
+		FROM unnest($1::text[]::uuid[]) AS c (id)`, ids, before)
+	if err != nil {
+		return nil, fmt.Errorf("read where conversations ended: %w", err)
+	}
+	out := make(map[string]int64, len(found))
+	for _, l := range found {
+		out[l.id] = l.seq
+	}
+	return out, nil
+}

@@ -32,6 +32,9 @@ const typingPause = 3 * time.Second
 // syncMemory is what an answer to a sync takes at most, but for what is around its messages.
 const syncMemory = 1 << 20
 
+// reservePause is how often a frame asks again for memory that its user's other sockets hold.
+const reservePause = 50 * time.Millisecond
+
 // command is a frame from a client.
 type command struct {
 	kind string
@@ -227,16 +230,29 @@ func (r *reader) sync(ctx context.Context, data json.RawMessage) (any, error) {
 	if err := r.server.guardSync(ctx, r.session.UserID, len(in.Conversations)); err != nil {
 		return nil, err
 	}
-	if !r.reserve(syncMemory) {
+	if !r.server.syncs.begin(ctx) {
 		return nil, errUnavailable
 	}
-	return r.server.Syncer.Sync(ctx, r.session.UserID, &in)
+	defer r.server.syncs.end()
+	if !r.reserve(ctx, syncMemory) {
+		return nil, errUnavailable
+	}
+	answer, err := r.server.Syncer.Sync(ctx, r.session.UserID, &in)
+	if err == nil {
+		r.server.chargeSync(ctx, r.session.UserID, answer)
+	}
+	return answer, err
 }
 
-// reserve takes memory for the frame in hand, of its user's share, until giveBack: the answer's outbox counts it from then on.
-func (r *reader) reserve(n int64) bool {
-	if !r.server.Memory.Take("user:"+r.session.UserID, n) {
-		return false
+// reserve takes memory for the frame in hand, of its user's share, until giveBack: the answer's outbox counts it from then
+// on. It waits for the user's other sockets until ctx ends.
+func (r *reader) reserve(ctx context.Context, n int64) bool {
+	for !r.server.Memory.Take("user:"+r.session.UserID, n) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(reservePause):
+		}
 	}
 	r.reserved += n
 	return true

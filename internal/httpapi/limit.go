@@ -225,15 +225,3 @@ func (s *Server) guardUser(ctx context.Context, rule string, rate config.Rate, u
 	}
 	return nil
 }
-
-// guardSync takes the conversations that a sync names from its user's bucket, at least one.
-func (s *Server) guardSync(ctx context.Context, userID string, conversations int) error {
-	if s.Limits.Sync.Off() {
-		return nil
-	}
-	v := s.Limiter.Allow(ctx, ratelimit.Take{Rule: ruleSync, Subject: "user:" + userID, Rate: s.Limits.Sync, Cost: max(conversations, 1)})[0]
-	if !v.Allowed {
-		return &limited{v.RetryAfter}
-	}
-	return nil
-}

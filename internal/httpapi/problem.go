@@ -213,7 +213,8 @@ func lookUp(err error) (outcome, bool) {
 	of := map[int]error{
 		404: errNotFound, 405: errMethod, 408: errSlowRequest, 413: errTooLarge, 426: errUpgrade, 431: errHeaders,
 	}[f.Code]
-	if of == nil && f.Code >= 400 && f.Code < 500 {
+	// A connection that the client reset is Bad Gateway to Fiber: nothing is wrong on our side.
+	if of == nil && (f.Code >= 400 && f.Code < 500 || f.Code == fiber.StatusBadGateway) {
 		of = errBadRequest
 	}
 	if of == nil {

@@ -123,11 +123,13 @@ type Server struct {
 	proxies *proxies
 	refused refusals
 	typing  typingPaces
+	syncs   slots
 }
 
 // New makes the server with all its routes.
 func New(c Config, d Deps) (*Server, error) {
 	s := &Server{Config: c, Deps: d, metrics: newMetrics(d.Registry), conns: newConnMetrics(d.Registry, d.Memory), proxies: &proxies{trusted: c.TrustedProxies, header: c.ForwardedHeader, log: d.Log}}
+	s.syncs = make(slots, syncSlots)
 	d.Limiter.Rules(rules...)
 	for _, part := range []string{partRequest, partSocket} {
 		d.Panics.WithLabelValues(part)

@@ -67,7 +67,7 @@ func startSystem(t *testing.T, accounts int) *system {
 		}
 		p.Process = testenv.Start(t, "/bin/sh", []string{"-c", line, "sh", bin}, []string{
 			"PARLEY_DATABASE_URL=" + pg, "PARLEY_REDIS_URL=" + redis.URL(), "PARLEY_JWT_SECRET=" + secret, "PARLEY_LOG_FORMAT=text",
-			"PARLEY_LOG_LEVEL=error", "PARLEY_HTTP_ADDR=" + p.addr, "PARLEY_OPS_ADDR=" + p.ops,
+			"PARLEY_LOG_LEVEL=warn", "PARLEY_HTTP_ADDR=" + p.addr, "PARLEY_OPS_ADDR=" + p.ops,
 		})
 		s.pods = append(s.pods, p)
 	}

@@ -1,0 +1,64 @@
+package httpapi
+
+import (
+	"context"
+
+	"github.com/parley-chat/parley/internal/message"
+	"github.com/parley-chat/parley/internal/ratelimit"
+)
+
+const (
+	// syncSlots is how many syncs a pod works on at the same time: the others wait, so that sends, which need the same
+	// connections to Postgres, do not.
+	syncSlots = 8
+	// syncUnit is how many bytes of an answer cost as much as a conversation that is named.
+	syncUnit = 32 << 10
+)
+
+// slots bound how much of one kind of work a process does at once.
+type slots chan struct{}
+
+// begin waits for a slot; it returns false if ctx ends first.
+func (s slots) begin(ctx context.Context) bool {
+	select {
+	case s <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s slots) end() { <-s }
+
+// guardSync takes the conversations that a sync names from its user's bucket, at least one.
+func (s *Server) guardSync(ctx context.Context, userID string, conversations int) error {
+	if s.Limits.Sync.Off() {
+		return nil
+	}
+	v := s.Limiter.Allow(ctx, ratelimit.Take{Rule: ruleSync, Subject: "user:" + userID, Rate: s.Limits.Sync, Cost: max(conversations, 1)})[0]
+	if !v.Allowed {
+		return &limited{v.RetryAfter}
+	}
+	return nil
+}
+
+// chargeSync takes what a long answer cost from the same bucket, or what is left there. The answer is given all the same.
+func (s *Server) chargeSync(ctx context.Context, userID string, a *message.SyncAnswer) {
+	if s.Limits.Sync.Off() || a == nil {
+		return
+	}
+	size := 0
+	for _, part := range a.Conversations {
+		for _, m := range part.Messages {
+			size += len(m)
+		}
+	}
+	take := ratelimit.Take{Rule: ruleSync, Subject: "user:" + userID, Rate: s.Limits.Sync, Cost: size / syncUnit}
+	if take.Cost == 0 {
+		return
+	}
+	if v := s.Limiter.Allow(ctx, take)[0]; !v.Allowed && v.Remaining > 0 {
+		take.Cost = v.Remaining
+		s.Limiter.Allow(ctx, take)
+	}
+}

@@ -184,6 +184,64 @@ func TestReadsOfADirectConversationAreWrittenAtOnce(t *testing.T) {
 	}
 }
 
+type markers struct {
+	ConversationID string
+	Data, Markers  []struct {
+		UserID      string
+		LastReadSeq int64
+		ReadAt      *time.Time
+	}
+}
+
+func TestMembersSeeHowFarOthersHaveRead(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2)
+	p, q := s.pods[0], s.pods[1]
+	u := p.users(t, 4)
+	c := p.group(t, u[0], u[1], u[2])
+	sender, hiding := q.open(t, u[0]), q.open(t, u[2])
+	p.want(t, 200, u[2].token, "PATCH", "/api/users/me/privacy", map[string]any{"readReceiptsEnabled": false})
+	first, second := p.send(t, u[0], c.ID, "one"), p.send(t, u[0], c.ID, "two")
+	p.read(t, u[1], first.ID) // pending in Redis: no worker runs
+	var got markers
+	sender.until("conversation:markers", 10*time.Second).into(t, &got)
+	if got.ConversationID != c.ID || len(got.Markers) != 1 || got.Markers[0].UserID != u[1].ID || got.Markers[0].LastReadSeq != 1 || got.Markers[0].ReadAt == nil {
+		t.Errorf("the frame is %+v", got)
+	}
+	var listed markers
+	q.want(t, 200, u[0].token, "GET", "/api/conversations/"+c.ID+"/markers", nil).into(t, &listed)
+	if len(listed.Data) != 2 || listed.Data[0].UserID != u[0].ID || listed.Data[0].LastReadSeq != 2 || listed.Data[1].UserID != u[1].ID || listed.Data[1].LastReadSeq != 1 {
+		t.Errorf("the markers are %+v", listed.Data)
+	}
+	if a := q.want(t, 200, u[2].token, "GET", "/api/conversations/"+c.ID+"/markers", nil); string(a.body) != `{"data":[]}` {
+		t.Errorf("a viewer who hides receipts gets %s", a.body)
+	}
+	for _, path := range []string{c.ID, id.New(), "nonsense"} {
+		if a := q.want(t, 404, u[3].token, "GET", "/api/conversations/"+path+"/markers", nil); a.code() != "conversation_not_found" {
+			t.Errorf("%s: %s", path, a.body)
+		}
+	}
+	p.read(t, u[2], second.ID) // nobody sees it
+	p.read(t, u[1], second.ID)
+	sender.until("conversation:markers", 10*time.Second).into(t, &got)
+	if len(got.Markers) != 1 || got.Markers[0].UserID != u[1].ID || got.Markers[0].LastReadSeq != 2 {
+		t.Errorf("the frame is %+v", got)
+	}
+	// By the events' order, what the hiding viewer was excepted from would come before this message.
+	third := p.send(t, u[0], c.ID, "three")
+	for {
+		switch f := hiding.next(10 * time.Second); f.Type {
+		case "conversation:markers":
+			t.Fatalf("a viewer who hides receipts gets %s", f.Data)
+		case "message:new":
+			var m message
+			if f.into(t, &m); m.ID == third.ID {
+				return
+			}
+		}
+	}
+}
+
 func TestReadsOfAGroupWaitInRedis(t *testing.T) {
 	t.Parallel()
 	s := start(t, 2)

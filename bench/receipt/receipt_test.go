@@ -118,13 +118,15 @@ type notices struct{ n atomic.Int64 }
 
 func (n *notices) Notify(*event.Notice) { n.n.Add(1) }
 
+func (n *notices) Publish(events ...*event.Event) { n.n.Add(int64(len(events))) }
+
 // BenchmarkReads has the members of a group read all of its messages, each one after the other, and then flushes.
 func BenchmarkReads(b *testing.B) {
 	n, clients := meter.Size(b, "READS", 100_000), meter.Size(b, "CLIENTS", 1000)
 	e := start(b)
 	users, sent := e.group(1+n/messages, messages)
 	told := &notices{}
-	service := receipt.NewService(e.db.SQL, e.rdb, told, receipt.NewMemory(), nil, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	service := receipt.NewService(e.db.SQL, e.rdb, told, receipt.NewMemory(), nil, 100, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 	stop := run(b, service.Run)
 	defer stop()
 	f := e.flusher()

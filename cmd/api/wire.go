@@ -98,7 +98,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	subscriber := realtime.NewSubscriber(realtime.SubscriberConfig{
 		Redis: rdb, Channels: channels, Hub: hub, Publisher: publisher, Probe: probe, Ended: watch.Note, Metrics: metrics, Tracer: tracer, Log: log,
 	})
-	receipts := receipt.NewService(db.SQL, rdb, publisher, heard, hub, receipt.NewMetrics(registry), log)
+	receipts := receipt.NewService(db.SQL, rdb, publisher, heard, hub, c.MarkersMaxMembers, receipt.NewMetrics(registry), log)
 	conversations := conversation.NewService(db, conversationStore, receipts, publisher, publisher)
 	standings := directory.NewWatch(db, c.AccessTTL, log, func(userID string, err error) { hub.EndUser(userID, httpapi.CloseCodeOf(err)) })
 	external, err := newExternal(c.Identity, db, registry, log, externalHooks{

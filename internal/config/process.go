@@ -12,7 +12,7 @@ var everySetting = slices.Concat(storageSettings, webhookSettings, []string{
 	"TRUSTED_PROXIES", "ALLOWED_ORIGINS", "METRICS_TOKEN", "PRESENCE_TTL", "PRESENCE_GRACE", "RECEIPT_FLUSH_INTERVAL", "DRAIN_DELAY",
 	"RATE_LIMIT_DEFAULT", "RATE_LIMIT_AUTH", "RATE_LIMIT_SEARCH", "RATE_LIMIT_SEND", "RATE_LIMIT_SOCKET", "RATE_LIMIT_FRAMES",
 	"RATE_LIMIT_REFRESH", "RATE_LIMIT_SERVER", "RATE_LIMIT_UPLOAD", "RATE_LIMIT_REACT", "RATE_LIMIT_SYNC",
-	"FORWARDED_HEADER", "CONNECTIONS_PER_ADDRESS", "DOCS",
+	"FORWARDED_HEADER", "CONNECTIONS_PER_ADDRESS", "DOCS", "MARKERS_MAX_MEMBERS",
 	"AUTH_MODE", "AUTH_JWKS_URL", "AUTH_JWKS_FILE", "AUTH_ISSUER", "AUTH_AUDIENCE", "AUTH_ALGORITHMS", "AUTH_CLAIM_USER",
 	"AUTH_CLAIM_USERNAME", "AUTH_CLAIM_NAME", "AUTH_CLAIM_AVATAR", "AUTH_PROVISION", "AUTH_PROFILE", "AUTH_JWKS_REFRESH", "AUTH_JWKS_MAX_STALE",
 	"AUTH_MAX_TTL", "BOOTSTRAP_KEY", "AUDIT_KEEP",
@@ -33,8 +33,10 @@ type API struct {
 	ForwardedHeader string
 	// ConnectionsPerAddress bounds the connections of one client address that are no sockets; 0 is no bound.
 	ConnectionsPerAddress int
-	AllowedOrigins        []string
-	MetricsToken          string
+	// MarkersMaxMembers bounds the conversations whose read markers are published to the members' sockets; 0 is for none.
+	MarkersMaxMembers int
+	AllowedOrigins    []string
+	MetricsToken      string
 	// Docs is whether /api/docs is served.
 	Docs       bool
 	DrainDelay time.Duration
@@ -94,6 +96,7 @@ func LoadAPI() (API, error) {
 		TrustedProxies:        r.prefixes("TRUSTED_PROXIES"),
 		ForwardedHeader:       r.choice("FORWARDED_HEADER", ForwardedFor, ForwardedFor, ForwardedRFC),
 		ConnectionsPerAddress: r.bound("CONNECTIONS_PER_ADDRESS", 1000),
+		MarkersMaxMembers:     r.bound("MARKERS_MAX_MEMBERS", 100),
 		Docs:                  r.choice("DOCS", "on", "on", "off") == "on",
 		AllowedOrigins:        r.origins("ALLOWED_ORIGINS"),
 		MetricsToken:          r.text("METRICS_TOKEN", ""),

@@ -41,6 +41,8 @@ type Routing struct {
 	Ends bool
 	// Except is a user who does not get the event: the one who types.
 	Except string
+	// ExceptMany are set instead of Except if there are several. Only events without a revision honour either.
+	ExceptMany []string
 }
 
 // Actor is who made a change: a user, a server key, or a server key for a user. Each is "" if it is none.

@@ -20,3 +20,29 @@ func ReceiptNotice(senderID string, r ReceiptRead) *Notice {
 func ReadNotice(userID, exceptSocket string, r ConversationRead) *Notice {
 	return &Notice{UserID: userID, Type: TypeConversationRead, ExceptSocket: exceptSocket, Data: r}
 }
+
+// Marker is how far a member has read a conversation, as another member may see it.
+type Marker struct {
+	UserID string `json:"userId"`
+	// LastReadSeq is of the last message that the member has read. It never goes back, 0 is for none.
+	LastReadSeq int64 `json:"lastReadSeq"`
+	// ReadAt is when the member last read on, nil if that is not known.
+	ReadAt *timestamp.Time `json:"readAt"`
+}
+
+// Markers is the data of a conversation:markers: the members whose markers moved.
+type Markers struct {
+	ConversationID string   `json:"conversationId"`
+	Markers        []Marker `json:"markers"`
+}
+
+// MarkersMoved reports to all members but the excepted ones how far others have read.
+func MarkersMoved(m Markers, except []string) *Event {
+	e := &Event{Type: TypeConversationMarkers, Data: m, ConversationID: m.ConversationID}
+	if len(except) == 1 {
+		e.Except = except[0]
+	} else {
+		e.ExceptMany = except
+	}
+	return e
+}

@@ -27,6 +27,7 @@ const (
 	TypeMemberRemoved       = "conversation:member_removed"
 	TypeMemberUpdated       = "conversation:member_updated"
 	TypeReceiptRead         = "receipt:read"
+	TypeConversationMarkers = "conversation:markers"
 	TypePresenceOnline      = "presence:online"
 	TypePresenceOffline     = "presence:offline"
 	TypeTyping              = "typing"
@@ -40,7 +41,7 @@ const (
 var Types = []string{
 	TypeReady, TypeAck, TypeError, TypePing, TypePong, TypeResync, TypeMessageNew, TypeMessageUpdated, TypeMessageDeleted, TypeMessageReacted, TypeConversationCreated,
 	TypeConversationUpdated, TypeConversationDeleted, TypeConversationChanged, TypeConversationRead, TypeStateUpdated, TypeMemberAdded, TypeMemberRemoved,
-	TypeMemberUpdated, TypeReceiptRead, TypePresenceOnline, TypePresenceOffline,
+	TypeMemberUpdated, TypeReceiptRead, TypeConversationMarkers, TypePresenceOnline, TypePresenceOffline,
 	TypeTyping, TypeFriendRequested, TypeFriendAccepted, TypeFriendRemoved, TypeUserUpdated,
 }
 

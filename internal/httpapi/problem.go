@@ -114,6 +114,7 @@ var outcomes = []outcome{
 	{webhook.ErrNotFound, 404, "webhook_not_found"},
 	{errNoWebhooks, 404, "webhooks_not_configured"},
 	{receipt.ErrNotFound, 404, "message_not_found"},
+	{receipt.ErrNoConversation, 404, "conversation_not_found"},
 	{attachment.ErrNotFound, 404, "attachment_not_found"},
 	{attachment.ErrNotConfigured, 404, "storage_not_configured"},
 

@@ -7,6 +7,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/receipt"
@@ -73,6 +74,22 @@ func (s *Server) listReceipts(c *fiber.Ctx) error {
 		})},
 		found.Count,
 	})
+}
+
+type markersBody struct {
+	Data []event.Marker `json:"data"`
+}
+
+func (s *Server) listMarkers(c *fiber.Ctx) error {
+	id, err := conversationID(c)
+	if err != nil {
+		return err
+	}
+	found, err := s.Receipts.MarkersOf(c.UserContext(), caller(c).UserID, id)
+	if err != nil {
+		return err
+	}
+	return c.JSON(markersBody{found})
 }
 
 // readData is the data of a message:read.

@@ -87,6 +87,7 @@ func (s *Server) routes(d *docs) []route {
 
 		{"POST", "/api/messages/:id/read", user, by.everything, s.readMessage},
 		{"POST", "/api/conversations/:id/read", user, by.everything, s.readConversation},
+		{"GET", "/api/conversations/:id/markers", user, by.everything, s.listMarkers},
 		{"GET", "/api/messages/:id/receipts", user, by.everything, s.listReceipts},
 
 		{"GET", "/api/presence", user, by.everything, s.presences},

@@ -611,6 +611,26 @@ func TestTypingEndsByItself(t *testing.T) {
 	writer.silent(50 * time.Millisecond)
 }
 
+// Nobody who is excepted from an event gets it, on any pod, however many they are.
+func TestExceptedUsersDoNotGetAnEvent(t *testing.T) {
+	t.Parallel()
+	e := setup(t, 2, 3)
+	a, b, c := e.pods[0].connect(t, e.users[0]), e.pods[1].connect(t, e.users[1]), e.pods[1].connect(t, e.users[2])
+	for n, except := range [][]string{{e.users[0]}, {e.users[0], e.users[1]}, nil} {
+		e.pods[0].publisher.Publish(event.MarkersMoved(event.Markers{
+			ConversationID: e.group, Markers: []event.Marker{{UserID: e.users[2], LastReadSeq: int64(n)}},
+		}, except))
+	}
+	for who, want := range map[*client][]int64{a: {2}, b: {0, 2}, c: {0, 1, 2}} {
+		for _, seq := range want {
+			var m event.Markers
+			if err := json.Unmarshal(who.until(event.TypeConversationMarkers, 8*time.Second).Data, &m); err != nil || m.Markers[0].LastReadSeq != seq {
+				t.Fatalf("got %+v, %v, want %d of %v", m, err, seq, want)
+			}
+		}
+	}
+}
+
 func TestAnEndedSessionsSocketsCloseOnEveryPod(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 2, 3)

@@ -201,13 +201,13 @@ func (t *topic) expel(e *wire.Envelope) {
 	t.detachUsers(e)
 }
 
-// ephemeral tells an event that changes nothing and that nobody repairs.
+// ephemeral delivers an event that changes nothing and that nobody repairs, but not to the users whom it excepts.
 func (t *topic) ephemeral(e *wire.Envelope) {
 	if e.Typing != nil && !t.noteTyping(e.Typing) {
 		return
 	}
 	for _, s := range t.sessions {
-		if s.UserID != e.Except {
+		if s.UserID != e.Except && !slices.Contains(e.ExceptMany, s.UserID) {
 			s.Send(e.Type, e.Frame)
 		}
 	}

@@ -1,9 +1,10 @@
 -- What is to be known of reads, a row for each that may be made. Parameters, each an array with one element a read: its
 -- place in the batch, message, reader.
--- Answers: ord, conversation, whether direct, seq, sender, whether deleted, the conversation's last seq, the reader's marker and its version,
+-- Answers: ord, conversation, whether direct, how many members it has, seq, sender, whether deleted, the conversation's last seq, the reader's
+-- marker, its version, and the furthest that it ever was at,
 -- whether the reader shows receipts, whether this one is written already, whether the sender shows receipts, and whether it is a
 -- direct conversation where one blocks the other.
-SELECT i.ord, c.id, c.type = 'direct', m.seq, m.sender_id, m.deleted_at IS NOT NULL, c.last_seq, k.last_read_seq, k.marker_version,
+SELECT i.ord, c.id, c.type = 'direct', c.member_count, m.seq, m.sender_id, m.deleted_at IS NOT NULL, c.last_seq, k.last_read_seq, k.marker_version, coalesce(k.read_high_seq, 0),
        u.read_receipts_enabled,
        (SELECT true FROM read_receipts r WHERE r.message_id = i.message_id AND r.user_id = i.user_id) IS NOT NULL,
        s.read_receipts_enabled,

@@ -13,6 +13,10 @@
 //
 // Who reads what is pending asks Redis before Postgres: what the flush moves in between is found in both, and counted once
 // (TestReceiptsAreWholeWhileTheyAreFlushed).
+//
+// Other members see how far one has read: by REST (MarkersOf), and, in conversations that are not too large, by frames of a
+// markerFeed, which gathers the moves of a second. Both leave out readers who hide receipts, viewers who hide theirs, and pairs with
+// a block between them.
 package receipt
 
 import (
@@ -28,6 +32,8 @@ var (
 	// ErrNotFound is also the answer for a message of a conversation that the asker is no member of, or of another
 	// conversation than was named.
 	ErrNotFound = errors.New("message not found")
+	// ErrNoConversation is returned for a conversation that the asker is no member of.
+	ErrNoConversation = errors.New("conversation not found")
 	// ErrBusy is returned when more reads wait than the pod will hold.
 	ErrBusy = errors.New("too many reads wait to be taken")
 )

@@ -33,6 +33,14 @@ type notices struct {
 	mu sync.Mutex
 	n  map[string]int
 	of []*event.Notice
+	// markers are the events of moved markers.
+	markers []*event.Event
+}
+
+func (n *notices) Publish(events ...*event.Event) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.markers = append(n.markers, events...)
 }
 
 func (n *notices) Notify(x *event.Notice) {
@@ -44,6 +52,9 @@ func (n *notices) Notify(x *event.Notice) {
 	}
 	n.n[x.Type]++
 }
+
+// maxMembers is the bound of conversations whose markers are published.
+const maxMembers = 5
 
 // env is a pod's service and a worker's flusher.
 type env struct {
@@ -90,7 +101,7 @@ func newEnvOn(t testing.TB, server *testenv.RedisServer, rdb redis.UniversalClie
 	}
 	e := &env{t: t, db: db, server: server, registry: prometheus.NewRegistry(), log: &lines{}, notices: &notices{}}
 	e.rdb = e.server.Client(t)
-	e.service = receipt.NewService(db.SQL, rdb, e.notices, receipt.NewMemory(), nil, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(e.log, nil)))
+	e.service = receipt.NewService(db.SQL, rdb, e.notices, receipt.NewMemory(), nil, maxMembers, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(e.log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = e.service.Run(ctx) }()
@@ -492,7 +503,7 @@ func after(s, prefix string) string {
 func TestWritesOfSeveralPodsDoNotDeadlock(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
-	other := receipt.NewService(e.db.SQL, e.rdb, e.notices, receipt.NewMemory(), nil, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(e.log, nil)))
+	other := receipt.NewService(e.db.SQL, e.rdb, e.notices, receipt.NewMemory(), nil, maxMembers, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(e.log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = other.Run(ctx) }()

@@ -22,9 +22,10 @@ import (
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
-// Notifier tells all pods of what concerns one user alone. It never waits for Redis.
+// Notifier publishes to all pods: notices for one user, and events of a conversation. It never waits for Redis.
 type Notifier interface {
 	Notify(n *event.Notice)
+	Publish(events ...*event.Event)
 }
 
 // Members is what the pod knows of who is where, without asking.
@@ -57,6 +58,8 @@ type facts struct {
 	blocked                  bool // in a direct conversation, by one of the two
 	lastSeq, lastReadSeq     int64
 	version                  int32 // of the reader's marker
+	highSeq                  int64 // the furthest that the marker was at when it was moved back, 0 if it never was
+	members                  int   // of the conversation
 }
 
 // anyVersion is for a read whose marker could not be looked up.
@@ -90,6 +93,7 @@ type Service struct {
 	buffer   *buffer
 	known    *known
 	teller   *teller
+	markers  *markerFeed
 	notifier Notifier
 	metrics  *Metrics
 	log      *slog.Logger
@@ -101,10 +105,11 @@ type Service struct {
 }
 
 // NewService makes the service; its Run makes it work. memory and members serve reads while Postgres is unavailable; members is nil
-// for a process without sockets.
-func NewService(db *sql.DB, rdb redis.UniversalClient, n Notifier, memory *Memory, members Members, m *Metrics, log *slog.Logger) *Service {
+// for a process without sockets. Frames report read markers in conversations of up to maxMembers members.
+func NewService(db *sql.DB, rdb redis.UniversalClient, n Notifier, memory *Memory, members Members, maxMembers int, m *Metrics, log *slog.Logger) *Service {
 	s := &Service{store: &store{db}, buffer: newBuffer(rdb), known: &known{memory, members}, notifier: n, metrics: m, log: log, parted: make(chan parting, 1)}
 	s.teller = newTeller(s.store, s.buffer, n, m, log)
+	s.markers = newMarkerFeed(s.store, s.buffer, n, maxMembers, log)
 	s.take = newBatcher(readQueue, takeBatch, s.takeIn)
 	s.write = newBatcher(readQueue, writeBatch, s.writeDown)
 	return s
@@ -117,7 +122,7 @@ func (s *Service) Run(ctx context.Context) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context)
-	}{{"take", s.take.run}, {"write", s.write.run}, {"tell", s.teller.run}, {"probe", s.probe}, {"part", s.part}} {
+	}{{"take", s.take.run}, {"write", s.write.run}, {"tell", s.teller.run}, {"markers", s.markers.run}, {"probe", s.probe}, {"part", s.part}} {
 		mine := ctx
 		next, stop := context.WithCancel(context.WithoutCancel(ctx))
 		g.Go(func() error {
@@ -306,8 +311,10 @@ func (s *Service) wrote(batch []*read) {
 	s.tellMarkers(batch)
 }
 
-// tellMarkers tells the readers' other sockets how far they have read, once for each conversation.
+// tellMarkers notifies the readers' other sockets of how far they have read, once for each conversation. The other members
+// learn it later, from the feed.
 func (s *Service) tellMarkers(batch []*read) {
+	s.markers.note(batch)
 	furthest := map[[2]string]*read{}
 	for _, r := range batch {
 		key := [2]string{r.userID, r.conversationID}

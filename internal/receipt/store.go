@@ -48,7 +48,7 @@ func (s *store) look(ctx context.Context, batch []*read) error {
 	for rows.Next() {
 		var i int
 		var f facts
-		if err := rows.Scan(&i, &f.conversationID, &f.direct, &f.seq, &f.senderID, &f.deleted, &f.lastSeq, &f.lastReadSeq, &f.version, &f.shows, &f.written, &f.senderShows, &f.blocked); err != nil {
+		if err := rows.Scan(&i, &f.conversationID, &f.direct, &f.members, &f.seq, &f.senderID, &f.deleted, &f.lastSeq, &f.lastReadSeq, &f.version, &f.highSeq, &f.shows, &f.written, &f.senderShows, &f.blocked); err != nil {
 			return fmt.Errorf("look up reads: %w", err)
 		}
 		f.looked = true

@@ -18,10 +18,11 @@ type Envelope struct {
 	Revision int64
 	// CommittedAt is in microseconds since 1970, 0 if it is not measured.
 	CommittedAt int64
-	// Added, Removed, Ends and Except are those of event.Routing. The added get Welcome, everybody else Frame.
+	// Added, Removed, Ends, Except and ExceptMany are those of event.Routing. The added get Welcome, everybody else Frame.
 	Added, Removed []string
 	Ends           bool
 	Except         string
+	ExceptMany     []string
 	// Sent is set on new messages, Typing on typing events.
 	Sent        *event.Sent
 	Typing      *event.Typing
@@ -43,7 +44,7 @@ type head struct {
 	Sent        *event.Sent   `json:"sent,omitempty"`
 	Typing      *event.Typing `json:"typing,omitempty"`
 	TraceParent string        `json:"traceparent,omitempty"`
-	// FrameLen is the frame's length, or unreadable: then Len is.
+	// FrameLen is the frame's length, or unreadable or excepting: then Len is.
 	FrameLen int `json:"n"`
 
 	// What follows is newer than the first version, whose pods ignore it.
@@ -53,11 +54,16 @@ type head struct {
 	Len         int      `json:"len,omitempty"`
 	Ends        bool     `json:"ends,omitempty"`
 	Epoch       string   `json:"epoch,omitempty"`
+	ExceptMany  []string `json:"exceptMany,omitempty"`
 }
 
 // unreadable as FrameLen keeps a pod of the first version from delivering an envelope that it would understand only in part:
 // it reads the event from Postgres instead. Such a pod would detach only one of several users who were removed.
 const unreadable = -1
+
+// excepting as FrameLen does the same for pods that know unreadable but not ExceptMany: they would deliver the frame to users
+// who must not get it. Such events have no revision, so that nothing reads them from Postgres: that pod's sockets miss them.
+const excepting = -2
 
 var errEnvelope = errors.New("not an envelope")
 
@@ -80,7 +86,7 @@ func framed(e *event.Event) bool { return e.Type != event.TypeConversationCreate
 func envelopeOf(e *event.Event) Envelope {
 	x := Envelope{
 		ConversationID: e.ConversationID, Type: e.Type, Revision: e.Revision, CommittedAt: e.CommittedAt,
-		Added: e.Added, Removed: e.Removed, Ends: e.Ends, Except: e.Except, TraceParent: e.TraceParent,
+		Added: e.Added, Removed: e.Removed, Ends: e.Ends, Except: e.Except, ExceptMany: e.ExceptMany, TraceParent: e.TraceParent,
 	}
 	switch d := e.Data.(type) {
 	case *chat.Message:
@@ -141,6 +147,9 @@ func (x *Envelope) appendHead(frameLen, welcomeLen int) []byte {
 	default:
 		h.RemovedMany, h.FrameLen, h.Len = x.Removed, unreadable, frameLen
 	}
+	if len(x.ExceptMany) > 0 {
+		h.ExceptMany, h.FrameLen, h.Len = x.ExceptMany, excepting, frameLen
+	}
 	line := encode("envelope", &h)
 	b := make([]byte, 0, len(line)+1+frameLen+welcomeLen)
 	return append(append(b, line...), '\n')
@@ -157,7 +166,7 @@ func Decode(conversationID string, b []byte) (*Envelope, error) {
 	if err := json.Unmarshal(line, &h); err != nil {
 		return nil, fmt.Errorf("%w: %w", errEnvelope, err)
 	}
-	if h.FrameLen == unreadable && h.Len > 0 {
+	if (h.FrameLen == unreadable || h.FrameLen == excepting) && h.Len > 0 {
 		h.FrameLen = h.Len
 	}
 	if h.FrameLen < 0 || h.FrameLen > len(frames) {
@@ -165,7 +174,7 @@ func Decode(conversationID string, b []byte) (*Envelope, error) {
 	}
 	x := &Envelope{
 		ConversationID: conversationID, Type: h.Type, Revision: h.Revision, CommittedAt: h.CommittedAt, Added: h.Added, Removed: h.RemovedMany,
-		Ends: h.Ends, Epoch: h.Epoch, Except: h.Except, Sent: h.Sent, Typing: h.Typing, TraceParent: h.TraceParent,
+		Ends: h.Ends, Epoch: h.Epoch, Except: h.Except, ExceptMany: h.ExceptMany, Sent: h.Sent, Typing: h.Typing, TraceParent: h.TraceParent,
 		Frame: Frame(frames[:h.FrameLen:h.FrameLen]), Welcome: Frame(frames[h.FrameLen:]),
 	}
 	if h.Removed != "" {

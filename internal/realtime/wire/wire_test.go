@@ -32,6 +32,7 @@ func ptr[T any](v T) *T { return &v }
 const (
 	anna         = "019ab2c3-0000-7000-8000-00000000000a"
 	ben          = "019ab2c3-0000-7000-8000-00000000000b"
+	carl         = "019ab2c3-0000-7000-8000-00000000000c"
 	conversation = "019ab2c3-0000-7000-8000-0000000000c0"
 	messageID    = "019ab2c3-0000-7000-8000-0000000000d0"
 	socketID     = "019ab2c3-0000-7000-8000-0000000000f0"
@@ -81,8 +82,16 @@ func events() map[string]*event.Event {
 			ConversationID: conversation, MessageID: messageID, Revision: 46, Reactions: []chat.Reaction{{Reaction: "👍", Count: 2}},
 			By: []event.ReactedBy{{UserID: ben, Reactions: []string{"👍"}}},
 		}, when),
-		"typing": event.UserTyping(event.Typing{ConversationID: conversation, UserID: anna, Active: true}),
+		"conversation_markers":        markersMoved(nil),
+		"conversation_markers_except": markersMoved([]string{anna, carl}),
+		"typing":                      event.UserTyping(event.Typing{ConversationID: conversation, UserID: anna, Active: true}),
 	}
+}
+
+func markersMoved(except []string) *event.Event {
+	return event.MarkersMoved(event.Markers{ConversationID: conversation, Markers: []event.Marker{
+		{UserID: ben, LastReadSeq: 41, ReadAt: ptr(at("2026-11-23T10:00:05Z"))},
+	}}, except)
 }
 
 func notices() map[string]*event.Notice {
@@ -120,7 +129,7 @@ func frames(t *testing.T) map[string]wire.Frame {
 	}
 	for name, e := range events() {
 		switch x := wire.Seal(e); {
-		case name == "message_new_traced":
+		case name == "message_new_traced", name == "conversation_markers_except":
 		case e.Type == event.TypeConversationCreated:
 			out[name] = x.Welcome
 		default:
@@ -253,6 +262,26 @@ func TestAnOlderPodDoesNotReadARemovalOfSeveral(t *testing.T) {
 	}
 }
 
+// A pod that does not know ExceptMany would deliver the frame to the excepted users. It must not be able to read the envelope,
+// whichever of the older decoders it has.
+func TestAnOlderPodDoesNotReadWhatExceptsSeveral(t *testing.T) {
+	t.Parallel()
+	e := markersMoved([]string{anna, carl})
+	b := wire.Encode(e)
+	var old struct{ N int }
+	if err := json.Unmarshal(b[:bytes.IndexByte(b, '\n')], &old); err != nil || old.N != -2 {
+		t.Errorf("an older pod reads %+v, %v", old, err)
+	}
+	x, err := wire.Decode(conversation, b)
+	if err != nil || !slices.Equal(x.ExceptMany, e.ExceptMany) || !bytes.Equal(x.Frame, wire.Seal(e).Frame) {
+		t.Errorf("it comes back as %+v, %v", x, err)
+	}
+	one, err := wire.Decode(conversation, wire.Encode(markersMoved([]string{anna})))
+	if err != nil || one.Except != anna || len(one.ExceptMany) != 0 || len(one.Frame) == 0 {
+		t.Errorf("with one exception it is %+v, %v", one, err)
+	}
+}
+
 func TestHeadersOfEveryLength(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[int]string{20: "\x81", 300: "\x81\x7e", 70_000: "\x81\x7f"} {
@@ -273,7 +302,7 @@ func TestHeadersOfEveryLength(t *testing.T) {
 
 func TestWhatIsNoEnvelopeIsRefused(t *testing.T) {
 	t.Parallel()
-	for _, bad := range []string{"", "no line", "{}", "not json\nx", `{"n":99}` + "\nx", `{"n":-1}` + "\nx", `{"n":-1,"len":9}` + "\nx", `{"n":-2,"len":1}` + "\nx"} {
+	for _, bad := range []string{"", "no line", "{}", "not json\nx", `{"n":99}` + "\nx", `{"n":-1}` + "\nx", `{"n":-1,"len":9}` + "\nx", `{"n":-2}` + "\nx", `{"n":-2,"len":9}` + "\nx", `{"n":-3,"len":1}` + "\nx"} {
 		if _, err := wire.Decode(conversation, []byte(bad)); err == nil {
 			t.Errorf("%q is an envelope", bad)
 		}

@@ -400,6 +400,14 @@ export interface Presence {
   lastSeenAt: Time | null;
 }
 
+export interface ReadMarker {
+  userId: Id;
+  /** The last message that the member has read, 0 for none. */
+  lastReadSeq: number;
+  /** When the member last read on; `null` if that is not known. */
+  readAt: string | null;
+}
+
 export interface Receipt {
   userId: Id;
   readAt: Time;
@@ -948,6 +956,14 @@ export interface Operations {
     method: "POST";
     path: "/api/messages/{id}/read";
     response: undefined;
+  };
+  /** How far the members have read */
+  listMarkers: {
+    method: "GET";
+    path: "/api/conversations/{id}/markers";
+    response: {
+      data: ReadMarker[];
+    };
   };
   /** Mark all read up to a message */
   readConversation: {

@@ -1,0 +1,242 @@
+package receipt
+
+import (
+	"context"
+	"database/sql"
+	_ "embed"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/parley-chat/parley/internal/chat"
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/rediskey"
+	"github.com/parley-chat/parley/internal/timestamp"
+)
+
+var (
+	//go:embed markers.sql
+	markersSQL string
+	//go:embed moved.sql
+	movedSQL string
+)
+
+// MarkersOf reads how far the members of a conversation have read, pending reads included, as one of them may see it: of those who
+// show receipts, and nobody across a block. A viewer who hides receipts gets none. If Redis is unavailable pending reads are left
+// out. It returns ErrNoConversation if the viewer is no member.
+func (s *Service) MarkersOf(ctx context.Context, viewerID, conversationID string) ([]event.Marker, error) {
+	members, shows, err := s.store.membersFor(ctx, conversationID, viewerID)
+	if err != nil {
+		return nil, err
+	}
+	if !shows {
+		return []event.Marker{}, nil
+	}
+	places := make([]markerPlace, len(members))
+	for i, m := range members {
+		places[i] = markerPlace{conversationID, m}
+	}
+	// Redis goes before Postgres: a marker that is flushed in between is found there.
+	return s.store.markers(ctx, conversationID, viewerID, places, s.pendingMarkers(ctx, places))
+}
+
+// pendingMarkers are those of Redis, nil if it is unavailable.
+func (s *Service) pendingMarkers(ctx context.Context, places []markerPlace) []chat.PendingMarker {
+	if s.away.Load() {
+		return make([]chat.PendingMarker, len(places))
+	}
+	wait, cancel := context.WithTimeout(ctx, keepWait)
+	defer cancel()
+	pending, err := s.buffer.markersAt(wait, places)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.lost(err)
+		}
+		return make([]chat.PendingMarker, len(places))
+	}
+	return pending
+}
+
+// markerPlace is a member's place in a conversation.
+type markerPlace struct {
+	conversationID, userID string
+}
+
+// markersAt reads what is pending at each of the places, a zero marker if nothing is. Most members have nothing pending: the index
+// of dirty readers leaves them out with one command, and the others' hashes are read in one pipeline.
+func (b *buffer) markersAt(ctx context.Context, places []markerPlace) ([]chat.PendingMarker, error) {
+	out := make([]chat.PendingMarker, len(places))
+	if len(places) == 0 {
+		return out, nil
+	}
+	users := make([]string, len(places))
+	for i, p := range places {
+		users[i] = p.userID
+	}
+	scores, err := b.rdb.ZMScore(ctx, rediskey.DirtyReaders, users...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("look up dirty readers: %w", err)
+	}
+	held := map[int]*redis.SliceCmd{}
+	pipe := b.rdb.Pipeline()
+	for i, p := range places {
+		if scores[i] > 0 {
+			held[i] = pipe.HMGet(ctx, b.keys.ReadMarkers(p.userID), p.conversationID, tagOf(p.conversationID))
+		}
+	}
+	if len(held) == 0 {
+		return out, nil
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("read pending markers: %w", err)
+	}
+	for i, cmd := range held {
+		fields := map[string]string{}
+		for n, name := range []string{places[i].conversationID, tagOf(places[i].conversationID)} {
+			if v, ok := cmd.Val()[n].(string); ok {
+				fields[name] = v
+			}
+		}
+		out[i], _, _ = parseMarker(fields, places[i].conversationID)
+	}
+	return out, nil
+}
+
+// membersFor reads the members whose markers others may see, and whether the viewer shows receipts. It returns ErrNoConversation if
+// the viewer is no member.
+func (s *store) membersFor(ctx context.Context, conversationID, viewerID string) (members []string, shows bool, err error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT u.read_receipts_enabled, o.user_id
+		FROM conversation_members k
+		JOIN users u ON u.id = k.user_id
+		LEFT JOIN LATERAL (
+			SELECT x.user_id FROM conversation_members x JOIN users w ON w.id = x.user_id AND w.read_receipts_enabled
+			WHERE x.conversation_id = k.conversation_id AND u.read_receipts_enabled
+		) o ON true
+		WHERE k.conversation_id = $1 AND k.user_id = $2`, conversationID, viewerID)
+	if err != nil {
+		return nil, false, fmt.Errorf("look up members who show receipts: %w", err)
+	}
+	defer rows.Close()
+	err = ErrNoConversation
+	for rows.Next() {
+		var member *string
+		if err := rows.Scan(&shows, &member); err != nil {
+			return nil, false, fmt.Errorf("look up members who show receipts: %w", err)
+		}
+		if err = nil; member != nil {
+			members = append(members, *member)
+		}
+	}
+	return members, shows, firstOf(rows.Err(), err)
+}
+
+func firstOf(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pendingArrays are pending markers as parameters of a statement.
+func pendingArrays(pending []chat.PendingMarker) (seqs []int64, versions []int32, times []*time.Time) {
+	seqs, versions, times = make([]int64, len(pending)), make([]int32, len(pending)), make([]*time.Time, len(pending))
+	for i, p := range pending {
+		seqs[i], versions[i] = p.Seq, int32(p.Version) //nolint:gosec // parsed as 32 bits
+		if !p.ReadAt.IsZero() {
+			times[i] = &p.ReadAt
+		}
+	}
+	return seqs, versions, times
+}
+
+// markers reads a conversation's markers, in the order in which the members joined.
+func (s *store) markers(ctx context.Context, conversationID, viewerID string, places []markerPlace, pending []chat.PendingMarker) ([]event.Marker, error) {
+	users := make([]string, len(places))
+	for i, p := range places {
+		users[i] = p.userID
+	}
+	seqs, versions, times := pendingArrays(pending)
+	rows, err := s.db.QueryContext(ctx, markersSQL, conversationID, viewerID, users, seqs, versions, times)
+	if err != nil {
+		return nil, fmt.Errorf("read markers: %w", err)
+	}
+	defer rows.Close()
+	out := []event.Marker{}
+	for rows.Next() {
+		var m event.Marker
+		var readAt *time.Time
+		if err := rows.Scan(&m.UserID, &m.LastReadSeq, &readAt); err != nil {
+			return nil, fmt.Errorf("read markers: %w", err)
+		}
+		m.ReadAt = timeOrNil(readAt)
+		out = append(out, m)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read markers: %w", err)
+	}
+	return out, nil
+}
+
+// moved reads markers that moved, as events: one for the markers of a conversation that the same members may not see. A reader who is
+// alone in an event is excepted as well, since that user's sockets know already.
+func (s *store) moved(ctx context.Context, maxMembers int, places []markerPlace, pending []chat.PendingMarker) ([]*event.Event, error) {
+	conversations, users := make([]string, len(places)), make([]string, len(places))
+	for i, p := range places {
+		conversations[i], users[i] = p.conversationID, p.userID
+	}
+	seqs, versions, times := pendingArrays(pending)
+	rows, err := s.db.QueryContext(ctx, movedSQL, maxMembers, conversations, users, seqs, versions, times)
+	if err != nil {
+		return nil, fmt.Errorf("read moved markers: %w", err)
+	}
+	defer rows.Close()
+	return groupMoved(rows)
+}
+
+func groupMoved(rows *sql.Rows) ([]*event.Event, error) {
+	type audience struct{ conversationID, except string }
+	var order []audience
+	markers := map[audience][]event.Marker{}
+	for rows.Next() {
+		var a audience
+		var m event.Marker
+		var readAt *time.Time
+		if err := rows.Scan(&a.conversationID, &m.UserID, &m.LastReadSeq, &readAt, &a.except); err != nil {
+			return nil, fmt.Errorf("read moved markers: %w", err)
+		}
+		m.ReadAt = timeOrNil(readAt)
+		if markers[a] == nil {
+			order = append(order, a)
+		}
+		markers[a] = append(markers[a], m)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read moved markers: %w", err)
+	}
+	out := make([]*event.Event, len(order))
+	for i, a := range order {
+		var except []string
+		if a.except != "" {
+			except = strings.Split(a.except, ",")
+		}
+		if own := markers[a]; len(own) == 1 {
+			except = append(except, own[0].UserID)
+			slices.Sort(except)
+		}
+		out[i] = event.MarkersMoved(event.Markers{ConversationID: a.conversationID, Markers: markers[a]}, except)
+	}
+	return out, nil
+}
+
+func timeOrNil(t *time.Time) *timestamp.Time {
+	if t == nil {
+		return nil
+	}
+	v := at(*t)
+	return &v
+}

@@ -1,7 +1,7 @@
 # Every target that has a ## text is listed by make help. CI runs `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-cluster test-engines bench bench-smoke chart fmt lint build image release clean
+.PHONY: help run demo test test-cluster test-engines bench bench-smoke chart page fmt lint build image release clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -29,6 +29,10 @@ bench-smoke: ## each benchmark and each scenario of parley-bench once, small: do
 
 chart: ## write anew what is made for the chart: goldens, README, copies of ops/
 	@cd test/chart && go test . -count 1 -update
+
+page: ## build the page of web/ anew, into internal/web/dist (needs Node)
+	@cd clients && npm ci --silent --no-audit --no-fund --ignore-scripts
+	@node web/build.mjs
 
 fmt: ## format the Go code
 	@gofmt -w .

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# clients.sh [DIR]: installs what the clients' tests need, builds the packages of clients/ and runs their tests. Where there is no Node
+# clients.sh [DIR]: installs what the clients' tests need, builds the packages of clients/, runs their tests and checks the page. Where there is no Node
 # and none can be installed, it says so and does nothing. DIR, by default clients/, is a copy to work in: the checkout may be read-only.
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -34,7 +34,7 @@ if [ "$dir" != clients ]; then
 	mkdir -p "$dir"
 	(cd clients && tar cf - --exclude node_modules --exclude .build --exclude dist .) | tar xf - -C "$dir"
 fi
-tutorial=$PWD/docs/tutorial-react.md
+root=$PWD tutorial=$PWD/docs/tutorial-react.md
 cd "$dir"
 # npm leaves a copy of the lock file in node_modules: what is installed already is not installed again.
 if ! [ node_modules/.package-lock.json -nt package-lock.json ]; then npm ci --silent --no-audit --no-fund --ignore-scripts >&2; fi
@@ -42,3 +42,6 @@ npm run --silent build
 npm run --silent check
 npm test --silent
 node scripts/tutorial.mjs "$tutorial"
+# The page is built on the client. What the api embeds has to be what its source makes.
+"$PWD/node_modules/.bin/tsc" -p "$root/web"
+node "$root/web/build.mjs" --check "$PWD"

@@ -1,0 +1,76 @@
+import type { Privacy, SessionInfo } from "@parley-chat/client";
+import type { App } from "./app.js";
+import { attempt, dialog, fill, h, toast } from "./dom.js";
+import { briefTime } from "./text.js";
+
+/** Profile, privacy, password, sessions, and signing out. */
+export function settings(app: App): void {
+  const { chat } = app;
+  const me = chat.me.value ?? app.session.user;
+  const name = h("input", { value: me?.displayName ?? "", maxlength: 64, required: true });
+  const profile = h("form", { class: "stack" }, h("label", null, h("span", null, "Your name"), name),
+    h("p", { class: "faint-text" }, `@${me?.username ?? ""}`), h("div", { class: "row end" }, h("button", { type: "submit", class: "quiet" }, "Save")));
+  profile.addEventListener("submit", (e) => {
+    e.preventDefault();
+    void attempt(chat.updateMe({ displayName: name.value.trim() })).then((ok) => ok && toast("Saved."));
+  });
+  const privacy = h("div", { class: "stack" });
+  const sessions = h("ul", { class: "people" });
+  dialog("Settings", [
+    profile, h("h3", null, "Privacy"), privacy, h("h3", null, "Password"), password(app), h("h3", null, "Signed in on"), sessions,
+    h("div", { class: "row end" }, h("button", { type: "button", class: "danger", onclick: () => void app.logout() }, "Log out")),
+  ]);
+  void drawPrivacy(app, privacy);
+  void drawSessions(app, sessions);
+}
+
+async function drawPrivacy(app: App, el: HTMLElement): Promise<void> {
+  let now: Privacy;
+  try {
+    now = await app.chat.request<Privacy>("GET", "/users/me/privacy");
+  } catch (err) {
+    return fill(el, (err as Error).message);
+  }
+  const save = (patch: Partial<Privacy>): void => void attempt(app.chat.request("PATCH", "/users/me/privacy", patch)).then(async (ok) => { if (!ok) await drawPrivacy(app, el); });
+  const choices = { everyone: "Everyone", friends: "Friends", nobody: "Nobody" };
+  fill(el,
+    h("label", null, h("span", null, "Who sees when you are online"),
+      h("select", { onchange: (e: Event) => save({ presenceSharing: (e.target as HTMLSelectElement).value as Privacy["presenceSharing"] }) },
+        Object.entries(choices).map(([value, label]) => h("option", { value, selected: value === now.presenceSharing }, label)))),
+    h("label", { class: "check" }, h("input", { type: "checkbox", checked: now.readReceiptsEnabled, onchange: (e: Event) => save({ readReceiptsEnabled: (e.target as HTMLInputElement).checked }) }),
+      h("span", null, "Show others what you have read, and see what they have read")));
+}
+
+function password(app: App): HTMLElement {
+  const old = h("input", { type: "password", autocomplete: "current-password", required: true });
+  const next = h("input", { type: "password", autocomplete: "new-password", minlength: 8, required: true });
+  const form = h("form", { class: "stack" }, h("input", { type: "text", class: "visually-hidden", autocomplete: "username", value: app.session.user?.username ?? "", tabindex: "-1", "aria-hidden": "true", readonly: true }),
+    h("label", null, h("span", null, "Current password"), old), h("label", null, h("span", null, "New password"), next),
+    h("div", { class: "row end" }, h("button", { type: "submit", class: "quiet" }, "Change password")));
+  form.addEventListener("submit", (e) => {
+    e.preventDefault();
+    void attempt(app.chat.request("POST", "/auth/password", { current: old.value, new: next.value })).then((ok) => {
+      if (!ok) return;
+      form.reset();
+      toast("The password was changed. Other devices are signed out.");
+    });
+  });
+  return form;
+}
+
+async function drawSessions(app: App, el: HTMLElement): Promise<void> {
+  try {
+    const { data } = await app.chat.request<{ data: SessionInfo[] }>("GET", "/auth/sessions");
+    fill(el, data.map((s) => h("li", { class: "person" },
+      h("span", { class: "row-main" }, h("span", { class: "row-title" }, s.current ? "This device" : browserOf(s.userAgent)), h("span", { class: "faint-text" }, `Last used ${briefTime(s.lastUsedAt)}`)),
+      !s.current && h("button", { type: "button", class: "quiet", onclick: () => void attempt(app.chat.request("DELETE", `/auth/sessions/${s.id}`)).then(() => drawSessions(app, el)) }, "Sign out"))));
+  } catch (err) {
+    fill(el, (err as Error).message);
+  }
+}
+
+function browserOf(agent: string): string {
+  const name = /(Edg|OPR|Firefox|Chrome|Safari)\//.exec(agent)?.[1];
+  const system = /(Android|iPhone|iPad|Windows|Mac OS X|Linux)/.exec(agent)?.[1];
+  return name ? `${name === "Edg" ? "Edge" : name === "OPR" ? "Opera" : name}${system ? ` on ${system}` : ""}` : agent.slice(0, 40) || "Unknown device";
+}

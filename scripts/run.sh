@@ -214,6 +214,7 @@ provide_settings() {
 	# For trying things out: pages of a dev server, and more than five people in a quarter of an hour. Wrong passwords count as ever.
 	export PARLEY_ALLOWED_ORIGINS="${PARLEY_ALLOWED_ORIGINS:-http://localhost:*,http://127.0.0.1:*}"
 	export PARLEY_RATE_LIMIT_AUTH="${PARLEY_RATE_LIMIT_AUTH:-1000/15m}"
+	if [ "${PARLEY_AUTH_MODE:-}" != external ]; then export PARLEY_WEB="${PARLEY_WEB:-on}"; fi
 	if [ "$containers" = yes ]; then
 		case "${PARLEY_DATABASE_URL:-}${PARLEY_DATABASE_HOST:-}${PARLEY_REDIS_URL:-}" in *127.0.0.1* | *localhost*)
 			die "Parley runs in containers here, to which localhost is themselves: name the machine host.docker.internal in the settings"
@@ -378,11 +379,16 @@ announce() {
 		printf 'export PARLEY_JWT_SECRET=%q\n' "$PARLEY_JWT_SECRET"
 		printf 'export PARLEY_BOOTSTRAP_KEY=%q\n' "$PARLEY_BOOTSTRAP_KEY"
 	) >.run/env
+	local page=
+	if [ "${PARLEY_WEB:-}" = on ]; then
+		page="  page     $one/
+"
+	fi
 	cat <<TXT
 
 Parley runs: two api pods, the presence-watcher, the receipt-worker and the dispatcher.
 
-  API      $one/api  $two/api
+${page}  API      $one/api  $two/api
   docs     $one/api/docs
   health   $one/api/health/ready
   metrics  $one/api/metrics; each process: http://127.0.0.1:{$api_1_ops,$api_2_ops,$watcher_ops,$worker_ops,$dispatcher_ops}/metrics

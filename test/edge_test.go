@@ -149,6 +149,23 @@ func TestDocsCanBeOff(t *testing.T) {
 	}
 }
 
+// The page is off unless it is wanted, and never in the way of the API.
+func TestThePageIsServedWhereItIsOn(t *testing.T) {
+	t.Parallel()
+	off := start(t, 1).pods[0]
+	on := start(t, 1, "PARLEY_WEB=on").pods[0]
+	if a := off.want(t, 404, "", "GET", "/", nil); a.code() != "not_found" {
+		t.Errorf("without it / is %s", a.body)
+	}
+	page := on.want(t, 200, "", "GET", "/", nil)
+	if !strings.Contains(string(page.body), "/assets/app-") || page.header.Get("X-Frame-Options") != "DENY" || page.header.Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("the page is %s %v", page.body, page.header)
+	}
+	for path, status := range map[string]int{"/assets/nothing.js": 404, "/nothing": 404, "/api/nothing": 404, "/api/health": 200} {
+		on.want(t, status, "", "GET", path, nil)
+	}
+}
+
 // Answers about a user are kept by no cache, and pages are shown in nobody's frame.
 func TestHeadersOfAnswers(t *testing.T) {
 	t.Parallel()

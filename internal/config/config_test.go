@@ -123,19 +123,19 @@ func TestRatesCanBeOff(t *testing.T) {
 func TestTheEdgesBounds(t *testing.T) {
 	set(t, least())
 	c, err := config.LoadAPI()
-	if err != nil || !c.Docs || c.ConnectionsPerAddress != 1000 || c.ForwardedHeader != config.ForwardedFor || c.Limits.Refresh.String() != "30/15m0s" {
+	if err != nil || !c.Docs || c.Web || c.ConnectionsPerAddress != 1000 || c.ForwardedHeader != config.ForwardedFor || c.Limits.Refresh.String() != "30/15m0s" {
 		t.Errorf("%+v, %v", c, err)
 	}
 	env := least()
-	env["DOCS"], env["CONNECTIONS_PER_ADDRESS"], env["FORWARDED_HEADER"] = "off", "off", "forwarded"
+	env["DOCS"], env["WEB"], env["CONNECTIONS_PER_ADDRESS"], env["FORWARDED_HEADER"] = "off", "on", "off", "forwarded"
 	set(t, env)
-	if c, err = config.LoadAPI(); err != nil || c.Docs || c.ConnectionsPerAddress != 0 || c.ForwardedHeader != config.ForwardedRFC {
+	if c, err = config.LoadAPI(); err != nil || c.Docs || !c.Web || c.ConnectionsPerAddress != 0 || c.ForwardedHeader != config.ForwardedRFC {
 		t.Errorf("%+v, %v", c, err)
 	}
-	env["DOCS"], env["CONNECTIONS_PER_ADDRESS"], env["FORWARDED_HEADER"] = "perhaps", "0", "x-real-ip"
+	env["DOCS"], env["WEB"], env["CONNECTIONS_PER_ADDRESS"], env["FORWARDED_HEADER"] = "perhaps", "perhaps", "0", "x-real-ip"
 	set(t, env)
 	_, err = config.LoadAPI()
-	for _, name := range []string{"DOCS", "CONNECTIONS_PER_ADDRESS", "FORWARDED_HEADER"} {
+	for _, name := range []string{"DOCS", "WEB", "CONNECTIONS_PER_ADDRESS", "FORWARDED_HEADER"} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not among the faults: %v", name, err)
 		}

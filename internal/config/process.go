@@ -38,7 +38,9 @@ type API struct {
 	AllowedOrigins    []string
 	MetricsToken      string
 	// Docs is whether /api/docs is served.
-	Docs       bool
+	Docs bool
+	// Web is whether the page is served at /.
+	Web        bool
 	DrainDelay time.Duration
 	Limits     Limits
 	Presence   Presence
@@ -98,6 +100,7 @@ func LoadAPI() (API, error) {
 		ConnectionsPerAddress: r.bound("CONNECTIONS_PER_ADDRESS", 1000),
 		MarkersMaxMembers:     r.bound("MARKERS_MAX_MEMBERS", 100),
 		Docs:                  r.choice("DOCS", "on", "on", "off") == "on",
+		Web:                   r.choice("WEB", "off", "on", "off") == "on",
 		AllowedOrigins:        r.origins("ALLOWED_ORIGINS"),
 		MetricsToken:          r.text("METRICS_TOKEN", ""),
 		DrainDelay:            r.duration("DRAIN_DELAY", 0, 0),
@@ -112,6 +115,9 @@ func LoadAPI() (API, error) {
 	}
 	if c.DrainDelay >= c.ShutdownTimeout {
 		r.fault("DRAIN_DELAY", "must be shorter than %sSHUTDOWN_TIMEOUT", prefix)
+	}
+	if c.Web && c.Identity.Mode == AuthExternal {
+		r.fault("WEB", "must be off with %sAUTH_MODE=%s: the page signs in with passwords of Parley's own", prefix, AuthExternal)
 	}
 	return c, r.finish()
 }

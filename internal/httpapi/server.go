@@ -65,7 +65,10 @@ type Config struct {
 	AllowedOrigins        []string
 	MetricsToken          string
 	// Docs is whether /api/docs is served.
-	Docs       bool
+	Docs bool
+	// Web is whether the page is served at /. Storage says where its files are.
+	Web        bool
+	Storage    config.Storage
 	DrainDelay time.Duration
 	// StopTimeout bounds the drain and the end of requests in flight, after the delay.
 	StopTimeout time.Duration
@@ -186,6 +189,15 @@ func New(c Config, d Deps) (*Server, error) {
 		}
 	}
 	everything := s.limits().everything
+	if c.Web {
+		p, err := newPage(c.Storage)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range p.routes(s.limits().none) {
+			s.add(r)
+		}
+	}
 	s.app.Use(func(c *fiber.Ctx) error { // what matches no route
 		if err := s.admitRequest(c, everything); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/parley-chat/parley/internal/httpapi/apidoc/apidoctest"
+	"github.com/parley-chat/parley/internal/principal"
 )
 
 func TestEveryRouteIsDescribedAndTheOtherWayRound(t *testing.T) {
@@ -19,15 +20,26 @@ func TestEveryRouteIsDescribedAndTheOtherWayRound(t *testing.T) {
 	}
 	s := &Server{Config: Config{Docs: true}, Deps: Deps{Registry: prometheus.NewRegistry()}}
 	var served []string
+	scopes := map[string]string{}
 	param := regexp.MustCompile(`:(\w+)`)
 	for _, r := range s.routes(&docs{}) {
-		served = append(served, r.method+" "+param.ReplaceAllString(r.path, "{$1}"))
+		name := r.method + " " + param.ReplaceAllString(r.path, "{$1}")
+		served = append(served, name)
+		scopes[name] = r.who.scope
+		if r.who.user {
+			scopes[name] = principal.Act
+		}
 	}
 	slices.Sort(served)
 	described := v.Operations()
 	for _, r := range served {
 		if !slices.Contains(described, r) {
 			t.Errorf("%s is not described", r)
+		}
+	}
+	for name, scope := range scopes {
+		if got := v.Scope(name); got != scope {
+			t.Errorf("%s is described with the scope %q, and served with %q", name, got, scope)
 		}
 	}
 	for _, r := range described {

@@ -298,3 +298,19 @@ func (v *Validator) schema(at []string) (*jsonschema.Schema, error) {
 	v.schemas[pointer] = s
 	return s, nil
 }
+
+// Scope is what a server key needs for an operation: "act" if it has to act for a user, "" if the operation wants no token.
+func (v *Validator) Scope(operation string) string {
+	method, path, _ := strings.Cut(operation, " ")
+	security, own := v.get("paths", path, strings.ToLower(method))["security"].([]any)
+	if !own {
+		security, _ = v.doc["security"].([]any)
+	}
+	for _, s := range security {
+		scheme, _ := s.(map[string]any)
+		if scopes, _ := scheme["serverKey"].([]any); len(scopes) == 1 {
+			return fmt.Sprint(scopes[0])
+		}
+	}
+	return ""
+}

@@ -18,6 +18,10 @@ func TestWhoMayDoWhat(t *testing.T) {
 	p := s.pods[0]
 	u := p.users(t, 6)
 	owner, admin, member, removed, stranger, extra := u[0], u[1], u[2], u[3], u[4], u[5]
+	for _, friend := range []user{admin, member, removed, extra} { // strangers may not be put into so many groups
+		p.befriend(t, owner, friend)
+	}
+	p.befriend(t, admin, extra)
 	callers := []struct {
 		name  string
 		token string

@@ -158,7 +158,7 @@ func TestListingUsersMissesNothing(t *testing.T) {
 			}
 			p.want(t, 200, key, "GET", "/api/server/users?limit=2"+query+cursor, nil).into(t, &r)
 			for _, u := range r.Data {
-				names = append(names, *u.ExternalID)
+				names = append(names, u.DisplayName)
 			}
 			if r.Pagination.NextCursor == nil {
 				return names
@@ -177,12 +177,17 @@ func TestListingUsersMissesNothing(t *testing.T) {
 	}
 	p.want(t, 200, key, "PUT", "/api/server/users/ext:3/ban", map[string]any{"reason": "spam"})
 	p.want(t, 200, key, "POST", "/api/server/users/ext:4/deactivate", nil)
-	for query, want := range map[string]int{"&state=banned": 1, "&state=deactivated": 1, "&state=active": 5, "&q=3": 1} {
+	var found struct{ Data []struct{ DisplayName string } }
+	p.want(t, 200, p.register(t).token, "GET", "/api/users/search?q=person", nil).into(t, &found)
+	if len(found.Data) != 6 {
+		t.Errorf("a deactivated user is found: %v", found)
+	}
+	for query, want := range map[string]int{"&state=banned": 1, "&state=deactivated": 1, "&state=active": 6, "&q=3": 1} {
 		if got := walk(query); len(got) != want {
 			t.Errorf("%s: %v", query, got)
 		}
 	}
-	testenv.Eventually(t, 30*time.Second, func() bool { return len(walk("&updatedAfter=2020-01-01T00:00:00Z")) == 7 }, "all are old enough")
+	testenv.Eventually(t, 30*time.Second, func() bool { return len(walk("&updatedAfter=2020-01-01T00:00:00Z&q=person")) == 7 }, "all are old enough")
 	p.want(t, 400, key, "GET", "/api/server/users?state=lost", nil)
 	p.want(t, 400, key, "GET", "/api/server/users?cursor=x", nil)
 }

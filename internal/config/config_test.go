@@ -192,3 +192,47 @@ func TestStorageIsCheckedAsAWhole(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryFaultOfExternalIdentityIsInOneMessage(t *testing.T) {
+	env := least()
+	for k, v := range map[string]string{
+		"AUTH_MODE": "external", "AUTH_ALGORITHMS": "RS256,none,HS256", "AUTH_JWKS_URL": "http://id.example.com/jwks", "AUTH_JWKS_FILE": "/x",
+		"AUTH_PROVISION": "maybe", "AUTH_PROFILE": "never", "AUTH_MAX_TTL": "soon", "AUTH_JWKS_MAX_STALE": "1m", "BOOTSTRAP_KEY": "parley_sk_hunter2", "AUDIT_KEEP": "1s",
+	} {
+		env[k] = v
+	}
+	set(t, env)
+	_, err := config.LoadAPI()
+	if !config.IsFault(err) {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"AUTH_ALGORITHMS", "AUTH_JWKS_URL", "AUTH_JWKS_FILE", "AUTH_ISSUER", "AUTH_AUDIENCE", "AUTH_PROVISION", "AUTH_PROFILE", "AUTH_MAX_TTL",
+		"AUTH_JWKS_MAX_STALE", "BOOTSTRAP_KEY", "AUDIT_KEEP",
+	} {
+		if !strings.Contains(err.Error(), "PARLEY_"+want+" ") {
+			t.Errorf("%s is missing in %v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("a secret is shown in %v", err)
+	}
+}
+
+func TestTheKeySetsAddress(t *testing.T) {
+	for url, ok := range map[string]bool{
+		"https://id.example.com/jwks": true, "http://127.0.0.1:1/jwks": true, "http://localhost/jwks": true, "http://[::1]/jwks": true, "http://id.auth.svc/jwks": true,
+		"http://id.auth.svc.cluster.local/jwks": true, "http://10.0.0.1/jwks": false, "http://svc/jwks": false, "ftp://x/jwks": false, "https://u:p@x/jwks": false, "jwks": false,
+	} {
+		env := least()
+		env["AUTH_MODE"], env["AUTH_JWKS_URL"], env["AUTH_ISSUER"], env["AUTH_AUDIENCE"] = "both", url, "https://id.example.com", "a, b"
+		set(t, env)
+		c, err := config.LoadAPI()
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", url, err)
+		}
+		if err == nil && (len(c.Identity.Audience) != 2 || len(c.Identity.Algorithms) != 4 || c.Identity.ClaimUser != "sub" || c.Identity.MaxTTL != 24*time.Hour) {
+			t.Errorf("%+v", c.Identity)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/journal"
@@ -158,10 +159,16 @@ func (s *Service) SetRole(ctx context.Context, conversationID, actorID, memberID
 			return err
 		}
 		n, err := owners(tx, conversationID)
-		if err == nil && n == 0 {
+		switch {
+		case err != nil:
+			return err
+		case n == 0:
 			return ErrLastOwner
 		}
-		return err
+		return audit.Record(ctx, tx, audit.Entry{
+			Action: "member.role", TargetType: audit.TargetConversation, TargetID: conversationID,
+			Detail: map[string]any{"userIds": []string{memberID}, "role": r.Role},
+		})
 	})
 	if err != nil {
 		return chat.Member{}, err

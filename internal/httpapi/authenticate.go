@@ -140,7 +140,15 @@ func (s *Server) authenticate(c *fiber.Ctx, a access) error {
 		return err
 	}
 	c.Locals(localPrincipal, p)
+	if p.Kind != principal.Key && !reads(c) {
+		c.SetUserContext(audit.With(c.UserContext(), s.actor(c, p)))
+	}
 	return nil
+}
+
+// actor is who makes a request, for the audit log.
+func (s *Server) actor(c *fiber.Ctx, p principal.Principal) audit.Actor {
+	return audit.Actor{UserID: p.UserID, KeyID: p.KeyID, RequestID: requestID(c), IP: s.proxies.client(c).String()}
 }
 
 // admitUser refuses users on routes of keys. Only a key can act for somebody else, which nobody must believe to have done.
@@ -185,7 +193,7 @@ func (s *Server) admitKey(c *fiber.Ctx, a access, p principal.Principal) (princi
 		}
 		p.UserID = userID
 	}
-	ctx := audit.With(c.UserContext(), audit.Actor{UserID: p.UserID, KeyID: p.KeyID, RequestID: requestID(c), IP: s.proxies.client(c).String()})
+	ctx := audit.With(c.UserContext(), s.actor(c, p))
 	c.SetUserContext(ctx)
 	if a.user && !reads(c) {
 		return p, s.Audit.Record(ctx, actedOn(c, p.UserID))

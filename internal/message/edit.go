@@ -7,6 +7,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/invalid"
@@ -188,7 +189,10 @@ func (s *Service) Delete(ctx context.Context, messageID, userID string) error {
 			return ErrForbidden
 		}
 		m, at, err = remove(tx, messageID, t, event.Actor{UserID: userID})
-		return err
+		if err != nil || t.SenderID == userID {
+			return err
+		}
+		return audit.Record(ctx, tx, audit.Entry{Action: "message.delete", TargetType: audit.TargetMessage, TargetID: messageID})
 	})
 	if errors.Is(err, errNothingToDo) {
 		return nil

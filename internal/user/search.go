@@ -131,8 +131,8 @@ func choices(n int) int {
 	return 1
 }
 
-// unhidden leaves out the viewer ($1) and whom a block hides.
-const unhidden = `u.id <> $1::uuid AND NOT EXISTS (SELECT FROM blocks b
+// unhidden leaves out the viewer ($1), users whom a block hides and those who are deactivated.
+const unhidden = `u.id <> $1::uuid AND NOT EXISTS (SELECT FROM users d WHERE d.id = u.id AND d.deactivated_at IS NOT NULL) AND NOT EXISTS (SELECT FROM blocks b
 	WHERE (b.user_id = $1::uuid AND b.blocked_id = u.id) OR (b.user_id = u.id AND b.blocked_id = $1::uuid))`
 
 // For each phrase it is who is called exactly so, and a range of the terms' primary key, which stops early however many

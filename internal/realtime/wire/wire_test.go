@@ -267,7 +267,7 @@ func TestAnOlderPodDoesNotReadARemovalOfSeveral(t *testing.T) {
 func TestAnOlderPodDoesNotReadWhatExceptsSeveral(t *testing.T) {
 	t.Parallel()
 	e := markersMoved([]string{anna, carl})
-	b := wire.Encode(e)
+	b := wire.Encode(e, "")
 	var old struct{ N int }
 	if err := json.Unmarshal(b[:bytes.IndexByte(b, '\n')], &old); err != nil || old.N != -2 {
 		t.Errorf("an older pod reads %+v, %v", old, err)
@@ -276,7 +276,7 @@ func TestAnOlderPodDoesNotReadWhatExceptsSeveral(t *testing.T) {
 	if err != nil || !slices.Equal(x.ExceptMany, e.ExceptMany) || !bytes.Equal(x.Frame, wire.Seal(e).Frame) {
 		t.Errorf("it comes back as %+v, %v", x, err)
 	}
-	one, err := wire.Decode(conversation, wire.Encode(markersMoved([]string{anna})))
+	one, err := wire.Decode(conversation, wire.Encode(markersMoved([]string{anna}), ""))
 	if err != nil || one.Except != anna || len(one.ExceptMany) != 0 || len(one.Frame) == 0 {
 		t.Errorf("with one exception it is %+v, %v", one, err)
 	}

@@ -177,7 +177,9 @@ func TestListingUsersMissesNothing(t *testing.T) {
 	}
 	p.want(t, 200, key, "PUT", "/api/server/users/ext:3/ban", map[string]any{"reason": "spam"})
 	p.want(t, 200, key, "POST", "/api/server/users/ext:4/deactivate", nil)
-	var found struct{ Data []struct{ DisplayName string } }
+	var found struct {
+		Data []struct{ DisplayName string }
+	}
 	p.want(t, 200, p.register(t).token, "GET", "/api/users/search?q=person", nil).into(t, &found)
 	if len(found.Data) != 6 {
 		t.Errorf("a deactivated user is found: %v", found)

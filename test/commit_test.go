@@ -1,6 +1,7 @@
 package test
 
 import (
+	"encoding/base64"
 	"net/http"
 	"net/url"
 	"slices"
@@ -26,7 +27,7 @@ type cast struct {
 	me, other, asker, stranger user
 	group, direct, doomed      conversation
 	mine, more                 message
-	session, key               string
+	session, key, webhook      string
 }
 
 // commits has what every mutating route needs. other watches.
@@ -131,6 +132,18 @@ var commits = map[string]func(c *cast) write{
 	"DELETE /api/server/keys/{id}": func(c *cast) write {
 		return write{204, bootstrapKey, "DELETE", "/api/server/keys/" + c.key, nil, ""}
 	},
+	"POST /api/server/webhooks": func(*cast) write {
+		return write{201, bootstrapKey, "POST", "/api/server/webhooks", map[string]any{"name": "made", "url": "https://example.com/", "types": []string{"*"}}, ""}
+	},
+	"PATCH /api/server/webhooks/{id}": func(c *cast) write {
+		return write{200, bootstrapKey, "PATCH", "/api/server/webhooks/" + c.webhook, map[string]any{"state": "disabled"}, ""}
+	},
+	"POST /api/server/webhooks/{id}/rotate": func(c *cast) write {
+		return write{200, bootstrapKey, "POST", "/api/server/webhooks/" + c.webhook + "/rotate", nil, ""}
+	},
+	"DELETE /api/server/webhooks/{id}": func(c *cast) write {
+		return write{204, bootstrapKey, "DELETE", "/api/server/webhooks/" + c.webhook, nil, ""}
+	},
 	"DELETE /api/messages/{id}": func(c *cast) write {
 		return write{204, c.me.token, "DELETE", "/api/messages/" + c.mine.ID, nil, "message:deleted"}
 	},
@@ -146,7 +159,8 @@ var commitOrder = []string{
 	"PUT /api/messages/{id}/reactions/{reaction}", "DELETE /api/messages/{id}/reactions/{reaction}",
 	"PUT /api/messages/{id}/pin", "DELETE /api/messages/{id}/pin",
 	"POST /api/messages/{id}/read", "POST /api/conversations/{id}/read", "POST /api/conversations/read", "PATCH /api/conversations/{id}/me", "DELETE /api/messages/{id}",
-	"POST /api/server/keys", "DELETE /api/server/keys/{id}", "PUT /api/blocks/{userId}",
+	"POST /api/server/keys", "DELETE /api/server/keys/{id}",
+	"POST /api/server/webhooks", "PATCH /api/server/webhooks/{id}", "POST /api/server/webhooks/{id}/rotate", "DELETE /api/server/webhooks/{id}", "PUT /api/blocks/{userId}",
 	"DELETE /api/blocks/{userId}", "DELETE /api/conversations/{id}/members/{userId}",
 	"DELETE /api/users/me",
 }
@@ -166,7 +180,7 @@ func TestNothingAfterACommitFailsTheCall(t *testing.T) {
 	through := *direct
 	through.Host = proxy.Addr()
 	s := &system{
-		t: t, pg: pg, redis: testenv.NewRedis(t), database: []string{"PARLEY_DATABASE_URL=" + through.String()}, extra: []string{"PARLEY_BOOTSTRAP_KEY=" + bootstrapKey},
+		t: t, pg: pg, redis: testenv.NewRedis(t), database: []string{"PARLEY_DATABASE_URL=" + through.String()}, extra: []string{"PARLEY_BOOTSTRAP_KEY=" + bootstrapKey, "PARLEY_SECRETS_KEY=" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32)))},
 	}
 	p := s.addPod()
 	c := newCast(t, p)
@@ -243,6 +257,8 @@ func newCast(t *testing.T, p *pod) *cast {
 	var key struct{ ID string }
 	p.want(t, 201, bootstrapKey, "POST", "/api/server/keys", map[string]any{"name": "doomed", "scopes": []string{"act"}}).into(t, &key)
 	c.key = key.ID
+	p.want(t, 201, bootstrapKey, "POST", "/api/server/webhooks", map[string]any{"name": "doomed", "url": "https://example.com/", "types": []string{"*"}}).into(t, &key)
+	c.webhook = key.ID
 	return c
 }
 
@@ -251,6 +267,10 @@ var notCommits = map[string]string{
 	"POST /api/uploads":               "needs a storage for files",
 	"POST /api/uploads/{id}/complete": "needs a storage for files",
 	"POST /api/attachments/urls":      "writes nothing",
+
+	"POST /api/server/webhooks/{id}/test":               "writes nothing",
+	"POST /api/server/webhooks/{id}/dead/{event}/retry": "needs an event that a receiver refused",
+	"DELETE /api/server/webhooks/{id}/dead/{event}":     "needs an event that a receiver refused",
 }
 
 func TestEveryMutatingRouteIsCutAfterItsCommit(t *testing.T) {

@@ -216,12 +216,12 @@ func TestConversationsAreMadeWell(t *testing.T) {
 		code   string
 		fields string
 	}{
-		"nothing":             {`{}`, 400, "invalid_request", "memberIds type"},
+		"nothing":             {`{}`, 400, "invalid_request", "type"},
 		"another type":        {`{"type":"channel","memberIds":["` + u[1].ID + `"]}`, 400, "invalid_request", "type"},
 		"oneself":             {`{"type":"direct","memberIds":["` + u[0].ID + `"]}`, 400, "invalid_request", "memberIds"},
 		"two in a direct one": {`{"type":"direct","memberIds":["` + u[1].ID + `","` + u[2].ID + `"]}`, 400, "invalid_request", "memberIds"},
 		"a direct name":       {`{"type":"direct","memberIds":["` + u[1].ID + `"],"name":"x"}`, 400, "invalid_request", "name"},
-		"one in a group":      {`{"type":"group","memberIds":["` + u[1].ID + `","` + u[1].ID + `"],"name":"x"}`, 400, "invalid_request", "memberIds"},
+		"none in a direct":    {`{"type":"direct"}`, 400, "invalid_request", "memberIds"},
 		"no name":             {`{"type":"group","memberIds":["` + u[1].ID + `","` + u[2].ID + `"]}`, 400, "invalid_request", "name"},
 		"an empty name":       {`{"type":"group","memberIds":["` + u[1].ID + `","` + u[2].ID + `"],"name":"  "}`, 400, "invalid_request", "name"},
 		"a long name":         {`{"type":"group","memberIds":["` + u[1].ID + `","` + u[2].ID + `"],"name":"` + strings.Repeat("ü", 101) + `"}`, 400, "invalid_request", "name"},

@@ -100,7 +100,7 @@ func TestPostgresAwayAndBack(t *testing.T) {
 func TestMoreSendsThanThePodHoldsAreRefused(t *testing.T) {
 	t.Parallel()
 	const senders = 2300 // more than a pod holds
-	s := start(t, 1)
+	s := start(t, 1, "PARLEY_CONNECTIONS_PER_ADDRESS=off")
 	p := s.pods[0]
 	u := s.withTokens(t, 3)
 	c := p.group(t, u[0], u[1:]...)

@@ -114,6 +114,7 @@ func TestTwoVersionsRunTogether(t *testing.T) {
 	s := start(t, 1)
 	now := s.pods[0]
 	old := s.launchOlder(t)
+	old.older = true
 	s.launchOlderBeside(t, "presence-watcher")
 	s.launchOlderBeside(t, "receipt-worker")
 	s.addBeside("presence-watcher")

@@ -64,6 +64,9 @@ func (r *report) String() string {
 //nolint:paralleltest // it takes the whole machine
 func TestAbuse(t *testing.T) {
 	length, long := smoke, false
+	if os.Getenv("PARLEY_ABUSE") == "" {
+		t.Skip("it takes the whole machine: PARLEY_ABUSE says for how long")
+	}
 	if v := os.Getenv("PARLEY_ABUSE"); v != "" {
 		d, err := time.ParseDuration(v)
 		if err != nil {

@@ -58,7 +58,7 @@ func ready(ctx context.Context, base string) error {
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return fmt.Errorf("ask for readiness: %w", err)
+		return fmt.Errorf("nothing answers at %s: %w", base, err)
 	}
 	defer response.Body.Close()
 	var state struct {

@@ -35,11 +35,25 @@ type Item struct {
 // upsertTries is how often a bulk is begun anew that others crossed.
 const upsertTries = 10
 
-// Upsert creates and changes users by their external ids, all in one transaction and each of them alone: one that is wrong does not hinder
-// the others. The same bulk again, also at the same time, changes nothing.
+// chunk is how many users go into one transaction: what a user is found by makes each of them some ten rows, and a transaction has to be
+// over well before the longest statement is.
+const chunk = 250
+
+// Upsert creates and changes users by their external ids, each of them alone: one that is wrong does not hinder the others. The same bulk
+// again, also at the same time, changes nothing. A large one takes several transactions; if one of them fails, those before it stand, and
+// the same bulk again does the rest.
 func (s *Service) Upsert(ctx context.Context, items []*Item) error {
 	valid := slices.DeleteFunc(slices.Clone(items), func(i *Item) bool { return i.Err != nil })
 	slices.SortFunc(valid, func(a, b *Item) int { return cmp.Compare(a.ExternalID, b.ExternalID) }) // the order of locks
+	for part := range slices.Chunk(valid, chunk) {
+		if err := s.upsertPart(ctx, part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) upsertPart(ctx context.Context, valid []*Item) error {
 	for range upsertTries {
 		again := false
 		err := s.db.Tx(ctx, func(tx *gorm.DB) (err error) {

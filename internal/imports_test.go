@@ -20,7 +20,8 @@ var domains = []string{
 
 // leaves know no domain, no realtime and no edge.
 var leaves = []string{
-	"audit", "chat", "config", "cursor", "event", "fault", "history", "id", "invalid", "journal", "jsonbody", "lifecycle", "metadata", "objectstore", "observe",
+	"audit", "batch", "chat", "config", "cursor", "event", "fault", "history", "id", "invalid", "journal", "jsonbody", "lifecycle", "metadata",
+	"objectstore", "observe",
 	"periodic", "postgres", "principal", "ratelimit", "redisconn", "rediskey", "timestamp", "tracing",
 }
 

@@ -159,6 +159,9 @@ func BenchmarkGuard(b *testing.B) {
 			}
 			defer rdb.Close()
 			l := ratelimit.New(rdb, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			go func() { _ = l.Run(ctx) }()
 			t := ratelimit.Take{Rule: "bench", Subject: "someone", Rate: config.Rate{Count: 1_000_000, Window: time.Second}}
 			l.Allow(context.Background(), t)
 			before, used := commands(b, redis), meter.CPU(redis.PID())

@@ -9,11 +9,7 @@ import (
 )
 
 // Waiting is how many requests wait for a round trip that is not theirs.
-func (l *Limiter) Waiting() int {
-	l.round.mu.Lock()
-	defer l.round.mu.Unlock()
-	return len(l.round.waiting)
-}
+func (l *Limiter) Waiting() int { return l.waiting.Len() }
 
 // Load has Redis know the script.
 func Load(ctx context.Context, rdb redis.UniversalClient) error {

@@ -9,12 +9,12 @@ import (
 	_ "embed"
 	"log/slog"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/parley-chat/parley/internal/batch"
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/redisconn"
@@ -28,7 +28,7 @@ const (
 	// patience is how long Redis may take for an answer before the process counts by itself. Those requests that find out
 	// wait so long, once; a Redis that is only busy must not be taken for one that is away.
 	patience = 500 * time.Millisecond
-	// probeEvery is how often a Redis that was away is asked whether it is back.
+	// probeEvery is how often Redis is probed while it is unavailable.
 	probeEvery = 500 * time.Millisecond
 )
 
@@ -53,19 +53,19 @@ type Verdict struct {
 
 // Limiter counts.
 type Limiter struct {
-	rdb    redis.UniversalClient
-	script *redis.Script
-	round  round
-	memory *memory
-	log    *slog.Logger
-	away   atomic.Bool
+	rdb     redis.UniversalClient
+	script  *redis.Script
+	waiting *batch.Batcher[*asking]
+	memory  *memory
+	log     *slog.Logger
+	redis   *redisconn.Breaker // open: this process counts by itself
 
 	limited  *prometheus.CounterVec
 	fallback prometheus.Gauge
 	losses   prometheus.Counter
 }
 
-// New makes a limiter; its Run finds out when Redis is back.
+// New makes a limiter; its Run makes it work.
 func New(rdb redis.UniversalClient, r prometheus.Registerer, log *slog.Logger) *Limiter {
 	l := &Limiter{
 		rdb: rdb, script: redis.NewScript(gcraSource), memory: newMemory(), log: log,
@@ -80,6 +80,19 @@ func New(rdb redis.UniversalClient, r prometheus.Registerer, log *slog.Logger) *
 		}),
 	}
 	r.MustRegister(l.limited, l.fallback, l.losses)
+	l.waiting = batch.New(maxWaiting, maxBatch, l.askBatch)
+	l.redis = redisconn.NewBreaker(redisconn.BreakerConfig{
+		Probe: func(ctx context.Context) error { return rdb.Ping(ctx).Err() }, Every: probeEvery, Wait: patience, Log: log,
+		Opened: "redis does not answer: rate limits hold per process until it does", Closed: "redis answers again: rate limits hold over all pods",
+		OnChange: func(open bool) {
+			if open {
+				l.fallback.Set(1)
+				l.losses.Inc()
+			} else {
+				l.fallback.Set(0)
+			}
+		},
+	})
 	return l
 }
 
@@ -120,7 +133,7 @@ func (l *Limiter) Allow(ctx context.Context, takes ...Take) []Verdict {
 
 // ask asks Redis, for patience at most. It returns one command for each rate that is not off, none where Redis did not answer.
 func (l *Limiter) ask(ctx context.Context, takes []Take) []*redis.Cmd {
-	if l.away.Load() {
+	if l.redis.Open() {
 		return nil
 	}
 	calls := make([]redisconn.Call, 0, len(takes))
@@ -152,7 +165,7 @@ func (l *Limiter) verdict(t Take, cmd *redis.Cmd) (Verdict, bool) {
 	if isBroken(err) {
 		l.log.Warn("a rate limit's bucket in redis is broken: it holds per process", "rule", t.Rule, "error", err)
 	} else {
-		l.lost(err)
+		l.redis.Fail(err)
 	}
 	return Verdict{}, false
 }
@@ -173,27 +186,16 @@ func (t Take) cost() int {
 	return min(t.Cost, t.Rate.Count)
 }
 
-func (l *Limiter) lost(err error) {
-	if l.away.CompareAndSwap(false, true) {
-		l.fallback.Set(1)
-		l.losses.Inc()
-		l.log.Warn("redis does not answer: rate limits hold per process until it does", "error", err)
-	}
-}
-
-// Run asks, until ctx ends, a Redis that was away whether it is back, so that no request waits for it.
+// Run asks Redis for those who wait, and finds out when it is back, until ctx ends.
 func (l *Limiter) Run(ctx context.Context) error {
-	return lifecycle.Every(ctx, probeEvery, func(ctx context.Context) {
-		l.memory.forget(time.Now())
-		if !l.away.Load() {
-			return
-		}
-		ctx, cancel := context.WithTimeout(ctx, patience)
-		defer cancel()
-		if l.rdb.Ping(ctx).Err() == nil {
-			l.away.Store(false)
-			l.fallback.Set(0)
-			l.log.Info("redis answers again: rate limits hold over all pods")
-		}
+	g := lifecycle.NewGroup(ctx)
+	g.Go("round trips", func(ctx context.Context) error {
+		l.waiting.Run(ctx)
+		return nil
 	})
+	g.Go("probe", l.redis.Run)
+	g.Go("memory", func(ctx context.Context) error {
+		return lifecycle.Every(ctx, probeEvery, func(context.Context) { l.memory.forget(time.Now()) })
+	})
+	return g.Wait()
 }

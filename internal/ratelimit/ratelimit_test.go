@@ -26,11 +26,18 @@ func limiter(t testing.TB, url string) *ratelimit.Limiter {
 		t.Fatal(err)
 	}
 	l := ratelimit.New(rdb, prometheus.NewRegistry(), slog.New(slog.DiscardHandler))
+	t.Cleanup(func() { _ = rdb.Close() })
+	run(t, l)
+	return l
+}
+
+// run runs a limiter until the test ends.
+func run(t testing.TB, l *ratelimit.Limiter) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = l.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done; _ = rdb.Close() })
-	return l
+	t.Cleanup(func() { cancel(); <-done })
 }
 
 var tenAnHour = config.Rate{Count: 10, Window: time.Hour}

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/parley-chat/parley/internal/batch"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/history"
@@ -38,7 +39,7 @@ type publication struct {
 type Publisher struct {
 	rdb     redis.UniversalClient
 	tracer  *tracing.Tracer
-	queue   chan publication
+	queue   *batch.Batcher[publication]
 	metrics *Metrics
 	failing *observe.Outage
 	hold    hold
@@ -47,8 +48,10 @@ type Publisher struct {
 
 // NewPublisher makes a publisher; its Run makes it work.
 func NewPublisher(rdb redis.UniversalClient, metrics *Metrics, tracer *tracing.Tracer, log *slog.Logger) *Publisher {
-	return &Publisher{rdb: rdb, tracer: tracer, queue: make(chan publication, publishQueue), metrics: metrics,
+	p := &Publisher{rdb: rdb, tracer: tracer, metrics: metrics,
 		failing: observe.NewOutage(log, "events cannot be published to redis; the pods read them from postgres", "events are published to redis again")}
+	p.queue = batch.New(publishQueue, publishBatch, p.publish)
+	return p
 }
 
 // UseHistory has events bear the epoch of the database. It is called before Run.
@@ -101,35 +104,15 @@ func (p *Publisher) keep(channel string, payload []byte) {
 }
 
 func (p *Publisher) queueUp(x publication) {
-	select {
-	case p.queue <- x:
-	default:
+	if !p.queue.Offer(x) {
 		p.metrics.publishDropped.Inc()
 	}
 }
 
 // Run publishes until ctx ends, and then what is queued already.
 func (p *Publisher) Run(ctx context.Context) error {
-	batch := make([]publication, 0, publishBatch)
-	for {
-		select {
-		case x := <-p.queue:
-			batch = append(batch[:0], x)
-		case <-ctx.Done():
-			select {
-			case x := <-p.queue:
-				batch = append(batch[:0], x)
-			default:
-				return nil
-			}
-		}
-		for len(batch) < publishBatch && len(p.queue) > 0 {
-			batch = append(batch, <-p.queue)
-		}
-		p.publish(batch)
-		p.metrics.publishQueue.Set(float64(len(p.queue) + len(p.hold.held)))
-		clear(batch)
-	}
+	p.queue.Run(ctx)
+	return nil
 }
 
 // publish sends a batch after what was held before it. While Redis is unavailable it holds what nobody repairs; the rest is tried, by
@@ -149,6 +132,7 @@ func (p *Publisher) publish(batch []publication) {
 	if len(batch) > 0 && !p.send(batch) {
 		p.metrics.publishDropped.Add(float64(p.hold.keep(batch)))
 	}
+	p.metrics.publishQueue.Set(float64(p.queue.Len() + len(p.hold.held)))
 }
 
 // send publishes in one pipeline. It returns false if Redis did not take it.

@@ -45,7 +45,7 @@ func (s *Service) MarkersOf(ctx context.Context, viewerID, conversationID string
 
 // pendingMarkers are those of Redis, nil if it is unavailable.
 func (s *Service) pendingMarkers(ctx context.Context, places []markerPlace) []chat.PendingMarker {
-	if s.away.Load() {
+	if s.redis.Open() {
 		return make([]chat.PendingMarker, len(places))
 	}
 	wait, cancel := context.WithTimeout(ctx, keepWait)
@@ -53,7 +53,7 @@ func (s *Service) pendingMarkers(ctx context.Context, places []markerPlace) []ch
 	pending, err := s.buffer.markersAt(wait, places)
 	if err != nil {
 		if ctx.Err() == nil {
-			s.lost(err)
+			s.redis.Fail(err)
 		}
 		return make([]chat.PendingMarker, len(places))
 	}

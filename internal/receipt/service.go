@@ -7,17 +7,18 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/parley-chat/parley/internal/batch"
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/rediskey"
 	"github.com/parley-chat/parley/internal/timestamp"
 )
@@ -43,7 +44,7 @@ const (
 	writeBatch = 256
 	// keepWait bounds what is asked of Redis.
 	keepWait = 2 * time.Second
-	// probeEvery is how often a Redis that was away is asked whether it is back.
+	// probeEvery is how often Redis is probed while it is unavailable.
 	probeEvery = 250 * time.Millisecond
 )
 
@@ -98,20 +99,26 @@ type Service struct {
 	metrics  *Metrics
 	log      *slog.Logger
 	parted   chan parting
-	away     atomic.Bool // Redis did not answer
+	redis    *redisconn.Breaker // open: reads of groups go to Postgres
 
-	take  *batcher[*read]
-	write *batcher[*read]
+	take  *batch.Batcher[*read]
+	write *batch.Batcher[*read]
 }
 
 // NewService makes the service; its Run makes it work. memory and members serve reads while Postgres is unavailable; members is nil
 // for a process without sockets. Frames report read markers in conversations of up to maxMembers members.
 func NewService(db *sql.DB, rdb redis.UniversalClient, n Notifier, memory *Memory, members Members, maxMembers int, m *Metrics, log *slog.Logger) *Service {
 	s := &Service{store: &store{db}, buffer: newBuffer(rdb), known: &known{memory, members}, notifier: n, metrics: m, log: log, parted: make(chan parting, 1)}
+	s.redis = redisconn.NewBreaker(redisconn.BreakerConfig{
+		// A write, which a Redis that is full, or a replica, does not take.
+		Probe: func(ctx context.Context) error { return rdb.Set(ctx, rediskey.ReadProbe, "", probeEvery).Err() },
+		Every: probeEvery, Wait: keepWait, Log: log,
+		Opened: "redis does not take reads; they go straight to postgres until it does", Closed: "redis takes reads again",
+	})
 	s.teller = newTeller(s.store, s.buffer, n, m, log)
 	s.markers = newMarkerFeed(s.store, s.buffer, n, maxMembers, log)
-	s.take = newBatcher(readQueue, takeBatch, s.takeIn)
-	s.write = newBatcher(readQueue, writeBatch, s.writeDown)
+	s.take = batch.New(readQueue, takeBatch, s.takeIn)
+	s.write = batch.New(readQueue, writeBatch, s.writeDown)
 	return s
 }
 
@@ -122,7 +129,7 @@ func (s *Service) Run(ctx context.Context) error {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context)
-	}{{"take", s.take.run}, {"write", s.write.run}, {"tell", s.teller.run}, {"markers", s.markers.run}, {"probe", s.probe}, {"part", s.part}} {
+	}{{"take", s.take.Run}, {"write", s.write.Run}, {"tell", s.teller.run}, {"markers", s.markers.run}, {"probe", func(ctx context.Context) { _ = s.redis.Run(ctx) }}, {"part", s.part}} {
 		mine := ctx
 		next, stop := context.WithCancel(context.WithoutCancel(ctx))
 		g.Go(func() error {
@@ -177,7 +184,7 @@ func (s *Service) ReadMany(ctx context.Context, userID string, r *ReadMany) erro
 
 func (s *Service) submit(ctx context.Context, r *read) error {
 	r.done = make(chan struct{})
-	if !s.take.offer(r) {
+	if !s.take.Offer(r) {
 		s.metrics.refused.Inc()
 		return ErrBusy
 	}
@@ -202,7 +209,7 @@ func (s *Service) takeIn(batch []*read) {
 			s.finish(r, err)
 		case next == toRedis:
 			keep = append(keep, r)
-		case !s.write.offer(r):
+		case !s.write.Offer(r):
 			s.metrics.refused.Inc()
 			s.finish(r, ErrBusy)
 		}
@@ -236,7 +243,7 @@ func (s *Service) route(r *read, err error) (int, error) {
 	switch {
 	case !r.receipt && !r.marker:
 		return nowhere, nil
-	case r.direct || s.away.Load():
+	case r.direct || s.redis.Open():
 		return toPostgres, nil
 	}
 	return toRedis, nil
@@ -252,7 +259,7 @@ func (s *Service) keepInRedis(batch []*read) {
 	ctx, cancel := context.WithTimeout(context.Background(), keepWait)
 	defer cancel()
 	if err := s.buffer.add(ctx, batch); err != nil {
-		s.lost(err)
+		s.redis.Fail(err)
 		for part := range slices.Chunk(batch, writeBatch) {
 			s.writeDown(part)
 		}
@@ -330,29 +337,6 @@ func (s *Service) tellMarkers(batch []*read) {
 	}
 }
 
-// lost notes that Redis did not answer: nobody waits for it until it does.
-func (s *Service) lost(err error) {
-	if s.away.CompareAndSwap(false, true) {
-		s.log.Warn("redis does not take reads; they go straight to postgres until it does", "error", err)
-	}
-}
-
-// probe asks, until ctx ends, a Redis that was away whether it is back, so that no read waits for it. It asks by a write, which
-// a Redis that is full, or a replica, does not take.
-func (s *Service) probe(ctx context.Context) {
-	_ = lifecycle.Every(ctx, probeEvery, func(ctx context.Context) {
-		if !s.away.Load() {
-			return
-		}
-		ctx, cancel := context.WithTimeout(ctx, keepWait)
-		defer cancel()
-		if s.buffer.rdb.Set(ctx, rediskey.ReadProbe, "", probeEvery).Err() == nil {
-			s.away.Store(false)
-			s.log.Info("redis takes reads again")
-		}
-	})
-}
-
 // Receipts is a page of a message's receipts, the first read first, as a member may see them. Without Redis it is of what
 // is written.
 func (s *Service) Receipts(ctx context.Context, viewerID, messageID string, after *cursor.Position, limit int) (Page, error) {
@@ -368,14 +352,14 @@ func (s *Service) Receipts(ctx context.Context, viewerID, messageID string, afte
 }
 
 func (s *Service) pending(ctx context.Context, messageID string) []row {
-	if s.away.Load() {
+	if s.redis.Open() {
 		return nil
 	}
 	wait, cancel := context.WithTimeout(ctx, keepWait)
 	defer cancel()
 	pending, err := s.buffer.readers(wait, messageID)
 	if err != nil && ctx.Err() == nil {
-		s.lost(err)
+		s.redis.Fail(err)
 	}
 	return pending
 }
@@ -383,14 +367,14 @@ func (s *Service) pending(ctx context.Context, messageID string) []row {
 // Markers reads how far a user has read by what Postgres does not have yet, by conversation. Read these first, and Postgres after.
 // If Redis is unavailable there are none.
 func (s *Service) Markers(ctx context.Context, userID string) map[string]chat.PendingMarker {
-	if s.away.Load() {
+	if s.redis.Open() {
 		return nil
 	}
 	wait, cancel := context.WithTimeout(ctx, keepWait)
 	defer cancel()
 	held, err := s.buffer.markers(wait, userID)
 	if err != nil && ctx.Err() == nil {
-		s.lost(err)
+		s.redis.Fail(err)
 	}
 	return held
 }

@@ -1,0 +1,59 @@
+// Package batch gathers work into batches: what comes while one batch is worked on goes into the next, and what comes alone is
+// worked on at once. So batches grow with the load, and nothing waits for a timer.
+package batch
+
+import (
+	"context"
+	"runtime"
+)
+
+// Batcher is a bounded queue whose items are worked on in batches, in their order. Offer and Len may be called from any
+// goroutine, Run from one at a time.
+type Batcher[T any] struct {
+	queue chan T
+	most  int
+	work  func(batch []T)
+}
+
+// New makes a batcher that holds at most queue items, and works on at most most of them at once. work must not keep the slice; a
+// panic in it ends Run, which may be called again.
+func New[T any](queue, most int, work func(batch []T)) *Batcher[T] {
+	return &Batcher[T]{queue: make(chan T, queue), most: most, work: work}
+}
+
+// Offer queues an item. It returns false if the queue is full.
+func (b *Batcher[T]) Offer(x T) bool {
+	select {
+	case b.queue <- x:
+		return true
+	default:
+		return false
+	}
+}
+
+// Len is how many items wait.
+func (b *Batcher[T]) Len() int { return len(b.queue) }
+
+// Run works until ctx ends, and then on what is queued already.
+func (b *Batcher[T]) Run(ctx context.Context) {
+	batch := make([]T, 0, min(b.most, 64))
+	for {
+		select {
+		case x := <-b.queue:
+			batch = append(batch[:0], x)
+		case <-ctx.Done():
+			select {
+			case x := <-b.queue:
+				batch = append(batch[:0], x)
+			default:
+				return
+			}
+		}
+		runtime.Gosched() // goroutines that are about to offer come into this batch
+		for len(batch) < b.most && len(b.queue) > 0 {
+			batch = append(batch, <-b.queue)
+		}
+		b.work(batch)
+		clear(batch)
+	}
+}

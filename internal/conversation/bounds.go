@@ -8,7 +8,7 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// MaxGroupsByStranger is into how many groups a user can be put within a day by one who is no friend (docs/adr/0007). Without it
+// MaxGroupsByStranger is into how many groups a user can be put within a day by one who is no friend (docs/adr/0008). Without it
 // one account would fill MaxGroups of any other within minutes, and nobody could add that user any more.
 const MaxGroupsByStranger = 50
 

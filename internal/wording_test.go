@@ -1,0 +1,280 @@
+package internal_test
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// unwanted are words that we don't use in Go, Markdown and YAML, with those that we write instead (docs/CONTRIBUTING.md, Language).
+var unwanted = []struct{ pattern, instead string }{
+	{`\b(?:tell|tells|told|telling)\b`, "publish, deliver, notify, report, return, say"},
+	{`\b(?:Redis|Postgres|it|storage|database|dependency) (?:is|was|are|were) away\b`, "is unavailable"},
+	{`\bfor ever\b`, "permanently"},
+	{`\bas good as\b`, "equivalent to"},
+	{`\blets us in\b`, "login succeeded"},
+	{`\bby (?:itself|themselves|oneself)\b`, "automatically, alone"},
+	{`\b(?:whoever|of whom|one's own|in vain)\b`, "name the subject: the user, the caller, the client"},
+	{`\bwhat is already so\b`, "unchanged"},
+}
+
+// unfinished are the files in which the words are still found.
+var unfinished = []string{
+	"CHANGELOG.md",
+	"README.md",
+	"bench/bare_test.go",
+	"bench/connection_test.go",
+	"bench/fanout_test.go",
+	"bench/gates/goals.go",
+	"bench/gates/main.go",
+	"bench/latency_test.go",
+	"bench/parley-bench/bench.go",
+	"bench/parley-bench/bench_test.go",
+	"bench/parley-bench/checker.go",
+	"bench/parley-bench/main.go",
+	"bench/parley-bench/metrics.go",
+	"bench/parley-bench/person.go",
+	"bench/parley-bench/presence.go",
+	"bench/parley-bench/report.go",
+	"bench/parley-bench/scenarios.go",
+	"bench/parley-bench/settings.go",
+	"bench/parley-bench/socket.go",
+	"bench/presence/presence_test.go",
+	"bench/receipt/receipt_test.go",
+	"bench/rival_test.go",
+	"bench/socket_test.go",
+	"charts/parley/README.md",
+	"charts/parley/files/rules/causes.yaml",
+	"charts/parley/values.yaml",
+	"clients/typescript/README.md",
+	"cmd/presence-watcher/main.go",
+	"docs/attachments.md",
+	"docs/benchmarking.md",
+	"docs/development.md",
+	"docs/events.md",
+	"docs/glossary.md",
+	"docs/metrics.md",
+	"docs/on-call.md",
+	"docs/operating.md",
+	"docs/performance.md",
+	"docs/runbooks/ParleyErrorsLogged.md",
+	"docs/runbooks/ParleyOfflineLagBurn.md",
+	"docs/runbooks/ParleyPubSubSilent.md",
+	"docs/runbooks/ParleyReceiptFlushFailing.md",
+	"docs/tutorial-react.md",
+	"internal/attachment/check.go",
+	"internal/attachment/harness_test.go",
+	"internal/attachment/service.go",
+	"internal/attachment/sniff.go",
+	"internal/attachment/sweep_test.go",
+	"internal/attachment/types.go",
+	"internal/auth/address.go",
+	"internal/auth/auth.go",
+	"internal/auth/store.go",
+	"internal/auth/watch.go",
+	"internal/client/client.go",
+	"internal/config/config.go",
+	"internal/config/config_test.go",
+	"internal/config/rate.go",
+	"internal/config/tracing_test.go",
+	"internal/conversation/service.go",
+	"internal/cursor/cursor.go",
+	"internal/directory/watch.go",
+	"internal/event/types.go",
+	"internal/event/user.go",
+	"internal/friend/friend.go",
+	"internal/friend/friend_test.go",
+	"internal/friend/store.go",
+	"internal/httpapi/apidoc/apidoctest/validator_test.go",
+	"internal/httpapi/apidoc/openapi.yaml",
+	"internal/httpapi/authenticate.go",
+	"internal/httpapi/command.go",
+	"internal/httpapi/health.go",
+	"internal/httpapi/input.go",
+	"internal/httpapi/limit.go",
+	"internal/httpapi/middleware.go",
+	"internal/httpapi/presence.go",
+	"internal/httpapi/receipt.go",
+	"internal/httpapi/routes.go",
+	"internal/id/id.go",
+	"internal/identity/claims.go",
+	"internal/invalid/url.go",
+	"internal/lifecycle/keep.go",
+	"internal/lifecycle/lifecycle.go",
+	"internal/message/committer.go",
+	"internal/message/markers_test.go",
+	"internal/message/message_test.go",
+	"internal/message/queue.go",
+	"internal/message/reaction_test.go",
+	"internal/message/store.go",
+	"internal/message/sync.go",
+	"internal/objectstore/verify.go",
+	"internal/observe/log.go",
+	"internal/observe/monitor.go",
+	"internal/observe/pools.go",
+	"internal/postgres/dial_linux.go",
+	"internal/postgres/errors.go",
+	"internal/postgres/pool.go",
+	"internal/postgres/postgres.go",
+	"internal/presence/fault_test.go",
+	"internal/presence/heartbeat.go",
+	"internal/presence/listener.go",
+	"internal/presence/metrics.go",
+	"internal/presence/presence.go",
+	"internal/presence/presence_test.go",
+	"internal/presence/service.go",
+	"internal/presence/store.go",
+	"internal/presence/sweeper.go",
+	"internal/presence/watcher.go",
+	"internal/principal/principal.go",
+	"internal/ratelimit/batch.go",
+	"internal/ratelimit/batch_test.go",
+	"internal/ratelimit/memory.go",
+	"internal/ratelimit/ratelimit.go",
+	"internal/realtime/channels.go",
+	"internal/realtime/delivery_internal_test.go",
+	"internal/realtime/doc.go",
+	"internal/realtime/hub.go",
+	"internal/realtime/metrics.go",
+	"internal/realtime/outbox.go",
+	"internal/realtime/presence.go",
+	"internal/realtime/presence_publish.go",
+	"internal/realtime/presence_tell.go",
+	"internal/realtime/publisher.go",
+	"internal/realtime/realtime_test.go",
+	"internal/realtime/repair.go",
+	"internal/realtime/run.go",
+	"internal/realtime/topic.go",
+	"internal/receipt/flusher.go",
+	"internal/receipt/known.go",
+	"internal/receipt/lease.go",
+	"internal/receipt/markers_test.go",
+	"internal/receipt/queues.go",
+	"internal/receipt/receipt.go",
+	"internal/receipt/receipt_test.go",
+	"internal/receipt/retries.go",
+	"internal/receipt/sampler.go",
+	"internal/receipt/service.go",
+	"internal/receipt/service_test.go",
+	"internal/receipt/store.go",
+	"internal/receipt/teller.go",
+	"internal/redisconn/blackhole_test.go",
+	"internal/redisconn/guard.go",
+	"internal/redisconn/redisconn.go",
+	"internal/redisconn/script.go",
+	"internal/redisconn/script_test.go",
+	"internal/rediskey/presence.go",
+	"internal/rediskey/rediskey.go",
+	"internal/testenv/plan.go",
+	"internal/testenv/postgres.go",
+	"internal/testenv/process.go",
+	"internal/tracing/otlp.go",
+	"internal/tracing/otlp_test.go",
+	"internal/tracing/tracing.go",
+	"internal/user/changed.go",
+	"internal/user/user_test.go",
+	"ops/build/api.go",
+	"ops/build/dependencies.go",
+	"ops/build/panel.go",
+	"ops/build/presence.go",
+	"ops/build/receipts.go",
+	"ops/ops_test.go",
+	"ops/rules/causes.yaml",
+	"scripts/demo/main.go",
+	"test/admission_test.go",
+	"test/auth_test.go",
+	"test/blackhole_test.go",
+	"test/block_test.go",
+	"test/chart/docs_test.go",
+	"test/chart/faults_test.go",
+	"test/chart/kubernetes_test.go",
+	"test/chat_test.go",
+	"test/cluster/cluster_test.go",
+	"test/cluster/load/main.go",
+	"test/cluster/report/report.go",
+	"test/directory_test.go",
+	"test/engine_test.go",
+	"test/friend_test.go",
+	"test/guess_test.go",
+	"test/identity_test.go",
+	"test/limit_test.go",
+	"test/links_test.go",
+	"test/log_test.go",
+	"test/metrics_test.go",
+	"test/order_test.go",
+	"test/panic_test.go",
+	"test/presence_test.go",
+	"test/process_test.go",
+	"test/receipt_test.go",
+	"test/receiptfault_test.go",
+	"test/socketrules_test.go",
+	"test/stop_test.go",
+	"test/switchover_test.go",
+	"test/trace_test.go",
+	"test/verify_test.go",
+}
+
+func TestWords(t *testing.T) {
+	t.Parallel()
+	var patterns []*regexp.Regexp
+	for _, u := range unwanted {
+		patterns = append(patterns, regexp.MustCompile(u.pattern))
+	}
+	found := map[string]bool{}
+	for _, f := range sourceFiles(t, ".go", ".md", ".yaml", ".yml") {
+		name := filepath.ToSlash(strings.TrimPrefix(f, ".."+string(filepath.Separator)))
+		if name == "internal/wording_test.go" {
+			continue
+		}
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n, line := range bytes.Split(text, []byte("\n")) {
+			for i, p := range patterns {
+				m := p.Find(line)
+				if m == nil {
+					continue
+				}
+				found[name] = true
+				if !slices.Contains(unfinished, name) {
+					t.Errorf("%s:%d: %q: write %s", name, n+1, m, unwanted[i].instead)
+				}
+			}
+		}
+	}
+	for _, u := range unfinished {
+		if !found[u] {
+			t.Errorf("%s is finished: remove it from the list", u)
+		}
+	}
+}
+
+// sourceFiles are the files of the repository with one of the endings, as paths from here, without generated ones.
+func sourceFiles(t *testing.T, endings ...string) []string {
+	t.Helper()
+	var out []string
+	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (slices.Contains([]string{"node_modules", "testdata", "dist", "bin", "gen"}, d.Name()) || strings.HasPrefix(d.Name(), ".") && path != ".."):
+			return filepath.SkipDir
+		case d.Type().IsRegular() && slices.ContainsFunc(endings, func(e string) bool { return strings.HasSuffix(path, e) }):
+			out = append(out, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(out) < 20 {
+		t.Fatalf("only %d files were found", len(out))
+	}
+	return out
+}

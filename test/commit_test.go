@@ -141,6 +141,9 @@ var commits = map[string]func(c *cast) write{
 	"POST /api/server/webhooks/{id}/rotate": func(c *cast) write {
 		return write{200, bootstrapKey, "POST", "/api/server/webhooks/" + c.webhook + "/rotate", nil, ""}
 	},
+	"POST /api/server/webhooks/{id}/replay": func(c *cast) write {
+		return write{202, bootstrapKey, "POST", "/api/server/webhooks/" + c.webhook + "/replay", map[string]any{"from": "2026-01-01T00:00:00Z"}, ""}
+	},
 	"DELETE /api/server/webhooks/{id}": func(c *cast) write {
 		return write{204, bootstrapKey, "DELETE", "/api/server/webhooks/" + c.webhook, nil, ""}
 	},
@@ -160,7 +163,8 @@ var commitOrder = []string{
 	"PUT /api/messages/{id}/pin", "DELETE /api/messages/{id}/pin",
 	"POST /api/messages/{id}/read", "POST /api/conversations/{id}/read", "POST /api/conversations/read", "PATCH /api/conversations/{id}/me", "DELETE /api/messages/{id}",
 	"POST /api/server/keys", "DELETE /api/server/keys/{id}",
-	"POST /api/server/webhooks", "PATCH /api/server/webhooks/{id}", "POST /api/server/webhooks/{id}/rotate", "DELETE /api/server/webhooks/{id}", "PUT /api/blocks/{userId}",
+	"POST /api/server/webhooks", "PATCH /api/server/webhooks/{id}", "POST /api/server/webhooks/{id}/rotate",
+	"POST /api/server/webhooks/{id}/replay", "DELETE /api/server/webhooks/{id}", "PUT /api/blocks/{userId}",
 	"DELETE /api/blocks/{userId}", "DELETE /api/conversations/{id}/members/{userId}",
 	"DELETE /api/users/me",
 }

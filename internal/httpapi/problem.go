@@ -130,6 +130,7 @@ var outcomes = []outcome{
 	{conversation.ErrLastOwner, 409, "last_owner"},
 	{webhook.ErrNameTaken, 409, "name_taken"},
 	{webhook.ErrTooMany, 409, "limit_reached"},
+	{webhook.ErrTooManyReplays, 409, "limit_reached"},
 	{conversation.ErrTooManyPinned, 409, "limit_reached"},
 	{conversation.ErrTooManyMembers, 409, "limit_reached"},
 	{conversation.ErrTooManyGroups, 409, "limit_reached"},

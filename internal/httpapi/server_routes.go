@@ -56,6 +56,7 @@ func (s *Server) serverRoutes(l limit) []route {
 		{"DELETE", serverPath + "/webhooks/:id", key(principal.Webhooks), l, s.withWebhooks(s.deleteWebhook)},
 		{"POST", serverPath + "/webhooks/:id/rotate", key(principal.Webhooks), l, s.withWebhooks(s.rotateWebhook)},
 		{"POST", serverPath + "/webhooks/:id/test", key(principal.Webhooks), l, s.withWebhooks(s.testWebhook)},
+		{"POST", serverPath + "/webhooks/:id/replay", key(principal.Webhooks), l, s.withWebhooks(s.replayWebhook)},
 		{"GET", serverPath + "/webhooks/:id/attempts", key(read(principal.Webhooks)), l, s.withWebhooks(s.listAttempts)},
 		{"GET", serverPath + "/webhooks/:id/dead", key(read(principal.Webhooks)), l, s.withWebhooks(s.listDead)},
 		{"POST", serverPath + "/webhooks/:id/dead/:event/retry", key(principal.Webhooks), l, s.withWebhooks(s.retryDead)},

@@ -108,6 +108,22 @@ func (s *Server) testWebhook(c *fiber.Ctx) error {
 	return c.JSON(trial)
 }
 
+func (s *Server) replayWebhook(c *fiber.Ctx) error {
+	id, err := webhookID(c)
+	if err != nil {
+		return err
+	}
+	var in webhook.Period
+	if err := decode(c, &in); err != nil {
+		return err
+	}
+	r, err := s.Webhooks.Replay(c.UserContext(), id, &in)
+	if err != nil {
+		return err
+	}
+	return c.Status(fiber.StatusAccepted).JSON(r)
+}
+
 func (s *Server) listAttempts(c *fiber.Ctx) error {
 	return pageOfWebhook(c, s.Webhooks.Attempts, func(a webhook.Attempt) cursor.Position { return cursor.Position{Time: a.At.Time, ID: a.ID} })
 }
@@ -151,5 +167,6 @@ func deadEvent(c *fiber.Ctx, do func(ctx context.Context, id, event string) erro
 	if err := do(c.UserContext(), id, event); err != nil {
 		return err
 	}
-	return c.SendStatus(status)
+	c.Status(status) // without a body
+	return nil
 }

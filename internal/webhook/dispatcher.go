@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -109,7 +110,7 @@ func (d *Dispatcher) startWork(ctx context.Context, works *errgroup.Group, e *en
 	if err != nil {
 		d.warn(ctx, "leases cannot be taken", err)
 	}
-	for _, w := range append(claimed, subjects...) {
+	for _, w := range slices.Concat(claimed, subjects, d.replays(ctx, e)) {
 		works.Go(func() error {
 			ctx := context.WithoutCancel(ctx)
 			if err := d.deliver(ctx, &w); err != nil && !errors.Is(err, errLeaseLost) {
@@ -131,10 +132,16 @@ func (d *Dispatcher) deliver(ctx context.Context, w *work) error {
 	}
 	for delivered := 0; delivered < eventsPerLease; {
 		missed, err := d.feed.After(ctx, w.conversationID, w.revision, eventsAtOnce)
+		if err == nil && len(missed.Events) == 0 && w.replay { // fewer than were counted
+			return d.places.advance(ctx, w, w.until)
+		}
 		if err != nil || len(missed.Events) == 0 {
 			return err
 		}
 		for _, e := range missed.Events {
+			if w.replay && e.Revision > w.until {
+				return nil
+			}
 			went, err := d.deliverEvent(ctx, w, ref, e)
 			if err != nil || !went {
 				return err
@@ -164,7 +171,7 @@ func (d *Dispatcher) deliverEvent(ctx context.Context, w *work, ref *conversatio
 
 // attempt delivers once. It returns true if the event was answered 2xx or is dead, and false after it was postponed.
 func (d *Dispatcher) attempt(ctx context.Context, w *work, one delivery, committed time.Time, postpone func(context.Context, *work, int, time.Duration) error) (bool, error) {
-	o := d.sender.send(ctx, w.endpoint.target, one, false)
+	o := d.sender.send(ctx, w.endpoint.target, one, w.replay)
 	d.metrics.attempt(w, o, committed)
 	if o.ok() {
 		return true, d.places.succeeded(ctx, &w.endpoint)

@@ -59,6 +59,9 @@ func (m *Metrics) attempt(w *work, o outcome, committed time.Time) {
 		result = "unreachable"
 	}
 	m.attempts.WithLabelValues(w.endpoint.name, result).Inc()
+	if w.replay {
+		return
+	}
 	age := max(time.Since(committed), 0).Seconds()
 	if w.firstFailed.IsZero() {
 		m.first.Observe(age)

@@ -22,15 +22,7 @@ func (p *places) claimSubjects(ctx context.Context, e *endpointRow) ([]work, err
 			w.firstFailed = *first
 		}
 		return nil
-	}, `WITH w AS MATERIALIZED (
-			SELECT id, CASE WHEN failing_since IS NULL THEN $2::int WHEN next_probe_at IS NULL OR next_probe_at <= clock_timestamp() THEN 1 ELSE 0 END AS slots
-			FROM webhooks WHERE id = $1 AND disabled_reason IS NULL FOR NO KEY UPDATE
-		),
-		free AS MATERIALIZED (
-			SELECT greatest(0, w.slots
-				- (SELECT count(*) FROM webhook_places p WHERE p.webhook_id = w.id AND p.behind AND p.leased_until > clock_timestamp())
-				- (SELECT count(*) FROM outbox_places p WHERE p.webhook_id = w.id AND p.leased_until > clock_timestamp())) AS n FROM w
-		),
+	}, freeSQL+`
 		due AS MATERIALIZED (
 			SELECT o.subject FROM outbox o LEFT JOIN outbox_places p ON p.webhook_id = o.webhook_id AND p.subject = o.subject
 			WHERE o.webhook_id = $1 AND (p.next_at IS NULL OR p.next_at <= clock_timestamp()) AND (p.leased_until IS NULL OR p.leased_until <= clock_timestamp())
@@ -54,15 +46,17 @@ type outboxRow struct {
 	typ     string
 	userIDs []string
 	at      time.Time
+	// replay is set for an event that a replay delivers once more.
+	replay bool
 }
 
 func (p *places) waiting(ctx context.Context, w *work) ([]outboxRow, error) {
 	return postgres.Collect(ctx, p.db, func(r postgres.Row, o *outboxRow) error {
 		var users string
-		err := r.Scan(&o.id, &o.eventID, &o.typ, &users, &o.at)
+		err := r.Scan(&o.id, &o.eventID, &o.typ, &users, &o.at, &o.replay)
 		o.userIDs = postgres.ParseIDArray(users)
 		return err
-	}, `SELECT id, event_id, type, user_ids::text, created_at FROM outbox WHERE webhook_id = $1 AND subject = $2 ORDER BY id LIMIT $3`,
+	}, `SELECT id, event_id, type, user_ids::text, created_at, replay_id IS NOT NULL FROM outbox WHERE webhook_id = $1 AND subject = $2 ORDER BY id LIMIT $3`,
 		w.endpoint.id, w.subject, eventsAtOnce)
 }
 
@@ -96,6 +90,7 @@ func (d *Dispatcher) deliverSubject(ctx context.Context, w *work) error {
 		if err != nil {
 			return fmt.Errorf("encode an event: %w", err)
 		}
+		w.replay = o.replay
 		err = held(d.places.db.ExecContext(ctx, `UPDATE outbox_places SET leased_until = clock_timestamp() + make_interval(secs => $4)
 			WHERE webhook_id = $1 AND subject = $2 AND lease = $3 AND leased_until > clock_timestamp()`, w.endpoint.id, w.subject, w.lease, d.places.lease.Seconds()))
 		if err != nil {
@@ -105,16 +100,29 @@ func (d *Dispatcher) deliverSubject(ctx context.Context, w *work) error {
 		if err != nil || !went {
 			return err
 		}
-		err = held(d.places.db.ExecContext(ctx, `WITH p AS (
-				UPDATE outbox_places SET attempts = 0, first_failed_at = NULL, next_at = NULL
-				WHERE webhook_id = $1 AND subject = $2 AND lease = $3 RETURNING webhook_id)
-			DELETE FROM outbox o USING p WHERE o.webhook_id = p.webhook_id AND o.id = $4`, w.endpoint.id, w.subject, w.lease, o.id))
-		if err != nil {
+		if err := d.places.sent(ctx, w, o.id); err != nil {
 			return err
 		}
 		w.attempts, w.firstFailed = 0, time.Time{}
 	}
 	return nil
+}
+
+// sent moves an event that was delivered or given up to those that a replay finds. One that came from a replay is there already.
+func (p *places) sent(ctx context.Context, w *work, outboxID int64) error {
+	return held(p.db.ExecContext(ctx, `WITH p AS (
+			UPDATE outbox_places SET attempts = 0, first_failed_at = NULL, next_at = NULL
+			WHERE webhook_id = $1 AND subject = $2 AND lease = $3 RETURNING webhook_id
+		),
+		gone AS (
+			DELETE FROM outbox o USING p WHERE o.webhook_id = p.webhook_id AND o.id = $4 RETURNING o.*
+		),
+		kept AS (
+			INSERT INTO outbox_sent (id, webhook_id, event_id, subject, type, user_ids, created_at)
+			SELECT id, webhook_id, event_id, subject, type, user_ids, created_at FROM gone WHERE replay_id IS NULL
+			ON CONFLICT DO NOTHING
+		)
+		SELECT FROM gone`, w.endpoint.id, w.subject, w.lease, outboxID))
 }
 
 func (p *places) postponeSubject(ctx context.Context, w *work, attempts int, in time.Duration) error {

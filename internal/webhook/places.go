@@ -23,6 +23,8 @@ type endpointRow struct {
 	name    string
 	types   map[string]bool
 	failing bool
+	// replays is set while a replay of it is incomplete.
+	replays bool
 	// lastSuccess is when it answered 2xx last, the zero Time for never.
 	lastSuccess time.Time
 }
@@ -42,7 +44,7 @@ func (p *places) endpoints(ctx context.Context) ([]endpointRow, error) {
 		var secret, former []byte
 		var types []byte
 		var success *time.Time
-		if err := r.Scan(&e.id, &e.name, &e.url, &types, &secret, &former, &e.failing, &success); err != nil {
+		if err := r.Scan(&e.id, &e.name, &e.url, &types, &secret, &former, &e.failing, &success, &e.replays); err != nil {
 			return err
 		}
 		e.types = map[string]bool{}
@@ -57,7 +59,7 @@ func (p *places) endpoints(ctx context.Context) ([]endpointRow, error) {
 		}
 		return nil
 	}, `SELECT id, name, url, array_to_string(types, ','), secret, CASE WHEN former_until > clock_timestamp() THEN former_secret END,
-			failing_since IS NOT NULL, last_success_at
+			failing_since IS NOT NULL, last_success_at, EXISTS (SELECT FROM webhook_replays r WHERE r.webhook_id = webhooks.id)
 		FROM webhooks WHERE disabled_reason IS NULL ORDER BY created_at`)
 	if err != nil {
 		return nil, fmt.Errorf("read webhooks: %w", err)
@@ -119,21 +121,31 @@ type work struct {
 	conversationID string
 	revision       int64
 	subject        string
-	attempts       int
-	firstFailed    time.Time
+	// replay is set for a place of a replay, which ends at the revision until.
+	replay      bool
+	until       int64
+	attempts    int
+	firstFailed time.Time
 }
 
-// claimSQL leases places that are due, no more than an endpoint has free slots; one at a time to an endpoint that is failing, and only
-// when its next probe is due. The endpoint's row is locked, so that two dispatchers count the slots one after the other.
-const claimSQL = `WITH w AS MATERIALIZED (
+// freeSQL counts an endpoint's free slots: one to an endpoint that is failing, and only when its next probe is due. The endpoint's row is
+// locked, so that two dispatchers count the slots one after the other.
+const freeSQL = `WITH w AS MATERIALIZED (
 		SELECT id, CASE WHEN failing_since IS NULL THEN $2::int WHEN next_probe_at IS NULL OR next_probe_at <= clock_timestamp() THEN 1 ELSE 0 END AS slots
 		FROM webhooks WHERE id = $1 AND disabled_reason IS NULL FOR NO KEY UPDATE
 	),
-	free AS MATERIALIZED (
-		SELECT greatest(0, w.slots
-			- (SELECT count(*) FROM webhook_places p WHERE p.webhook_id = w.id AND p.behind AND p.leased_until > clock_timestamp())
-			- (SELECT count(*) FROM outbox_places p WHERE p.webhook_id = w.id AND p.leased_until > clock_timestamp())) AS n FROM w
+	replaying AS MATERIALIZED (
+		SELECT count(*) AS n FROM webhook_replay_places p WHERE p.webhook_id = $1 AND p.leased_until > clock_timestamp()
 	),
+	free AS MATERIALIZED (
+		SELECT greatest(0, w.slots - r.n
+			- (SELECT count(*) FROM webhook_places p WHERE p.webhook_id = w.id AND p.lease IS NOT NULL AND p.leased_until > clock_timestamp())
+			- (SELECT count(*) FROM outbox_places p WHERE p.webhook_id = w.id AND p.leased_until > clock_timestamp())) AS n FROM w, replaying r
+	),
+	`
+
+// claimSQL leases places that are due, no more than an endpoint has free slots.
+const claimSQL = freeSQL + `
 	due AS MATERIALIZED (
 		SELECT p.conversation_id FROM webhook_places p
 		WHERE p.webhook_id = $1 AND p.behind AND (p.next_at IS NULL OR p.next_at <= clock_timestamp())
@@ -174,16 +186,24 @@ func held(r sql.Result, err error) error {
 	return nil
 }
 
+// table is that of the place that is worked on.
+func (w *work) table() string {
+	if w.replay {
+		return "webhook_replay_places"
+	}
+	return "webhook_places"
+}
+
 // renew prolongs a lease for one delivery.
 func (p *places) renew(ctx context.Context, w *work) error {
-	return held(p.db.ExecContext(ctx, `UPDATE webhook_places SET leased_until = clock_timestamp() + make_interval(secs => $4)
+	return held(p.db.ExecContext(ctx, `UPDATE `+w.table()+` SET leased_until = clock_timestamp() + make_interval(secs => $4)
 		WHERE webhook_id = $1 AND conversation_id = $2 AND lease = $3 AND leased_until > clock_timestamp()`,
 		w.endpoint.id, w.conversationID, w.lease, p.lease.Seconds()))
 }
 
 // advance moves a place after a delivery that was answered or needed none.
 func (p *places) advance(ctx context.Context, w *work, revision int64) error {
-	err := held(p.db.ExecContext(ctx, `UPDATE webhook_places SET revision = $4, attempts = 0, first_failed_at = NULL, next_at = NULL
+	err := held(p.db.ExecContext(ctx, `UPDATE `+w.table()+` SET revision = $4, attempts = 0, first_failed_at = NULL, next_at = NULL
 		WHERE webhook_id = $1 AND conversation_id = $2 AND lease = $3`, w.endpoint.id, w.conversationID, w.lease, revision))
 	if err == nil {
 		w.revision, w.attempts, w.firstFailed = revision, 0, time.Time{}
@@ -193,6 +213,9 @@ func (p *places) advance(ctx context.Context, w *work, revision int64) error {
 
 // release ends a lease. behind is worked out anew: more may have come.
 func (p *places) release(ctx context.Context, w *work) error {
+	if w.replay {
+		return p.releaseReplay(ctx, w)
+	}
 	_, err := p.db.ExecContext(ctx, `UPDATE webhook_places p SET lease = NULL, leased_until = NULL,
 			behind = p.revision < coalesce((SELECT c.revision FROM conversations c WHERE c.id = p.conversation_id), 0)
 		WHERE p.webhook_id = $1 AND p.conversation_id = $2 AND p.lease = $3`, w.endpoint.id, w.conversationID, w.lease)
@@ -201,7 +224,7 @@ func (p *places) release(ctx context.Context, w *work) error {
 
 // postpone notes a failed attempt and when to try again.
 func (p *places) postpone(ctx context.Context, w *work, attempts int, in time.Duration) error {
-	return held(p.db.ExecContext(ctx, `UPDATE webhook_places SET attempts = $4, first_failed_at = coalesce(first_failed_at, clock_timestamp()),
+	return held(p.db.ExecContext(ctx, `UPDATE `+w.table()+` SET attempts = $4, first_failed_at = coalesce(first_failed_at, clock_timestamp()),
 			next_at = clock_timestamp() + make_interval(secs => $5), lease = NULL, leased_until = NULL
 		WHERE webhook_id = $1 AND conversation_id = $2 AND lease = $3`, w.endpoint.id, w.conversationID, w.lease, attempts, in.Seconds()))
 }
@@ -260,9 +283,19 @@ func (p *places) conversation(ctx context.Context, conversationID string) (*conv
 const keptAttempts = 7 * 24 * time.Hour
 
 func (p *places) sweep(ctx context.Context, outboxKeep time.Duration) error {
-	_, err := p.db.ExecContext(ctx, `DELETE FROM webhook_attempts WHERE at < clock_timestamp() - make_interval(secs => $1)`, keptAttempts.Seconds())
-	if err == nil {
-		_, err = p.db.ExecContext(ctx, `DELETE FROM outbox WHERE created_at < clock_timestamp() - make_interval(secs => $1)`, outboxKeep.Seconds())
+	for _, s := range []struct {
+		query string
+		args  []any
+	}{
+		{`DELETE FROM webhook_attempts WHERE at < clock_timestamp() - make_interval(secs => $1)`, []any{keptAttempts.Seconds()}},
+		{`DELETE FROM outbox WHERE created_at < clock_timestamp() - make_interval(secs => $1)`, []any{outboxKeep.Seconds()}},
+		{`DELETE FROM outbox_sent WHERE created_at < clock_timestamp() - make_interval(secs => $1)`, []any{outboxKeep.Seconds()}},
+		{`DELETE FROM outbox_places p WHERE (p.leased_until IS NULL OR p.leased_until < clock_timestamp())
+			AND NOT EXISTS (SELECT FROM outbox o WHERE o.webhook_id = p.webhook_id AND o.subject = p.subject)`, nil},
+	} {
+		if _, err := p.db.ExecContext(ctx, s.query, s.args...); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }

@@ -111,24 +111,21 @@ func (s *Service) DeadEvents(ctx context.Context, endpointID string, before *cur
 	return list, more, err
 }
 
-// Retry sends a dead event once more. One that fails again is dead again.
+// Retry sends a dead event once more. One that fails again stays dead. A process that is killed meanwhile leaves it dead.
 func (s *Service) Retry(ctx context.Context, endpointID, event string) error {
 	t, err := s.store.target(ctx, endpointID)
 	if err != nil {
 		return err
 	}
-	d, err := s.store.takeDead(ctx, endpointID, event)
+	d, err := s.store.deadEvent(ctx, endpointID, event)
 	if err != nil {
 		return err
 	}
-	if o := s.sender.send(ctx, t, d, false); !o.ok() {
-		return bury(context.WithoutCancel(ctx), s.store.db.SQL, endpointID, d, o.reason)
-	}
-	return nil
+	o := s.sender.send(ctx, t, d, false)
+	return s.store.settleDead(context.WithoutCancel(ctx), endpointID, event, o)
 }
 
 // Forget drops a dead event.
 func (s *Service) Forget(ctx context.Context, endpointID, event string) error {
-	_, err := s.store.takeDead(ctx, endpointID, event)
-	return err
+	return s.store.forgetDead(ctx, endpointID, event)
 }

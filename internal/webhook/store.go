@@ -202,17 +202,48 @@ func (s *Store) dead(ctx context.Context, endpointID string, before *cursor.Posi
 	return out, nil
 }
 
-// takeDead removes a dead event and returns what was to be sent.
-func (s *Store) takeDead(ctx context.Context, endpointID, event string) (d delivery, err error) {
-	err = s.db.SQL.QueryRowContext(ctx, `DELETE FROM webhook_dead WHERE webhook_id = $1 AND event = $2 RETURNING event, type, body`,
-		endpointID, event).Scan(&d.id, &d.typ, &d.body)
+// deadEvent reads what was to be sent.
+func (s *Store) deadEvent(ctx context.Context, endpointID, event string) (d delivery, err error) {
+	err = s.db.SQL.QueryRowContext(ctx, `SELECT event, type, body FROM webhook_dead WHERE webhook_id = $1 AND event = $2`, endpointID, event).
+		Scan(&d.id, &d.typ, &d.body)
 	if errors.Is(err, sql.ErrNoRows) {
 		return d, ErrNotFound
 	}
 	if err != nil {
-		return d, fmt.Errorf("take a dead event: %w", err)
+		return d, fmt.Errorf("read a dead event: %w", err)
 	}
 	return d, nil
+}
+
+const dropDeadSQL = `DELETE FROM webhook_dead WHERE webhook_id = $1 AND event = $2`
+
+// settleDead removes a dead event that was delivered after all, and keeps why another was not.
+func (s *Store) settleDead(ctx context.Context, endpointID, event string, o outcome) error {
+	detail := map[string]any{"event": event, "delivered": o.ok()}
+	return s.changeDead(ctx, endpointID, "webhook.retry", detail, func(q postgres.Querier) error {
+		if o.ok() {
+			_, err := q.ExecContext(ctx, dropDeadSQL, endpointID, event)
+			return err
+		}
+		_, err := q.ExecContext(ctx, `UPDATE webhook_dead SET at = clock_timestamp(), error = $3 WHERE webhook_id = $1 AND event = $2`, endpointID, event, o.reason)
+		return err
+	})
+}
+
+func (s *Store) forgetDead(ctx context.Context, endpointID, event string) error {
+	return s.changeDead(ctx, endpointID, "webhook.forget", map[string]any{"event": event}, func(q postgres.Querier) error {
+		return affected(q.ExecContext(ctx, dropDeadSQL, endpointID, event))
+	})
+}
+
+// changeDead runs f and records an audit entry in one transaction.
+func (s *Store) changeDead(ctx context.Context, endpointID, action string, detail map[string]any, f func(q postgres.Querier) error) error {
+	return s.db.Tx(ctx, func(tx *gorm.DB) error {
+		if err := f(postgres.In(tx)); err != nil {
+			return fmt.Errorf("change a dead event: %w", err)
+		}
+		return audit.Record(ctx, tx, audit.Entry{Action: action, TargetType: "webhook", TargetID: endpointID, Detail: detail})
+	})
 }
 
 // bury keeps an event that was given up.

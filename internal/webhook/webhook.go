@@ -13,6 +13,8 @@
 //
 // What belongs to no conversation (users, friends) is written to the outbox by triggers, in the change's own transaction, a row for each
 // endpoint, and delivered in order by subject.
+//
+// A replay has places of its own (replays.go), which end at a revision. They are worked on as the others are.
 package webhook
 
 import (
@@ -33,6 +35,8 @@ var (
 	ErrNameTaken = errors.New("another webhook has this name")
 	// ErrTooMany is returned for one endpoint too many.
 	ErrTooMany = errors.New("there are at most 20 webhooks")
+	// ErrTooManyReplays is returned for one replay of an endpoint too many.
+	ErrTooManyReplays = errors.New("ten replays of this webhook are not complete yet")
 )
 
 const (

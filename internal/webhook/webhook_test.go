@@ -40,6 +40,7 @@ func (nothing) Markers(context.Context, string) map[string]chat.PendingMarker { 
 type got struct {
 	id, typ, conversation string
 	revision              int
+	replay                bool
 }
 
 // receiver is a product's back end.
@@ -73,7 +74,7 @@ func newReceiver(t *testing.T) *receiver {
 		if err := json.Unmarshal(b, &in); err != nil {
 			t.Errorf("%s: %v", b, err)
 		}
-		g := got{id, in.Type, in.Data.Conversation.ID, in.Data.Revision}
+		g := got{id, in.Type, in.Data.Conversation.ID, in.Data.Revision, req.Header.Get("parley-replay") == "true"}
 		if r.answer != nil {
 			if status := r.answer(g); status != 200 {
 				w.WriteHeader(status)

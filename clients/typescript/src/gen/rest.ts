@@ -375,6 +375,14 @@ export interface WebhookTrial {
   error: string | null;
 }
 
+export interface WebhookReplay {
+  id: Id;
+  from: Time;
+  until: Time;
+  conversation: Id | null;
+  createdAt: Time;
+}
+
 export interface WebhookAttempt {
   /** The `webhook-id`. */
   event: string;
@@ -1064,6 +1072,18 @@ export interface Operations {
     method: "POST";
     path: "/api/server/webhooks/{id}/test";
     response: WebhookTrial;
+  };
+  /** Deliver a period once more */
+  replayWebhook: {
+    method: "POST";
+    path: "/api/server/webhooks/{id}/replay";
+    body: {
+      from: string;
+      until?: string | null;
+      /** An id, or `ext:` and an external id. */
+      conversation?: string | null;
+    };
+    response: WebhookReplay;
   };
   /** Failed deliveries */
   listWebhookAttempts: {

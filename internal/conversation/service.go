@@ -172,6 +172,10 @@ func (s *Service) seen(ctx context.Context, tx *gorm.DB, conversationID, viewerI
 func common(c *chat.Conversation) *chat.Conversation {
 	o := *c
 	o.OwnState, o.PeerLastReadSeq = nil, nil
+	if c.LastMessage != nil {
+		m := *c.LastMessage
+		m.Mine, o.LastMessage = nil, &m
+	}
 	return &o
 }
 
@@ -195,7 +199,7 @@ func (s *Service) view(ctx context.Context, q postgres.Querier, conversationID, 
 	if err != nil || o == nil {
 		return nil, err
 	}
-	list, err := s.objects(ctx, q, []own{*o})
+	list, err := s.objects(ctx, q, viewerID, []own{*o})
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
@@ -220,13 +224,14 @@ func (s *Service) List(ctx context.Context, userID string, sel Selection, before
 	if hasMore = len(page) > limit; hasMore {
 		page = page[:limit]
 	}
-	if list, err = s.objects(ctx, s.db.SQL, page); err != nil {
+	if list, err = s.objects(ctx, s.db.SQL, userID, page); err != nil {
 		return nil, false, err
 	}
 	return list, hasMore, s.maskBlocked(ctx, s.db.SQL, userID, list)
 }
 
-func (s *Service) objects(ctx context.Context, q postgres.Querier, page []own) ([]chat.Conversation, error) {
+// objects reads conversations as their viewer sees them, but for what blocks hide.
+func (s *Service) objects(ctx context.Context, q postgres.Querier, viewerID string, page []own) ([]chat.Conversation, error) {
 	ids := make([]string, len(page))
 	for i, m := range page {
 		ids[i] = m.id
@@ -236,6 +241,7 @@ func (s *Service) objects(ctx context.Context, q postgres.Querier, page []own) (
 		return nil, err
 	}
 	out := make([]chat.Conversation, 0, len(page))
+	var last []*chat.Message
 	for _, m := range page {
 		if found[m.id] == nil { // deleted since the page was read
 			continue
@@ -246,8 +252,11 @@ func (s *Service) objects(ctx context.Context, q postgres.Querier, page []own) (
 		state.UnreadCount = c.LastSeq - state.LastReadSeq
 		c.OwnState, c.PeerLastReadSeq = &state, m.peer
 		out = append(out, c)
+		if c.LastMessage != nil {
+			last = append(last, c.LastMessage)
+		}
 	}
-	return out, nil
+	return out, s.store.messages.SetMine(ctx, q, viewerID, last)
 }
 
 // Members is a page of a conversation's members in the order in which they joined.

@@ -16,6 +16,8 @@ import (
 // Messages is what conversations need of the domain of messages.
 type Messages interface {
 	ByIDs(ctx context.Context, q postgres.Querier, ids []string) (map[string]*chat.Message, error)
+	// SetMine sets a viewer's own reactions in messages that nobody else is given.
+	SetMine(ctx context.Context, q postgres.Querier, viewerID string, list []*chat.Message) error
 }
 
 // Store holds the SQL of conversations and their members.

@@ -92,12 +92,25 @@ func (s *Store) addMine(ctx context.Context, q postgres.Querier, viewerID string
 	return addMine(ctx, q, viewerID, list)
 }
 
-// addMine sets the viewer's own reactions in those messages that have any. Without reactions it asks nothing.
 func addMine(ctx context.Context, q postgres.Querier, viewerID string, list []chat.Message) error {
-	var ids []string
+	pointers := make([]*chat.Message, len(list))
 	for i := range list {
-		if len(list[i].Reactions) > 0 {
-			ids = append(ids, list[i].ID)
+		pointers[i] = &list[i]
+	}
+	return setMine(ctx, q, viewerID, pointers)
+}
+
+// SetMine sets the viewer's own reactions in messages that nobody else is given.
+func (s *Store) SetMine(ctx context.Context, q postgres.Querier, viewerID string, list []*chat.Message) error {
+	return setMine(ctx, q, viewerID, list)
+}
+
+// setMine asks Postgres only if a message has reactions.
+func setMine(ctx context.Context, q postgres.Querier, viewerID string, list []*chat.Message) error {
+	var ids []string
+	for _, m := range list {
+		if len(m.Reactions) > 0 {
+			ids = append(ids, m.ID)
 		}
 	}
 	if len(ids) == 0 {
@@ -114,8 +127,8 @@ func addMine(ctx context.Context, q postgres.Querier, viewerID string, list []ch
 	for _, o := range found {
 		mine[o.messageID] = append(mine[o.messageID], o.reaction)
 	}
-	for i := range list {
-		list[i].Mine = mine[list[i].ID]
+	for _, m := range list {
+		m.Mine = mine[m.ID]
 	}
 	return nil
 }

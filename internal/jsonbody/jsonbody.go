@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/timestamp"
 )
 
 // ErrMalformed is returned for what is not one JSON object in UTF-8.
@@ -230,6 +231,9 @@ func kindName(t reflect.Type) string {
 		if f, ok := t.FieldByName("Value"); ok {
 			t = f.Type
 		}
+	}
+	if t == reflect.TypeFor[timestamp.Time]() {
+		return "a time such as 2027-01-01T00:00:00Z"
 	}
 	switch t.Kind() {
 	case reflect.String:

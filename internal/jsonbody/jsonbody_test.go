@@ -11,6 +11,7 @@ import (
 
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/jsonbody"
+	"github.com/parley-chat/parley/internal/timestamp"
 )
 
 type body struct {
@@ -144,5 +145,19 @@ func BenchmarkDecode(b *testing.B) {
 		if err := jsonbody.Decode(in, &x); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+type dated struct {
+	Until *timestamp.Time `json:"until,omitempty"`
+}
+
+func (*dated) Check(*invalid.Faults) {}
+
+func TestATimeIsNamedInItsFault(t *testing.T) {
+	t.Parallel()
+	err := jsonbody.Decode([]byte(`{"until":"tomorrow"}`), &dated{})
+	if err == nil || !strings.Contains(err.Error(), "must be a time") {
+		t.Errorf("got %v", err)
 	}
 }

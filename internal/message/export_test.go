@@ -40,3 +40,10 @@ func (s *Service) SendTogether(ctx context.Context, sends []Together) (seqs []in
 	}
 	return seqs, errs
 }
+
+// SetPause changes the pause between two commits of reactions to one message.
+func (r *Reactor) SetPause(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pause = d
+}

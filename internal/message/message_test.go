@@ -51,6 +51,12 @@ func (t *told) count(typ string) int {
 	return n
 }
 
+func (t *told) last() *event.Event {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.events[len(t.events)-1]
+}
+
 // noMarkers is for tests in which nobody reads.
 type noMarkers struct{}
 
@@ -64,6 +70,7 @@ type pod struct {
 	conversations *conversation.Service
 	feed          *journal.Feed
 	sync          *message.Syncer
+	reactor       *message.Reactor
 	told          *told
 }
 
@@ -80,7 +87,7 @@ func newPod(t testing.TB, url string) *pod {
 	metrics := message.NewMetrics(prometheus.NewRegistry())
 	committer := message.NewCommitter(store, p.told, slog.New(slog.DiscardHandler), metrics)
 	reactor := message.NewReactor(store, p.told, metrics)
-	p.messages = message.NewService(db, store, committer, reactor, p.told)
+	p.messages, p.reactor = message.NewService(db, store, committer, reactor, p.told), reactor
 	p.feed = journal.NewFeed(db.SQL, conversations)
 	p.sync = message.NewSyncer(p.feed, store, p.conversations)
 	ctx, cancel := context.WithCancel(context.Background())

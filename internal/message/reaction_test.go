@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/parley-chat/parley/internal/chat"
+	"github.com/parley-chat/parley/internal/conversation"
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/invalid"
@@ -247,5 +248,33 @@ func TestCheckReaction(t *testing.T) {
 		if in == "e\u0301" && v != "é" {
 			t.Errorf("%q is not normalised", v)
 		}
+	}
+}
+
+// A viewer finds their own reactions in the last message of a conversation too, and nobody else does.
+func TestTheLastMessageHasTheViewersReactions(t *testing.T) {
+	t.Parallel()
+	p := newPod(t, testenv.Postgres(t))
+	users := testenv.Users(t, p.db.SQL, 2)
+	group := p.group(t, users...)
+	m := p.send(t, group, users[0], "hello")
+	p.react(t, m.ID, users[0], "👍", true)
+	for i, want := range [][]string{{"👍"}, nil} {
+		one, err := p.conversations.Get(t.Context(), group, users[i])
+		if err != nil || !slices.Equal(one.LastMessage.Mine, want) {
+			t.Errorf("read by %d: %v, %v", i, one.LastMessage.Mine, err)
+		}
+		list, _, err := p.conversations.List(t.Context(), users[i], conversation.Selection{Filter: conversation.FilterDefault}, nil, 10)
+		if err != nil || !slices.Equal(list[0].LastMessage.Mine, want) {
+			t.Errorf("listed for %d: %v, %v", i, list[0].LastMessage.Mine, err)
+		}
+	}
+	renamed, err := p.conversations.Update(t.Context(), group, users[0], decoded[conversation.Patch](t, `{"name":"another"}`))
+	if err != nil || !slices.Equal(renamed.LastMessage.Mine, []string{"👍"}) {
+		t.Errorf("renamed: %v, %v", renamed.LastMessage.Mine, err)
+	}
+	shown, ok := p.told.last().Data.(*chat.Conversation)
+	if !ok || shown.LastMessage.Mine != nil || shown.LastMessage.ID != m.ID {
+		t.Errorf("published: %+v", p.told.last())
 	}
 }

@@ -63,13 +63,14 @@ type Reactor struct {
 	moved     chan struct{} // something may be ready
 
 	mu    sync.Mutex // guards what follows
+	pause time.Duration
 	slots map[string]*slot
 	count int // changes that wait
 }
 
 // NewReactor makes a reactor; Run makes it work.
 func NewReactor(store *Store, p Publisher, m *Metrics) *Reactor {
-	return &Reactor{store: store, publisher: p, metrics: m, moved: make(chan struct{}, reactors), slots: map[string]*slot{}}
+	return &Reactor{store: store, publisher: p, metrics: m, moved: make(chan struct{}, reactors), pause: reactionPause, slots: map[string]*slot{}}
 }
 
 // Run commits until ctx ends, and then what waits already.
@@ -212,7 +213,7 @@ func (r *Reactor) releaseSlots(batch []*reactionChange) {
 	for id, n := range sizes {
 		s := r.slots[id]
 		s.committing = false
-		s.next = time.Now().Add(min(reactionPause+time.Duration(n)*perReaction, maxReactionPause))
+		s.next = time.Now().Add(min(r.pause+time.Duration(n)*perReaction, maxReactionPause))
 	}
 	r.wake()
 }

@@ -8,12 +8,27 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 )
+
+// Runs is how often a randomised test repeats itself: PARLEY_TEST_RUNS if that is set, else n.
+func Runs(t testing.TB, n int) int {
+	t.Helper()
+	v := os.Getenv("PARLEY_TEST_RUNS")
+	if v == "" {
+		return n
+	}
+	runs, err := strconv.Atoi(v)
+	if err != nil {
+		t.Fatalf("PARLEY_TEST_RUNS: %v", err)
+	}
+	return runs
+}
 
 // Ports come from below the range that the kernel takes for outgoing connections. From within it, a client that calls a
 // stopped server may be given the server's own port, connect to itself, and keep the server from coming back.

@@ -66,13 +66,21 @@ func parse(data []byte) (command, error) {
 	return c, nil
 }
 
-// handle carries out one frame and answers it.
-func (r *reader) handle(data []byte) {
+// handle carries out one frame and answers it. It calls release if the next frame may be read before that.
+func (r *reader) handle(data []byte, release func()) {
 	c, err := parse(data)
 	r.server.metrics.frames.WithLabelValues(kindLabel(c.kind)).Inc()
 	if errors.Is(err, errBadFrame) {
+		r.sends.await(0)
 		r.session.Close(realtime.CloseBadFrame)
 		return
+	}
+	if c.kind == kindSend {
+		r.send(c, err, release)
+		return
+	}
+	if !overtakes[c.kind] {
+		r.sends.await(0)
 	}
 	if c.kind == "sync" {
 		r.session.AwaitWritten()
@@ -84,7 +92,10 @@ func (r *reader) handle(data []byte) {
 	defer span.End()
 	var answer any
 	if err == nil {
-		answer, err = r.guarded(ctx, c)
+		err = r.guarded(ctx, c, func() (err error) {
+			answer, err = r.carryOut(ctx, c)
+			return err
+		})
 	}
 	switch {
 	case errors.Is(err, errInternal): // closed
@@ -105,8 +116,8 @@ func (r *reader) trace(ctx context.Context, c command) (context.Context, trace.S
 	return r.server.Tracer.Server(ctx, "socket "+kindLabel(c.kind), "")
 }
 
-// guarded carries out a frame. A panic closes the socket: what it left undone the client finds out by its sync.
-func (r *reader) guarded(ctx context.Context, c command) (answer any, err error) {
+// guarded works on a frame. A panic closes the socket: what it left undone the client finds out by its sync.
+func (r *reader) guarded(ctx context.Context, c command, work func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			r.server.panicked(ctx, partSocket, v)
@@ -116,7 +127,7 @@ func (r *reader) guarded(ctx context.Context, c command) (answer any, err error)
 		}
 	}()
 	fault.Point("socket.frame")
-	return r.carryOut(ctx, c)
+	return work()
 }
 
 func (r *reader) problem(ctx context.Context, c command, err error) problem {
@@ -133,9 +144,19 @@ func (r *reader) problem(ctx context.Context, c command, err error) problem {
 	return p
 }
 
+// kindSend is the type of frames that wait for their commits in a pipeline of their own.
+const kindSend = "message:send"
+
+// overtakes has the types of frames that don't wait for the sends before them: what they name was committed before, or has nothing to
+// do with messages. The others are carried out after those sends were answered: a sync includes them, typing ends after them, and a
+// pong says that they are done.
+var overtakes = map[string]bool{
+	"message:read": true, "reaction:add": true, "reaction:remove": true, "presence:subscribe": true, "presence:unsubscribe": true, "auth": true,
+}
+
 // frames are the types of frames that clients send, each with what carries it out. A nil answer is no ack.
 var frames = map[string]func(r *reader, ctx context.Context, c command) (any, error){
-	"message:send":         func(r *reader, ctx context.Context, c command) (any, error) { return r.send(ctx, c.data) },
+	kindSend:               nil, // reader.send
 	"message:read":         func(r *reader, ctx context.Context, c command) (any, error) { return r.markRead(ctx, c.data) },
 	"reaction:add":         func(r *reader, ctx context.Context, c command) (any, error) { return r.react(ctx, c.data, true) },
 	"reaction:remove":      func(r *reader, ctx context.Context, c command) (any, error) { return r.react(ctx, c.data, false) },
@@ -157,7 +178,7 @@ const (
 
 // kindLabel keeps a client's inventions out of logs and metrics.
 func kindLabel(kind string) string {
-	if frames[kind] != nil {
+	if _, known := frames[kind]; known {
 		return kind
 	}
 	return kindUnknown
@@ -196,21 +217,6 @@ func (d *sendData) Check(f *invalid.Faults) {
 	draft := d.draft()
 	draft.Check(f)
 	d.Content, d.Metadata, d.Mentions = draft.Content, draft.Metadata, draft.Mentions
-}
-
-func (r *reader) send(ctx context.Context, data json.RawMessage) (any, error) {
-	var in sendData
-	if err := decodeData(data, &in); err != nil {
-		return nil, err
-	}
-	if !id.Valid(in.ConversationID) {
-		return nil, message.ErrConversationNotFound
-	}
-	if err := r.server.guardSend(ctx, r.session.UserID); err != nil {
-		return nil, err
-	}
-	m, _, err := r.server.Messages.Send(ctx, in.ConversationID, r.session.UserID, in.draft())
-	return &m, err
 }
 
 // decodeData reads a frame's data. Bad data is answered, whatever is wrong with it.

@@ -139,6 +139,7 @@ func (s *Server) serveSocket(c *socketConn) {
 	}
 	r := &reader{server: s, conn: c, session: session, request: request, limit: s.frameLimiter()}
 	defer func() {
+		r.sends.await(0)
 		r.stopTyping()
 		session.Detach()
 	}()
@@ -192,13 +193,15 @@ func (s *Server) frameLimiter() *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(float64(s.Limits.Frames.Count)/s.Limits.Frames.Window.Seconds()), 2*s.Limits.Frames.Count)
 }
 
-// reader reads a socket's frames, one after the other.
+// reader reads a socket's frames, one after the other. The next one is read when the one before it was answered, or is a send
+// that waits for its commit.
 type reader struct {
 	server  *Server
 	conn    *socketConn
 	session *realtime.Session
 	request string
 	limit   *rate.Limiter
+	sends   *sends // nil before the first
 	// reserved is what the frame in hand took of the budget of memory.
 	reserved int64
 	typing   map[string]time.Time // conversation -> when this socket last said that it types
@@ -240,6 +243,7 @@ func (r *reader) within() bool {
 		return true
 	}
 	if !r.session.Closing() {
+		r.sends.await(0)
 		r.server.Limiter.Refused(ruleFrames)
 		r.session.Close(realtime.CloseTooMany)
 	}
@@ -260,29 +264,43 @@ func (r *reader) read(kind int, frame io.Reader) {
 	switch {
 	case err != nil: // the connection broke; NextReader will say so
 	case n > maxFrame:
-		r.server.metrics.frames.WithLabelValues(kindUnknown).Inc()
-		r.session.Close(realtime.CloseTooLarge)
+		r.refuse(realtime.CloseTooLarge)
 	case kind != websocket.TextMessage:
-		r.server.metrics.frames.WithLabelValues(kindUnknown).Inc()
-		r.session.Close(realtime.CloseBadFrame)
+		r.refuse(realtime.CloseBadFrame)
 	default:
 		r.handleApart(buf.Bytes())
 	}
 }
 
+// refuse closes the socket because of a frame, once the sends before it were answered.
+func (r *reader) refuse(code int) {
+	r.server.metrics.frames.WithLabelValues(kindUnknown).Inc()
+	r.sends.await(0)
+	r.session.Close(code)
+}
+
 // handleApart handles a frame on a goroutine of its own, for the reason that connect has one: a socket that once sent
 // something would keep a stack of twice the size.
 func (r *reader) handleApart(frame []byte) {
-	done := make(chan struct{})
+	done := make(chan struct{}, 1)
 	go func() {
-		defer close(done)
-		defer func() {
-			if v := recover(); v != nil {
-				r.server.panicked(context.Background(), partSocket, v)
-				r.session.Close(realtime.CloseInternal)
+		release := func() {
+			select {
+			case done <- struct{}{}:
+			default: // it was released before
 			}
-		}()
-		r.handle(frame)
+		}
+		defer release()
+		defer r.recovered()
+		r.handle(frame, release)
 	}()
 	<-done
+}
+
+// recovered ends a panic in the handling of a frame, and the socket with it.
+func (r *reader) recovered() {
+	if v := recover(); v != nil {
+		r.server.panicked(context.Background(), partSocket, v)
+		r.session.Close(realtime.CloseInternal)
+	}
 }

@@ -42,6 +42,7 @@ var errPanicked = errors.New("the commit panicked")
 type pending struct {
 	conversationID, senderID, id string
 	draft                        *Draft
+	lane                         *Lane           // nil for a send on its own
 	at                           *time.Time      // for tests, nil otherwise
 	ctx                          context.Context //nolint:containedctx // of the request, for its trace
 	done                         chan struct{}
@@ -123,8 +124,7 @@ func (c *Committer) commitTaken(batch []*pending) {
 	c.metrics.queue.Set(float64(c.queue.len()))
 }
 
-// submit queues a send and waits until it is done, well or not. A caller that gives up leaves the send to be committed or not:
-// it will repeat it under the same clientMessageId.
+// submit queues a send. Nothing waits.
 func (c *Committer) submit(ctx context.Context, p *pending) error {
 	p.ctx = ctx
 	p.done = make(chan struct{})
@@ -132,6 +132,12 @@ func (c *Committer) submit(ctx context.Context, p *pending) error {
 		c.metrics.refused.Inc()
 		return ErrBusy
 	}
+	return nil
+}
+
+// await waits until the send's commit is done, whatever came of it. A caller that gives up leaves the send to be committed or not: its
+// client will repeat it under the same clientMessageId.
+func (p *pending) await(ctx context.Context) error {
 	select {
 	case <-p.done:
 		return nil

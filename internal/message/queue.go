@@ -8,6 +8,9 @@ import (
 // queue holds the sends that wait for a commit, in their order. While one of a conversation's is in a commit that runs, the
 // others of that conversation wait for its end: so their order holds with any number of commits at once.
 //
+// Sends of one lane, which is one socket's, are committed in their order too, whatever their conversations are: while a commit has one
+// of them in hand, the others wait, and none goes into a batch from which an earlier one was held back.
+//
 // Few commits make large batches, and a batch costs as much as seven of its messages do (bench: BenchmarkSend). Therefore
 // one commits at a time, unless that one takes longer than patience, because it waits for a lock, or a whole batch waits.
 type queue struct {
@@ -18,13 +21,20 @@ type queue struct {
 	busy    map[string]bool // conversations that a running commit has in hand
 	running int
 	since   time.Time // when the last commit began
+	passes  int       // how often sends were taken
+}
+
+// Lane keeps sends in order that wait at the same time. Its zero value is ready for use; the queue's lock guards it.
+type Lane struct {
+	busy bool // a running commit has sends of it in hand
+	held int  // the last pass that held one of its sends back
 }
 
 func newQueue() *queue {
 	return &queue{moved: make(chan struct{}, committers), busy: map[string]bool{}}
 }
 
-// add queues a send. It returns false where the queue is full.
+// add queues a send. It returns false if the queue is full.
 func (q *queue) add(p *pending) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -45,20 +55,24 @@ func (q *queue) poke() {
 	}
 }
 
-// take moves what may be committed now into batch, and notes that a commit of it runs: done has to follow. Where that is
-// nothing it tells when to look again; sooner if moved says so. hurry waits for no other commit's end.
+// take moves what may be committed now into batch, and notes that a commit of it runs: done has to follow. If there is nothing, it
+// returns when to look again; moved may say so sooner. hurry waits for no other commit's end.
 func (q *queue) take(batch []*pending, hurry bool) (taken []*pending, again time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if left := patience - time.Since(q.since); q.running > 0 && len(q.waiting) > 0 && len(q.waiting) < maxBatch && left > 0 && !hurry {
 		return nil, left
 	}
+	q.passes++
 	stay := q.waiting[:0]
 	for _, p := range q.waiting {
-		if len(batch) < maxBatch && !q.busy[p.conversationID] {
+		if len(batch) < maxBatch && q.free(p) {
 			batch = append(batch, p)
-		} else {
-			stay = append(stay, p)
+			continue
+		}
+		stay = append(stay, p)
+		if p.lane != nil {
+			p.lane.held = q.passes
 		}
 	}
 	clear(q.waiting[len(stay):])
@@ -71,11 +85,28 @@ func (q *queue) take(batch []*pending, hurry bool) (taken []*pending, again time
 		return nil, time.Hour
 	}
 	for _, p := range batch {
-		q.busy[p.conversationID] = true
+		q.setBusy(p, true)
 	}
 	q.running++
 	q.since = time.Now()
 	return batch, 0
+}
+
+// free reports whether a send may go into the batch of this pass. The lock is held.
+func (q *queue) free(p *pending) bool {
+	return !q.busy[p.conversationID] && (p.lane == nil || !p.lane.busy && p.lane.held != q.passes)
+}
+
+// setBusy notes that a running commit has a send in hand, or no more. The lock is held.
+func (q *queue) setBusy(p *pending, busy bool) {
+	if busy {
+		q.busy[p.conversationID] = true
+	} else {
+		delete(q.busy, p.conversationID)
+	}
+	if p.lane != nil {
+		p.lane.busy = busy
+	}
 }
 
 // done notes that a batch's commit ended.
@@ -83,7 +114,7 @@ func (q *queue) done(batch []*pending) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, p := range batch {
-		delete(q.busy, p.conversationID)
+		q.setBusy(p, false)
 	}
 	q.running--
 	q.poke()

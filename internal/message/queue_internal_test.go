@@ -125,3 +125,46 @@ func TestQueueIsBounded(t *testing.T) {
 		t.Error("it takes more than its bound")
 	}
 }
+
+// Sends of one lane keep their order over all conversations and commits.
+func TestQueueKeepsTheOrderOfALane(t *testing.T) {
+	t.Parallel()
+	q := newQueue()
+	lane := &Lane{}
+	add := func(conversation, id string, lane *Lane) *pending {
+		p := &pending{conversationID: conversation, id: id, lane: lane}
+		q.add(p)
+		return p
+	}
+	take := func() (batch []*pending, ids string) {
+		batch, _ = q.take(nil, true)
+		for _, p := range batch {
+			ids += p.id
+		}
+		return batch, ids
+	}
+	add("a", "1", nil)
+	running, _ := take()
+	add("a", "2", lane) // waits for the conversation
+	add("b", "3", lane) // waits for 2
+	add("b", "4", nil)
+	others, ids := take()
+	if ids != "4" {
+		t.Fatalf("%s commit beside a, want 4 alone", ids)
+	}
+	q.done(others)
+	q.done(running)
+	add("c", "5", lane)
+	mine, ids := take()
+	if ids != "235" {
+		t.Fatalf("%s commit, want what waits of the lane", ids)
+	}
+	add("d", "6", lane) // waits for 2, 3 and 5
+	if _, ids := take(); ids != "" {
+		t.Errorf("%s commits beside those before it", ids)
+	}
+	q.done(mine)
+	if _, ids := take(); ids != "6" {
+		t.Errorf("%s commits, want 6", ids)
+	}
+}

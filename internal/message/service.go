@@ -28,7 +28,7 @@ func NewService(db *postgres.DB, store *Store, c *Committer, r *Reactor, p Publi
 	return &Service{db: db, store: store, committer: c, reactor: r, publisher: p}
 }
 
-// Send stores a draft that was checked. repeated is set where the sender's clientMessageId had been used for the same
+// Send stores a draft that was checked. repeated is set if the sender's clientMessageId had been used for the same
 // draft before: the message is then that one as it is now.
 func (s *Service) Send(ctx context.Context, conversationID, senderID string, d *Draft) (m chat.Message, repeated bool, err error) {
 	return s.sendAt(ctx, conversationID, senderID, d, nil)
@@ -36,14 +36,39 @@ func (s *Service) Send(ctx context.Context, conversationID, senderID string, d *
 
 // sendAt is Send with the clock's time given, for tests.
 func (s *Service) sendAt(ctx context.Context, conversationID, senderID string, d *Draft, at *time.Time) (chat.Message, bool, error) {
-	if a := audit.From(ctx); a.KeyID != "" && d.keyed == nil { // a key that acts for the sender
-		d.keyed = &keyed{keyID: a.KeyID, rules: memberRules}
-	}
-	p := &pending{conversationID: conversationID, senderID: senderID, draft: d, at: at}
-	if err := s.committer.submit(ctx, p); err != nil {
+	x, err := s.begin(ctx, &pending{conversationID: conversationID, senderID: senderID, draft: d, at: at})
+	if err != nil {
 		return chat.Message{}, false, err
 	}
-	return s.answer(ctx, p)
+	return x.Wait(ctx)
+}
+
+// Queued is a send that waits for its commit.
+type Queued struct {
+	s *Service
+	p *pending
+}
+
+// Begin queues a draft that was checked, and returns without waiting for its commit. Sends of one lane are committed in the order in
+// which they were begun, whatever their conversations are. Begin must not be called for one lane at the same time. It returns ErrBusy if
+// too many sends wait.
+func (s *Service) Begin(ctx context.Context, lane *Lane, conversationID, senderID string, d *Draft) (Queued, error) {
+	return s.begin(ctx, &pending{conversationID: conversationID, senderID: senderID, draft: d, lane: lane})
+}
+
+func (s *Service) begin(ctx context.Context, p *pending) (Queued, error) {
+	if a := audit.From(ctx); a.KeyID != "" && p.draft.keyed == nil { // a key that acts for the sender
+		p.draft.keyed = &keyed{keyID: a.KeyID, rules: memberRules}
+	}
+	return Queued{s, p}, s.committer.submit(ctx, p)
+}
+
+// Wait waits for the commit, and returns what Send does.
+func (x Queued) Wait(ctx context.Context) (m chat.Message, repeated bool, err error) {
+	if err := x.p.await(ctx); err != nil {
+		return chat.Message{}, false, err
+	}
+	return x.s.answer(ctx, x.p)
 }
 
 // answer is what a send whose commit is done is answered.

@@ -1,0 +1,137 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/message"
+	"github.com/parley-chat/parley/internal/observe"
+)
+
+// maxSends is how many sends of one socket wait for their commits at the same time. The next frame is read when one of them was answered.
+const maxSends = 64
+
+// sends are those sends of a socket that wait for their commits. They are committed and answered in the order in which they came. One
+// goroutine answers them, that of the frame that found none waiting; a socket that sends nothing has none.
+//
+//	reader ── check, limit, Begin ──► waiting ── commit ──► answered, the oldest first
+type sends struct {
+	lane message.Lane
+
+	mu       sync.Mutex // guards what follows
+	waiting  []*sending
+	answered *sync.Cond // fewer wait; nil as long as nobody waits for that
+}
+
+// sending is a send that was begun, or failed before it could be.
+type sending struct {
+	command command
+	ctx     context.Context //nolint:containedctx // of the frame, with its time and trace
+	cancel  context.CancelFunc
+	span    trace.Span
+	begun   message.Queued
+	err     error
+}
+
+// push adds a send. It returns true if the caller is the one to answer it and those that follow.
+func (q *sends) push(x *sending) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting = append(q.waiting, x)
+	return len(q.waiting) == 1
+}
+
+// pop removes the first send, which was answered. It returns the next one, nil if there is none.
+func (q *sends) pop() *sending {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.waiting[0] = nil
+	q.waiting = q.waiting[1:]
+	if q.answered != nil {
+		q.answered.Broadcast()
+	}
+	if len(q.waiting) == 0 {
+		q.waiting = nil
+		return nil
+	}
+	return q.waiting[0]
+}
+
+// await waits until at most n sends wait. It is bounded, as the time of each send is. A nil q has none.
+func (q *sends) await(n int) {
+	if q == nil {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.waiting) > n {
+		if q.answered == nil {
+			q.answered = sync.NewCond(&q.mu)
+		}
+		q.answered.Wait()
+	}
+}
+
+// send carries out a message:send. It calls release once the next frame may be read, which is before the commit.
+func (r *reader) send(c command, err error, release func()) {
+	if r.sends == nil {
+		r.sends = &sends{}
+	}
+	r.sends.await(maxSends - 1)
+	x := &sending{command: c, err: err}
+	x.ctx, x.cancel = context.WithTimeout(observe.WithRequestID(context.Background(), r.request), requestTimeout)
+	x.ctx, x.span = r.trace(x.ctx, c)
+	if err == nil {
+		x.err = r.guarded(x.ctx, c, func() (err error) {
+			x.begun, err = r.begin(x.ctx, c)
+			return err
+		})
+	}
+	x.command.data = nil // it is part of the frame's buffer, which is used again
+	first := r.sends.push(x)
+	release()
+	for first && x != nil {
+		r.answerSend(x)
+		x = r.sends.pop()
+	}
+}
+
+// begin checks a send, holds it to its sender's limit and queues it.
+func (r *reader) begin(ctx context.Context, c command) (message.Queued, error) {
+	var in sendData
+	if err := decodeData(c.data, &in); err != nil {
+		return message.Queued{}, err
+	}
+	if !id.Valid(in.ConversationID) {
+		return message.Queued{}, message.ErrConversationNotFound
+	}
+	if err := r.server.guardSend(ctx, r.session.UserID); err != nil {
+		return message.Queued{}, err
+	}
+	return r.server.Messages.Begin(ctx, &r.sends.lane, in.ConversationID, r.session.UserID, in.draft())
+}
+
+// answerSend waits for a send's commit and answers it.
+func (r *reader) answerSend(x *sending) {
+	defer r.recovered() // the next one is answered all the same
+	defer x.cancel()
+	defer x.span.End()
+	err := x.err
+	if err == nil {
+		err = r.guarded(x.ctx, x.command, func() error {
+			m, _, err := x.begun.Wait(x.ctx)
+			if err == nil && x.command.id != "" {
+				r.session.Reply(event.TypeAck, x.command.id, &m)
+			}
+			return err
+		})
+	}
+	if err != nil && !errors.Is(err, errInternal) {
+		r.session.Reply(event.TypeError, x.command.id, r.problem(x.ctx, x.command, err))
+	}
+}

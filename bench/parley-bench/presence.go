@@ -126,7 +126,7 @@ func (p *person) presence(who string, online bool) {
 	p.seen[who] = online
 	p.mu.Unlock()
 	if known && before == online {
-		p.b.violations.add("presence told twice", "%s heard twice that %s is online: %t", p.id, who, online)
+		p.b.violations.add("presence sent twice", "%s heard twice that %s is online: %t", p.id, who, online)
 	}
 	v.hear(p, online, true)
 }

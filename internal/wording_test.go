@@ -94,7 +94,6 @@ var unfinished = []string{
 	"internal/message/committer.go",
 	"internal/message/markers_test.go",
 	"internal/message/message_test.go",
-	"internal/message/queue.go",
 	"internal/message/reaction_test.go",
 	"internal/message/store.go",
 	"internal/message/sync.go",

@@ -71,13 +71,14 @@ func (p *CommitProxy) Mend() (cut bool) {
 	return cut
 }
 
-// committed cuts if the proxy is armed.
-func (p *CommitProxy) committed() {
+// passCommit passes on the answer to a commit of a write. If the proxy is armed it then cuts, before a caller that saw the answer
+// can have Mend return.
+func (p *CommitProxy) passCommit(pass func()) {
 	p.mu.Lock()
-	was := p.armed
-	p.armed = false
-	p.mu.Unlock()
-	if was {
+	defer p.mu.Unlock()
+	pass()
+	if p.armed {
+		p.armed = false
 		p.Cut()
 	}
 }
@@ -106,59 +107,69 @@ func (c *pgConn) requests(from, to net.Conn) {
 	if _, err := io.CopyN(to, from, int64(binary.BigEndian.Uint32(length[:]))-4); err != nil {
 		return
 	}
-	eachMessage(from, to, func(typ byte, body []byte) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		switch typ {
-		case 'P': // Parse: name, query
-			name, query, _ := bytes.Cut(body, []byte{0})
-			c.statements[string(name)] = writing.Match(query)
-		case 'B': // Bind: portal, statement
-			_, rest, _ := bytes.Cut(body, []byte{0})
-			name, _, _ := bytes.Cut(rest, []byte{0})
-			c.wrote = c.wrote || c.statements[string(name)]
-		case 'Q':
-			c.wrote = c.wrote || writing.Match(body)
-		}
-	}, nil)
+	eachMessage(from, func(typ byte, message []byte) error {
+		c.noticeWrite(typ, message[5:])
+		_, err := to.Write(message)
+		return err
+	})
 }
 
-// answers passes what the server sends on, and cuts after the end of a transaction that wrote.
+// noticeWrite remembers whether the open transaction writes.
+func (c *pgConn) noticeWrite(typ byte, body []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch typ {
+	case 'P': // Parse: name, query
+		name, query, _ := bytes.Cut(body, []byte{0})
+		c.statements[string(name)] = writing.Match(query)
+	case 'B': // Bind: portal, statement
+		_, rest, _ := bytes.Cut(body, []byte{0})
+		name, _, _ := bytes.Cut(rest, []byte{0})
+		c.wrote = c.wrote || c.statements[string(name)]
+	case 'Q':
+		c.wrote = c.wrote || writing.Match(body)
+	}
+}
+
+// answers passes on what the server sends, and cuts after the end of a transaction that wrote.
 func (c *pgConn) answers(from, to net.Conn) {
 	defer func() { _ = to.Close(); _ = from.Close() }()
 	failed := false
-	eachMessage(from, to, func(typ byte, _ []byte) { failed = failed || typ == 'E' }, func(typ byte, body []byte) {
-		if typ != 'Z' || len(body) != 1 || body[0] != 'I' { // ReadyForQuery, idle: no transaction is open
-			return
+	eachMessage(from, func(typ byte, message []byte) (err error) {
+		pass := func() { _, err = to.Write(message) }
+		failed = failed || typ == 'E'
+		if typ != 'Z' || len(message) != 6 || message[5] != 'I' { // ReadyForQuery, idle: no transaction is open
+			pass()
+			return err
 		}
 		c.mu.Lock()
 		wrote := c.wrote
 		c.wrote = false
 		c.mu.Unlock()
 		if wrote && !failed {
-			c.proxy.committed()
+			c.proxy.passCommit(pass)
+		} else {
+			pass()
 		}
 		failed = false
+		return err
 	})
 }
 
-// eachMessage passes messages on, and calls before and after with each.
-func eachMessage(from io.Reader, to io.Writer, before, after func(typ byte, body []byte)) {
+// eachMessage calls do with each message: its type, and the whole of it with type and length.
+func eachMessage(from io.Reader, do func(typ byte, message []byte) error) {
 	head := make([]byte, 5)
 	for {
 		if _, err := io.ReadFull(from, head); err != nil {
 			return
 		}
-		body := make([]byte, binary.BigEndian.Uint32(head[1:])-4)
-		if _, err := io.ReadFull(from, body); err != nil {
+		message := make([]byte, 1+binary.BigEndian.Uint32(head[1:]))
+		copy(message, head)
+		if _, err := io.ReadFull(from, message[5:]); err != nil {
 			return
 		}
-		before(head[0], body)
-		if _, err := to.Write(append(head[:5:5], body...)); err != nil {
+		if do(head[0], message) != nil {
 			return
-		}
-		if after != nil {
-			after(head[0], body)
 		}
 	}
 }

@@ -37,16 +37,32 @@ func Binary(t testing.TB, name string) string {
 	return path
 }
 
+// ReleaseBinary is the path of the process of that name built as the image has it, without the race detector, which takes several
+// times the memory, and without fault points.
+func ReleaseBinary(t testing.TB, name string) string {
+	t.Helper()
+	path, err := buildWith(Root(t), name)
+	if err != nil {
+		t.Fatalf("build %s: %v", name, err)
+	}
+	return path
+}
+
 func build(root, name string) (string, error) {
+	flags := []string{"-tags", faultTag}
+	if raceEnabled {
+		flags = append(flags, "-race")
+	}
+	return buildWith(root, name, flags...)
+}
+
+func buildWith(root, name string, flags ...string) (string, error) {
 	dir, err := makeDir("bin")
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, name)
-	args := []string{"build", "-tags", faultTag, "-buildvcs=false", "-o", path}
-	if raceEnabled {
-		args = append(args, "-race")
-	}
+	args := append([]string{"build", "-buildvcs=false", "-o", path}, flags...)
 	cmd := exec.Command("go", append(args, "./cmd/"+name)...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {

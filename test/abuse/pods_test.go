@@ -58,7 +58,7 @@ func startSystem(t *testing.T, accounts int) *system {
 		}
 		s.accounts = append(s.accounts, account{user, token})
 	}
-	bin := testenv.Binary(t, "api")
+	bin := testenv.ReleaseBinary(t, "api") // the race detector's memory would not fit into the limit
 	for n := range 2 {
 		p := &pod{addr: fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(t)), ops: fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(t))}
 		line := `exec "$@"`

@@ -9,7 +9,7 @@ help: ## list the targets
 run: ## Parley on this machine, with two api pods, until Ctrl-C
 	@scripts/run.sh
 
-demo: ## two people chat over two pods of what make run started (PARLEY_DEMO_URLS names others)
+demo: ## two people chat over two pods of what make run started, and a product brings its own user and bot (PARLEY_DEMO_URLS names others)
 	@scripts/demo.sh
 
 test: ## all checks and tests, with services of their own (PKGS=./internal/message TESTFLAGS='-run Send -v')

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# demo.sh: two people chat over two pods, those of `make run` in this checkout unless PARLEY_DEMO_URLS names others.
+# demo.sh: two people chat over two pods, those of `make run` in this checkout unless PARLEY_DEMO_URLS names others. With `make run` it
+# shows a product with an issuer and a server key of its own too.
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -7,6 +8,9 @@ urls=${PARLEY_DEMO_URLS:-}
 if [ -z "$urls" ]; then
 	[ -s .run/urls ] || die "nothing runs in this checkout: start it with make run, in another terminal"
 	urls=$(cat .run/urls)
+	# shellcheck disable=SC1091 # make run writes it
+	. .run/env
+	export PARLEY_DEMO_ISSUER PARLEY_BOOTSTRAP_KEY
 fi
 export PARLEY_DEMO_URLS=$urls
 if go_works; then exec go run ./scripts/demo; fi

@@ -30,6 +30,7 @@ main() {
 	provide_storage
 	provide_settings
 	build
+	provide_issuer
 	migrate
 	start_processes
 	wait_ready
@@ -228,6 +229,22 @@ build() {
 	if [ "$containers" = yes ]; then IMAGE=$image scripts/image.sh; else scripts/build.sh; fi
 }
 
+# provide_issuer starts a small issuer of tokens, so that people may come with a token of a product's as well as with a password.
+provide_issuer() {
+	if [ -n "${PARLEY_AUTH_MODE:-}" ] || [ "$containers" = yes ]; then return; fi
+	local port
+	port=$(service_port 32500)
+	CGO_ENABLED=0 go build -o .run/issuer ./scripts/issuer
+	say "Tokens: an issuer of its own on port $port"
+	launch issuer .run/issuer "127.0.0.1:$port"
+	until port_taken "$port"; do
+		check_children
+		sleep 0.1
+	done
+	issuer_url=http://127.0.0.1:$port
+	export PARLEY_AUTH_MODE=both PARLEY_AUTH_ISSUER=http://issuer.localhost PARLEY_AUTH_AUDIENCE=chat PARLEY_AUTH_JWKS_URL=$issuer_url/jwks
+}
+
 # parley_container NAME ARG... starts a container that is handed all settings of Parley's, by name so that ps shows no secret.
 parley_container() {
 	local name=$1 setting settings=()
@@ -378,6 +395,7 @@ announce() {
 		if [ -n "${PARLEY_DATABASE_URL:-}" ]; then printf 'export PARLEY_DATABASE_URL=%q\n' "$PARLEY_DATABASE_URL"; fi
 		printf 'export PARLEY_JWT_SECRET=%q\n' "$PARLEY_JWT_SECRET"
 		printf 'export PARLEY_BOOTSTRAP_KEY=%q\n' "$PARLEY_BOOTSTRAP_KEY"
+		if [ -n "${issuer_url:-}" ]; then printf 'export PARLEY_DEMO_ISSUER=%q\n' "$issuer_url"; fi
 	) >.run/env
 	local page=
 	if [ "${PARLEY_WEB:-}" = on ]; then
@@ -391,7 +409,8 @@ Parley runs: two api pods, the presence-watcher, the receipt-worker and the disp
 ${page}  API      $one/api  $two/api
   docs     $one/api/docs
   health   $one/api/health/ready
-  metrics  $one/api/metrics; each process: http://127.0.0.1:{$api_1_ops,$api_2_ops,$watcher_ops,$worker_ops,$dispatcher_ops}/metrics
+${issuer_url:+  tokens   curl -X POST '$issuer_url/token?sub=ana&name=Ana'
+}  metrics  $one/api/metrics; each process: http://127.0.0.1:{$api_1_ops,$api_2_ops,$watcher_ops,$worker_ops,$dispatcher_ops}/metrics
 ${prometheus_url:+  rules    $prometheus_url/alerts
 }${grafana_url:+  boards   $grafana_url/d/parley-overview
 }  logs     .run/logs/

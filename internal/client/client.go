@@ -72,6 +72,24 @@ func Join(ctx context.Context, base, name string) (*Person, error) {
 	return p, err
 }
 
+// Enter opens a socket at the address for somebody who has a token already.
+func Enter(ctx context.Context, base, name, token string) (*Person, error) {
+	p := &Person{Name: name, Base: base, token: token, frames: make(chan Frame, 64)}
+	var me struct{ ID, Username string }
+	if err := p.Call(ctx, "GET", "/users/me", nil, &me); err != nil {
+		return nil, err
+	}
+	p.ID, p.Username = me.ID, me.Username
+	if err := p.connect(ctx); err != nil {
+		return nil, err
+	}
+	_, err := p.Await(ctx, AnswerTime, "ready", AnyFrame)
+	return p, err
+}
+
+// BackEnd is a product's back end, which calls with a server key and has no socket.
+func BackEnd(base, key string) *Person { return &Person{Base: base, token: key} }
+
 // Leave closes the socket and deletes the account.
 func (p *Person) Leave(ctx context.Context) error {
 	p.Close()

@@ -1,6 +1,9 @@
-// Command demo shows two people chatting over two pods of a running Parley, in the terminal.
+// Command demo shows two people chatting over two pods of a running Parley, in the terminal, and then a product that brings its own
+// users: one comes with a token of the product's issuer, and a bot of its back end says hello.
 //
 // PARLEY_DEMO_URLS has the pods' addresses, comma separated; one address (of a load balancer, say) serves for both people.
+// PARLEY_DEMO_ISSUER is the address of an issuer as scripts/issuer is one, PARLEY_BOOTSTRAP_KEY a server key; without them, the second
+// part is left out.
 package main
 
 import (
@@ -89,7 +92,7 @@ func demo(urls []string) error {
 	}
 	slices.Sort(took)
 	fmt.Printf("\nFrom the sender's frame to the receiver's screen: %s at best, %s at worst.\n", ms(took[0]), ms(took[len(took)-1]))
-	return nil
+	return productDemo(ctx, urls)
 }
 
 // say has one person type and send, and the other see both. It answers how long the message was under way.

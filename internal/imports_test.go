@@ -15,13 +15,13 @@ const module = "github.com/parley-chat/parley/"
 
 // Domains know no other domain: what one needs of another it names as an interface, and cmd joins them.
 var domains = []string{
-	"attachment", "auth", "user", "friend", "conversation", "message", "presence", "receipt", "identity", "serverkey", "directory",
+	"attachment", "auth", "user", "friend", "conversation", "message", "presence", "receipt", "identity", "serverkey", "directory", "push",
 }
 
 // leaves know no domain, no realtime and no edge.
 var leaves = []string{
 	"audit", "batch", "chat", "config", "cursor", "event", "fault", "history", "id", "invalid", "journal", "jsonbody", "lifecycle", "metadata",
-	"objectstore", "observe",
+	"objectstore", "observe", "outbound",
 	"periodic", "postgres", "principal", "ratelimit", "redisconn", "rediskey", "timestamp", "tracing",
 }
 

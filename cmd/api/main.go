@@ -4,6 +4,7 @@
 //	api migrate   brings the database up to the newest schema and exits
 //	api verify    checks the settings, logs in to Postgres and Redis, and exits
 //	api key …     makes, lists and ends server keys
+//	api push keys prints a new pair of keys for web push
 //	api check URL checks that the Parley at the address is ready, has two people chat over it, and exits
 package main
 
@@ -45,6 +46,8 @@ func main() {
 		err = verify(os.Args[2:])
 	case "key":
 		err = key(os.Args[2:])
+	case "push":
+		err = pushCommand(os.Args[2:])
 	case "check":
 		err = check(os.Args[2:])
 	default:
@@ -63,7 +66,7 @@ func main() {
 }
 
 func usage() {
-	fmt.Fprintf(os.Stderr, "usage: %s [serve | migrate | verify [-wait 30s] [-unreachable warn] | key create|list|end … | check URL]\n", os.Args[0])
+	fmt.Fprintf(os.Stderr, "usage: %s [serve | migrate | verify [-wait 30s] [-unreachable warn] | key create|list|end … | push keys | check URL]\n", os.Args[0])
 	os.Exit(exitSettings)
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/observe"
+	"github.com/parley-chat/parley/internal/outbound"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/presence"
 	"github.com/parley-chat/parley/internal/ratelimit"
@@ -133,13 +134,17 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	pushes, err := openPush(db, c)
+	if err != nil {
+		return err
+	}
 	server, err := httpapi.New(httpapi.Config{
 		Addr: c.HTTPAddr, TrustedProxies: c.TrustedProxies, AllowedOrigins: c.AllowedOrigins, MetricsToken: c.MetricsToken,
 		ForwardedHeader: c.ForwardedHeader, ConnectionsPerAddress: c.ConnectionsPerAddress, Docs: c.Docs, Web: c.Web, Storage: c.Storage,
 		DrainDelay: c.DrainDelay, StopTimeout: stop - min(stopMargin, stop/4), Limits: c.Limits, AuthMode: c.Identity.Mode, ProfileSync: c.Identity.External() && c.Identity.Profile == config.ProfileSync,
 	}, httpapi.Deps{
 		Auth: sessions, Watch: watch, Keyset: external.source, Verifier: external.verifier, Identity: external.service, Keys: keys,
-		Directory: directory.NewService(db, standings, foundByPods), Standings: standings, Audit: auditLog, Webhooks: webhooks, Users: users, Friends: friends,
+		Directory: directory.NewService(db, standings, foundByPods), Standings: standings, Audit: auditLog, Webhooks: webhooks, Push: pushes, Users: users, Friends: friends,
 		Conversations: conversations, Messages: messages, Receipts: receipts, Attachments: attachments,
 		Syncer: syncer, Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
 		Memory:   memory,
@@ -183,7 +188,7 @@ func openWebhooks(db *postgres.DB, c config.Webhooks) (*webhook.Service, error) 
 	if err != nil {
 		return nil, err
 	}
-	return webhook.NewService(db, sealer, &webhook.Guard{Allow: c.AllowCIDRs}, c.Timeout), nil
+	return webhook.NewService(db, sealer, &outbound.Guard{Allow: c.AllowCIDRs}, c.Timeout), nil
 }
 
 // foundByPods is for profiles that a key changes, a thousand at once: the pods ask Postgres for them, every two seconds.

@@ -10,6 +10,7 @@ import (
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/observe"
+	"github.com/parley-chat/parley/internal/outbound"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/tracing"
@@ -55,7 +56,7 @@ func run(ctx context.Context, c config.Dispatcher, log *slog.Logger) error {
 	feed := journal.NewFeed(db.SQL, conversation.NewStore(db, message.NewStore(db)))
 	dispatcher := webhook.NewDispatcher(webhook.Config{
 		Timeout: c.Webhooks.Timeout, Retries: c.Retries, DisableAfter: c.DisableAfter, OutboxKeep: c.OutboxKeep,
-	}, db.SQL, feed, sealer, &webhook.Guard{Allow: c.Webhooks.AllowCIDRs}, webhook.NewMetrics(registry), log)
+	}, db.SQL, feed, sealer, &outbound.Guard{Allow: c.Webhooks.AllowCIDRs}, webhook.NewMetrics(registry), log)
 	observe.RegisterPools(registry, db.SQL, rdb, redisConns)
 	monitor := observe.NewMonitor(health, registry, log)
 	ops := &observe.Ops{Addr: c.OpsAddr, Registry: registry, Ready: health.Ready, Log: log}

@@ -7,7 +7,7 @@ import (
 )
 
 // everySetting are those that only one of the processes reads: one file may serve them all.
-var everySetting = slices.Concat(storageSettings, webhookSettings, []string{
+var everySetting = slices.Concat(storageSettings, webhookSettings, pushSettings, []string{
 	"CONFIG", "HTTP_ADDR", "DATABASE_MAX_CONNS", "JWT_SECRET", "ACCESS_TOKEN_TTL", "REFRESH_TOKEN_TTL", "REFRESH_REUSE_GRACE", "SESSION_MAX_AGE",
 	"TRUSTED_PROXIES", "ALLOWED_ORIGINS", "METRICS_TOKEN", "PRESENCE_TTL", "PRESENCE_GRACE", "RECEIPT_FLUSH_INTERVAL", "DRAIN_DELAY",
 	"RATE_LIMIT_DEFAULT", "RATE_LIMIT_AUTH", "RATE_LIMIT_SEARCH", "RATE_LIMIT_SEND", "RATE_LIMIT_SOCKET", "RATE_LIMIT_FRAMES",
@@ -50,6 +50,7 @@ type API struct {
 	// BootstrapKey is a server key that the api makes when it starts, "" for none.
 	BootstrapKey string
 	Webhooks     Webhooks
+	Push         Push
 	// AuditKeep is how long entries of the audit log are kept.
 	AuditKeep time.Duration
 }
@@ -111,6 +112,7 @@ func LoadAPI() (API, error) {
 		Identity:              r.identity(),
 		BootstrapKey:          r.serverKey("BOOTSTRAP_KEY"),
 		Webhooks:              r.webhooks(),
+		Push:                  r.push(),
 		AuditKeep:             r.duration("AUDIT_KEEP", 400*24*time.Hour, time.Hour),
 	}
 	if c.DrainDelay >= c.ShutdownTimeout {

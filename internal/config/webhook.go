@@ -25,6 +25,7 @@ type Dispatcher struct {
 	Retries      []time.Duration
 	DisableAfter time.Duration
 	OutboxKeep   time.Duration
+	Push         Push
 }
 
 var webhookSettings = []string{
@@ -37,6 +38,7 @@ func LoadDispatcher() (Dispatcher, error) {
 	c := Dispatcher{
 		Common: r.common(), Webhooks: r.webhooks(), Retries: r.durations("WEBHOOK_RETRIES", "5s,30s,2m,5m,15m,30m,1h"),
 		DisableAfter: r.duration("WEBHOOK_DISABLE_AFTER", 120*time.Hour, time.Minute), OutboxKeep: r.duration("OUTBOX_KEEP", 720*time.Hour, time.Hour),
+		Push: r.push(),
 	}
 	if len(c.SecretsKeys) == 0 {
 		r.fault("SECRETS_KEY", "is required")

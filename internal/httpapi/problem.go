@@ -19,6 +19,7 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/presence"
 	"github.com/parley-chat/parley/internal/principal"
+	"github.com/parley-chat/parley/internal/push"
 	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/receipt"
 	"github.com/parley-chat/parley/internal/serverkey"
@@ -79,6 +80,7 @@ var outcomes = []outcome{
 	{errUnknownType, 400, "unknown_type"},
 
 	{principal.ErrUnauthorized, 401, "unauthorized"},
+	{push.ErrEnded, 401, "unauthorized"},
 	{auth.ErrInvalidCredentials, 401, "invalid_credentials"},
 	{auth.ErrInvalidRefresh, 401, "invalid_refresh_token"},
 

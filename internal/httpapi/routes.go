@@ -90,6 +90,12 @@ func (s *Server) routes(d *docs) []route {
 		{"GET", "/api/conversations/:id/markers", user, by.everything, s.listMarkers},
 		{"GET", "/api/messages/:id/receipts", user, by.everything, s.listReceipts},
 
+		{"GET", "/api/push/config", user, by.everything, s.pushConfig},
+		{"PUT", "/api/push/devices/:deviceId", user, by.everything, s.putPushDevice},
+		{"DELETE", "/api/push/devices/:deviceId", user, by.everything, s.deletePushDevice},
+		{"GET", "/api/push/preferences", user, by.everything, s.pushPreferences},
+		{"PATCH", "/api/push/preferences", user, by.everything, s.updatePushPreferences},
+
 		{"GET", "/api/presence", user, by.everything, s.presences},
 		{"GET", "/api/presence/:userId", user, by.everything, s.presence},
 

@@ -30,6 +30,7 @@ import (
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/presence"
+	"github.com/parley-chat/parley/internal/push"
 	"github.com/parley-chat/parley/internal/ratelimit"
 	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/receipt"
@@ -93,6 +94,7 @@ type Deps struct {
 	Audit     *audit.Log
 	// Webhooks is nil without PARLEY_SECRETS_KEY.
 	Webhooks      *webhook.Service
+	Push          *push.Service
 	Users         *user.Service
 	Friends       *friend.Service
 	Conversations *conversation.Service

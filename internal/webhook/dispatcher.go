@@ -16,6 +16,7 @@ import (
 
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/outbound"
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
@@ -58,7 +59,7 @@ type Dispatcher struct {
 }
 
 // NewDispatcher makes a dispatcher; Run makes it work.
-func NewDispatcher(c Config, db *sql.DB, feed Feed, sealer *Sealer, guard *Guard, m *Metrics, log *slog.Logger) *Dispatcher {
+func NewDispatcher(c Config, db *sql.DB, feed Feed, sealer *Sealer, guard *outbound.Guard, m *Metrics, log *slog.Logger) *Dispatcher {
 	return &Dispatcher{
 		config: c, places: &places{db: db, lease: c.Timeout + leaseMargin}, feed: feed, sender: newSender(sealer, guard, c.Timeout), metrics: m, log: log,
 	}

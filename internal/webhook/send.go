@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/parley-chat/parley/internal/outbound"
 )
 
 // outcome is what became of one delivery.
@@ -44,8 +46,8 @@ type sender struct {
 	client *http.Client
 }
 
-func newSender(sealer *Sealer, guard *Guard, timeout time.Duration) *sender {
-	return &sender{sealer: sealer, client: guard.Client(timeout)}
+func newSender(sealer *Sealer, guard *outbound.Guard, timeout time.Duration) *sender {
+	return &sender{sealer: sealer, client: guard.Client(timeout, slotsPerEndpoint)}
 }
 
 // send delivers once.
@@ -100,8 +102,8 @@ func retryAfter(s string) time.Duration {
 // plain is an error of a request without its URL, which may hold a token.
 func plain(err error) string {
 	switch {
-	case errors.Is(err, ErrAddress):
-		return ErrAddress.Error()
+	case errors.Is(err, outbound.ErrAddress):
+		return outbound.ErrAddress.Error()
 	case errors.Is(err, context.DeadlineExceeded):
 		return "no answer in time"
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/outbound"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/timestamp"
 )
@@ -17,12 +18,12 @@ import (
 type Service struct {
 	store  *Store
 	sealer *Sealer
-	guard  *Guard
+	guard  *outbound.Guard
 	sender *sender
 }
 
 // NewService makes the service. Timeout bounds a test.
-func NewService(db *postgres.DB, sealer *Sealer, guard *Guard, timeout time.Duration) *Service {
+func NewService(db *postgres.DB, sealer *Sealer, guard *outbound.Guard, timeout time.Duration) *Service {
 	return &Service{store: NewStore(db), sealer: sealer, guard: guard, sender: newSender(sealer, guard, timeout)}
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/parley-chat/parley/internal/jsonbody"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/message"
+	"github.com/parley-chat/parley/internal/outbound"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/testenv"
 )
@@ -132,7 +133,7 @@ type house struct {
 	groups   *conversation.Service
 	feed     *journal.Feed
 	sealer   *Sealer
-	guard    *Guard
+	guard    *outbound.Guard
 	service  *Service
 	users    []string
 }
@@ -158,7 +159,7 @@ func newHouse(t *testing.T) *house {
 	h := &house{
 		t: t, db: db, messages: message.NewService(db, store, committer, nil, nothing{}), users: testenv.Users(t, db.SQL, 3),
 		groups: conversation.NewService(db, conversations, nothing{}, nothing{}, nothing{}), feed: journal.NewFeed(db.SQL, conversations),
-		sealer: sealer, guard: &Guard{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
+		sealer: sealer, guard: &outbound.Guard{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}},
 	}
 	h.service = NewService(db, sealer, h.guard, 5*time.Second)
 	return h
@@ -512,7 +513,7 @@ func TestManagement(t *testing.T) {
 
 func TestAddresses(t *testing.T) {
 	t.Parallel()
-	g := &Guard{}
+	g := &outbound.Guard{}
 	for in, valid := range map[string]bool{
 		"https://example.com/hook": true, "https://example.com:8443/": true, "http://hooks.chat.svc:8080/": true, "http://hooks.chat.svc.cluster.local/": true,
 		"http://example.com/": false, "ftp://example.com/": false, "https://u:p@example.com/": false, "": false, "/hook": false,
@@ -539,7 +540,7 @@ func TestDialsAreChecked(t *testing.T) {
 	r := newReceiver(t)
 	_, port, _ := strings.Cut(strings.TrimPrefix(r.URL, "http://"), ":")
 	for _, host := range []string{"localhost", "127.0.0.1", "0.0.0.0", "[::ffff:127.0.0.1]", "2130706433"} {
-		res, err := (&Guard{}).Client(time.Second).Get("http://" + host + ":" + port)
+		res, err := (&outbound.Guard{}).Client(time.Second, 1).Get("http://" + host + ":" + port)
 		if err == nil {
 			res.Body.Close()
 			t.Errorf("%s was reached", host)
@@ -547,7 +548,7 @@ func TestDialsAreChecked(t *testing.T) {
 	}
 	redirect := httptest.NewServer(http.RedirectHandler(r.URL, http.StatusFound))
 	defer redirect.Close()
-	res, err := (&Guard{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}).Client(5 * time.Second).Get(redirect.URL)
+	res, err := (&outbound.Guard{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}).Client(5*time.Second, 1).Get(redirect.URL)
 	if err != nil {
 		t.Fatal(err)
 	}

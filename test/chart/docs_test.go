@@ -155,7 +155,7 @@ func TestAlertsAreDisabledAndOverridden(t *testing.T) {
 }
 
 // What the chart sets by other values than config.
-var otherwise = regexp.MustCompile(`^PARLEY_(HTTP_ADDR|OPS_ADDR|CONFIG|DATABASE_\w+|MIGRATE_DATABASE_URL|REDIS_\w+|JWT_SECRET|METRICS_TOKEN|BOOTSTRAP_KEY|SECRETS_KEY|S3_\w+|SHUTDOWN_TIMEOUT|DRAIN_DELAY)$`)
+var otherwise = regexp.MustCompile(`^PARLEY_(HTTP_ADDR|OPS_ADDR|CONFIG|DATABASE_\w+|MIGRATE_DATABASE_URL|REDIS_\w+|JWT_SECRET|METRICS_TOKEN|BOOTSTRAP_KEY|SECRETS_KEY|PUSH_VAPID_PRIVATE_KEY|PUSH_FCM_CREDENTIALS|S3_\w+|SHUTDOWN_TIMEOUT|DRAIN_DELAY)$`)
 
 // Every setting of docs/settings.md can be set.
 func TestEverySettingCanBeSet(t *testing.T) {

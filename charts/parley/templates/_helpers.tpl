@@ -192,6 +192,8 @@ jwt: { variable: PARLEY_JWT_SECRET, field: secret, key: jwt-secret, components: 
 metricsToken: { variable: PARLEY_METRICS_TOKEN, field: value, key: metrics-token, components: [api] }
 bootstrapKey: { variable: PARLEY_BOOTSTRAP_KEY, field: value, key: bootstrap-key, components: [api] }
 secretsKey: { variable: PARLEY_SECRETS_KEY, field: value, key: secrets-key, components: [api, dispatcher] }
+push.vapid: { variable: PARLEY_PUSH_VAPID_PRIVATE_KEY, field: privateKey, key: push-vapid-private-key, components: [api, dispatcher] }
+push.fcm: { variable: PARLEY_PUSH_FCM_CREDENTIALS, field: credentials, key: push-fcm-credentials, components: [api, dispatcher] }
 {{- end -}}
 
 {{/* The values at a path such as push.vapid. Takes (list $ path); renders YAML. */}}

@@ -175,6 +175,32 @@ export interface Privacy {
   readReceiptsEnabled: boolean;
 }
 
+export interface PushConfig {
+  webPush: {
+    publicKey: string;
+  } | null;
+  fcm: boolean;
+}
+
+/** With `webpush` a `subscription`, what a PushSubscription's toJSON returns; with `fcm` a `token`. */
+export interface PushRegistration {
+  provider: "webpush" | "fcm";
+  subscription?: {
+    endpoint: string;
+    expirationTime?: number | null;
+    keys: {
+      p256dh: string;
+      auth: string;
+    };
+  };
+  token?: string;
+}
+
+export interface PushPreferences {
+  level: "all" | "mentions" | "none";
+  preview: boolean;
+}
+
 export interface OwnUser {
   id: Id;
   username: string;
@@ -998,6 +1024,41 @@ export interface Operations {
     method: "GET";
     path: "/api/presence/{userId}";
     response: Presence;
+  };
+  /** How to register a device */
+  getPushConfig: {
+    method: "GET";
+    path: "/api/push/config";
+    response: PushConfig;
+  };
+  /** Register a device for pushes */
+  putPushDevice: {
+    method: "PUT";
+    path: "/api/push/devices/{deviceId}";
+    body: PushRegistration;
+    response: undefined;
+  };
+  /** Remove a device */
+  deletePushDevice: {
+    method: "DELETE";
+    path: "/api/push/devices/{deviceId}";
+    response: undefined;
+  };
+  /** The preferences of pushes */
+  getPushPreferences: {
+    method: "GET";
+    path: "/api/push/preferences";
+    response: PushPreferences;
+  };
+  /** Change the preferences of pushes */
+  updatePushPreferences: {
+    method: "PATCH";
+    path: "/api/push/preferences";
+    body: {
+      level?: "all" | "mentions" | "none";
+      preview?: boolean;
+    };
+    response: PushPreferences;
   };
   /** Presence of several users */
   listPresence: {

@@ -1,4 +1,6 @@
-package webhook
+// Package outbound makes the HTTP clients of requests to addresses that others chose: receivers of webhooks and push services. It decides
+// which addresses they may reach.
+package outbound
 
 import (
 	"context"
@@ -8,22 +10,27 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// ErrAddress is returned for an address that deliveries must not reach.
+// ErrAddress is returned for an address that requests must not reach.
 var ErrAddress = errors.New("the address is not allowed")
 
-// Guard decides which addresses deliveries may reach. It checks the address that is dialled, after the name was resolved, so that a
+// Guard decides which addresses requests may reach. It checks the address that is dialled, after the name was resolved, so that a
 // name that changes between check and dial leads nowhere.
 type Guard struct {
 	// Allow are networks that are allowed in spite of being private, and for plain http.
 	Allow []netip.Prefix
+	// Hosts are names and addresses of the operator's own settings: whatever they resolve to is allowed, by plain http too.
+	Hosts []string
 }
 
-// never are networks that no delivery reaches unless Allow names them: this host, private and shared networks, link-local addresses with
+func (g *Guard) named(host string) bool { return slices.Contains(g.Hosts, strings.ToLower(host)) }
+
+// never are networks that no request reaches unless Allow names them: this host, private and shared networks, link-local addresses with
 // the metadata services of clouds, and what is no unicast address.
 var never = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"),
@@ -54,11 +61,11 @@ func contains(list []netip.Prefix, ip netip.Addr) bool {
 	return false
 }
 
-// CheckAddress returns ErrAddress for an address that a delivery to a host must not reach.
+// CheckAddress returns ErrAddress for an address that a request to a host must not reach.
 func (g *Guard) CheckAddress(host string, ip netip.Addr) error {
 	ip = ip.Unmap()
 	switch {
-	case contains(g.Allow, ip):
+	case contains(g.Allow, ip), g.named(host):
 		return nil
 	case contains(local, ip), !inCluster(host) && contains(never, ip):
 		return fmt.Errorf("%w: %s", ErrAddress, ip)
@@ -66,7 +73,7 @@ func (g *Guard) CheckAddress(host string, ip netip.Addr) error {
 	return nil
 }
 
-// CheckURL returns a reason why a URL cannot be an endpoint, "" if it can. Plain http is for Services of the cluster and allowed networks.
+// CheckURL returns a reason why a URL cannot be requested, "" if it can. Plain http is for Services of the cluster and allowed networks.
 func (g *Guard) CheckURL(s string) string {
 	u, err := url.Parse(s)
 	switch {
@@ -74,6 +81,8 @@ func (g *Guard) CheckURL(s string) string {
 		return "must be an absolute https URL"
 	case u.User != nil || u.Fragment != "":
 		return "must not have a user, password or fragment"
+	case g.named(u.Hostname()):
+		return ""
 	}
 	ip, err := netip.ParseAddr(u.Hostname())
 	if err == nil {
@@ -91,8 +100,9 @@ func (g *Guard) CheckURL(s string) string {
 	return ""
 }
 
-// Client makes the HTTP client of deliveries: it follows no redirects, obeys no proxy, and dials only what the guard allows.
-func (g *Guard) Client(timeout time.Duration) *http.Client {
+// Client makes an HTTP client that follows no redirects, obeys no proxy, and dials only what the guard allows. Timeout bounds a request,
+// perHost is how many requests there usually are to one host at once, and half of how many connections there are at most.
+func (g *Guard) Client(timeout time.Duration, perHost int) *http.Client {
 	transport := &http.Transport{
 		Proxy: nil,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -109,7 +119,7 @@ func (g *Guard) Client(timeout time.Duration) *http.Client {
 			}}
 			return d.DialContext(ctx, network, address)
 		},
-		TLSHandshakeTimeout: timeout, MaxIdleConnsPerHost: slotsPerEndpoint, MaxConnsPerHost: 2 * slotsPerEndpoint, IdleConnTimeout: time.Minute,
+		TLSHandshakeTimeout: timeout, MaxIdleConnsPerHost: perHost, MaxConnsPerHost: 2 * perHost, IdleConnTimeout: time.Minute,
 		ForceAttemptHTTP2: true,
 	}
 	return &http.Client{

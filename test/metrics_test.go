@@ -226,13 +226,13 @@ func TestTheListOfMetricsIsCurrent(t *testing.T) {
 
 const metricsHead = `# Metrics
 
-Each process serves these under ` + "`/metrics`" + ` on ` + "`PARLEY_OPS_ADDR`" + `, the api its own under ` + "`/api/metrics`" + ` as well. Beside them are the collectors of
+Each process serves these under ` + "`/metrics`" + ` on ` + "`PARLEY_OPS_ADDR`" + `; the api also serves its own under ` + "`/api/metrics`" + `. In addition there are the collectors of
 Go (` + "`go_*`" + `), of the operating system's process (` + "`process_*`" + `) and of the endpoint itself (` + "`promhttp_*`" + `). Times are in seconds.
 
-This page is written by ` + "`go test ./test -run ListOfMetrics -update`" + ` from what running processes export.
+` + "`go test ./test -run ListOfMetrics -update`" + ` writes this page from the metrics of running processes.
 
-Prometheus asks for OpenMetrics, in which a histogram's bucket of a whole number is ` + "`le=\"5.0\"`" + `, where the plain text has ` + "`le=\"5\"`" + `. In OpenMetrics the
-histograms of requests, commits and deliveries have exemplars with the ` + "`trace_id`" + ` of traces that are recorded.
+Prometheus requests OpenMetrics, in which the bucket of a whole number is ` + "`le=\"5.0\"`" + `, while the text format has ` + "`le=\"5\"`" + `. In OpenMetrics the
+histograms of requests, commits and deliveries have exemplars with the ` + "`trace_id`" + ` of recorded traces.
 
 | metric | type | labels | of | meaning |
 | --- | --- | --- | --- | --- |

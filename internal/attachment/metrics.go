@@ -20,7 +20,7 @@ type Metrics struct {
 func NewMetrics(r prometheus.Registerer, states ...string) *Metrics {
 	m := &Metrics{uploads: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_uploads_total",
-		Help: "Uploads by what became of them: created, ready or mismatch at their completion; unsent when housekeeping gave them up, removed once their object is gone.",
+		Help: "Uploads by state: created, ready or mismatch at their completion, unsent when housekeeping discards them, removed once their object is deleted.",
 	}, []string{"state"})}
 	r.MustRegister(m.uploads)
 	for _, s := range states {

@@ -73,7 +73,7 @@ func New(r prometheus.Registerer, log *slog.Logger) *Watch {
 		log: log, wake: make(chan struct{}, 1),
 		looking: observe.NewOutage(log, "the epoch of the database cannot be checked", "the epoch of the database is checked again"),
 		changes: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "parley_history_changes_total", Help: "Times that this pod found the database to have another history, which may lack a tail.",
+			Name: "parley_history_changes_total", Help: "Times that this pod found another history in the database, which may lack the last commits.",
 		}),
 	}
 	r.MustRegister(w.changes)

@@ -70,7 +70,7 @@ const (
 func newConnMetrics(r prometheus.Registerer, memory *budget.Budget) *connMetrics {
 	m := &connMetrics{
 		open: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "parley_http_connections_open", Help: "Open HTTP connections, sockets left out.",
+			Name: "parley_http_connections_open", Help: "Open HTTP connections, without sockets.",
 		}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "parley_http_connections_refused_total", Help: "Connections that were closed at once because their address, or the pod, had too many.",
@@ -83,7 +83,7 @@ func newConnMetrics(r prometheus.Registerer, memory *budget.Budget) *connMetrics
 		m.refused.WithLabelValues(reason)
 	}
 	r.MustRegister(m.open, m.refused, m.acceptErrors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "parley_unread_bytes", Help: "Memory held for slow clients: bodies that arrive, answers and frames that wait to be read.",
+		Name: "parley_unread_bytes", Help: "Memory held for slow clients: bodies that are arriving, responses and frames that wait to be read.",
 	}, func() float64 { return float64(memory.Used()) }))
 	return m
 }

@@ -186,21 +186,21 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "http_requests_total", Help: "Requests that were answered.",
+			Name: "http_requests_total", Help: "Requests that were completed.",
 		}, []string{"method", "route", "status"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "http_request_duration_seconds", Help: "Duration of requests, the socket upgrade left out.",
+			Name: "http_request_duration_seconds", Help: "Duration of requests, without socket upgrades.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .2, .3, .5, 1, 2.5, 5, 10},
 		}, []string{"method", "route"}),
 		unavailable: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "parley_requests_unavailable_total", Help: "Requests that were answered 503 because a dependency was down or the pod too busy.",
+			Name: "parley_requests_unavailable_total", Help: "Requests that returned 503 because a dependency was unavailable or the pod too busy.",
 		}),
 	}
 	m.frames = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "parley_socket_frames_received_total", Help: "Frames from clients, by type; unknown is for those of no type of ours.",
+		Name: "parley_socket_frames_received_total", Help: "Frames from clients, by type; unknown is for undefined types.",
 	}, []string{"type"})
 	m.framesFailed = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "parley_socket_frames_failed_total", Help: "Frames from clients that failed by the server's fault: a dependency was down, the pod too busy, or the code wrong.",
+		Name: "parley_socket_frames_failed_total", Help: "Frames from clients that failed because of the server: a dependency was unavailable, the pod too busy, or there was a bug.",
 	}, []string{"type"})
 	kinds := slices.AppendSeq([]string{kindUnknown, kindProtocolPing, kindProtocolPong}, maps.Keys(frames))
 	for _, t := range kinds {

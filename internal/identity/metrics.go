@@ -38,13 +38,13 @@ type Metrics struct {
 // NewMetrics makes the metrics of a source, and registers them.
 func NewMetrics(r prometheus.Registerer, s *Source) *Metrics {
 	m := &Metrics{rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "parley_auth_rejected_total", Help: "External tokens that were rejected, by what was wrong with them.",
+		Name: "parley_auth_rejected_total", Help: "External tokens that were rejected, by reason.",
 	}, []string{"reason"})}
 	for _, reason := range reasons {
 		m.rejected.WithLabelValues(reason)
 	}
 	age := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "parley_jwks_age_seconds", Help: "Time since the issuer's key set was last fetched; since the start while it never was.",
+		Name: "parley_jwks_age_seconds", Help: "Time since the issuer's key set was last fetched, or since the start if it never was.",
 	}, func() float64 { return math.Round(s.age().Seconds()*1000) / 1000 })
 	r.MustRegister(m.rejected, age)
 	return m

@@ -24,16 +24,16 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}),
 		queue: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "parley_message_queue",
-			Help: "Sends that wait for their commit, when the last one was done.",
+			Help: "Sends that waited for their commit when the last commit ended.",
 		}),
 		batchSize: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "parley_message_batch_size",
-			Help:    "Messages per group commit.",
+			Help:    "Messages in one batch commit.",
 			Buckets: []float64{1, 2, 4, 8, 16, 32, 64},
 		}),
 		batchSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:    "parley_message_commit_seconds",
-			Help:    "Duration of a group commit in Postgres.",
+			Help:    "Duration of a batch commit in Postgres.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5},
 		}),
 	}

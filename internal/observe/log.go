@@ -25,7 +25,7 @@ func newLogger(w io.Writer, process, format string, level slog.Level, now func()
 		h = slog.NewTextHandler(w, opts)
 	}
 	records := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "parley_log_records_total", Help: "What was logged, by level. An error is something to act on.",
+		Name: "parley_log_records_total", Help: "Log records, by level. An error needs action.",
 	}, []string{"level"})
 	for _, l := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
 		records.WithLabelValues(levelLabel(l))

@@ -51,16 +51,16 @@ func NewMonitor(h *Health, r prometheus.Registerer, log *slog.Logger) *Monitor {
 		return g
 	}
 	up := prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "parley_dependency_up", Help: "1 if the dependency can be used: Redis answers, Postgres takes writes, the schema is new enough.",
+		Name: "parley_dependency_up", Help: "1 if the dependency can be used: Redis replies, Postgres accepts writes, the schema is new enough.",
 	}, []string{"dependency"})
 	r.MustRegister(up)
 	m := &Monitor{
 		health: h, log: log,
-		skew:     gauge("parley_clock_skew_seconds", "How far the clock of this process is ahead of Postgres's, behind if negative; NaN until Postgres answered."),
+		skew:     gauge("parley_clock_skew_seconds", "How far the clock of this process is ahead of Postgres's (negative: behind); NaN until Postgres was reached."),
 		postgres: up.WithLabelValues("postgres"), redis: up.WithLabelValues("redis"), schema: up.WithLabelValues("schema"),
-		ready:        gauge("parley_ready", "1 while the process wants work."),
-		noEviction:   gauge("parley_redis_noeviction", "1 where every master of Redis has maxmemory-policy noeviction, 0 where one may drop keys, NaN where Redis does not tell."),
-		expiryEvents: gauge("parley_redis_expiry_events", "1 where notify-keyspace-events of every master of Redis has expiries told, 0 where not, NaN where Redis does not tell."),
+		ready:        gauge("parley_ready", "1 while the process is ready."),
+		noEviction:   gauge("parley_redis_noeviction", "1 if every Redis master has maxmemory-policy noeviction, 0 if one may drop keys, NaN if Redis does not show its settings."),
+		expiryEvents: gauge("parley_redis_expiry_events", "1 if notify-keyspace-events of every Redis master includes expiries, 0 if not, NaN if Redis does not show its settings."),
 	}
 	if h.Storage != nil {
 		m.storage = up.WithLabelValues("storage")

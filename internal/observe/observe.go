@@ -49,7 +49,7 @@ func Exemplar(o prometheus.Observer, v float64, traceID string) {
 func NewPanicCounter(r prometheus.Registerer) *prometheus.CounterVec {
 	c := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_panics_total",
-		Help: "Panics that were caught, by the part of the process that they happened in.",
+		Help: "Panics that were caught, by part of the process.",
 	}, []string{"part"})
 	r.MustRegister(c)
 	return c

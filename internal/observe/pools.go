@@ -27,14 +27,14 @@ func newRedisPool(rdb redis.UniversalClient, size int) *redisPool {
 	}
 	return &redisPool{
 		rdb: rdb, size: size,
-		bound:       desc("size", "How many connections to each node of Redis there may be."),
-		connections: desc("connections", "Connections to Redis, those of subscriptions left out.", "state"),
+		bound:       desc("size", "Largest number of connections to each Redis node."),
+		connections: desc("connections", "Connections to Redis, without subscriptions.", "state"),
 		hits:        desc("hits_total", "Times that an idle connection was found."),
 		misses:      desc("misses_total", "Times that no idle connection was found."),
-		timeouts:    desc("timeouts_total", "Times that waiting for a connection took too long."),
+		timeouts:    desc("timeouts_total", "Waits for a connection that timed out."),
 		stale:       desc("stale_total", "Connections that were closed because they were old or broken."),
-		waits:       desc("waits_total", "Times that a connection had to be waited for."),
-		waited:      desc("wait_seconds_total", "Time that was waited for connections."),
+		waits:       desc("waits_total", "Times that no connection was free and the caller had to wait."),
+		waited:      desc("wait_seconds_total", "Total time spent waiting for a connection."),
 	}
 }
 

@@ -1,8 +1,9 @@
--- Shortens a connection that closed to the grace, and its device to what is left of its connections. Other connections
--- of the device are not touched.
+-- Shortens the deadline of a closed connection to the grace, and the key of its device to the longest deadline of the device's
+-- connections. Other connections keep their deadlines. The connection is renamed to "…:closed", so that a late renewal
+-- does not bring it back (touch.lua).
 -- KEYS: the user's connections, the user's hash, the device's key
 -- ARGV: device, connection, grace in ms
--- Returns 1, or 0 where there was no such connection any more.
+-- Returns 1, or 0 if the connection does not exist any more.
 local t = redis.call('TIME')
 local micros = t[1] * 1000000 + t[2]
 local now = math.floor(micros / 1000)

@@ -51,23 +51,23 @@ func TestRedisRestoredFromAnOldSnapshot(t *testing.T) {
 	e.redis.Start()
 	restarted := time.Now()
 	news = e.news()
-	told := 0
+	published := 0
 	for end := time.After(times.TTL + 8*time.Second); ; {
 		select {
 		case m := <-news:
 			u, _ := rediskey.ParsePresenceChannel(m.Channel)
 			if u == gone {
-				told++
+				published++
 			} else if x := m.Payload; x != "" && !isOnline(t, x) {
-				t.Errorf("%s, whose socket lives, is told to be offline after %s: %s", u, time.Since(restarted), m.Payload)
+				t.Errorf("%s, whose socket lives, is reported offline after %s: %s", u, time.Since(restarted), m.Payload)
 			}
 			continue
 		case <-end:
 		}
 		break
 	}
-	if told != 1 {
-		t.Errorf("the end of the one who is gone is told %d times", told)
+	if published != 1 {
+		t.Errorf("the offline event of the user who is gone came %d times", published)
 	}
 	if s, err := presence.NewService(e.db.SQL, e.rdb).States(t.Context(), []string{gone}); err != nil || s[0].Online {
 		t.Errorf("the one who is gone: %+v, %v", s, err)
@@ -91,7 +91,7 @@ func clientOf(t *testing.T, addr string) *redis.Client {
 }
 
 // Between the last deadline and a claim, which is long if no watcher runs, nobody comes online for those who ask only now. A socket that
-// lived after all is told to be back.
+// lived after all comes online again.
 func TestTheDeadDoNotComeOnline(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 1)
@@ -120,7 +120,7 @@ func TestTheDeadDoNotComeOnline(t *testing.T) {
 	testenv.Eventually(t, times.TTL+10*time.Second, func() bool { is, _ := online(); return !is }, "the deadline is over")
 	proxy.Mend()
 	if _, n := next(t, news, 10*time.Second); !n.Online || n.Version <= version {
-		t.Errorf("the socket that lived is told by %+v", n)
+		t.Errorf("the socket that lived came online by %+v", n)
 	}
 	if is, _ := online(); !is {
 		t.Error("one who came back is offline")

@@ -19,51 +19,54 @@ import (
 const (
 	// renewals is how often a connection is renewed within its TTL.
 	renewals = 3
-	// keepBeats is how many renewals pass until the records' own expiry is moved on: a command that most can do without.
+	// keepBeats is the number of renewals after which the expiry of the user's keys is extended. Doing it each time would cost two more
+	// commands.
 	keepBeats = 64
 	// lookEvery is how often the heartbeat looks for connections that are due.
 	lookEvery = 250 * time.Millisecond
-	// epochEvery is how often it looks whether Redis has lost its memory.
+	// epochEvery is how often it checks whether Redis has lost its memory, or had a gap.
 	epochEvery = 500 * time.Millisecond
-	// beatWait bounds one pipeline, farewellWait what is still to be said when the process stops.
+	// beatWait bounds one pipeline, farewellWait the goodbyes of a stopping process.
 	beatWait     = 2 * time.Second
 	farewellWait = 2 * time.Second
 )
 
-// connection is a socket of this pod. due, told and beats are of Run's goroutine alone.
+// connection is a socket of this pod. due, registered and beats belong to Run's goroutine; closedAt is guarded by Heartbeat.mu.
+// registered is set once Redis has the connection.
 type connection struct {
 	userID, deviceID, id string
 	due                  time.Time
-	told                 bool
+	registered           bool
 	beats                int
 	closedAt             time.Time
 }
 
-// Heartbeat keeps the sockets of this pod online in Redis. Nothing waits for it.
+// Heartbeat keeps the sockets of this pod online in Redis. Opened and Closed only queue the connection and never wait for
+// Redis; they may be called from any goroutine. All commands are sent by Run.
 type Heartbeat struct {
 	records *records
 	config  config.Presence
 	metrics *HeartbeatMetrics
 	log     *slog.Logger
-	// tooMany is told of connections that their user has too many of.
+	// tooMany is called with the connections that exceed a user's maxSockets.
 	tooMany func(userID string, connectionIDs []string)
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the next three fields, and is never held during a call to Redis
 	live   map[string]*connection
 	opened []*connection // since the last beat
-	closed []*connection // in the order in which they closed
+	closed []*connection // not yet shortened in Redis, in the order in which they closed
 	wake   chan struct{}
 
-	// Of Run's goroutine alone:
-	looked    time.Time // when it last looked through all that live
-	epoch     string
-	stale     string // the marks that were old when it last renewed all because of them
-	epochLook time.Time
-	failing   bool
+	// The following belong to Run's goroutine:
+	scannedAt      time.Time // when all live connections were last scanned
+	epoch          string
+	stale          string // the old marks for which all connections were last renewed
+	epochCheckedAt time.Time
+	failing        bool
 }
 
-// NewHeartbeat makes a heartbeat; its Run makes it work. tooMany is told of the oldest connections of a user who has too
-// many over all pods.
+// NewHeartbeat makes a heartbeat, which needs its Run. If a user has more than maxSockets connections over all pods,
+// tooMany is called with the oldest ones, from Run's goroutine: it must not block.
 func NewHeartbeat(rdb redis.UniversalClient, c config.Presence, m *HeartbeatMetrics, log *slog.Logger, tooMany func(userID string, connectionIDs []string)) *Heartbeat {
 	return &Heartbeat{
 		records: newRecords(rdb), config: c, metrics: m, log: log, tooMany: tooMany,
@@ -71,7 +74,7 @@ func NewHeartbeat(rdb redis.UniversalClient, c config.Presence, m *HeartbeatMetr
 	}
 }
 
-// Opened takes in a connection, whose id was never used before.
+// Opened adds a connection. Its id must be new.
 func (h *Heartbeat) Opened(userID, deviceID, connectionID string) {
 	h.mu.Lock()
 	c := &connection{userID: userID, deviceID: deviceID, id: connectionID}
@@ -82,7 +85,7 @@ func (h *Heartbeat) Opened(userID, deviceID, connectionID string) {
 	h.poke()
 }
 
-// Closed gives up a connection: its user has the grace to come back.
+// Closed removes a connection. Its user stays online for the grace, in case the client reconnects. Unknown ids are ignored.
 func (h *Heartbeat) Closed(connectionID string) {
 	h.mu.Lock()
 	c := h.live[connectionID]
@@ -105,7 +108,7 @@ func (h *Heartbeat) poke() {
 	}
 }
 
-// Run keeps the connections until ctx ends, and then says goodbye for those that closed.
+// Run renews the connections until ctx ends, and then says goodbye for those that closed. It returns nil.
 func (h *Heartbeat) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -126,8 +129,8 @@ func (h *Heartbeat) Run(ctx context.Context) error {
 	}
 }
 
-// beat says goodbye for what closed, and renews what is due. Goodbyes come first, and all is said by one goroutine: a
-// connection that closed is not renewed.
+// beat says goodbye for closed connections and renews those that are due. Goodbyes come first and one goroutine sends
+// both, so a closed connection is not renewed afterwards.
 func (h *Heartbeat) beat(ctx context.Context) {
 	h.checkEpoch(ctx)
 	ok := h.sayGoodbye(ctx)
@@ -147,13 +150,13 @@ func (h *Heartbeat) beat(ctx context.Context) {
 	h.failing = !ok
 }
 
-// due are the connections to renew, the new ones first. It looks through all only with the ticks: those who open wake the
-// heartbeat much more often.
+// due returns the connections to renew, the new ones first. It scans all connections only once per tick. Between ticks,
+// when new connections wake the heartbeat, it returns only those.
 func (h *Heartbeat) due(now time.Time) []*connection {
 	h.mu.Lock()
 	var out []*connection
-	if now.Sub(h.looked) >= lookEvery/2 {
-		h.looked = now
+	if now.Sub(h.scannedAt) >= lookEvery/2 {
+		h.scannedAt = now
 		for _, c := range h.live {
 			if !c.due.After(now) {
 				out = append(out, c)
@@ -172,7 +175,8 @@ func (h *Heartbeat) due(now time.Time) []*connection {
 	return out
 }
 
-// renew touches connections. It returns false where Redis did not take it.
+// renew writes the hints and then the connections (in this order, so that no connection is without a hint). It reports
+// whether Redis accepted them. A single failed connection is tried again soon.
 func (h *Heartbeat) renew(ctx context.Context, batch []*connection) bool {
 	ctx, cancel := context.WithTimeout(ctx, beatWait)
 	defer cancel()
@@ -199,10 +203,10 @@ func (h *Heartbeat) renew(ctx context.Context, batch []*connection) bool {
 			c.due = time.Now().Add(epochEvery)
 			continue
 		}
-		forgotten = forgotten || c.told && answer[0] == int64(1)
-		// Renewals are spread, so that those who came at once are not due at once for ever.
+		forgotten = forgotten || c.registered && answer[0] == int64(1)
+		// The random part spreads renewals: connections that opened together are not due together permanently.
 		c.due = time.Now().Add(interval - time.Duration(rand.Int64N(int64(interval/4)+1))) //nolint:gosec // it may be guessed
-		c.told = true
+		c.registered = true
 		if len(answer) > 1 {
 			h.evict(c.userID, answer[1:])
 		}
@@ -215,7 +219,7 @@ func (h *Heartbeat) renew(ctx context.Context, batch []*connection) bool {
 
 func (h *Heartbeat) touch(c *connection) call {
 	opening, keep := 0, 0
-	if !c.told {
+	if !c.registered {
 		opening = 1
 	}
 	if c.beats++; c.beats%keepBeats == 0 {
@@ -247,30 +251,30 @@ func (h *Heartbeat) evict(userID string, connections []any) {
 	h.tooMany(userID, ids)
 }
 
-// renewAll makes all connections due: Redis has forgotten one of them, and so perhaps all.
+// renewAll makes all connections due. It is called if Redis has forgotten one of them, and so perhaps all.
 func (h *Heartbeat) renewAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range h.live {
 		c.due = time.Time{}
 	}
-	h.looked = time.Time{}
+	h.scannedAt = time.Time{}
 	h.poke()
 }
 
-// checkEpoch finds out whether Redis lost its memory since the last look. On a cluster it is one node's memory; what
-// another lost is found by the renewals.
+// checkEpoch detects that Redis lost its memory since the last check: the random value that some pod wrote is gone, or another
+// one is there. On a cluster this covers one node; renewals find what another node lost.
 func (h *Heartbeat) checkEpoch(ctx context.Context) {
-	if time.Since(h.epochLook) < epochEvery {
+	if time.Since(h.epochCheckedAt) < epochEvery {
 		return
 	}
-	h.epochLook = time.Now()
+	h.epochCheckedAt = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, beatWait)
 	defer cancel()
 	epoch, err := h.records.rdb.SetArgs(ctx, rediskey.PresenceEpoch, id.New(), redis.SetArgs{Mode: "NX", Get: true}).Result()
 	switch {
 	case err == redis.Nil: //nolint:errorlint // go-redis returns it as it is
-		h.epoch = "" // it is ours now, and read the next time
+		h.epoch = "" // the value is ours now; the next check reads it
 		h.renewAll()
 	case err != nil:
 		return
@@ -283,8 +287,8 @@ func (h *Heartbeat) checkEpoch(ctx context.Context) {
 	h.checkMarks(ctx)
 }
 
-// checkMarks finds out whether there was a gap in which deadlines may have passed: Redis hung, or was restored from an old snapshot, in
-// which the epoch is the same. All connections are renewed once for each gap, before watchers claim anybody.
+// checkMarks detects a gap in which deadlines may have passed: Redis hung, or was restored from an old snapshot that has the
+// same epoch. All connections are renewed once for each gap, before watchers claim users (settleIn).
 func (h *Heartbeat) checkMarks(ctx context.Context) {
 	stale, err := h.records.staleMarks(ctx)
 	if err != nil {
@@ -296,8 +300,8 @@ func (h *Heartbeat) checkMarks(ctx context.Context) {
 	h.stale = stale
 }
 
-// sayGoodbye shortens the connections that closed. It returns false where Redis did not take it; they are kept then, but
-// for those whose time is over anyway.
+// sayGoodbye shortens the deadlines of closed connections to the grace. It reports whether Redis accepted that. If not, the
+// connections stay queued, except those whose deadline has passed in any case.
 func (h *Heartbeat) sayGoodbye(ctx context.Context) bool {
 	for {
 		h.mu.Lock()
@@ -316,6 +320,7 @@ func (h *Heartbeat) sayGoodbye(ctx context.Context) bool {
 	}
 }
 
+// shorten shortens the deadlines of a batch, and then writes the hints for the earlier checks.
 func (h *Heartbeat) shorten(ctx context.Context, batch []*connection) error {
 	ctx, cancel := context.WithTimeout(ctx, beatWait)
 	defer cancel()

@@ -1,7 +1,7 @@
--- Takes users who are due, for a while: a caller that dies leaves them to another.
+-- Leases users who are due, by moving their hints into the future. If the caller dies, they are due again after the lease.
 -- KEYS: a shard of the deadlines
--- ARGV: how many at most, for how many ms
--- Returns the score that they have now, and the users.
+-- ARGV: largest number of users, duration of the lease in ms
+-- Returns the new score of the hints, followed by the users; nothing if none is due.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local users = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now), 'LIMIT', 0, ARGV[1])

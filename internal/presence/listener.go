@@ -15,28 +15,28 @@ import (
 )
 
 const (
-	// expiredQueue is how many expiries wait to be looked at. The sweep finds those that come when it is full.
+	// expiredQueue is how many expiries may wait. If it is full, the sweep finds the users.
 	expiredQueue = 1 << 14
-	// expiredPause gathers expiries that come in a burst.
+	// expiredPause collects the expiries of a burst into one claim.
 	expiredPause = 5 * time.Millisecond
-	// nodesEvery is how often a cluster is asked for its masters.
+	// nodesEvery is how often the masters of a cluster are listed.
 	nodesEvery = 10 * time.Second
-	// askEvery is how often a node is asked whether it publishes expiries.
+	// askEvery is how often a node's notify-keyspace-events is checked.
 	askEvery = 2 * time.Second
-	// expiredEvents are what notify-keyspace-events must hold: expiries, told by the event's name.
+	// expiredEvents are the letters that notify-keyspace-events must contain: expiries (x), published by event (E).
 	expiredEvents = "Ex"
 )
 
-// listen hears of expired keys from every master, until ctx ends.
+// listen follows the expiries of every master until ctx ends. On a cluster it follows new masters and drops old ones.
 func (w *Watcher) listen(ctx context.Context) error {
 	cluster, ok := w.records.rdb.(*redis.ClusterClient)
 	if !ok {
-		w.hear(ctx, w.records.rdb)
+		w.followExpiries(ctx, w.records.rdb)
 		return nil
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	hearing := map[string]context.CancelFunc{}
+	followed := map[string]context.CancelFunc{}
 	for {
 		masters := map[string]*redis.Client{}
 		var mu sync.Mutex
@@ -46,19 +46,19 @@ func (w *Watcher) listen(ctx context.Context) error {
 			masters[c.Options().Addr] = c
 			return nil
 		})
-		for addr, stop := range hearing {
+		for addr, stop := range followed {
 			if err == nil && masters[addr] == nil {
 				stop()
-				delete(hearing, addr)
+				delete(followed, addr)
 			}
 		}
 		for addr, c := range masters {
-			if hearing[addr] == nil {
+			if followed[addr] == nil {
 				node, stop := context.WithCancel(ctx)
-				hearing[addr] = stop
+				followed[addr] = stop
 				wg.Go(func() {
 					_ = lifecycle.Keep(node, "listen "+addr, func(ctx context.Context) error {
-						w.hear(ctx, c)
+						w.followExpiries(ctx, c)
 						return nil
 					})
 				})
@@ -66,7 +66,7 @@ func (w *Watcher) listen(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			for _, stop := range hearing {
+			for _, stop := range followed {
 				stop()
 			}
 			return nil
@@ -75,9 +75,9 @@ func (w *Watcher) listen(ctx context.Context) error {
 	}
 }
 
-// hear hears of the expired keys of one node. The gauge follows the subscription itself: it is up from its confirmation until it breaks or
-// falls silent.
-func (w *Watcher) hear(ctx context.Context, node redis.UniversalClient) {
+// followExpiries subscribes to the expired keys of one node until ctx ends. The gauge follows the subscription: it is up from the
+// confirmation until the subscription breaks or falls silent (TestTheGaugeOfSubscriptionsFollowsThem).
+func (w *Watcher) followExpiries(ctx context.Context, node redis.UniversalClient) {
 	up := false // of the listener's goroutine alone
 	set := func(now bool) {
 		switch {
@@ -93,15 +93,15 @@ func (w *Watcher) hear(ctx context.Context, node redis.UniversalClient) {
 		case *redis.Subscription:
 			set(true)
 		case *redis.Message:
-			w.take(m.Payload)
+			w.takeExpired(m.Payload)
 		}
 	}}
 	defer set(false)
 	g := lifecycle.NewGroup(ctx)
 	g.Go("settings", func(ctx context.Context) error {
-		w.askForEvents(ctx, node)
-		// Redis may start anew, or somebody may set it otherwise.
-		return lifecycle.Every(ctx, askEvery, func(ctx context.Context) { w.askForEvents(ctx, node) })
+		w.requestExpiries(ctx, node)
+		// Redis may restart without the setting, or somebody may change it.
+		return lifecycle.Every(ctx, askEvery, func(ctx context.Context) { w.requestExpiries(ctx, node) })
 	})
 	g.Go("expiries", func(ctx context.Context) error {
 		l.Run(ctx)
@@ -110,8 +110,8 @@ func (w *Watcher) hear(ctx context.Context, node redis.UniversalClient) {
 	_ = g.Wait()
 }
 
-// take takes a key that expired, if it is of a device.
-func (w *Watcher) take(key string) {
+// takeExpired queues the user of an expired key, if it is the key of a device.
+func (w *Watcher) takeExpired(key string) {
 	user, _, ok := rediskey.ParseDevice(key)
 	if !ok {
 		return
@@ -124,8 +124,8 @@ func (w *Watcher) take(key string) {
 	}
 }
 
-// askForEvents has a node tell of expired keys. Where that is not allowed an operator is told once what to set.
-func (w *Watcher) askForEvents(ctx context.Context, node redis.UniversalClient) {
+// requestExpiries switches on a node's expiry events. If that is not allowed, the log advises the operator once.
+func (w *Watcher) requestExpiries(ctx context.Context, node redis.UniversalClient) {
 	const setting = "notify-keyspace-events"
 	values, err := node.ConfigGet(ctx, setting).Result()
 	has := values[setting]
@@ -143,13 +143,13 @@ func (w *Watcher) askForEvents(ctx context.Context, node redis.UniversalClient) 
 	}
 	var refused redis.Error
 	if errors.As(err, &refused) && !redis.HasErrorPrefix(err, "LOADING") && !w.advised.Swap(true) {
-		w.log.Warn("redis does not let its settings be changed: set notify-keyspace-events to \""+expiredEvents+
-			"\" (or add those letters to what it has) in Redis's own configuration. Until then offline events come by the sweep alone, within half a second",
+		w.log.Warn("redis refuses a change of its settings: set notify-keyspace-events to \""+expiredEvents+
+			"\" (or add these letters to its value) in Redis's own configuration. Until then only the sweep finds users who went offline, within half a second",
 			"error", err)
 	}
 }
 
-// claimExpired looks at users of whom a device expired, until ctx ends.
+// claimExpired claims users whose device keys expired, until ctx ends. Whatever it misses is left to the sweep.
 func (w *Watcher) claimExpired(ctx context.Context) error {
 	for {
 		var first string
@@ -177,7 +177,7 @@ func (w *Watcher) claimExpired(ctx context.Context) error {
 			continue // the sweep finds them
 		}
 		if _, err := w.claim(ctx, users); err != nil && !errors.Is(err, errUnsettled) {
-			w.metrics.errors.Inc() // the same
+			w.metrics.errors.Inc() // the sweep finds them
 		}
 		cancel()
 	}

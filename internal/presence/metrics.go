@@ -15,8 +15,8 @@ func NewHeartbeatMetrics(r prometheus.Registerer) *HeartbeatMetrics {
 		connections: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "parley_presence_connections", Help: "Sockets of devices that this pod keeps online.",
 		}),
-		renewed: prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_presence_renewals_total", Help: "Renewals of connections that Redis took."}),
-		errors:  prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_presence_heartbeat_errors_total", Help: "Heartbeats that Redis did not take; they are repeated."}),
+		renewed: prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_presence_renewals_total", Help: "Renewals of connections that Redis accepted."}),
+		errors:  prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_presence_heartbeat_errors_total", Help: "Heartbeats that Redis did not accept; they are repeated."}),
 	}
 	r.MustRegister(m.connections, m.renewed, m.errors)
 	return m
@@ -44,13 +44,13 @@ func NewWatcherMetrics(r prometheus.Registerer) *WatcherMetrics {
 		return c
 	}
 	m := &WatcherMetrics{
-		offline:    counter("parley_presence_offline_total", "Users whom this watcher told to be offline."),
-		lost:       counter("parley_presence_claims_lost_total", "Users who were due and had been told to be offline by another watcher."),
-		heard:      counter("parley_presence_expiries_total", "Expiries of device keys that Redis told this watcher."),
-		dropped:    counter("parley_presence_expiries_dropped_total", "Expiries that were left to the sweep because too many waited."),
-		errors:     counter("parley_presence_sweep_errors_total", "Sweeps and claims that Redis did not take; they are repeated."),
+		offline:    counter("parley_presence_offline_total", "Users whom this watcher marked offline."),
+		lost:       counter("parley_presence_claims_lost_total", "Users who were due, but whom another watcher had already marked offline."),
+		heard:      counter("parley_presence_expiries_total", "Expiries of device keys that this watcher received from Redis."),
+		dropped:    counter("parley_presence_expiries_dropped_total", "Expiries that were left to the sweep because the queue was full."),
+		errors:     counter("parley_presence_sweep_errors_total", "Sweeps and claims that Redis did not accept; they are repeated."),
 		seenRows:   counter("parley_presence_seen_rows_total", "Rows of last_seen_at that were written."),
-		seenErrors: counter("parley_presence_seen_errors_total", "Batches of last_seen_at that Postgres did not take; they are repeated."),
+		seenErrors: counter("parley_presence_seen_errors_total", "Batches of last_seen_at that Postgres did not accept; they are repeated."),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "parley_presence_offline_lag_seconds", Help: "Time from a user's last deadline to the published presence:offline, by Redis's clock.",
 			Buckets: []float64{.01, .025, .05, .1, .2, .3, .4, .5, .75, 1, 2, 5, 15, 60},
@@ -60,7 +60,7 @@ func NewWatcherMetrics(r prometheus.Registerer) *WatcherMetrics {
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 		}),
 		subscribed: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "parley_presence_subscriptions_up", Help: "Redis nodes whose expiries this watcher hears; with 0 it works by the sweep alone.",
+			Name: "parley_presence_subscriptions_up", Help: "Redis nodes whose expiries this watcher receives; with 0 it relies on the sweep.",
 		}),
 	}
 	r.MustRegister(m.lag, m.sweep, m.subscribed)

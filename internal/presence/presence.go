@@ -1,14 +1,3 @@
-// Package presence is the domain of who is online.
-//
-// A pod's Heartbeat keeps the connections of its sockets in Redis. Every offline goes one way, whether by a closed tab, a
-// killed pod or a cut cable: the connection's deadline passes, and a Watcher's claim marks the user offline and publishes
-// it in the same script. Watchers learn of deadlines by sweeping sorted sets of them; the expiries that Redis tells are a
-// hint that may come first. Whoever reads (Service) asks Redis for the state, and Postgres for who may see it.
-//
-// In Redis a user has a sorted set of connections by deadline, a hash of what was told, and a key for each device. A
-// script touches the keys of one user alone. The deadlines of all users are hints in sharded sets: one is written before
-// the connection that it is of, or right after it was shortened, and goes only if nobody wrote it since. So a hint is
-// never later than the last deadline of its user, and looking too early only means looking again.
 package presence
 
 import (
@@ -27,18 +16,18 @@ import (
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
-// ErrUnavailable is returned where Redis cannot be asked: nobody is called offline for want of an answer.
+// ErrUnavailable is returned if Redis is unavailable. No user is reported offline only because Redis did not reply.
 var ErrUnavailable = errors.New("presence cannot be read now")
 
 const (
-	// keepFor is how long what is known of a user is kept in Redis after the last change. Postgres knows last_seen_at.
+	// keepFor is how long a user's keys are kept in Redis after the last change. After that Postgres has last_seen_at.
 	keepFor = 24 * time.Hour
-	// batchSize is how many scripts go into one pipeline, and how many users into one statement.
+	// batchSize is the largest number of scripts in one pipeline, and of users in one statement.
 	batchSize = 500
-	// maxSockets is how many sockets, and so devices, a user has over all pods.
+	// maxSockets is the largest number of sockets, and so of devices, of a user over all pods.
 	maxSockets = 20
-	// markGood is how old the mark of a sweep may be for users to be claimed, settleIn how long claims wait after a gap, so that pods renew
-	// the sockets that live: they look for a gap every epochEvery.
+	// markGood is how old the mark of the last sweep may be while users are claimed. settleIn is how long claims wait after a gap. Pods
+	// check for a gap every epochEvery, so they have renewed their open sockets by then.
 	markGood = 3 * time.Second
 	settleIn = 3 * time.Second
 )
@@ -64,7 +53,7 @@ var (
 	presentSource string
 )
 
-// records are the keys in Redis and the scripts that work on them.
+// records are the keys of presence in Redis and the scripts that use them. Safe for concurrent use.
 type records struct {
 	rdb  redis.UniversalClient
 	keys rediskey.Presence
@@ -82,7 +71,7 @@ func newRecords(rdb redis.UniversalClient) *records {
 	}
 }
 
-// marks are the keys of mark.lua: one, but on a cluster one for each of a number of slots.
+// marks are the keys of mark.lua: one, or on a cluster one in each of several slots, so that every node has some.
 func (r *records) marks() []string {
 	if !r.keys.Tagged {
 		return []string{rediskey.PresenceMark(0)}
@@ -94,7 +83,7 @@ func (r *records) marks() []string {
 	return out
 }
 
-// mayClaim keeps the marks, and reports whether users may be claimed (mark.lua).
+// mayClaim updates the marks and reports whether users may be claimed (mark.lua). On a cluster all marks must agree.
 func (r *records) mayClaim(ctx context.Context) (bool, error) {
 	var calls []call
 	for _, k := range r.marks() {
@@ -115,7 +104,7 @@ func (r *records) mayClaim(ctx context.Context) (bool, error) {
 	return may, nil
 }
 
-// staleMarks are those of the marks that are old, as one text; "" for none.
+// staleMarks returns the marks that are old, joined into one text that differs for each gap; "" if all are fresh.
 func (r *records) staleMarks(ctx context.Context) (string, error) {
 	var calls []call
 	for _, k := range r.marks() {
@@ -137,14 +126,14 @@ func (r *records) staleMarks(ctx context.Context) (string, error) {
 	return stale.String(), nil
 }
 
-// call is a script's keys and arguments.
+// call holds the keys and arguments of one script.
 type call struct {
 	keys []string
 	args []any
 }
 
-// run runs a script for each of the calls, in one pipeline. Errors of single calls are left in their commands; the error is
-// the pipeline's.
+// run runs the script once for each call, in one pipeline. The returned error is the pipeline's. Errors of single calls
+// are in their commands.
 func (r *records) run(ctx context.Context, script *redis.Script, calls []call) ([]*redis.Cmd, error) {
 	all := make([]redisconn.Call, len(calls))
 	for i, c := range calls {
@@ -153,7 +142,7 @@ func (r *records) run(ctx context.Context, script *redis.Script, calls []call) (
 	return redisconn.RunScripts(ctx, r.rdb, all)
 }
 
-// scheduleIn notes when to look at users, at once for all shards.
+// scheduleIn writes hints: users are checked after the given time. All shards share one pipeline.
 func (r *records) scheduleIn(ctx context.Context, in time.Duration, users []string) error {
 	shards := map[int][]any{}
 	for _, u := range users {
@@ -174,14 +163,15 @@ func (r *records) scheduleIn(ctx context.Context, in time.Duration, users []stri
 	return redisconn.FirstError(cmds)
 }
 
-// record is what is known of a user.
+// record is the state of a user in Redis.
 type record struct {
 	event.PresenceState
-	// lives is whether they are online now; who is not may count as online until a watcher comes.
+	// lives is whether a connection of the user is before its deadline. Online may still be true without that, until a watcher has
+	// claimed the user.
 	lives bool
 }
 
-// read reads what is known of users, in their order.
+// read reads the states of users, in the order of the ids. A user without keys is offline, with version 0.
 func (r *records) read(ctx context.Context, users []string) ([]record, error) {
 	out := make([]record, 0, len(users))
 	for len(users) > 0 {
@@ -209,7 +199,7 @@ func (r *records) read(ctx context.Context, users []string) ([]record, error) {
 	return out, nil
 }
 
-// numbers reads an answer of numbers, some of them as text because Lua's would lose digits.
+// numbers converts the reply of a script to numbers. Some arrive as text, because Lua's numbers would lose digits.
 func numbers(c *redis.Cmd) ([]int64, error) {
 	list, err := c.Slice()
 	if err != nil {
@@ -222,7 +212,7 @@ func numbers(c *redis.Cmd) ([]int64, error) {
 			out[i] = v
 		case string:
 			if out[i], err = strconv.ParseInt(v, 10, 64); err != nil {
-				return nil, fmt.Errorf("read an answer of presence: %w", err)
+				return nil, fmt.Errorf("read a reply of presence: %w", err)
 			}
 		}
 	}

@@ -98,7 +98,7 @@ func next(t *testing.T, news <-chan *redis.Message, within time.Duration) (userI
 		userID, _ = rediskey.ParsePresenceChannel(m.Channel)
 		return userID, n
 	case <-time.After(within):
-		t.Fatalf("nothing is told within %s", within)
+		t.Fatalf("nothing is published within %s", within)
 		return "", n
 	}
 }
@@ -107,7 +107,7 @@ func silent(t *testing.T, news <-chan *redis.Message, d time.Duration) {
 	t.Helper()
 	select {
 	case m := <-news:
-		t.Fatalf("%s is told %s where nothing was due", m.Channel, m.Payload)
+		t.Fatalf("%s got %s although nothing was due", m.Channel, m.Payload)
 	case <-time.After(d):
 	}
 }
@@ -169,11 +169,11 @@ func TestALateGoodbyeDoesNotEndTheNewSocketOfTheDevice(t *testing.T) {
 	h.Closed(fresh)
 	h.Closed(fresh)
 	if _, n := next(t, news, times.Grace+time.Second); n.Online || n.Seen == 0 {
-		t.Errorf("told %+v", n)
+		t.Errorf("published %+v", n)
 	}
 }
 
-// A pod that hung renews what was told to be gone: that is told too.
+// A pod that hung renews connections of users who were published as offline: they are published as online again.
 func TestWhoWasToldToBeGoneIsToldToBeBack(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 1)
@@ -190,7 +190,7 @@ func TestWhoWasToldToBeGoneIsToldToBeBack(t *testing.T) {
 	for _, want := range []bool{true, false, true} {
 		_, n := next(t, news, times.TTL+3*time.Second)
 		if n.Online != want || n.Version <= last {
-			t.Fatalf("told %+v after %d, want online %v", n, last, want)
+			t.Fatalf("published %+v after %d, want online %v", n, last, want)
 		}
 		last = n.Version
 		if want {
@@ -243,7 +243,7 @@ func TestLastSeenIsNeverLostAndNeverMovesBack(t *testing.T) {
 		h.Closed(c)
 	}
 	stop()
-	// The first watcher tells, and dies before it could write: its Postgres is away.
+	// The first watcher publishes and dies before it could write: its Postgres is unavailable.
 	closed, err := postgres.Open(postgres.Config{URL: "postgres://127.0.0.1:1/none", MaxConns: 1, Application: "test"})
 	if err != nil {
 		t.Fatal(err)
@@ -262,7 +262,7 @@ func TestLastSeenIsNeverLostAndNeverMovesBack(t *testing.T) {
 			seen = n.Seen
 		}
 	}
-	testenv.Eventually(t, 20*time.Second, func() bool { return counted(t, registry, "parley_presence_seen_errors_total") > 0 }, "Postgres is asked in vain")
+	testenv.Eventually(t, 20*time.Second, func() bool { return counted(t, registry, "parley_presence_seen_errors_total") > 0 }, "Postgres fails")
 	kill()
 	if read(e.users[0]) != nil {
 		t.Fatal("something was written without Postgres")
@@ -270,7 +270,7 @@ func TestLastSeenIsNeverLostAndNeverMovesBack(t *testing.T) {
 	e.watcher()
 	testenv.Eventually(t, 20*time.Second, func() bool { return read(e.users[0]) != nil }, "last_seen_at is written by another watcher")
 	if got := read(e.users[0]).UnixMicro(); got != seen {
-		t.Errorf("last seen at %d, told %d", got, seen)
+		t.Errorf("last seen at %d, published %d", got, seen)
 	}
 	testenv.Eventually(t, 20*time.Second, func() bool {
 		n := int64(0)
@@ -293,7 +293,7 @@ func TestTheWatcherWorksWhereSettingsMayNotBeChanged(t *testing.T) {
 	log := &lines{}
 	w := presence.NewWatcher(e.rdb, 0, e.db.SQL, times, presence.NewWatcherMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(log, nil)))
 	e.run(w.Run)
-	testenv.Eventually(t, 5*time.Second, func() bool { return log.contains("set notify-keyspace-events to") }, "the operator is told what to set")
+	testenv.Eventually(t, 5*time.Second, func() bool { return log.contains("set notify-keyspace-events to") }, "the log says what to set")
 	news := e.news()
 	h, _ := e.heartbeat(times)
 	c := id.New()
@@ -319,7 +319,7 @@ func TestNotificationsAreAddedToThoseThatAreSet(t *testing.T) {
 			has[c] = true
 		}
 		return has['E'] && has['x'] && has['K'] && has['l']
-	}, "expiries are told besides what was")
+	}, "expiries are published in addition to the setting")
 }
 
 // A Redis that starts anew has lost the setting where its configuration does not have it.
@@ -331,14 +331,14 @@ func TestNotificationsAreAskedForAgain(t *testing.T) {
 		v := e.rdb.ConfigGet(t.Context(), "notify-keyspace-events").Val()["notify-keyspace-events"]
 		return strings.Contains(v, "E") && strings.Contains(v, "x")
 	}
-	testenv.Eventually(t, time.Minute, asked, "expiries are told")
+	testenv.Eventually(t, time.Minute, asked, "expiries are published")
 	e.redis.Stop()
 	e.redis.Start()
-	testenv.Eventually(t, time.Minute, asked, "expiries are told after a restart")
+	testenv.Eventually(t, time.Minute, asked, "expiries are published after a restart")
 	if err := e.rdb.ConfigSet(t.Context(), "notify-keyspace-events", "").Err(); err != nil {
 		t.Fatal(err)
 	}
-	testenv.Eventually(t, time.Minute, asked, "expiries are told after somebody took them away")
+	testenv.Eventually(t, time.Minute, asked, "expiries are published after somebody removed the setting")
 }
 
 func TestWhoMaySeeWhom(t *testing.T) {
@@ -390,7 +390,7 @@ func TestWhoMaySeeWhom(t *testing.T) {
 		{"friends', a stranger", everyone, friends, false},
 		{"friends', one who was asked", stranger, friends, false},
 		{"nobody's", friend, nobody, false},
-		{"one's own", nobody, nobody, true},
+		{"the same user", nobody, nobody, true},
 	} {
 		if got := all(x.viewer)[x.target]; got != x.want {
 			t.Errorf("%s: seen online %v, want %v", x.name, got, x.want)

@@ -1,4 +1,4 @@
--- Notes when to look at users.
+-- Writes hints: the users are checked at that time.
 -- KEYS: a shard of the deadlines
 -- ARGV: ms from now, users
 local t = redis.call('TIME')

@@ -9,8 +9,8 @@ import (
 	"github.com/parley-chat/parley/internal/event"
 )
 
-// Service reads presence. It keeps nothing: the state is Redis's, and who may see it is Postgres's, so that an answer
-// after a change of privacy is never older than the change.
+// Service reads presence. It caches nothing: Redis has the state and Postgres decides which users may see it, so a read
+// after a change of privacy is never older than the change. Safe for concurrent use.
 type Service struct {
 	records *records
 	store   *store
@@ -21,8 +21,8 @@ func NewService(db *sql.DB, rdb redis.UniversalClient) *Service {
 	return &Service{newRecords(rdb), &store{db}}
 }
 
-// Read reads users' presence as the viewer may see it, in their order. Who is hidden is as who was never here. It returns
-// ErrUnavailable where Redis cannot be asked.
+// Read returns the presence of users as the viewer may see it, in the order of the ids. A hidden user looks the same as one
+// who was never online. It returns an error that wraps ErrUnavailable if Redis is unavailable.
 func (s *Service) Read(ctx context.Context, viewerID string, userIDs []string) ([]event.Presence, error) {
 	if len(userIDs) == 0 {
 		return []event.Presence{}, nil
@@ -54,8 +54,9 @@ func (s *Service) Read(ctx context.Context, viewerID string, userIDs []string) (
 	return out, nil
 }
 
-// States reads users' states, in their order, whoever may see them. A user whose last deadline is over is offline, also before a watcher
-// has claimed them: nobody who was not told of them is to see them come online.
+// States returns the states of users, in the order of the ids, without checking permission. A user whose last deadline has passed
+// is offline, even if no watcher has claimed the user yet: otherwise new subscribers would see the user online first
+// (TestTheDeadDoNotComeOnline).
 func (s *Service) States(ctx context.Context, userIDs []string) ([]event.PresenceState, error) {
 	known, err := s.records.read(ctx, userIDs)
 	if err != nil {
@@ -69,13 +70,13 @@ func (s *Service) States(ctx context.Context, userIDs []string) ([]event.Presenc
 	return out, nil
 }
 
-// Peers reads whom viewers watch by themselves: their friends and those they have a direct conversation with.
+// Peers returns the users whom viewers watch automatically: their friends, and the other users of their direct conversations.
 func (s *Service) Peers(ctx context.Context, viewerIDs []string) ([]event.PresencePair, error) {
 	return s.store.peers(ctx, viewerIDs)
 }
 
-// Visible reads which pairs' viewers may see their targets now, with when the target was last seen according to
-// Postgres, in microseconds. Those who may not are left out.
+// Visible returns the pairs whose viewer may see the target now, with the target's last_seen_at in microseconds since 1970 (0 if
+// unknown). Other pairs are left out.
 func (s *Service) Visible(ctx context.Context, pairs []event.PresencePair) (map[event.PresencePair]int64, error) {
 	return s.store.visible(ctx, pairs)
 }

@@ -14,13 +14,13 @@ type store struct {
 	db *sql.DB
 }
 
-// maxPeers is how many users a socket watches by itself.
+// maxPeers is the largest number of users that a socket watches automatically.
 const maxPeers = 10_000
 
-// In both statements a sub-select hides from the planner how long the first array is. With one element in it, as when a
-// socket opens, a plan for just that length looks cheaper than the plan that is kept, and planning takes twice as long as
-// running it. The kept plan may be of a time when the tables were empty: sub-selects of one row, instead of joins and
-// EXISTS, leave it no other way than by index.
+// In both statements a sub-select hides the length of the first array from the planner. With a single element, as when a
+// socket opens, a custom plan looks cheaper than the generic plan, and planning takes twice as long as running the statement.
+// The generic plan may have been made while the tables were empty: with sub-selects of one row, instead of joins and EXISTS,
+// it can only use the indexes (TestPlansAreKeptForOneSocket).
 const (
 	peersSQL = `SELECT v.id, p.id FROM unnest((SELECT $1::uuid[])) v (id), LATERAL (
 		SELECT friend_id AS id FROM friendships WHERE user_id = v.id AND status = 'accepted'
@@ -57,8 +57,8 @@ func (s *store) peers(ctx context.Context, viewers []string) ([]event.PresencePa
 	return out, rows.Err()
 }
 
-// visible reads which pairs' viewers may see their targets, with the target's last_seen_at in microseconds. The others
-// are left out.
+// visible reads the pairs whose viewer may see the target, with the target's last_seen_at in microseconds. Others are
+// left out.
 func (s *store) visible(ctx context.Context, pairs []event.PresencePair) (map[event.PresencePair]int64, error) {
 	viewers, targets := make([]string, len(pairs)), make([]string, len(pairs))
 	for i, p := range pairs {
@@ -84,8 +84,8 @@ func (s *store) visible(ctx context.Context, pairs []event.PresencePair) (map[ev
 	return out, rows.Err()
 }
 
-// saw writes when users were last seen, in microseconds. It never moves back.
-func (s *store) saw(ctx context.Context, users []string, seen []int64) (rows int64, err error) {
+// writeLastSeen writes last_seen_at, in microseconds since 1970. It never moves back.
+func (s *store) writeLastSeen(ctx context.Context, users []string, seen []int64) (rows int64, err error) {
 	result, err := s.db.ExecContext(ctx, `UPDATE users u SET last_seen_at = s.at
 		FROM (SELECT id, max(timestamptz 'epoch' + micros * interval '1 microsecond') AS at
 			FROM unnest($1::uuid[], $2::bigint[]) x (id, micros) GROUP BY id) s

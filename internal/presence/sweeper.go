@@ -15,34 +15,35 @@ import (
 const (
 	// sweepEvery is how often the deadlines are swept.
 	sweepEvery = 250 * time.Millisecond
-	// leaseFor is how long a watcher has for the users whom it took; if it dies, another takes them then.
+	// leaseFor is how long a watcher has for the users it leased. If it dies, another watcher leases them afterwards.
 	leaseFor = 1500 * time.Millisecond
-	// leaseSize is how many users it takes of a shard at once.
+	// leaseSize is the largest number of users leased from one shard at once.
 	leaseSize = 125
 	// sweepWait bounds one pipeline of a sweep.
 	sweepWait = 2 * time.Second
-	// seenQueue is how many batches wait for Postgres. Those that come when it is full are taken again after their lease.
+	// seenQueue is how many batches may wait for Postgres. Further ones are dropped; their users are leased again later.
 	seenQueue = 256
-	// seenPause is when users are looked at again whose last_seen_at could not be written.
+	// seenPause is how long users wait whose last_seen_at could not be written, or whose claim failed.
 	seenPause = 10 * time.Second
-	// seenWait bounds the writing of a batch.
+	// seenWait bounds the writing of one batch.
 	seenWait = 6 * time.Second
 )
 
-// lease is a user whom this watcher took from a shard, and the score that shows that nobody wrote it since.
+// lease is a user whom this watcher leased. score is the hint's score during the lease: as long as it is unchanged, nobody
+// has written the hint since.
 type lease struct {
 	user  string
 	shard int
 	score int64
 }
 
-// sighting is when a user was last seen, and the lease that ends when that is written.
+// sighting is the time at which a user was last seen, in microseconds, and the lease that ends once it is written.
 type sighting struct {
 	lease
 	seen int64
 }
 
-// sweep looks at all whose deadlines are over, until ctx ends.
+// sweep claims users whose deadlines have passed, every sweepEvery until ctx ends.
 func (w *Watcher) sweep(ctx context.Context) error {
 	return lifecycle.Every(ctx, sweepEvery, func(ctx context.Context) {
 		start := time.Now()
@@ -59,7 +60,7 @@ func (w *Watcher) sweep(ctx context.Context) error {
 	})
 }
 
-// sweepOnce looks at all users who are due now, or at none if there was a gap lately.
+// sweepOnce claims all users who are due now, or none shortly after a gap.
 func (w *Watcher) sweepOnce(ctx context.Context) error {
 	fault.Point("watcher.sweep")
 	wait, cancel := context.WithTimeout(ctx, sweepWait)
@@ -70,13 +71,13 @@ func (w *Watcher) sweepOnce(ctx context.Context) error {
 		return err
 	}
 	for more := true; more && ctx.Err() == nil; {
-		due, full, err := w.lease(ctx)
+		due, full, err := w.leaseDue(ctx)
 		if err != nil {
 			return err
 		}
 		for len(due) > 0 {
 			n := min(len(due), batchSize)
-			err := w.look(ctx, due[:n])
+			err := w.claimLeased(ctx, due[:n])
 			if errors.Is(err, errUnsettled) {
 				return nil // the leases end soon
 			}
@@ -90,8 +91,8 @@ func (w *Watcher) sweepOnce(ctx context.Context) error {
 	return nil
 }
 
-// lease takes users who are due. full tells that there may be more.
-func (w *Watcher) lease(ctx context.Context) (due []lease, full bool, err error) {
+// leaseDue leases users who are due, from all shards. full reports that there may be more.
+func (w *Watcher) leaseDue(ctx context.Context) (due []lease, full bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, sweepWait)
 	defer cancel()
 	calls := make([]call, rediskey.PresenceShards)
@@ -122,9 +123,10 @@ func (w *Watcher) lease(ctx context.Context) (due []lease, full bool, err error)
 	return due, full, nil
 }
 
-// look claims users and ends the leases of those who are online still. The others' end when their last_seen_at is
-// written: a watcher that dies before leaves them to another, and nothing is lost.
-func (w *Watcher) look(ctx context.Context, due []lease) error {
+// claimLeased claims leased users. It ends the leases of those who are still online. The leases of the others end when
+// last_seen_at is written: if the watcher dies before that, another one leases them again and nothing is lost
+// (TestLastSeenIsNeverLostAndNeverMovesBack).
+func (w *Watcher) claimLeased(ctx context.Context, due []lease) error {
 	ctx, cancel := context.WithTimeout(ctx, sweepWait)
 	defer cancel()
 	users := make([]string, len(due))
@@ -156,12 +158,13 @@ func (w *Watcher) look(ctx context.Context, due []lease) error {
 	return w.settle(ctx, alive)
 }
 
-// settlement ends a lease: next is when to look again in ms, 0 for never.
+// settlement ends a lease: next is the new score of the hint, in ms since 1970, or 0 to remove it.
 type settlement struct {
 	lease
 	next int64
 }
 
+// settle ends leases, except those whose hint was written by a pod in the meantime.
 func (w *Watcher) settle(ctx context.Context, list []settlement) error {
 	if len(list) == 0 {
 		return nil
@@ -181,22 +184,23 @@ func (w *Watcher) settle(ctx context.Context, list []settlement) error {
 	return redisconn.FirstError(cmds)
 }
 
-// writeSeen writes last_seen_at until ctx ends, and then what waits already.
+// writeSeen writes last_seen_at until ctx ends, and then the batches that are queued.
 func (w *Watcher) writeSeen(ctx context.Context) error {
 	for {
 		select {
 		case batch := <-w.seen:
-			w.saw(batch)
+			w.writeBatch(batch)
 		case <-ctx.Done():
 			for len(w.seen) > 0 {
-				w.saw(<-w.seen)
+				w.writeBatch(<-w.seen)
 			}
 			return nil
 		}
 	}
 }
 
-func (w *Watcher) saw(batch []sighting) {
+// writeBatch writes last_seen_at of a batch and ends its leases; if Postgres fails, the users are checked again after seenPause.
+func (w *Watcher) writeBatch(batch []sighting) {
 	ctx, cancel := context.WithTimeout(context.Background(), seenWait)
 	defer cancel()
 	users, seen := make([]string, 0, len(batch)), make([]int64, 0, len(batch))
@@ -205,7 +209,7 @@ func (w *Watcher) saw(batch []sighting) {
 			users, seen = append(users, s.user), append(seen, s.seen)
 		}
 	}
-	rows, err := w.store.saw(ctx, users, seen)
+	rows, err := w.store.writeLastSeen(ctx, users, seen)
 	next := int64(0)
 	if err != nil {
 		w.metrics.seenErrors.Inc()
@@ -222,7 +226,7 @@ func (w *Watcher) saw(batch []sighting) {
 		list = append(list, settlement{s.lease, next})
 	}
 	if err := w.settle(ctx, list); err != nil {
-		w.metrics.errors.Inc() // they are taken again after their lease
+		w.metrics.errors.Inc() // they are leased again
 		w.log.Debug("leases could not be ended", "error", err)
 	}
 }

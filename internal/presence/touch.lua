@@ -1,14 +1,14 @@
--- Keeps a connection, and with it its device and its user, online for the TTL, and publishes it if the user was not.
+-- Renews a connection: it, its device and its user stay online for the TTL. Publishes an online event if the user was offline.
 -- KEYS: the user's connections, the user's hash, the device's key
--- ARGV: device, connection, TTL in ms, 1 for a new connection, sockets a user may have, channel, 1 to keep the records on,
---   for how many ms
--- Returns 1 if the user came online, else 0, and then the connections that are too many, the oldest first.
+-- ARGV: device, connection, TTL in ms, 1 for a new connection, largest number of sockets, channel, 1 to extend the expiry of the
+--   user's keys, and by how many ms
+-- Returns 1 if the user came online, else 0, followed by the connections that are too many, the oldest first.
 local t = redis.call('TIME')
 local micros = t[1] * 1000000 + t[2]
 local now = math.floor(micros / 1000)
 local member = ARGV[1] .. ':' .. ARGV[2]
 if redis.call('ZSCORE', KEYS[1], member .. ':closed') then
-  return {0} -- a renewal that was late: the connection has said goodbye
+  return {0} -- a late renewal: the connection is closed already (close.lua)
 end
 local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 local lived = (tonumber(last[2]) or 0) > now
@@ -16,9 +16,9 @@ local deadline = string.format('%.0f', now + ARGV[3])
 redis.call('ZADD', KEYS[1], deadline, member)
 redis.call('SET', KEYS[3], '', 'PXAT', deadline)
 local answer = {0}
-local told = redis.call('HMGET', KEYS[2], 'online', 'version')
-if told[1] ~= '1' or not lived then -- whoever looked since the last deadline saw the user offline, whether it was claimed or not
-  local version = string.format('%.0f', math.max(micros, (tonumber(told[2]) or 0) + 1))
+local published = redis.call('HMGET', KEYS[2], 'online', 'version')
+if published[1] ~= '1' or not lived then -- all reads since the last deadline returned offline, whether the user was claimed or not
+  local version = string.format('%.0f', math.max(micros, (tonumber(published[2]) or 0) + 1))
   redis.call('HSET', KEYS[2], 'online', '1', 'version', version)
   redis.call('PUBLISH', ARGV[6], '{"version":' .. version .. ',"online":true,"seen":0}')
   answer[1] = 1
@@ -30,7 +30,8 @@ end
 if ARGV[4] == '1' then
   redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
   redis.call('HSETNX', KEYS[2], 'opened:' .. ARGV[2], string.format('%.0f', micros))
-  -- When they opened, by this clock. Those of pods that do not write it, or that Redis forgot, are the oldest, in the order of their ids.
+  -- The times at which connections opened, by Redis's clock. Connections without one (of older pods, or forgotten by Redis) count as the
+  -- oldest, in the order of their ids.
   local opened, stale = {}, {}
   local fields = redis.call('HGETALL', KEYS[2])
   for i = 1, #fields, 2 do

@@ -15,7 +15,8 @@ import (
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
-// Watcher tells who went offline: those whose device keys Redis tells to have expired, and those whom the sweep finds.
+// Watcher finds users whose last deadline has passed, by the sweep and by Redis's expiry events, and claims them: it marks
+// them offline and publishes that. Any number of watchers may run; the claim script lets one of them publish.
 type Watcher struct {
 	records *records
 	store   *store
@@ -24,27 +25,27 @@ type Watcher struct {
 	metrics *WatcherMetrics
 	log     *slog.Logger
 
-	expired   chan string // users, of whom a device expired
-	seen      chan []sighting
-	settled   atomic.Bool // users may be claimed, as the last sweep saw it
-	advised   atomic.Bool // the operator was told of notifications that can't be switched on
+	expired   chan string     // users of whom a device key expired; expiries are dropped if it is full
+	seen      chan []sighting // from the sweep to writeSeen
+	settled   atomic.Bool     // the last sweep found that users may be claimed
+	advised   atomic.Bool     // the log has the advice for a Redis whose notifications can't be switched on
 	failing   *observe.Outage
 	unclear   *observe.Outage
 	unwritten *observe.Outage
 }
 
-// NewWatcher makes a watcher of the database of that number; its Run makes it work.
+// NewWatcher makes a watcher of the Redis database with that number. It needs its Run.
 func NewWatcher(rdb redis.UniversalClient, database int, db *sql.DB, c config.Presence, m *WatcherMetrics, log *slog.Logger) *Watcher {
 	return &Watcher{
 		records: newRecords(rdb), store: &store{db}, config: c, db: database, metrics: m, log: log,
 		failing:   observe.NewOutage(log, "deadlines cannot be swept", "deadlines are swept again"),
-		unclear:   observe.NewOutage(log, "a presence could not be looked at", "presences can be looked at again"),
+		unclear:   observe.NewOutage(log, "a presence could not be checked", "presences can be checked again"),
 		unwritten: observe.NewOutage(log, "last_seen_at could not be written, and will be", "last_seen_at is written again"),
 		expired:   make(chan string, expiredQueue), seen: make(chan []sighting, seenQueue),
 	}
 }
 
-// Run watches until ctx ends.
+// Run sweeps and claims until ctx ends, then writes the last_seen_at that are queued.
 func (w *Watcher) Run(ctx context.Context) error {
 	g := lifecycle.NewGroup(ctx)
 	g.Go("listen", w.listen)
@@ -54,19 +55,19 @@ func (w *Watcher) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// errUnsettled means that nobody may be claimed: there was a gap, and pods are still renewing what lives.
-var errUnsettled = errors.New("redis was away, and sockets are renewed first")
+// errUnsettled means that no user may be claimed now: there was a gap, and pods are still renewing open sockets.
+var errUnsettled = errors.New("redis was unavailable, and sockets are renewed first")
 
-// verdict is what became of a user.
+// verdict is the result of a claim.
 type verdict struct {
 	online   bool
 	failed   bool
-	deadline int64 // in ms, of one who is online
-	seen     int64 // in microseconds, of one who is not
+	deadline int64 // ms since 1970, of a user who is online
+	seen     int64 // microseconds since 1970, of a user who is offline; 0 if unknown
 }
 
-// claim finds out whether users are online still, and tells of those who are not. Errors of single users leave a verdict
-// that looks again.
+// claim checks whether users are still online. It marks the others offline and publishes that, in the script. A user whose
+// script failed has the verdict failed and is checked again. It returns errUnsettled if no user may be claimed.
 func (w *Watcher) claim(ctx context.Context, users []string) ([]verdict, error) {
 	calls := make([]call, len(users))
 	for i, u := range users {
@@ -99,6 +100,7 @@ func (w *Watcher) claim(ctx context.Context, users []string) ([]verdict, error) 
 	return out, nil
 }
 
+// verdict reads a reply of claim.lua and counts it.
 func (w *Watcher) verdict(f []int64) verdict {
 	const alive, lost = 1, 0
 	switch f[0] {

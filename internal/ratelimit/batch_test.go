@@ -103,7 +103,7 @@ func ofEach(i int) ratelimit.Take {
 
 func onlyRedisCounted(t *testing.T, r *prometheus.Registry) {
 	t.Helper()
-	want := "# HELP parley_rate_limit_fallbacks_total Times that this process began to count by itself.\n" +
+	want := "# HELP parley_rate_limit_fallbacks_total Times that this process began to count limits in its own memory.\n" +
 		"# TYPE parley_rate_limit_fallbacks_total counter\nparley_rate_limit_fallbacks_total 0\n"
 	if err := testutil.GatherAndCompare(r, strings.NewReader(want), "parley_rate_limit_fallbacks_total"); err != nil {
 		t.Error(err)

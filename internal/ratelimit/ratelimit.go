@@ -73,10 +73,10 @@ func New(rdb redis.UniversalClient, r prometheus.Registerer, log *slog.Logger) *
 			Name: "parley_rate_limited_total", Help: "Requests and frames that were refused by a rate limit.",
 		}, []string{"rule"}),
 		fallback: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "parley_rate_limit_fallback", Help: "1 while this process counts by itself because Redis is away.",
+			Name: "parley_rate_limit_fallback", Help: "1 while this process counts limits in its own memory because Redis is unavailable.",
 		}),
 		losses: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "parley_rate_limit_fallbacks_total", Help: "Times that this process began to count by itself.",
+			Name: "parley_rate_limit_fallbacks_total", Help: "Times that this process began to count limits in its own memory.",
 		}),
 	}
 	r.MustRegister(l.limited, l.fallback, l.losses)

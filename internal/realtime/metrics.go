@@ -57,30 +57,30 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		return g
 	}
 	m := &Metrics{
-		active:           gauge("websocket_connections_active", "Sockets that are open on this pod."),
+		active:           gauge("websocket_connections_active", "Open sockets of this pod."),
 		opened:           counter("parley_sockets_opened_total", "Sockets that were opened and got their ready frame."),
 		slowReaders:      counter("parley_sockets_slow_total", "Sockets that were closed because their queue was full or a write took too long."),
-		heard:            counter("parley_events_heard_total", "Messages that Redis brought to this pod."),
-		duplicates:       counter("parley_events_duplicate_total", "Events that were dropped because this pod had told their revision."),
-		deliveries:       counter("parley_deliveries_total", "Frames of conversations' events that were queued for sockets."),
-		repairs:          counter("parley_gap_repairs_total", "Times that a conversation's missed events were read from Postgres."),
-		repaired:         counter("parley_events_repaired_total", "Events that were told from Postgres because Redis did not bring them."),
+		heard:            counter("parley_events_heard_total", "Publications that this pod received from Redis."),
+		duplicates:       counter("parley_events_duplicate_total", "Events that were dropped because this pod had already delivered their revision."),
+		deliveries:       counter("parley_deliveries_total", "Frames of conversation events that were queued for sockets."),
+		repairs:          counter("parley_gap_repairs_total", "Repairs: a conversation's missed events were read from Postgres."),
+		repaired:         counter("parley_events_repaired_total", "Events that were delivered from Postgres because Redis did not bring them."),
 		pollErrors:       counter("parley_poll_errors_total", "Polls of Postgres for missed events that failed."),
-		published:        counter("parley_events_published_total", "Messages that were published to Redis."),
-		publishErrors:    counter("parley_publish_errors_total", "Messages that Redis did not take; the pods read them from Postgres."),
-		publishDropped:   counter("parley_publish_dropped_total", "Messages that were not published because too many waited; the pods read them from Postgres."),
-		publishQueue:     gauge("parley_publish_queue", "Messages that wait to be published to Redis."),
-		subscriberUp:     gauge("parley_subscriber_up", "1 while this pod's subscription to Redis holds and is heard from."),
-		subscriberSilent: counter("parley_subscriber_silent_total", "Times that the subscription to Redis was made anew because it heard nothing, not even answers to its pings."),
-		dropped:          counter("parley_socket_frames_dropped_total", "Frames that were thrown away because a socket's queue was full or its write took too long; the client syncs."),
+		published:        counter("parley_events_published_total", "Events that were published to Redis."),
+		publishErrors:    counter("parley_publish_errors_total", "Events that Redis did not accept; the pods read them from Postgres."),
+		publishDropped:   counter("parley_publish_dropped_total", "Events that were not published because too many waited; the pods read them from Postgres."),
+		publishQueue:     gauge("parley_publish_queue", "Events that wait to be published to Redis."),
+		subscriberUp:     gauge("parley_subscriber_up", "1 while this pod's subscription to Redis is established and receives messages or replies."),
+		subscriberSilent: counter("parley_subscriber_silent_total", "Times that the subscription to Redis was replaced because it received nothing, not even replies to its pings."),
+		dropped:          counter("parley_socket_frames_dropped_total", "Frames that were dropped because a socket's queue was full or its write took too long; the client syncs."),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "parley_sockets_closed_total", Help: "Sockets that ended, by close code and reason.",
+			Name: "parley_sockets_closed_total", Help: "Sockets that were closed, by close code and reason.",
 		}, []string{"code", "reason"}),
 		delivery: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "parley_delivery_seconds",
-			Help: "Time from the commit of an event (Postgres's clock) to its being written to a socket (the pod's clock): one observation " +
-				"for up to 16 sockets that one worker writes to in a row, of the oldest event among theirs. Writes that wait for a reader " +
-				"that is slow are left out.",
+			Help: "Time from the commit of an event (Postgres's clock) to its write to a socket (the pod's clock): one observation " +
+				"for up to 16 sockets that a flusher writes in a row, of the oldest event among theirs. Writes that wait for a slow " +
+				"client are not counted.",
 			Buckets: deliveryBuckets,
 		}),
 		pings: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -100,9 +100,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	r.MustRegister(m.ended, m.delivery, m.pings, frames, told)
 	m.presence = presenceMetrics{
 		online: told.WithLabelValues(event.TypePresenceOnline), offline: told.WithLabelValues(event.TypePresenceOffline),
-		hidden:  counter("parley_presence_hidden_total", "Times that a socket was told nothing because its user may not see the other's presence."),
-		dropped: counter("parley_presence_old_total", "News of presence that were dropped because this pod knew as new ones."),
-		errors:  counter("parley_presence_tell_errors_total", "Batches of presence that could not be told because Redis or Postgres did not answer; they are repeated."),
+		hidden:  counter("parley_presence_hidden_total", "Changes of presence that were not delivered to a socket because its user may not see them."),
+		dropped: counter("parley_presence_old_total", "Presence updates that were dropped because this pod already had the same or a newer version."),
+		errors:  counter("parley_presence_tell_errors_total", "Batches of presence that could not be delivered because Redis or Postgres did not reply; they are repeated."),
 		watched: gauge("parley_presence_watched", "Users whose presence the sockets of this pod watch."),
 	}
 	for _, c := range Closings {

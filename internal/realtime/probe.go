@@ -30,12 +30,12 @@ func NewProbe(p *Publisher, c *Channels, r prometheus.Registerer) *Probe {
 	b := &Probe{
 		publisher: p, channel: rediskey.ProbeChannel(id.New()), born: time.Now(),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "parley_pubsub_lag_seconds", Help: "Time from publishing to hearing, as each pod measures it with a note to itself every second.",
+			Name: "parley_pubsub_lag_seconds", Help: "Time from publishing to receiving, which each pod measures with a message to itself every second.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
 	}
 	r.MustRegister(b.lag, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "parley_pubsub_silence_seconds", Help: "Time since this pod last heard its own note; below 2 where all is well.",
+		Name: "parley_pubsub_silence_seconds", Help: "Time since this pod last received its own message; normally below 2.",
 	}, func() float64 { return (b.now() - time.Duration(b.last.Load())).Seconds() }))
 	c.add(b.channel)
 	return b

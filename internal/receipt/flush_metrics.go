@@ -24,7 +24,7 @@ func NewFlushMetrics(r prometheus.Registerer) *FlushMetrics {
 	}
 	m := &FlushMetrics{
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "parley_receipts_flush_seconds", Help: "Duration of one flush of all that was pending.",
+			Name: "parley_receipts_flush_seconds", Help: "Duration of one flush of all pending reads.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -33,14 +33,14 @@ func NewFlushMetrics(r prometheus.Registerer) *FlushMetrics {
 		}),
 		rows:            counter("parley_receipts_flush_rows_total", "Pending receipts that became rows."),
 		markers:         counter("parley_receipts_flush_markers_total", "Pending markers that moved a member's last_read_seq."),
-		dropped:         counter("parley_receipts_flush_dropped_total", "Pending receipts that made no row: written already, or of a message or a user that is gone."),
-		failures:        counter("parley_receipts_flush_failures_total", "Flushes that Redis or Postgres did not take, and ids that could not be written; all are retried."),
-		missed:          counter("parley_receipts_flush_ticks_missed_total", "Attempts to enqueue a flush that Redis did not take; they are repeated every second until it does."),
-		lastSuccess:     gauge("parley_receipts_flush_last_success_timestamp_seconds", "When this worker last ended a flush that went through."),
-		pending:         gauge("parley_receipts_pending", "Reads in Redis that are not in Postgres yet; beyond 20,000 messages an estimate."),
-		pendingMessages: gauge("parley_receipts_pending_messages", "Messages that have such reads."),
-		age:             gauge("parley_receipts_oldest_age_seconds", "Age of the oldest read that is not in Postgres yet, 0 where there is none."),
-		retrying:        gauge("parley_receipts_retrying", "Ids that this worker could not write and will try again."),
+		dropped:         counter("parley_receipts_flush_dropped_total", "Pending receipts that made no row: already written, or for a message or user that no longer exists."),
+		failures:        counter("parley_receipts_flush_failures_total", "Flushes that Redis or Postgres did not accept, and ids that could not be written; all are retried."),
+		missed:          counter("parley_receipts_flush_ticks_missed_total", "Attempts to enqueue a flush that Redis did not accept; they are repeated every second."),
+		lastSuccess:     gauge("parley_receipts_flush_last_success_timestamp_seconds", "When this worker last completed a flush."),
+		pending:         gauge("parley_receipts_pending", "Reads in Redis that are not in Postgres yet; an estimate above 20,000 messages."),
+		pendingMessages: gauge("parley_receipts_pending_messages", "Messages with reads that are not in Postgres yet."),
+		age:             gauge("parley_receipts_oldest_age_seconds", "Age of the oldest read that is not in Postgres yet, 0 if there is none."),
+		retrying:        gauge("parley_receipts_retrying", "Ids that this worker could not write and will retry."),
 	}
 	r.MustRegister(m.duration, m.lag)
 	return m

@@ -22,10 +22,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		reads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "parley_receipts_reads_total",
-			Help: "Reads that changed something, by where they went: direct to Postgres, buffered in Redis, or, Redis being away, as a fallback to Postgres.",
+			Help: "Reads that changed something, by destination: direct to Postgres, buffered in Redis, or fallback to Postgres because Redis was unavailable.",
 		}, []string{"path"}),
 		refused:   prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_receipts_refused_total", Help: "Reads that were refused because too many waited."}),
-		frames:    prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_receipts_frames_total", Help: "Frames of receipt:read that were handed to Redis for senders' sockets."}),
+		frames:    prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_receipts_frames_total", Help: "Frames of receipt:read that were published for senders' sockets."}),
 		coalesced: prometheus.NewCounter(prometheus.CounterOpts{Name: "parley_receipts_coalesced_total", Help: "Receipts that share a frame with others."}),
 	}
 	r.MustRegister(m.reads, m.refused, m.frames, m.coalesced)

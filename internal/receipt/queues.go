@@ -25,8 +25,8 @@ func NewQueues(r prometheus.Registerer, rdb redis.UniversalClient, log *slog.Log
 	q := &Queues{
 		inspector: asynq.NewInspectorFromRedisClient(rdb), log: log,
 		tasks: prometheus.NewDesc("parley_asynq_tasks",
-			"Flushes in asynq by state. Those that are completed are kept for a while and are no backlog. All workers tell the same.", []string{"queue", "state"}, nil),
-		latency: prometheus.NewDesc("parley_asynq_latency_seconds", "Age of the oldest pending flush. All workers tell the same.", []string{"queue"}, nil),
+			"Flushes in asynq by state. Completed ones are kept for a while and are not a backlog. All workers export the same value.", []string{"queue", "state"}, nil),
+		latency: prometheus.NewDesc("parley_asynq_latency_seconds", "Age of the oldest pending flush. All workers export the same value.", []string{"queue"}, nil),
 	}
 	r.MustRegister(q)
 	return q

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -194,7 +195,15 @@ func TestListingUsersMissesNothing(t *testing.T) {
 	p.want(t, 400, key, "GET", "/api/server/users?cursor=x", nil)
 }
 
-// A ban and a deactivation hold on every pod, for tokens of every kind, also while Redis is away.
+// endKey ends a key at a pod, as another key asks.
+func (s *system) endKey(t testing.TB, p *pod, key string) {
+	t.Helper()
+	id, _, _ := strings.Cut(strings.TrimPrefix(key, "parley_sk_"), "_")
+	id = id[:8] + "-" + id[8:12] + "-" + id[12:16] + "-" + id[16:20] + "-" + id[20:]
+	p.want(t, 204, s.createKey(t, "keeper of "+id, "keys"), "DELETE", "/api/server/keys/"+id, nil)
+}
+
+// A ban, a deactivation and the end of a key hold on every pod, for tokens of every kind, also if Redis is unavailable.
 func TestBarredUsersAreOutEverywhere(t *testing.T) {
 	t.Parallel()
 	product := newProduct(t)
@@ -216,7 +225,11 @@ func TestBarredUsersAreOutEverywhere(t *testing.T) {
 		return sock
 	}
 	sock := open()
+	ending := s.createKey(t, "ending", "users:read")
+	b.want(t, 200, ending, "GET", "/api/server/users", nil)
 	redis.Stop()
+	s.endKey(t, a, ending)
+	testenv.Eventually(t, 5*time.Second, func() bool { return b.call(t, ending, "GET", "/api/server/users", nil).status == 401 }, "the ended key is refused")
 	out := func(code string) {
 		t.Helper()
 		for _, p := range s.pods {

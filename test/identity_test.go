@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -306,4 +307,87 @@ func TestWithoutKeysNoTokenHolds(t *testing.T) {
 		r, err := never.try("", "GET", "/api/health/ready", nil)
 		return err == nil && r.status == 503 && strings.Contains(string(r.body), `"identity":"down"`)
 	}, "a pod that never had a set is not ready")
+}
+
+// Whatever is wrong with a token, the response is the same but for the request's id.
+func TestEverySpoiltTokenGetsTheSameAnswer(t *testing.T) {
+	t.Parallel()
+	product := newProduct(t)
+	p := start(t, 1, product.settings("both")...).pods[0]
+	good := product.token("anna", nil)
+	p.me(t, good)
+	part := strings.Split(good, ".")
+	now := time.Now().Unix()
+	var first string
+	for name, token := range map[string]string{
+		"none": "", "no token": "x", "a flipped bit": part[0] + "." + part[1] + "." + strings.ToUpper(part[2]), "no signature": part[0] + "." + part[1] + ".",
+		"expired": product.token("anna", map[string]any{"iat": now - 100, "exp": now - 50}), "the future": product.token("anna", map[string]any{"iat": now + 100}),
+		"another audience": product.token("anna", map[string]any{"aud": "x"}), "another issuer": product.token("anna", map[string]any{"iss": "https://x.example.com"}),
+		"the api's issuer": product.token("anna", map[string]any{"iss": "parley"}), "a number": product.token("anna", map[string]any{"sub": 1}),
+		"too long": product.token("anna", map[string]any{"x": strings.Repeat("x", 10<<10)}), "a key": bootstrapKey, "half a key": bootstrapKey[:40],
+	} {
+		a := p.call(t, token, "GET", "/api/users/me", nil)
+		if token != "" && len(token) > 8<<10 && a.status == 431 { // headers have a bound of their own
+			continue
+		}
+		body := strings.ReplaceAll(string(a.body), a.header.Get("X-Request-Id"), "")
+		if first == "" {
+			first = body
+		}
+		if a.status != 401 || body != first {
+			t.Errorf("%s: %d %s, want %s", name, a.status, body, first)
+		}
+	}
+}
+
+// Keys change three times while requests go on over two pods: announced before they sign, and once without.
+func TestARotationUnderLoadRefusesNobody(t *testing.T) {
+	t.Parallel()
+	product := newProduct(t)
+	s := start(t, 2, product.settings("both", "PARLEY_AUTH_JWKS_REFRESH=1s", "PARLEY_RATE_LIMIT_DEFAULT=off")...)
+	stop := make(chan struct{})
+	var requests atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 3 {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				token, err := product.Token("anna", map[string]any{"n": n, "i": i}) // which nobody has verified before
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				r, err := s.pods[n%2].try(token, "GET", "/api/users/me", nil)
+				if requests.Add(1); err != nil || r.status != 200 {
+					t.Errorf("%v %d %s", err, r.status, r.body)
+					return
+				}
+			}
+		})
+	}
+	fetched := func(n int) {
+		t.Helper()
+		from := product.Fetched()
+		testenv.Eventually(t, 30*time.Second, func() bool { return product.Fetched() >= from+n }, "the pods fetch the set")
+	}
+	old := product.key
+	for i := range 3 {
+		next := issuerKey(t, fmt.Sprint("rotated ", i))
+		if i > 0 { // the first time the pods learn of the key from a token
+			product.Publish(old, next)
+			fetched(4) // each pod once at least
+		}
+		product.Publish(next, old)
+		fetched(4)
+		old = next
+	}
+	close(stop)
+	wg.Wait()
+	if requests.Load() < 100 {
+		t.Errorf("only %d requests were made", requests.Load())
+	}
 }

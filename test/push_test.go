@@ -55,5 +55,20 @@ func TestDevicesAndPreferencesOfPushes(t *testing.T) {
 	if a := p.want(t, 200, ana.token, "GET", "/api/push/preferences", nil); string(a.body) != `{"level":"mentions","preview":false}` {
 		t.Errorf("the preferences are %s", a.body)
 	}
+	socket := p.open(t, ana)
+	if f := socket.ask("focus", map[string]any{"active": true}); f.Type != "ack" || string(f.Data) != "{}" {
+		t.Errorf("focus: %s %s", f.Type, f.Data)
+	}
+	rdb := s.redis.Client(t)
+	if n := rdb.ZCard(t.Context(), "push_active:"+ana.ID).Val(); n != 1 {
+		t.Errorf("%d sources are active", n)
+	}
+	if f := socket.ask("focus", map[string]any{"active": false, "conversationId": "x"}); f.Type != "error" {
+		t.Errorf("a malformed id: %s %s", f.Type, f.Data)
+	}
+	socket.ask("focus", map[string]any{"active": false})
+	if n := rdb.Exists(t.Context(), "push_active:"+ana.ID).Val(); n != 0 {
+		t.Error("active after the focus ended")
+	}
 	p.want(t, 204, bootstrapKey, "PUT", "/api/push/devices/tablet", fcm, "Parley-User", ana.ID)
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/parley-chat/parley/internal/outbound"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/presence"
+	"github.com/parley-chat/parley/internal/push"
 	"github.com/parley-chat/parley/internal/ratelimit"
 	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/receipt"
@@ -134,6 +135,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	attention := push.NewAttention(db.SQL, rdb, log)
 	pushes, err := openPush(db, c)
 	if err != nil {
 		return err
@@ -144,7 +146,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		DrainDelay: c.DrainDelay, StopTimeout: stop - min(stopMargin, stop/4), Limits: c.Limits, AuthMode: c.Identity.Mode, ProfileSync: c.Identity.External() && c.Identity.Profile == config.ProfileSync,
 	}, httpapi.Deps{
 		Auth: sessions, Watch: watch, Keyset: external.source, Verifier: external.verifier, Identity: external.service, Keys: keys,
-		Directory: directory.NewService(db, standings, foundByPods), Standings: standings, Audit: auditLog, Webhooks: webhooks, Push: pushes, Users: users, Friends: friends,
+		Directory: directory.NewService(db, standings, foundByPods), Standings: standings, Audit: auditLog, Webhooks: webhooks, Push: pushes, Attention: attention, Users: users, Friends: friends,
 		Conversations: conversations, Messages: messages, Receipts: receipts, Attachments: attachments,
 		Syncer: syncer, Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
 		Memory:   memory,
@@ -175,6 +177,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		lifecycle.Part{Name: "committer", Run: committer.Run},
 		lifecycle.Part{Name: "reactor", Run: reactor.Run},
 		lifecycle.Part{Name: "receipts", Run: receipts.Run},
+		lifecycle.Part{Name: "attention", Run: attention.Run},
 		lifecycle.Part{Name: "http", Run: server.Run},
 	)
 }

@@ -165,6 +165,7 @@ var frames = map[string]func(r *reader, ctx context.Context, c command) (any, er
 	"presence:subscribe":   func(r *reader, ctx context.Context, c command) (any, error) { return nil, r.watch(ctx, c) },
 	"presence:unsubscribe": func(r *reader, ctx context.Context, c command) (any, error) { return r.unwatch(ctx, c.data) },
 	"sync":                 func(r *reader, ctx context.Context, c command) (any, error) { return r.sync(ctx, c.data) },
+	"focus":                func(r *reader, ctx context.Context, c command) (any, error) { return r.focus(ctx, c.data) },
 	"auth":                 func(r *reader, ctx context.Context, c command) (any, error) { return r.renew(ctx, c.data) },
 	"ping":                 func(*reader, context.Context, command) (any, error) { return nil, nil },
 }
@@ -294,6 +295,7 @@ func (r *reader) startTyping(ctx context.Context, data json.RawMessage) error {
 	if err := r.server.Messages.CanType(ctx, in.ConversationID, r.session.UserID); err != nil {
 		return err
 	}
+	r.server.noteActive(nil, r.principal())
 	if r.typing == nil {
 		r.typing = map[string]time.Time{}
 	}

@@ -23,7 +23,7 @@ func TestTheDocumentedFramesAreTaken(t *testing.T) {
 	}
 	data := map[string]jsonbody.Checker{
 		"message_send": &sendData{}, "message_read": &readData{}, "reaction_add": &reactionData{}, "reaction_remove": &reactionData{}, "typing_start": &conversationData{}, "typing_stop": &conversationData{},
-		"presence_subscribe": &presenceData{}, "presence_unsubscribe": &presenceData{}, "sync": &message.SyncRequest{},
+		"presence_subscribe": &presenceData{}, "presence_unsubscribe": &presenceData{}, "sync": &message.SyncRequest{}, "focus": &focusData{},
 	}
 	var shown []string
 	for _, m := range clientExample.FindAllStringSubmatch(string(page), -1) {

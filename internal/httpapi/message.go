@@ -25,6 +25,7 @@ func (s *Server) sendMessage(c *fiber.Ctx) error {
 		return err
 	}
 	m, repeated, err := s.Messages.Send(c.UserContext(), id, caller(c).UserID, &in)
+	s.noteActive(err, caller(c))
 	if err != nil {
 		return err
 	}

@@ -113,6 +113,7 @@ func (r *reader) begin(ctx context.Context, c command) (message.Queued, error) {
 	if err := r.server.guardSend(ctx, r.session.UserID); err != nil {
 		return message.Queued{}, err
 	}
+	r.server.noteActive(nil, r.principal())
 	return r.server.Messages.Begin(ctx, &r.sends.lane, in.ConversationID, r.session.UserID, in.draft())
 }
 

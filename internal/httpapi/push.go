@@ -1,10 +1,15 @@
 package httpapi
 
 import (
+	"context"
+	"encoding/json"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/principal"
 	"github.com/parley-chat/parley/internal/push"
 )
 
@@ -47,4 +52,37 @@ func (s *Server) updatePushPreferences(c *fiber.Ctx) error {
 		return err
 	}
 	return c.JSON(p)
+}
+
+// noteActive notes that a user sent, read or typed. What a server key does for a user is not that user's doing, and what failed is nothing.
+func (s *Server) noteActive(err error, p principal.Principal) {
+	if err == nil && p.Kind != principal.Key {
+		s.Attention.Note(p.UserID, p.SessionID)
+	}
+}
+
+func (r *reader) principal() principal.Principal {
+	return principal.Principal{UserID: r.session.UserID, SessionID: r.session.SessionID}
+}
+
+// focusData is the data of a focus.
+type focusData struct {
+	Active         bool    `json:"active"`
+	ConversationID *string `json:"conversationId,omitempty"`
+}
+
+// Check notes the faults of the data. Which conversation is in front is not used yet: who looks at one gets no push of another.
+func (d *focusData) Check(f *invalid.Faults) {
+	if d.ConversationID != nil && !id.Valid(*d.ConversationID) {
+		f.Add("conversationId", "must be an id")
+	}
+}
+
+func (r *reader) focus(ctx context.Context, data json.RawMessage) (any, error) {
+	var in focusData
+	if err := decodeData(data, &in); err != nil {
+		return nil, err
+	}
+	r.server.Attention.Focus(ctx, r.session.UserID, r.session.SessionID, r.session.DeviceID, in.Active)
+	return struct{}{}, nil
 }

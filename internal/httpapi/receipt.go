@@ -21,6 +21,7 @@ func (s *Server) readMessage(c *fiber.Ctx) error {
 	if err := s.Receipts.Read(c.UserContext(), caller(c).UserID, id, ""); err != nil {
 		return err
 	}
+	s.noteActive(nil, caller(c))
 	return c.SendStatus(fiber.StatusNoContent)
 }
 
@@ -36,6 +37,7 @@ func (s *Server) readConversation(c *fiber.Ctx) error {
 	if err := s.Receipts.ReadUpTo(c.UserContext(), caller(c).UserID, id, &in); err != nil {
 		return err
 	}
+	s.noteActive(nil, caller(c))
 	return c.SendStatus(fiber.StatusNoContent)
 }
 
@@ -52,6 +54,7 @@ func (s *Server) readMany(c *fiber.Ctx) error {
 	if err := s.Receipts.ReadMany(c.UserContext(), caller(c).UserID, &in); err != nil {
 		return err
 	}
+	s.noteActive(nil, caller(c))
 	return c.SendStatus(fiber.StatusNoContent)
 }
 
@@ -108,5 +111,7 @@ func (r *reader) markRead(ctx context.Context, data json.RawMessage) (any, error
 	if !id.Valid(in.MessageID) {
 		return nil, receipt.ErrNotFound
 	}
-	return struct{}{}, r.server.Receipts.Read(ctx, r.session.UserID, in.MessageID, r.session.ID)
+	err := r.server.Receipts.Read(ctx, r.session.UserID, in.MessageID, r.session.ID)
+	r.server.noteActive(err, r.principal())
+	return struct{}{}, err
 }

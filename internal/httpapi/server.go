@@ -95,6 +95,7 @@ type Deps struct {
 	// Webhooks is nil without PARLEY_SECRETS_KEY.
 	Webhooks      *webhook.Service
 	Push          *push.Service
+	Attention     *push.Attention
 	Users         *user.Service
 	Friends       *friend.Service
 	Conversations *conversation.Service

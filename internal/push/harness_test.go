@@ -1,6 +1,7 @@
 package push
 
 import (
+	"context"
 	"crypto/ecdh"
 	"crypto/rand"
 	"encoding/base64"
@@ -82,6 +83,19 @@ func devices(t testing.TB, db *postgres.DB, userID string) string {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// runPart runs a part until the test ends.
+func runPart(t testing.TB, run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func mustExec(t testing.TB, db *postgres.DB, query string, args ...any) {

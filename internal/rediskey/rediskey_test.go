@@ -13,6 +13,7 @@ func TestNamesArePinned(t *testing.T) {
 		rediskey.UserChannel("a"):         "parley:user:a",
 		rediskey.SessionsChannel:          "parley:sessions:ended",
 		rediskey.ProbeChannel("a"):        "parley:probe:a",
+		rediskey.Attention("a"):           "push_active:a",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)

@@ -6,7 +6,7 @@ SHELL := /bin/bash
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
-run: ## Parley on this machine, with two api pods, until Ctrl-C
+run: ## Parley on this machine, with two api pods and people to try it with, until Ctrl-C (SEED=off for an empty one)
 	@scripts/run.sh
 
 demo: ## two people chat over two pods of what make run started, and a product brings its own user and bot (PARLEY_DEMO_URLS names others)
@@ -30,7 +30,7 @@ bench-smoke: ## each benchmark and each scenario of parley-bench once, small: do
 chart: ## write anew what is made for the chart: goldens, README, copies of ops/
 	@cd test/chart && go test . -count 1 -update
 
-page: ## build the page of web/ anew, into internal/web/dist (needs Node)
+page: ## build the pages of web/ anew, into internal/web/dist and scripts/playground/dist (needs Node)
 	@cd clients && npm ci --silent --no-audit --no-fund --ignore-scripts
 	@node web/build.mjs
 
@@ -52,4 +52,4 @@ release: ## everything that a release publishes, into dist/ (VERSION=1.2.3)
 clean: ## remove what make run and make build left, the data included
 	@scripts/clean.sh
 
-export IMAGE TESTFLAGS ENGINES BENCH
+export IMAGE TESTFLAGS ENGINES BENCH SEED

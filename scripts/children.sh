@@ -37,7 +37,7 @@ check_children() {
 	local i status=0 name
 	for i in "${!pids[@]}"; do
 		if gone "${pids[i]}"; then
-			case ${names[i]} in prometheus | grafana)
+			case ${names[i]} in prometheus | grafana | playground)
 				say "${names[i]} ended; Parley runs on. Why is in .run/logs/${names[i]}.log"
 				unset "pids[$i]" "names[$i]"
 				continue

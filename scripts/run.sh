@@ -3,7 +3,10 @@
 #
 # Postgres and Redis are those of PARLEY_DATABASE_URL and PARLEY_REDIS_URL where they are set; else containers, where a
 # Docker engine runs; else this machine's packages as private servers, installed where root can. Files are in a private S3 gateway, or
-# where PARLEY_S3_ENDPOINT says. Without Go the processes are containers as well, and there are no files. All other settings of Parley's are handed on. What is kept is in .run/ or in Docker's volumes.
+# where PARLEY_S3_ENDPOINT says. Without Go the processes are containers as well, and there are no files. All other settings of Parley's are
+# handed on. What is kept is in .run/ or in Docker's volumes.
+#
+# SEED=on makes some people, groups and messages, once; by default it does so if the Postgres is not one that the settings name.
 # shellcheck source=scripts/lib.sh
 . "$(dirname "$0")/lib.sh"
 # shellcheck source=scripts/packages.sh
@@ -20,7 +23,7 @@ ready_seconds=60
 
 main() {
 	one_at_a_time
-	rm -rf .run/logs .run/urls
+	rm -rf .run/logs .run/urls .run/*.killed
 	mkdir -p .run/logs
 	trap clean_up EXIT
 	trap 'exit 0' INT TERM HUP
@@ -36,6 +39,7 @@ main() {
 	wait_ready
 	revive_from_now_on
 	start_monitoring
+	start_playground
 	announce
 	while :; do
 		check_children
@@ -58,7 +62,7 @@ clean_up() {
 		stop_children
 	fi
 	if [ "${network:-}" = yes ]; then docker network rm "$(checkout_name)" >/dev/null 2>&1 || true; fi
-	rm -f .run/urls .run/env .run/*.pid
+	rm -f .run/urls .run/env .run/*.pid .run/*.killed
 	if [ "$status" = 0 ]; then say "Stopped."; fi
 	exit "$status"
 }
@@ -88,7 +92,9 @@ keep() {
 service_port() { free_port $(($1 + $(pwd -P | cksum | cut -d' ' -f1) % 500)); }
 
 provide_postgres() {
+	seed=${SEED:-on}
 	if [ -n "${PARLEY_DATABASE_URL:-}${PARLEY_DATABASE_HOST:-}" ]; then
+		seed=${SEED:-off}
 		say "Postgres: the one that the settings name"
 		return
 	fi
@@ -135,6 +141,7 @@ private_dir() {
 }
 
 provide_redis() {
+	stoppable='' # how the page /demo may stop it
 	if [ -n "${PARLEY_REDIS_URL:-}" ]; then
 		say "Redis: the one that the settings name"
 		return
@@ -149,6 +156,7 @@ provide_redis() {
 			redis:7-alpine sh -c 'exec redis-server --appendonly yes --requirepass "$REDIS_PASSWORD"'
 		# shellcheck disable=SC2016
 		wait_container redis sh -c 'REDISCLI_AUTH="$REDIS_PASSWORD" redis-cli ping | grep -q PONG'
+		stoppable=container:$(checkout_name)-redis
 		if [ "$containers" = yes ]; then port=redis:6379; else port=127.0.0.1:$port; fi
 		export PARLEY_REDIS_URL="redis://:$password@$port/0"
 		return
@@ -162,6 +170,7 @@ provide_redis() {
 		check_children
 		sleep 0.1
 	done
+	stoppable=process
 	export PARLEY_REDIS_URL="redis://:$password@127.0.0.1:$port/0"
 }
 
@@ -313,6 +322,28 @@ start_monitoring() {
 	provide_monitoring "api-1=$api_1_ops" "api-2=$api_2_ops" "presence-watcher=$watcher_ops" "receipt-worker=$worker_ops" "dispatcher=$dispatcher_ops"
 }
 
+# start_playground serves /demo and makes the people and messages, once Parley runs. Parley does not need it.
+# shellcheck disable=SC2154 # port sets them
+start_playground() {
+	demo_url='' seeds=no
+	if [ "${PARLEY_WEB:-}" != on ]; then return; fi
+	if [ "$containers" = yes ]; then
+		say "No /demo and nobody to chat with yet: these need Go"
+		return
+	fi
+	port demo_http $((api_2_http + 1))
+	demo_url=http://127.0.0.1:$demo_http/demo
+	local arguments=(-addr "127.0.0.1:$demo_http" -dir .run -redis "$stoppable"
+		-pods "api-1=http://127.0.0.1:$api_1_http,api-2=http://127.0.0.1:$api_2_http")
+	if [ "$seed" = on ]; then
+		seeds=yes
+		arguments+=(-seed)
+	fi
+	# shellcheck disable=SC2016 # the inner shell is to expand it
+	CGO_ENABLED=0 launch playground bash -c 'go build -buildvcs=false -o bin/playground ./scripts/playground && exec bin/playground "$@"' - "${arguments[@]}"
+	tail --pid $$ -n +1 -F .run/logs/playground.log 2>/dev/null >&2 &
+}
+
 declare -A revivable=() # the arguments of process by name, of those that are started again when they die
 declare -A born=() deaths=()
 
@@ -320,8 +351,10 @@ declare -A born=() deaths=()
 # its settings are wrong (2), or it dies at once three times over.
 revive() {
 	[ -n "${revivable[$1]:-}" ] && [ "$2" != 2 ] || return 1
-	if [ $((SECONDS - born[$1])) -lt 10 ]; then deaths[$1]=$((${deaths[$1]:-0} + 1)); else deaths[$1]=0; fi
-	[ "${deaths[$1]}" -lt 3 ] || return 1
+	if [ -e ".run/$1.killed" ]; then # by the page /demo
+		rm -f ".run/$1.killed"
+	elif [ $((SECONDS - born[$1])) -lt 10 ]; then deaths[$1]=$((${deaths[$1]:-0} + 1)); else deaths[$1]=0; fi
+	[ "${deaths[$1]:-0}" -lt 3 ] || return 1
 	say "$1 ended (exit code $2): starting it again"
 }
 
@@ -401,6 +434,10 @@ announce() {
 	if [ "${PARLEY_WEB:-}" = on ]; then
 		page="  page     $one/
 "
+		if [ "$seeds" = yes ]; then page+="           sign in as anna, ben, cleo, dev, emil or fay; each has the password \"correct horse battery\"
+"; fi
+		if [ -n "$demo_url" ]; then page+="  demo     $demo_url, two people on two pods, with faults to try
+"; fi
 	fi
 	cat <<TXT
 

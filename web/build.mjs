@@ -1,5 +1,6 @@
-// Builds the page into internal/web/dist, where the api embeds it. With --check it builds into memory and fails if what is committed
-// differs. It uses the tools of clients/: `node web/build.mjs [--check] [DIR]`, where DIR has their node_modules.
+// Builds the page into internal/web/dist, where the api embeds it, and the page /demo into scripts/playground/dist, for `make run` alone.
+// With --check it builds into memory and fails if what is committed differs. It uses the tools of clients/:
+// `node web/build.mjs [--check] [DIR]`, where DIR has their node_modules.
 import { createHash } from "node:crypto";
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -7,9 +8,8 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 
-const most = 100 * 1024; // gzipped, all files together
+const most = 100 * 1024; // of the page, gzipped, all files together
 const here = dirname(fileURLToPath(import.meta.url));
-const out = join(here, "../internal/web/dist");
 const args = process.argv.slice(2);
 const check = args.includes("--check");
 const tools = resolve(args.find((a) => !a.startsWith("--")) ?? join(here, "../clients"));
@@ -26,30 +26,41 @@ async function bundle(entry, options) {
 
 const hashed = (name, ext, bytes) => `${name}-${createHash("sha256").update(bytes).digest("hex").slice(0, 12)}.${ext}`;
 
-const script = await bundle("src/main.ts", { format: "esm" });
-const style = await bundle("src/style.css", {});
-const files = new Map([[hashed("app", "js", script), script], [hashed("app", "css", style), style]]);
-const [js, css] = [...files.keys()];
-const index = (await readFile(join(here, "index.html"), "utf8")).replace("%STYLE%", `/assets/${css}`).replace("%SCRIPT%", `/assets/${js}`);
-files.set("index.html", Buffer.from(index));
+/** Builds a page of a script, a style sheet and an HTML file, and returns its files by name. */
+async function page({ name, script, style, html, index }) {
+  const js = await bundle(script, { format: "esm" });
+  const css = await bundle(style, {});
+  const names = [hashed(name, "js", js), hashed(name, "css", css)];
+  const text = (await readFile(join(here, html), "utf8")).replace("%STYLE%", `/assets/${names[1]}`).replace("%SCRIPT%", `/assets/${names[0]}`);
+  return new Map([[names[0], js], [names[1], css], [index, Buffer.from(text)]]);
+}
 
-let size = 0;
-for (const bytes of files.values()) size += gzipSync(bytes, { level: 9 }).length;
-if (size > most) throw new Error(`the page is ${size} bytes gzipped, more than ${most}`);
-
-await mkdir(out, { recursive: true });
-const present = await readdir(out);
-if (check) {
+/** Writes the files, and nothing else, into a folder of the repository; with --check it compares. */
+async function put(files, folder) {
+  const out = join(here, "..", folder);
+  await mkdir(out, { recursive: true });
+  const present = await readdir(out);
+  if (!check) {
+    for (const name of present) await rm(join(out, name));
+    for (const [name, bytes] of files) await writeFile(join(out, name), bytes);
+    return;
+  }
   const stale = present.filter((name) => !files.has(name));
   for (const [name, bytes] of files) {
     if (!present.includes(name) || Buffer.compare(await readFile(join(out, name)), Buffer.from(bytes)) !== 0) stale.push(name);
   }
   if (stale.length > 0) {
-    console.error(`internal/web/dist is not what web/ builds (${stale.join(", ")}): run make page`);
+    console.error(`${folder} is not what web/ builds (${stale.join(", ")}): run make page`);
     process.exit(1);
   }
-} else {
-  for (const name of present) await rm(join(out, name));
-  for (const [name, bytes] of files) await writeFile(join(out, name), bytes);
 }
-console.log(`the page: ${size} bytes gzipped`);
+
+const sizeOf = (files) => [...files.values()].reduce((n, bytes) => n + gzipSync(bytes, { level: 9 }).length, 0);
+
+const app = await page({ name: "app", script: "src/main.ts", style: "src/style.css", html: "index.html", index: "index.html" });
+const size = sizeOf(app);
+if (size > most) throw new Error(`the page is ${size} bytes gzipped, more than ${most}`);
+await put(app, "internal/web/dist");
+const demo = await page({ name: "demo", script: "demo/main.ts", style: "demo/style.css", html: "demo/index.html", index: "demo.html" });
+await put(demo, "scripts/playground/dist");
+console.log(`the page: ${size} bytes gzipped; /demo: ${sizeOf(demo)}`);

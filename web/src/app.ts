@@ -1,5 +1,6 @@
 import type { Parley, Session } from "@parley-chat/client";
 import { fill, h, icon, iconButton, scheduled, toast } from "./dom.js";
+import type { Host } from "./host.js";
 import { List } from "./list.js";
 import { newChat } from "./people.js";
 import { RoomPane } from "./room.js";
@@ -7,7 +8,7 @@ import { settings } from "./settings.js";
 import { nameOf, plural } from "./text.js";
 
 /** The page of somebody who is signed in: the list beside one conversation, or one of them on a narrow screen. */
-export class App {
+export class App implements Host {
   readonly uploads = document.documentElement.dataset.uploads === "on";
   private readonly pane = h("main", { class: "pane" });
   private readonly banner = h("div", { class: "banner", role: "status" });

@@ -1,5 +1,5 @@
 import type { Attachment, Message, Room } from "@parley-chat/client";
-import type { App } from "./app.js";
+import type { Host } from "./host.js";
 import { attempt, fill, h, iconButton, toast } from "./dom.js";
 
 interface Upload {
@@ -20,7 +20,7 @@ export class Composer {
   private replyTo: Message | undefined;
   private editing: Message | undefined;
 
-  constructor(private readonly app: App, private readonly room: Room, private readonly nameOf: (id: string) => string, private readonly events: { sent(): void; up(): void }) {
+  constructor(private readonly app: Host, private readonly room: Room, private readonly nameOf: (id: string) => string, private readonly events: { sent(): void; up(): void }) {
     const file = h("input", { type: "file", multiple: true, class: "visually-hidden", tabindex: "-1", "aria-hidden": "true" });
     file.addEventListener("change", () => {
       this.attach(file.files);

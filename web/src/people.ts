@@ -1,6 +1,6 @@
 import type { Conversation, Member, Room, User } from "@parley-chat/client";
 import { isMuted } from "@parley-chat/client";
-import type { App } from "./app.js";
+import type { Host } from "./host.js";
 import { avatar } from "./avatar.js";
 import { attempt, confirmed, dialog, fill, h, iconButton } from "./dom.js";
 import { peerOf, plural, titleOf } from "./text.js";
@@ -8,7 +8,7 @@ import { peerOf, plural, titleOf } from "./text.js";
 const pause = 250;
 
 /** A field that finds people, and buttons for those found. */
-export function peopleSearch(app: App, label: string, choose: (u: User) => void, except: (id: string) => boolean = () => false): HTMLElement {
+export function peopleSearch(app: Host, label: string, choose: (u: User) => void, except: (id: string) => boolean = () => false): HTMLElement {
   const found = h("ul", { class: "people", "aria-label": "Found" });
   const state = h("p", { class: "empty", role: "status" });
   const input = h("input", { type: "search", placeholder: label, "aria-label": label, autocomplete: "off" });
@@ -39,7 +39,7 @@ function person(u: User): HTMLElement[] {
 }
 
 /** Starts a conversation with one person, or a group of several. */
-export function newChat(app: App): void {
+export function newChat(app: Host): void {
   const chosen = new Map<string, User>();
   const picked = h("ul", { class: "picked", "aria-label": "Chosen" });
   const name = h("input", { placeholder: "Name of the group", "aria-label": "Name of the group", maxlength: 100 });
@@ -70,7 +70,7 @@ export function newChat(app: App): void {
 }
 
 /** What a conversation is: its people and rights, and one's own state of it. */
-export function details(app: App, room: Room): void {
+export function details(app: Host, room: Room): void {
   const c = room.value.info;
   if (!c) return;
   const body = h("div", { class: "stack" });
@@ -101,7 +101,7 @@ export function details(app: App, room: Room): void {
   void draw();
 }
 
-async function direct(app: App, c: Conversation, again: (p: Promise<unknown>) => Promise<void>): Promise<HTMLElement> {
+async function direct(app: Host, c: Conversation, again: (p: Promise<unknown>) => Promise<void>): Promise<HTMLElement> {
   const peer = peerOf(c, app.chat.userId);
   if (!peer) return h("p", null, "This account was deleted.");
   const { data } = await app.chat.request<{ data: { user?: User; id?: string }[] }>("GET", "/blocks").catch(() => ({ data: [] }));
@@ -112,7 +112,7 @@ async function direct(app: App, c: Conversation, again: (p: Promise<unknown>) =>
 }
 
 async function group(
-  app: App, room: Room, c: Conversation, again: (p: Promise<unknown>) => Promise<void>, leave: (p: () => Promise<unknown>) => Promise<void>,
+  app: Host, room: Room, c: Conversation, again: (p: Promise<unknown>) => Promise<void>, leave: (p: () => Promise<unknown>) => Promise<void>,
 ): Promise<HTMLElement> {
   const me = app.chat.userId;
   const members: Member[] = [];

@@ -1,5 +1,5 @@
 import type { Conversation, Draft, Message, Room } from "@parley-chat/client";
-import type { App } from "./app.js";
+import type { Host } from "./host.js";
 import { avatar } from "./avatar.js";
 import { Composer } from "./composer.js";
 import { attempt, confirmed, elementOf, fill, h, icon, iconButton, reconcile, scheduled, type Item } from "./dom.js";
@@ -41,7 +41,7 @@ export class RoomPane implements RowActions {
   private headStamp: unknown[] = [];
   private peer: string | undefined;
 
-  constructor(private readonly app: App, readonly id: string) {
+  constructor(private readonly app: Host, readonly id: string) {
     this.chat = app.chat;
     this.room = app.chat.open(id);
     this.composer = new Composer(app, this.room, (u) => this.name(u), { sent: () => this.toBottom(), up: () => this.focusLast() });

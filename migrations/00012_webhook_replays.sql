@@ -46,10 +46,14 @@ CREATE INDEX IF NOT EXISTS outbox_sent_age_idx ON outbox_sent (created_at);
 -- Set for what a replay delivers. Its subject is the replay's own, so that it holds up no live event.
 ALTER TABLE outbox ADD COLUMN IF NOT EXISTS replay_id uuid;
 
+-- When the oldest change that waits was made: the lag that is alerted on. Null until a change comes that this version marks.
+ALTER TABLE webhook_places ADD COLUMN IF NOT EXISTS behind_since timestamptz;
+
 -- Those that are being worked on, which are counted at each claim.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS webhook_places_leased_idx ON webhook_places (webhook_id) WHERE lease IS NOT NULL;
 
 -- +goose Down
+ALTER TABLE webhook_places DROP COLUMN IF EXISTS behind_since;
 DROP INDEX IF EXISTS webhook_places_leased_idx;
 DELETE FROM outbox WHERE subject LIKE 'replay:%';
 ALTER TABLE outbox DROP COLUMN IF EXISTS replay_id;

@@ -9,6 +9,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -161,8 +162,13 @@ func raw(t *testing.T, p *pod, request string) {
 // everything runs one of each process, with traffic that brings up what is counted by what came.
 func everything(t *testing.T) map[string]families {
 	t.Helper()
-	s := start(t, 1, newProduct(t).settings("both", presenceTimes...)...)
+	s := start(t, 1, append(newProduct(t).settings("both", presenceTimes...), "PARLEY_BOOTSTRAP_KEY="+bootstrapKey,
+		"PARLEY_SECRETS_KEY="+strings.Repeat("k", 43)+"=", "PARLEY_WEBHOOK_ALLOW_CIDRS=127.0.0.0/8")...)
 	p := s.pods[0]
+	hooks := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(hooks.Close)
+	testenv.Eventually(t, 10*time.Second, func() bool { return p.call(t, bootstrapKey, "GET", "/api/server/keys", nil).status == 200 }, "the key is made")
+	p.want(t, 201, bootstrapKey, "POST", "/api/server/webhooks", map[string]any{"name": "a", "url": hooks.URL, "types": []string{"*"}})
 	u := p.users(t, 2)
 	c := p.direct(t, u[0], u[1])
 	sock := p.open(t, u[1])
@@ -170,13 +176,14 @@ func everything(t *testing.T) map[string]families {
 	sock.messages(1, 1, time.Minute)
 	out := map[string]families{}
 	bases := map[string]string{"api": p.ops}
-	for _, name := range []string{"presence-watcher", "receipt-worker"} {
+	for _, name := range []string{"presence-watcher", "receipt-worker", "dispatcher"} {
 		_, bases[name] = s.addBeside(name)
 	}
 	for name, base := range bases {
 		testenv.Eventually(t, time.Minute, func() bool {
 			out[name] = scrape(t, base)
-			return out[name].value("parley_ready") == 1 && (name != "receipt-worker" || out[name]["parley_asynq_tasks"] != nil)
+			return out[name].value("parley_ready") == 1 && (name != "receipt-worker" || out[name]["parley_asynq_tasks"] != nil) &&
+				(name != "dispatcher" || out[name]["parley_webhook_attempts_total"] != nil && out[name]["parley_webhook_dead"] != nil)
 		}, "%s is ready, and worked", name)
 	}
 	return out
@@ -245,7 +252,7 @@ func metricsPage(processes map[string]families) []byte {
 		of     []string
 	}
 	rows := map[string]*row{}
-	for _, process := range []string{"api", "presence-watcher", "receipt-worker"} {
+	for _, process := range []string{"api", "presence-watcher", "receipt-worker", "dispatcher"} {
 		for name, family := range processes[process] {
 			if own(name) {
 				r := rows[name]
@@ -319,6 +326,9 @@ func TestErrorCountersStartAtZero(t *testing.T) {
 			{"parley_panics_total", "part", "worker"}, {"parley_log_records_total", "level", "error"}, {"parley_receipts_flush_failures_total"},
 			{"parley_receipts_flush_dropped_total"}, {"parley_receipts_flush_ticks_missed_total"},
 		},
+		"dispatcher": {
+			{"parley_panics_total", "part", "dispatcher"}, {"parley_log_records_total", "level", "error"}, {"parley_webhook_dead", "endpoint", "a"},
+		},
 	} {
 		for _, x := range list {
 			if v := of[process].value(x[0], x[1:]...); v != 0 {
@@ -329,7 +339,7 @@ func TestErrorCountersStartAtZero(t *testing.T) {
 	if math.IsNaN(of["api"].value("parley_gap_repairs_total")) { // a socket that opens while an event passes has one, without a fault
 		t.Error("api: no parley_gap_repairs_total")
 	}
-	for _, process := range []string{"api", "presence-watcher", "receipt-worker"} {
+	for _, process := range []string{"api", "presence-watcher", "receipt-worker", "dispatcher"} {
 		f := of[process]
 		for _, x := range [][]string{
 			{"parley_build_info", "process", process}, {"parley_dependency_up", "dependency", "postgres"}, {"parley_dependency_up", "dependency", "redis"},

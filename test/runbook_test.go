@@ -60,7 +60,7 @@ func TestRunbookCommandsNameWhatExists(t *testing.T) {
 		}
 		return string(b)
 	}
-	rendered := read("test/chart/testdata/bundled/golden.yaml")
+	rendered := read("test/chart/testdata/bundled/golden.yaml") + read("test/chart/testdata/dispatcher/golden.yaml")
 	values, settings := read("charts/parley/README.md"), read("docs/settings.md")
 	for _, c := range runbookCommands(t) {
 		if out, err := exec.Command("bash", "-n", "-c", c.text).CombinedOutput(); err != nil {

@@ -78,7 +78,7 @@ func run(ctx context.Context, c config.Worker, log *slog.Logger) error {
 		{Name: "worker", Run: periodic.NewWorker(flush, rdb, stop, tracer, log).Run},
 		{Name: "schedule", Run: periodic.NewSchedule(flush, rdb, tracer, log).Run},
 	}
-	uploads := attachment.NewMetrics(registry, attachment.SweepStates...)
+	uploads := attachment.NewSweepMetrics(registry)
 	if objects != nil {
 		sweep := attachment.SweepTask(attachment.NewSweeper(db, objects, c.Sweep.UnsentTTL, uploads, log), c.Sweep.Interval)
 		parts = append(parts,

@@ -14,6 +14,8 @@ const (
 // Metrics are what on-call sees of files.
 type Metrics struct {
 	uploads *prometheus.CounterVec
+	// swept is nil in a process that does not sweep.
+	swept prometheus.Gauge
 }
 
 // NewMetrics registers the metrics, with a series for each of the states that the process brings about.
@@ -26,6 +28,17 @@ func NewMetrics(r prometheus.Registerer, states ...string) *Metrics {
 	for _, s := range states {
 		m.uploads.WithLabelValues(s)
 	}
+	return m
+}
+
+// NewSweepMetrics registers the metrics of a receipt-worker, which sweeps.
+func NewSweepMetrics(r prometheus.Registerer) *Metrics {
+	m := NewMetrics(r, SweepStates...)
+	m.swept = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "parley_uploads_sweep_last_success_timestamp_seconds",
+		Help: "When this worker last removed all files that were to go; when it started, until then; 0 without a storage. Workers take turns.",
+	})
+	r.MustRegister(m.swept)
 	return m
 }
 

@@ -37,6 +37,9 @@ type Sweeper struct {
 
 // NewSweeper makes a sweeper. unsentTTL is how long after its announcement a file may stay unsent.
 func NewSweeper(db *sql.DB, objects *objectstore.Store, unsentTTL time.Duration, m *Metrics, log *slog.Logger) *Sweeper {
+	if m.swept != nil {
+		m.swept.SetToCurrentTime()
+	}
 	return &Sweeper{store: &store{db}, objects: objects, unsentTTL: unsentTTL, metrics: m, log: log}
 }
 
@@ -58,6 +61,9 @@ func (s *Sweeper) sweepAt(ctx context.Context, at *time.Time) error {
 	removed, kept, err := s.remove(ctx, at)
 	if unsent+removed+kept > 0 || err != nil {
 		s.log.InfoContext(ctx, "files swept", "unsent", unsent, "removed", removed, "kept", kept, "duration", time.Since(begun).String())
+	}
+	if err == nil && s.metrics.swept != nil {
+		s.metrics.swept.SetToCurrentTime()
 	}
 	return err
 }

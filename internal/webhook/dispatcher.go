@@ -40,6 +40,8 @@ const (
 	eventsAtOnce   = 50
 	eventsPerLease = 500
 	sweepEvery     = time.Hour
+	// observeEvery is how often the gauges of endpoints are read.
+	observeEvery = 5 * time.Second
 )
 
 // Feed reads the journal.
@@ -56,6 +58,8 @@ type Dispatcher struct {
 	sender  *sender
 	metrics *Metrics
 	log     *slog.Logger
+	// observed are the names of the endpoints that have gauges; of Run's goroutine alone.
+	observed map[string]bool
 }
 
 // NewDispatcher makes a dispatcher; Run makes it work.
@@ -67,18 +71,20 @@ func NewDispatcher(c Config, db *sql.DB, feed Feed, sealer *Sealer, guard *outbo
 
 // Run delivers until ctx ends. What is on its way then is finished; its lease and place are as after any delivery.
 func (d *Dispatcher) Run(ctx context.Context) error {
-	swept := time.Now()
+	var swept, observed time.Time
 	var works errgroup.Group
 	defer func() { _ = works.Wait() }()
 	return lifecycle.Every(ctx, pollEvery, func(ctx context.Context) {
-		endpoints, err := d.places.endpoints(ctx)
-		if err != nil {
-			d.warn(ctx, "webhooks cannot be read", err)
-			return
+		if err := d.poll(ctx, &works); err != nil {
+			d.warn(ctx, "webhooks cannot be followed", err)
+		} else {
+			d.metrics.polled.SetToCurrentTime()
 		}
-		d.metrics.observe(endpoints)
-		for i := range endpoints {
-			d.startWork(ctx, &works, &endpoints[i])
+		if time.Since(observed) > observeEvery {
+			observed = time.Now()
+			if err := d.observe(ctx); err != nil {
+				d.warn(ctx, "the state of webhooks cannot be read", err)
+			}
 		}
 		if time.Since(swept) > sweepEvery {
 			swept = time.Now()
@@ -89,6 +95,18 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	})
 }
 
+// poll starts what there is to do for each endpoint. One that fails does not keep the others.
+func (d *Dispatcher) poll(ctx context.Context, works *errgroup.Group) error {
+	endpoints, err := d.places.endpoints(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range endpoints {
+		err = errors.Join(err, d.startWork(ctx, works, &endpoints[i]))
+	}
+	return err
+}
+
 func (d *Dispatcher) warn(ctx context.Context, msg string, err error) {
 	if ctx.Err() == nil {
 		d.log.WarnContext(ctx, msg, "error", err)
@@ -96,22 +114,20 @@ func (d *Dispatcher) warn(ctx context.Context, msg string, err error) {
 }
 
 // startWork starts what an endpoint has free slots for.
-func (d *Dispatcher) startWork(ctx context.Context, works *errgroup.Group, e *endpointRow) {
+func (d *Dispatcher) startWork(ctx context.Context, works *errgroup.Group, e *endpointRow) error {
+	var failed error
 	for more := true; more && ctx.Err() == nil; {
 		var err error
-		if more, err = d.places.discover(ctx, e.id); err != nil {
-			d.warn(ctx, "changed conversations cannot be looked for", err)
-		}
+		more, err = d.places.discover(ctx, e.id)
+		failed = errors.Join(failed, err)
 	}
 	claimed, err := d.places.claim(ctx, e)
-	if err != nil {
-		d.warn(ctx, "leases cannot be taken", err)
-	}
+	failed = errors.Join(failed, err)
 	subjects, err := d.places.claimSubjects(ctx, e)
-	if err != nil {
-		d.warn(ctx, "leases cannot be taken", err)
-	}
-	for _, w := range slices.Concat(claimed, subjects, d.replays(ctx, e)) {
+	failed = errors.Join(failed, err)
+	replays, err := d.replays(ctx, e)
+	failed = errors.Join(failed, err)
+	for _, w := range slices.Concat(claimed, subjects, replays) {
 		works.Go(func() error {
 			ctx := context.WithoutCancel(ctx)
 			if err := d.deliver(ctx, &w); err != nil && !errors.Is(err, errLeaseLost) {
@@ -120,6 +136,7 @@ func (d *Dispatcher) startWork(ctx context.Context, works *errgroup.Group, e *en
 			return nil
 		})
 	}
+	return failed
 }
 
 func (d *Dispatcher) deliver(ctx context.Context, w *work) error {
@@ -167,6 +184,7 @@ func (d *Dispatcher) deliverEvent(ctx context.Context, w *work, ref *conversatio
 			return false, err
 		}
 	}
+	w.reached = time.UnixMicro(e.CommittedAt)
 	return true, d.places.advance(ctx, w, e.Revision)
 }
 
@@ -189,7 +207,6 @@ func (d *Dispatcher) attempt(ctx context.Context, w *work, one delivery, committ
 		w.attempts++
 	}
 	if w.attempts > len(d.config.Retries) {
-		d.metrics.died(w)
 		return true, bury(ctx, d.places.db, w.endpoint.id, one, o.reason)
 	}
 	disabled, err := d.places.failed(ctx, &w.endpoint, o.gone(), o.after, d.config.DisableAfter)

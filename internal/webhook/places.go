@@ -78,8 +78,8 @@ const discoverSQL = `WITH w AS MATERIALIZED (
 		ORDER BY c.changed_at, c.id LIMIT $2
 	),
 	fresh AS (
-		INSERT INTO webhook_places (webhook_id, conversation_id, revision, behind)
-		SELECT w.id, m.id, s.revision, s.revision < m.revision
+		INSERT INTO webhook_places (webhook_id, conversation_id, revision, behind, behind_since)
+		SELECT w.id, m.id, s.revision, s.revision < m.revision, m.changed_at
 		FROM w CROSS JOIN moved m
 		CROSS JOIN LATERAL (SELECT CASE WHEN w.since = '-infinity' THEN 0 ELSE
 			(SELECT count(*) FROM conversation_changes x WHERE x.conversation_id = m.id AND x.created_at <= w.since)
@@ -88,7 +88,7 @@ const discoverSQL = `WITH w AS MATERIALIZED (
 		ON CONFLICT DO NOTHING
 	),
 	marked AS (
-		UPDATE webhook_places p SET behind = true FROM w, moved m
+		UPDATE webhook_places p SET behind = true, behind_since = m.changed_at FROM w, moved m
 		WHERE p.webhook_id = w.id AND p.conversation_id = m.id AND NOT p.behind AND p.revision < m.revision
 	),
 	last AS (
@@ -122,8 +122,10 @@ type work struct {
 	revision       int64
 	subject        string
 	// replay is set for a place of a replay, which ends at the revision until.
-	replay      bool
-	until       int64
+	replay bool
+	until  int64
+	// reached is when the event that was passed last was committed, the zero Time for none.
+	reached     time.Time
 	attempts    int
 	firstFailed time.Time
 }
@@ -216,9 +218,9 @@ func (p *places) release(ctx context.Context, w *work) error {
 	if w.replay {
 		return p.releaseReplay(ctx, w)
 	}
-	_, err := p.db.ExecContext(ctx, `UPDATE webhook_places p SET lease = NULL, leased_until = NULL,
+	_, err := p.db.ExecContext(ctx, `UPDATE webhook_places p SET lease = NULL, leased_until = NULL, behind_since = coalesce($4, behind_since),
 			behind = p.revision < coalesce((SELECT c.revision FROM conversations c WHERE c.id = p.conversation_id), 0)
-		WHERE p.webhook_id = $1 AND p.conversation_id = $2 AND p.lease = $3`, w.endpoint.id, w.conversationID, w.lease)
+		WHERE p.webhook_id = $1 AND p.conversation_id = $2 AND p.lease = $3`, w.endpoint.id, w.conversationID, w.lease, sql.NullTime{Time: w.reached, Valid: !w.reached.IsZero()})
 	return err
 }
 

@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/parley-chat/parley/internal/id"
@@ -53,26 +54,20 @@ func (s *Service) Replay(ctx context.Context, endpointID string, p *Period) (Rep
 }
 
 // replays makes the places of an endpoint's replays, and leases those that are due.
-func (d *Dispatcher) replays(ctx context.Context, e *endpointRow) []work {
+func (d *Dispatcher) replays(ctx context.Context, e *endpointRow) (claimed []work, failed error) {
 	if !e.replays {
-		return nil
+		return nil, nil
 	}
 	for more := true; more && ctx.Err() == nil; {
 		var err error
-		if more, err = d.places.expand(ctx, e.id); err != nil {
-			d.warn(ctx, "a replay's conversations cannot be looked for", err)
-		}
+		more, err = d.places.expand(ctx, e.id)
+		failed = errors.Join(failed, err)
 	}
 	claimed, err := d.places.claimReplays(ctx, e)
-	if err != nil {
-		d.warn(ctx, "leases cannot be taken", err)
-	}
+	failed = errors.Join(failed, err)
 	complete, err := d.places.completeReplays(ctx, e.id)
-	if err != nil {
-		d.warn(ctx, "complete replays cannot be removed", err)
-	}
 	for _, r := range complete {
 		d.log.InfoContext(ctx, "a replay is complete", "webhook", e.name, "replay", r)
 	}
-	return claimed
+	return claimed, errors.Join(failed, err)
 }

@@ -15,6 +15,13 @@ func dependencies() dashboard {
 				lines("Clock", seconds, "How far each process's clock is ahead of Postgres's.", perPod(selector("parley_clock_skew_seconds"))).
 					over(5).runbook("ParleyClockSkew"),
 			}},
+			{"Storage for files", []panel{
+				lines("Reached by", share, "The share of processes that reach it.",
+					gauge("avg", "parley_dependency_up", "", "storage", `dependency="storage"`)).under(1).ofOne().runbook("ParleyStorageDown"),
+				lines("Uploads", perSec, "By what became of them.", rate("parley_uploads_total", "state", "{{state}}")).runbook("ParleyStorageDown"),
+				lines("Since the last sweep", seconds, "Time since a worker last removed all files that were to go.",
+					query{"time() - max(" + selector("parley_uploads_sweep_last_success_timestamp_seconds") + " > 0)", "age"}).over(3600).runbook("ParleyFilesKept"),
+			}},
 			{"Postgres's pool", []panel{
 				lines("In use", share, "Connections in use, of those allowed.",
 					perPod(selector("go_sql_in_use_connections", db)+" / "+selector("go_sql_max_open_connections", db))).

@@ -32,5 +32,5 @@ func write(dir string) error {
 }
 
 func dashboards() []dashboard {
-	return []dashboard{overview(), api(), sockets(), presence(), receipts(), dependencies(), processes()}
+	return []dashboard{overview(), api(), sockets(), presence(), receipts(), webhooks(), dependencies(), processes()}
 }

@@ -4,13 +4,16 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 const problemRef = "#/components/schemas/Problem"
 
-// finish makes of the document as it is written the one that is served, which generators of clients and Swagger UI read
-// better: references with siblings become compositions, and each problem has examples of its own.
+// finish turns the document as it is written into the one that is served, which generators of clients and Swagger UI read
+// better: references with siblings become compositions, each problem has examples of its own, and each body has a named schema.
 func finish(doc any) {
 	root, _ := doc.(map[string]any)
 	components, _ := root["components"].(map[string]any)
@@ -19,6 +22,53 @@ func finish(doc any) {
 		addExamples(responses[name])
 	}
 	compose(doc)
+	schemas, _ := components["schemas"].(map[string]any)
+	paths, _ := root["paths"].(map[string]any)
+	for _, item := range paths {
+		operations, _ := item.(map[string]any)
+		for _, operation := range operations {
+			nameBodies(operation, schemas)
+		}
+	}
+}
+
+// nameBodies moves the schemas that stand in an operation's bodies to the components, as {Operation}Request and
+// {Operation}Result: generators make types with those names of them.
+func nameBodies(operation any, schemas map[string]any) {
+	o, _ := operation.(map[string]any)
+	id, ok := o["operationId"].(string)
+	if !ok {
+		return
+	}
+	name := strings.ToUpper(id[:1]) + id[1:]
+	nameBody(o["requestBody"], schemas, name+"Request")
+	responses, _ := o["responses"].(map[string]any)
+	for _, status := range slices.Sorted(maps.Keys(responses)) {
+		if strings.HasPrefix(status, "2") {
+			nameBody(responses[status], schemas, name+"Result")
+		}
+	}
+}
+
+// nameBody moves a body's schema, unless it is a reference already. A second one with the same name but another shape gets a
+// number.
+func nameBody(body any, schemas map[string]any, name string) {
+	b, _ := body.(map[string]any)
+	content, _ := b["content"].(map[string]any)
+	media, _ := content["application/json"].(map[string]any)
+	schema, ok := media["schema"].(map[string]any)
+	if !ok || schema["$ref"] != nil {
+		return
+	}
+	if example, has := media["example"]; has && schema["example"] == nil {
+		schema["example"] = example
+	}
+	unique := name
+	for n := 2; schemas[unique] != nil && !reflect.DeepEqual(schemas[unique], any(schema)); n++ {
+		unique = name + strconv.Itoa(n)
+	}
+	schemas[unique] = schema
+	media["schema"] = map[string]any{"$ref": "#/components/schemas/" + unique}
 }
 
 // compose replaces {$ref, more…} by {allOf: [{$ref}, {more…}]}: what stands beside a $ref is dropped by most generators,

@@ -109,7 +109,7 @@ func TestEveryExampleIsAsItsSchema(t *testing.T) {
 		name := strings.Join(at, "/")
 		example, has := o["example"]
 		if !has {
-			object := len(at) == 3 && at[1] == "schemas" && o["type"] == "object"
+			object := len(at) == 3 && at[1] == "schemas" && o["type"] == "object" && !strings.HasSuffix(at[2], "Result") // those are made of schemas that have one
 			body := len(at) > 1 && at[len(at)-1] == "application/json" && slices.Contains(at, "requestBody")
 			if object || body {
 				t.Errorf("%s has no example", name)

@@ -22,12 +22,30 @@ func finish(doc any) {
 		addExamples(responses[name])
 	}
 	compose(doc)
+	typeConstants(doc)
 	schemas, _ := components["schemas"].(map[string]any)
 	paths, _ := root["paths"].(map[string]any)
 	for _, item := range paths {
 		operations, _ := item.(map[string]any)
 		for _, operation := range operations {
 			nameBodies(operation, schemas)
+		}
+	}
+}
+
+// typeConstants gives a constant that is a string its type, without which some generators take it for anything.
+func typeConstants(v any) {
+	switch v := v.(type) {
+	case []any:
+		for _, x := range v {
+			typeConstants(x)
+		}
+	case map[string]any:
+		for _, x := range v {
+			typeConstants(x)
+		}
+		if _, text := v["const"].(string); text && v["type"] == nil {
+			v["type"] = "string"
 		}
 	}
 }

@@ -1,0 +1,60 @@
+// Command oapi chats by the client that oapi-codegen made of the OpenAPI document, beside it in gen.go. PARLEY_URL names the api.
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+)
+
+func main() {
+	if err := chat(context.Background(), os.Getenv("PARLEY_URL")); err != nil {
+		fmt.Fprintln(os.Stderr, "oapi-codegen:", err)
+		os.Exit(1)
+	}
+}
+
+func chat(ctx context.Context, url string) error {
+	c, err := NewClientWithResponses(url)
+	if err != nil {
+		return err
+	}
+	var people []*TokenPair
+	for _, name := range []string{"oapi_anna", "oapi_ben"} {
+		r, err := c.RegisterWithResponse(ctx, RegisterRequest{Username: name, DisplayName: &name, Password: "correct horse battery"})
+		if err != nil {
+			return err
+		}
+		if r.JSON201 == nil {
+			return fmt.Errorf("register: %s", r.Body)
+		}
+		people = append(people, r.JSON201)
+	}
+	as := func(_ context.Context, r *http.Request) error {
+		r.Header.Set("Authorization", "Bearer "+people[0].AccessToken)
+		return nil
+	}
+	made, err := c.CreateConversationWithResponse(ctx, CreateConversationRequest{Type: "direct", MemberIds: &[]Id{people[1].User.Id}}, as)
+	if err != nil {
+		return err
+	}
+	if made.JSON201 == nil {
+		return fmt.Errorf("create a conversation: %s", made.Body)
+	}
+	sent, err := c.SendMessageWithResponse(ctx, made.JSON201.Id, SendMessageRequest{Content: "Hello Ben"}, as)
+	if err != nil {
+		return err
+	}
+	if sent.JSON201 == nil {
+		return fmt.Errorf("send: %s", sent.Body)
+	}
+	page, err := c.ListMessagesWithResponse(ctx, made.JSON201.Id, nil, as)
+	if err != nil {
+		return err
+	}
+	if page.JSON200 == nil || len(page.JSON200.Data) != 1 || page.JSON200.Data[0].Content != "Hello Ben" || page.JSON200.Pagination.HasMore {
+		return fmt.Errorf("list: %s", page.Body)
+	}
+	return nil
+}

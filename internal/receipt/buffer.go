@@ -28,10 +28,10 @@ var (
 	dirtySource string
 )
 
-// pieceSize is how many readers of a message are asked for at once.
+// pieceSize is how many readers of a message are read at once.
 const pieceSize = 2000
 
-// buffer is what Redis holds of reads: a pod's side of it.
+// buffer is a pod's access to the pending reads in Redis. Safe for concurrent use.
 type buffer struct {
 	rdb  redis.UniversalClient
 	keys rediskey.Receipts
@@ -47,7 +47,7 @@ func newBuffer(rdb redis.UniversalClient) *buffer {
 	}
 }
 
-// grouped are ids in the order of their first mention, each with the places in a batch that it stands at.
+// grouped are the distinct ids of a batch, in the order of their first occurrence, each with its positions in the batch.
 type grouped struct {
 	ids    []string
 	places map[string][]int
@@ -63,7 +63,7 @@ func (g *grouped) add(id string, place int) {
 	g.places[id] = append(g.places[id], place)
 }
 
-// add takes reads, in one round trip, on a cluster in two, and notes in each what was new.
+// add stores reads, in one round trip, or two on a cluster, and sets fresh and moved in each.
 func (b *buffer) add(ctx context.Context, batch []*read) error {
 	var messages, readers grouped
 	for i, r := range batch {
@@ -74,11 +74,11 @@ func (b *buffer) add(ctx context.Context, batch []*read) error {
 			readers.add(r.userID, i)
 		}
 	}
-	// The indexes come first: what is written without being in one would never be found.
+	// The indexes come first: a batch that is in no index would never be flushed.
 	touches := b.touch(b.touch(nil, rediskey.DirtyMessages, messages.ids), rediskey.DirtyReaders, readers.ids)
-	if b.keys.Tagged { // its nodes take their parts of a pipeline at the same time
+	if b.keys.Tagged { // the nodes of a cluster execute their parts of a pipeline at the same time
 		if _, err := runAll(ctx, b.rdb, touches); err != nil {
-			return fmt.Errorf("note what is dirty: %w", err)
+			return fmt.Errorf("touch dirty ids: %w", err)
 		}
 		touches = nil
 	}
@@ -89,7 +89,7 @@ func (b *buffer) add(ctx context.Context, batch []*read) error {
 	return noteAnswers(cmds[len(touches):], batch, &messages, &readers)
 }
 
-// additions are the calls that add reads to their messages' batches and move their readers' markers.
+// additions are the calls that add reads to their messages' batches and move their readers' markers, in the order of noteAnswers.
 func (b *buffer) additions(batch []*read, messages, readers *grouped) []redisconn.Call {
 	calls := make([]redisconn.Call, 0, len(messages.ids)+len(readers.ids))
 	for _, m := range messages.ids {
@@ -109,12 +109,12 @@ func (b *buffer) additions(batch []*read, messages, readers *grouped) []rediscon
 	return calls
 }
 
-// noteAnswers notes in reads what was new, by the answers to additions.
+// noteAnswers sets fresh and moved in reads from the replies to additions.
 func noteAnswers(cmds []*redis.Cmd, batch []*read, messages, readers *grouped) error {
 	for n, m := range messages.ids {
 		answer, err := cmds[n].Int64Slice()
 		if err != nil || len(answer) != 1+len(messages.places[m]) {
-			return fmt.Errorf("read an answer of read.lua: %v, %w", answer, err)
+			return fmt.Errorf("read a reply of read.lua: %v, %w", answer, err)
 		}
 		for k, i := range messages.places[m] {
 			batch[i].fresh = answer[1+k] == 1
@@ -123,7 +123,7 @@ func noteAnswers(cmds []*redis.Cmd, batch []*read, messages, readers *grouped) e
 	for n, u := range readers.ids {
 		answer, err := cmds[len(messages.ids)+n].Int64Slice()
 		if err != nil || len(answer) != len(readers.places[u]) {
-			return fmt.Errorf("read an answer of mark.lua: %v, %w", answer, err)
+			return fmt.Errorf("read a reply of mark.lua: %v, %w", answer, err)
 		}
 		for k, i := range readers.places[u] {
 			batch[i].moved = batch[i].seq > answer[k]
@@ -132,7 +132,7 @@ func noteAnswers(cmds []*redis.Cmd, batch []*read, messages, readers *grouped) e
 	return nil
 }
 
-// runAll runs scripts in one pipeline, and fails where one of them does.
+// runAll runs scripts in one pipeline. It returns the first error, of the pipeline or of a script.
 func runAll(ctx context.Context, rdb redis.UniversalClient, calls []redisconn.Call) ([]*redis.Cmd, error) {
 	cmds, err := redisconn.RunScripts(ctx, rdb, calls)
 	if err == nil {
@@ -141,6 +141,7 @@ func runAll(ctx context.Context, rdb redis.UniversalClient, calls []redisconn.Ca
 	return cmds, err
 }
 
+// touch appends the call that touches ids in an index.
 func (b *buffer) touch(calls []redisconn.Call, index string, ids []string) []redisconn.Call {
 	if len(ids) == 0 {
 		return calls
@@ -152,7 +153,7 @@ func (b *buffer) touch(calls []redisconn.Call, index string, ids []string) []red
 	return append(calls, redisconn.Call{Script: b.dirty, Keys: []string{index}, Args: args})
 }
 
-// markers reads how far a user has read by what is pending.
+// markers reads the pending markers of a user, by conversation.
 func (b *buffer) markers(ctx context.Context, userID string) (map[string]chat.PendingMarker, error) {
 	held, err := b.rdb.HGetAll(ctx, b.keys.ReadMarkers(userID)).Result()
 	if err != nil {
@@ -167,11 +168,11 @@ func (b *buffer) markers(ctx context.Context, userID string) (map[string]chat.Pe
 	return out, nil
 }
 
-// tagOf is the field of a reader's hash with the version and time of a conversation's marker (mark.lua).
+// tagOf names the field of a reader's hash with the version and time of a conversation's marker (mark.lua).
 func tagOf(conversationID string) string { return conversationID + ":v" }
 
-// parseMarker reads a conversation's marker of a reader's hash, and its tag as it stands. A version before tags wrote none. ok is
-// false for a field that is no marker.
+// parseMarker reads a conversation's marker from a reader's hash, and its tag verbatim. Releases before tags wrote none. ok is
+// false if the field is not a marker.
 func parseMarker(held map[string]string, conversationID string) (m chat.PendingMarker, tag string, ok bool) {
 	seq, err := strconv.ParseInt(held[conversationID], 10, 64)
 	if err != nil {
@@ -188,7 +189,7 @@ func parseMarker(held map[string]string, conversationID string) (m chat.PendingM
 	return m, tag, true
 }
 
-// readers are a message's pending ones, in the order of their reads.
+// readers reads the pending readers of a message, in the order of their reads.
 func (b *buffer) readers(ctx context.Context, messageID string) ([]row, error) {
 	var out []row
 	from := start
@@ -209,13 +210,14 @@ func (b *buffer) readers(ctx context.Context, messageID string) ([]row, error) {
 	}
 }
 
-// place is one in a sorted set: after those members that have the score.
+// place is a position in a sorted set: after all lower scores, and after these members with the same score. The members are
+// needed because many entries may share a score.
 type place struct {
 	score   float64
 	members map[string]bool
 }
 
-// start is before everything.
+// start is before all entries.
 var start = place{score: math.Inf(-1)}
 
 func (p place) String() string {
@@ -225,11 +227,11 @@ func (p place) String() string {
 	return strconv.FormatFloat(p.score, 'f', -1, 64)
 }
 
-// forever is after everything.
+// forever is after all entries.
 const forever = "+inf"
 
-// readPiece reads members of a sorted set that follow a place, some n of them, with scores up to a last one; next is nil at
-// the end. What is removed meanwhile shifts nothing, since the place is a score.
+// readPiece reads about n entries of a sorted set after a place, with scores up to last. next is nil at the end. Entries that
+// are removed meanwhile shift nothing, because a place is a score and not an offset.
 func readPiece(ctx context.Context, rdb redis.Cmdable, key string, from place, last string, n int64) (rows []row, next *place, err error) {
 	found, err := rdb.ZRangeByScoreWithScores(ctx, key, pieceOf(from, last, n)).Result()
 	if err != nil {
@@ -239,12 +241,12 @@ func readPiece(ctx context.Context, rdb redis.Cmdable, key string, from place, l
 	return rows, next, nil
 }
 
-// pieceOf asks for n members more than are known at the place.
+// pieceOf is the range of n entries after a place. It includes the members of the place, which follow drops.
 func pieceOf(from place, last string, n int64) *redis.ZRangeBy {
 	return &redis.ZRangeBy{Min: from.String(), Max: last, Count: n + int64(len(from.members))}
 }
 
-// follow takes what pieceOf found.
+// follow converts the entries of pieceOf to rows after the place, with the place where they end, nil at the end.
 func follow(found []redis.Z, from place, n int64) (rows []row, next *place) {
 	rows = make([]row, 0, len(found))
 	for _, z := range found {
@@ -270,15 +272,19 @@ func follow(found []redis.Z, from place, n int64) (rows []row, next *place) {
 	return rows, next
 }
 
-// row is one thing that is pending. Of a message: a reader, and when, in milliseconds. Of a reader: a conversation, and up to
-// which seq.
+// row is one pending entry, of one of three kinds:
+//
+//	              id         member          value
+//	receipt       message    reader          time in ms
+//	marker        reader     conversation    seq
+//	index entry   –          the dirty id    time of the last touch in ms
 type row struct {
 	id, member string
 	value      int64
-	// Of a marker also its version and time, and the tag that says both.
+	// Markers also have a version and a time, which the tag contains too.
 	marker chat.PendingMarker
 	tag    string
 }
 
-// at is the time of a read.
+// at returns the time of a receipt.
 func (r row) at() time.Time { return time.UnixMilli(r.value).UTC() }

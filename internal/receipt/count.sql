@@ -1,8 +1,7 @@
--- How many receipts messages have, pending ones among them, of those who show them and whom no block hides from the sender, and
--- the latest. Parameters: messages;
--- then pending ones, each an array: message, reader, time.
--- Answers a row a message that is not deleted, whose sender shows receipts and is a member still, and that has any: message,
--- conversation, sender, count, the latest reader, and when.
+-- Counts the receipts of messages, including pending ones, of readers who share receipts and have no block with the sender, and finds
+-- the latest. Parameters: messages; then the pending reads, each an array: message, reader, time.
+-- Returns a row for each message that has receipts, is not deleted, and whose sender shares receipts and is still a member: message,
+-- conversation, sender, count, latest reader, time.
 WITH readers AS (
     SELECT x.message_id, x.user_id, min(x.read_at) AS read_at
     FROM (

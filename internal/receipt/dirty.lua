@@ -1,4 +1,4 @@
--- Notes ids as touched now. It runs before what is written to their keys.
+-- Touches ids in an index. It must run before anything is added to their keys: an id with rows is always in its index.
 -- KEYS: an index
 -- ARGV: ids
 local t = redis.call('TIME')

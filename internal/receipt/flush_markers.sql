@@ -1,8 +1,8 @@
--- Moves a piece of pending markers, forward only. Parameters, each an array: reader, conversation, seq, version (-1 for any), when; and
--- when the present history began, null if that is not known. Members' rows are locked in the order in which sends lock them, and not
--- waited for for long. A marker that its reader moved back since is of a later version: an older read does not count any more. A marker
--- beyond the conversation's last message is of messages that a failover lost: it moves to the last one that is left of those before, and
--- what was sent instead is unread.
+-- Moves a piece of pending markers, forward only. Parameters, each an array: reader, conversation, seq, version (-1 for any), time; and
+-- the time at which the present history began, null if unknown. Members' rows are locked in the same order as by sends, with a short lock
+-- timeout. A reader who moves a marker back begins a new version of it, so reads of older versions are dropped. A marker beyond the
+-- conversation's last message belongs to messages that a failover lost: it moves to the last message before the present history began,
+-- and messages sent since are unread.
 WITH patience AS MATERIALIZED (
     SELECT set_config('lock_timeout', '1s', true)
 ),

@@ -2,7 +2,7 @@ package receipt
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// FlushMetrics are what on-call sees of the receipt-worker.
+// FlushMetrics are the metrics of the receipt-worker.
 type FlushMetrics struct {
 	duration, lag                            prometheus.Histogram
 	rows, markers, dropped, failures, missed prometheus.Counter

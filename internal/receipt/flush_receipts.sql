@@ -1,6 +1,6 @@
--- Writes a piece of what was pending. Parameters, each an array: message, reader, when. What is written already stays as it
--- is, unless this read is the earlier one: Redis or Postgres was away for one of them. What is of a message or a user that
--- is gone drops out. Who finds a row locked does not wait for long: the others are not to wait as well.
+-- Writes a piece of pending receipts. Parameters, each an array: message, reader, time. An existing row stays unchanged unless this read
+-- is earlier, which happens if Redis or Postgres was unavailable for one of the two. Receipts of messages or users that no longer exist
+-- are dropped. The lock timeout is short, so that one locked row does not hold up the others.
 WITH patience AS MATERIALIZED (
     SELECT set_config('lock_timeout', '1s', true)
 )

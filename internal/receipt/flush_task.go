@@ -9,13 +9,13 @@ import (
 const (
 	flushTask  = "receipts:flush"
 	flushQueue = "receipts"
-	// pollEvery is how often the server looks for a task, and so how late a tick is at most.
+	// pollEvery is how often the server looks for a task, and so the longest delay of a tick.
 	pollEvery = 200 * time.Millisecond
-	// flushTimeout bounds one flush. What is left over is the next one's.
+	// flushTimeout bounds one flush. The next flush continues.
 	flushTimeout = 10 * time.Minute
 )
 
-// FlushTask is the flush that a receipt-worker runs each interval. What one leaves is flushed by the next.
+// FlushTask is the flush that one receipt-worker runs each interval. Reads that a flush leaves are flushed by the next.
 func FlushTask(f *Flusher, interval time.Duration, m *FlushMetrics) periodic.Task {
 	return periodic.Task{
 		Name: flushTask, Queue: flushQueue, Interval: interval, Timeout: flushTimeout, Poll: pollEvery,

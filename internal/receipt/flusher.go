@@ -31,18 +31,18 @@ var (
 )
 
 const (
-	// listSize is how many dirty ids are read at once, chunk how many of them are looked at in one pipeline, pieceRows how
-	// many rows make a statement. So much, and a few pieces, is what a flush holds in memory, whatever is pending.
+	// listSize is how many dirty ids are listed at once, chunk how many of them are read in one pipeline, pieceRows how many rows one
+	// statement has. So a flush holds one list and a few pieces in memory, however many reads are pending.
 	listSize  = 2000
 	chunk     = 128
 	pieceRows = 5000
-	// linger is how long an id with nothing left stays in its index: longer than a read is on its way from there to its key.
+	// linger is how long an id without rows stays in its index: longer than a read takes from the index to its batch.
 	linger = 15 * time.Second
 	// redisWait bounds one pipeline.
 	redisWait = 5 * time.Second
 )
 
-// Flusher writes what Redis holds of reads to Postgres.
+// Flusher moves pending reads from Redis to Postgres. Flush must not be called concurrently with itself.
 type Flusher struct {
 	rdb     redis.UniversalClient
 	cluster bool
@@ -56,10 +56,10 @@ type Flusher struct {
 	since         func() time.Time
 }
 
-// UseHistory names when the present history of the database began. It is called before the first Flush.
+// UseHistory sets the function that returns when the present history of the database began. Call it before the first Flush.
 func (f *Flusher) UseHistory(since func() time.Time) { f.since = since }
 
-// began is that time, nil if it is not known.
+// began returns when the present history began, nil if unknown.
 func (f *Flusher) began() *time.Time {
 	if f.since == nil || f.since().IsZero() {
 		return nil
@@ -68,7 +68,7 @@ func (f *Flusher) began() *time.Time {
 	return &t
 }
 
-// NewFlusher makes a flusher that runs every interval.
+// NewFlusher makes a flusher. interval is the time between two flushes, from which pauses after failures are derived.
 func NewFlusher(db *sql.DB, rdb redis.UniversalClient, interval time.Duration, m *FlushMetrics, log *slog.Logger) *Flusher {
 	_, cluster := rdb.(*redis.ClusterClient)
 	keys := rediskey.Receipts{Tagged: cluster}
@@ -83,16 +83,16 @@ func NewFlusher(db *sql.DB, rdb redis.UniversalClient, interval time.Duration, m
 	return f
 }
 
-// totals are what one flush did.
+// totals count the work of one flush.
 type totals struct {
 	ids, rows, failed int
 	written           int64
 }
 
-// Flush writes all that was pending when it began. It returns at once where another worker flushes. When ctx ends it
-// finishes the pieces that it has in hand.
+// Flush writes everything that was pending when it began. It returns nil at once if another worker is flushing. When ctx ends it
+// finishes the pieces in progress and returns nil.
 func (f *Flusher) Flush(ctx context.Context) error {
-	ctx, release, err := f.hold(ctx)
+	ctx, release, err := f.takeLease(ctx)
 	if err != nil || ctx == nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (f *Flusher) Flush(ctx context.Context) error {
 	}
 	f.metrics.duration.Observe(time.Since(began).Seconds())
 	if ctx.Err() != nil {
-		return nil // it was told to stop, and what is left is the next one's
+		return nil // the process is stopping; the next flush continues
 	}
 	if failed != nil {
 		f.metrics.failures.Inc()
@@ -128,16 +128,16 @@ func (f *Flusher) Flush(ctx context.Context) error {
 	return nil
 }
 
-// piece is what goes into one statement.
+// piece is the content of one statement.
 type piece struct {
 	rows []row
-	junk []row // what can never be written
-	// idle are entries of the index that had nothing.
+	junk []row // rows that can never be written, because they hold no ids
+	// idle are index entries without rows.
 	idle []row
 }
 
-// flush reads what the ids have that were touched up to now, writes it, and removes it, all three at the same time: a piece is
-// read while the one before it is written.
+// flush moves the rows of all ids that were touched up to now. It reads, writes and removes at the same time: a piece is read
+// while the previous one is written. A failing step stops the reader, and the pieces that were written are still removed.
 func (f *Flusher) flush(ctx context.Context, src source, now time.Time) (totals, error) {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
@@ -184,14 +184,14 @@ func (f *Flusher) flush(ctx context.Context, src source, now time.Time) (totals,
 	case removeErr != nil:
 		return t, removeErr
 	case ctx.Err() != nil:
-		return t, nil // it was told to stop
+		return t, nil // the process is stopping
 	}
 	return t, readErr
 }
 
 var errPanic = errors.New("it panicked")
 
-// guarded does a step of a flush. Where it panics the flush fails, and the next one tries.
+// guarded runs a step of a flush. If the step panics, the flush fails and the next one tries again.
 func guarded(ctx context.Context, step func() error) (err error) {
 	if lifecycle.Caught(ctx, "flush", func() { err = step() }) {
 		return errPanic
@@ -199,7 +199,7 @@ func guarded(ctx context.Context, step func() error) (err error) {
 	return err
 }
 
-// read hands on what ids have, the least recently touched first, and answers how many there were.
+// read sends the rows of all ids as pieces, the least recently touched ids first. It returns the number of ids.
 func (f *Flusher) read(ctx context.Context, src source, now time.Time, to chan<- *piece) (ids int, err error) {
 	c := &cutter{to: to, p: &piece{}}
 	last, err := f.last(ctx, src, now)
@@ -226,8 +226,8 @@ func (f *Flusher) read(ctx context.Context, src source, now time.Time, to chan<-
 	}
 }
 
-// last is the score up to which a flush reads an index: what is touched meanwhile is the next flush's. Scores are ahead of
-// Redis's clock where that stepped back.
+// last returns the score up to which a flush reads an index: ids that are touched meanwhile are left to the next flush. If Redis's
+// clock stepped back, scores may be ahead of it, so the highest score counts.
 func (f *Flusher) last(ctx context.Context, src source, now time.Time) (string, error) {
 	highest, err := f.rdb.ZRevRangeWithScores(ctx, src.index(), 0, 0).Result()
 	if err != nil {
@@ -240,7 +240,7 @@ func (f *Flusher) last(ctx context.Context, src source, now time.Time) (string, 
 	return strconv.FormatFloat(last, 'f', -1, 64), nil
 }
 
-// readPart reads what some ids have. Those that wait after a failure are left alone.
+// readPart reads the rows of some ids. Ids that wait after a failure are skipped.
 func (f *Flusher) readPart(ctx context.Context, src source, part []row, now time.Time, c *cutter) error {
 	var ids []string
 	var entries []row
@@ -248,7 +248,7 @@ func (f *Flusher) readPart(ctx context.Context, src source, part []row, now time
 		switch {
 		case f.retries.waits(src, e.member):
 		case !id.Valid(e.member):
-			f.log.Error("what is no id is taken out of an index", "index", src.index(), "value", e.member)
+			f.log.Error("an index entry that is not an id is removed", "index", src.index(), "value", e.member)
 			c.p.idle = append(c.p.idle, e)
 		default:
 			ids, entries = append(ids, e.member), append(entries, e)
@@ -286,7 +286,7 @@ func (f *Flusher) readPart(ctx context.Context, src source, part []row, now time
 	return nil
 }
 
-// cutter cuts rows into pieces and hands them on.
+// cutter divides rows into pieces and sends them.
 type cutter struct {
 	to chan<- *piece
 	p  *piece
@@ -325,19 +325,19 @@ func (c *cutter) send(ctx context.Context) error {
 	}
 }
 
-// write writes a piece, and leaves in it what was written. It returns an error where Postgres can't be asked; what can't be
-// written for another reason waits by itself.
+// write writes a piece and keeps only the written rows in it. It returns an error if Postgres is unavailable. Ids whose rows are
+// refused for another reason are retried later, without holding up the others.
 func (f *Flusher) write(ctx context.Context, src source, p *piece, t *totals) error {
 	fault.Point("receipt.read")
 	if len(p.rows) == 0 {
 		return nil
 	}
-	ctx = context.WithoutCancel(ctx) // what was begun is finished
+	ctx = context.WithoutCancel(ctx) // a piece that was begun is finished
 	n, err := src.write(ctx, p.rows)
-	if refused(err) {
+	if isRefused(err) {
 		n, err = src.write(ctx, p.rows) // a message may have been deleted in between
 	}
-	if refused(err) {
+	if isRefused(err) {
 		p.rows, n, err = f.isolate(ctx, src, p.rows, err, t)
 	}
 	if err != nil {
@@ -348,18 +348,19 @@ func (f *Flusher) write(ctx context.Context, src source, p *piece, t *totals) er
 	return nil
 }
 
-// refused tells an error that is of what was to be written, or of who has it locked, from one of Postgres.
-func refused(err error) bool {
+// isRefused reports whether an error is due to the rows, or to a lock on them, rather than to Postgres as a whole.
+func isRefused(err error) bool {
 	return postgres.IsLocked(err) || postgres.IsRefused(err)
 }
 
-// isolate writes what can be written of rows that were refused together, and lets the ids wait that are to blame.
+// isolate writes rows that were refused together in halves, down to single ids. It returns the written rows; ids that are refused alone
+// wait for a later flush.
 func (f *Flusher) isolate(ctx context.Context, src source, rows []row, cause error, t *totals) (done []row, n int64, err error) {
-	if rows[0].id == rows[len(rows)-1].id { // rows of an id stand together
+	if rows[0].id == rows[len(rows)-1].id { // rows of an id are adjacent
 		wait := f.retries.failed(src, rows[0].id)
 		t.failed++
 		f.metrics.failures.Inc()
-		f.log.Error("what is pending of an id can't be written; it waits, the others go on", "what", src.name(), "id", rows[0].id,
+		f.log.Error("pending reads of an id can't be written; they are retried later, the others continue", "what", src.name(), "id", rows[0].id,
 			"rows", len(rows), "retry_in", wait.String(), "error", cause)
 		return nil, 0, nil
 	}
@@ -375,7 +376,7 @@ func (f *Flusher) isolate(ctx context.Context, src source, rows []row, cause err
 		switch {
 		case err == nil:
 			done, n = append(done, part...), n+m
-		case !refused(err):
+		case !isRefused(err):
 			return nil, 0, err
 		default:
 			d, m, err := f.isolate(ctx, src, part, err, t)
@@ -388,7 +389,7 @@ func (f *Flusher) isolate(ctx context.Context, src source, rows []row, cause err
 	return done, n, nil
 }
 
-// remove removes what was written, and from the index what has idled for long.
+// remove removes the written rows from Redis, and idle ids from the index.
 func (f *Flusher) remove(ctx context.Context, src source, p *piece) error {
 	fault.Point("receipt.remove")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisWait)
@@ -396,7 +397,7 @@ func (f *Flusher) remove(ctx context.Context, src source, p *piece) error {
 	calls := append(removals(src, p.rows, f.cluster), removals(src, p.junk, f.cluster)...)
 	f.retries.done(src, p.rows)
 	if len(p.junk) > 0 {
-		f.log.Error("what is no id is dropped", "what", src.name(), "rows", len(p.junk), "first_of", p.junk[0].id)
+		f.log.Error("rows that hold no ids are dropped", "what", src.name(), "rows", len(p.junk), "first_of", p.junk[0].id)
 	}
 	if len(p.idle) > 0 {
 		args := make([]any, 0, 2*len(p.idle))
@@ -406,7 +407,7 @@ func (f *Flusher) remove(ctx context.Context, src source, p *piece) error {
 		calls = append(calls, redisconn.Call{Script: f.forget, Keys: []string{src.index()}, Args: args})
 	}
 	if _, err := runAll(ctx, f.rdb, calls); err != nil {
-		return fmt.Errorf("remove what was written: %w", err)
+		return fmt.Errorf("remove written rows: %w", err)
 	}
 	if src.index() == rediskey.DirtyMessages && len(p.rows) > 0 {
 		f.observeLag(ctx, p.rows)
@@ -414,7 +415,7 @@ func (f *Flusher) remove(ctx context.Context, src source, p *piece) error {
 	return nil
 }
 
-// observeLag measures from the reads to now, by Redis's clock.
+// observeLag observes the time from the reads to now, by Redis's clock.
 func (f *Flusher) observeLag(ctx context.Context, rows []row) {
 	now, err := f.rdb.Time(ctx).Result()
 	if err != nil {

@@ -1,6 +1,6 @@
--- Takes ids out that nobody has touched since their scores were read.
+-- Removes ids from an index unless they were touched since their scores were read.
 -- KEYS: an index
--- ARGV: id, score, and so on
+-- ARGV: for each id: id, score
 for i = 1, #ARGV, 2 do
   local score = redis.call('ZSCORE', KEYS[1], ARGV[i])
   if score and tonumber(score) == tonumber(ARGV[i + 1]) then

@@ -6,36 +6,35 @@ import (
 	"github.com/parley-chat/parley/internal/event"
 )
 
-// knownSize is how many messages, and how many users, a pod keeps in mind for when Postgres is away.
+// knownSize is how many messages, and how many users, a pod remembers for the time that Postgres is unavailable.
 const knownSize = 1 << 14
 
-// Memory is what a pod has heard of messages and users. It is asked while Postgres is unavailable, and never else. It is safe for
-// concurrent use.
+// Memory is what a pod remembers of messages and users. It is used only while Postgres is unavailable. Safe for concurrent use.
 type Memory struct {
 	messages *lru.Cache[string, facts]
-	hides    *lru.Cache[string, bool] // by user, whether they show no receipts
+	hides    *lru.Cache[string, bool] // by user, whether the user hides receipts
 }
 
 // NewMemory makes an empty memory.
 func NewMemory() *Memory {
-	messages, _ := lru.New[string, facts](knownSize) // it errs for sizes that are not positive
+	messages, _ := lru.New[string, facts](knownSize) // it only fails for sizes that are not positive
 	hides, _ := lru.New[string, bool](knownSize)
 	return &Memory{messages: messages, hides: hides}
 }
 
-// Sent notes a message that this pod heard of.
+// Sent remembers a message that this pod has delivered.
 func (k *Memory) Sent(conversationID string, m event.Sent) {
 	k.messages.Add(m.ID, facts{conversationID: conversationID, senderID: m.SenderID, seq: m.Seq})
 }
 
-// known is a pod's memory, with who knows what sockets the pod has.
+// known is a pod's memory together with the sockets of the pod.
 type known struct {
 	*Memory
 	members Members // nil for no sockets
 }
 
-// note keeps what Postgres returned.
-func (k *Memory) note(r *read) {
+// noteFacts remembers the facts that Postgres returned.
+func (k *Memory) noteFacts(r *read) {
 	if r.conversationID == "" {
 		return
 	}
@@ -43,8 +42,8 @@ func (k *Memory) note(r *read) {
 	k.hides.Add(r.userID, !r.shows)
 }
 
-// recall fills in what is known of a read. It returns false if that is not enough: the message was not heard of, or no socket of
-// this pod shows that the reader is a member. Unknown users are assumed to share receipts.
+// recall fills in the facts of a read from memory. It returns false if they are not sufficient: the message is unknown, or no
+// socket of this pod proves that the reader is a member. Unknown users are assumed to share receipts.
 func (k *known) recall(r *read) bool {
 	f, ok := k.messages.Get(r.messageID)
 	if !ok || k.members == nil || !k.members.Serves(r.userID, f.conversationID) {
@@ -56,7 +55,7 @@ func (k *known) recall(r *read) bool {
 	return true
 }
 
-// forget forgets everything.
+// forget clears the memory.
 func (k *known) forget() {
 	k.messages.Purge()
 	k.hides.Purge()

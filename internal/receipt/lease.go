@@ -12,16 +12,22 @@ import (
 //go:embed lease.lua
 var leaseSource string
 
-// leaseFor is after what time another worker flushes, where one died.
+// leaseFor is the time after which another worker may flush if the holder of the lease died.
 const leaseFor = 5 * time.Second
 
-// hold takes the lease, so that no two workers do the same work, and keeps it. ctx is nil where another has it, and ends
-// where it is lost; nothing but work is lost then.
-func (f *Flusher) hold(ctx context.Context) (held context.Context, release func(), err error) {
+// takeLease takes the lease and renews it until release is called:
+//
+//	free ── SET NX ──► held ── release ─────────────────► free
+//	                    │ ▲ └── the worker died, 5 s ───► free
+//	                    └─┘ renewed every 1.25 s
+//
+// The returned context is nil if another worker holds the lease. It ends if the lease is lost, for example because the process was
+// paused; then two workers may do the same work, which does no harm.
+func (f *Flusher) takeLease(ctx context.Context) (held context.Context, release func(), err error) {
 	got, err := f.rdb.SetNX(ctx, rediskey.FlushLease, f.holder, leaseFor).Result()
 	if err != nil {
 		f.metrics.failures.Inc()
-		return nil, nil, fmt.Errorf("take the lease of flushing: %w", err)
+		return nil, nil, fmt.Errorf("take the lease of the flush: %w", err)
 	}
 	if !got {
 		return nil, nil, nil
@@ -47,10 +53,11 @@ func (f *Flusher) hold(ctx context.Context) (held context.Context, release func(
 	return held, func() {
 		cancel()
 		<-done
-		_, _ = f.keepLease(context.Background(), 0) // it ends by itself
+		_, _ = f.keepLease(context.Background(), 0) // otherwise it expires
 	}, nil
 }
 
+// keepLease extends the lease to d from now, or ends it with 0. It returns 0 if another worker holds it.
 func (f *Flusher) keepLease(ctx context.Context, d time.Duration) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, redisWait)
 	defer cancel()

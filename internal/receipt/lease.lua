@@ -1,7 +1,7 @@
--- Keeps a lease that is ours, or ends it with 0 ms.
+-- Extends a lease if the holder still has it, or ends it with 0 ms.
 -- KEYS: the lease
 -- ARGV: holder, ms
--- Returns 1, or 0 where it is another's by now.
+-- Returns 1, or 0 if the holder no longer has it.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end

@@ -1,9 +1,8 @@
--- What is to be known of reads, a row for each that may be made. Parameters, each an array with one element a read: its
--- place in the batch, message, reader.
--- Answers: ord, conversation, whether direct, how many members it has, seq, sender, whether deleted, the conversation's last seq, the reader's
--- marker, its version, and the furthest that it ever was at,
--- whether the reader shows receipts, whether this one is written already, whether the sender shows receipts, and whether it is a
--- direct conversation where one blocks the other.
+-- Looks up the facts of reads; returns a row for each read that the user may make. Parameters, each an array with one element per read:
+-- position in the batch, message, reader.
+-- Returns: position, conversation, whether it is direct, number of its members, seq, sender, whether the message is deleted, the
+-- conversation's last seq, the reader's marker, its version, the highest seq it ever had, whether the reader shares receipts, whether
+-- this receipt exists already, whether the sender shares receipts, whether it is a direct conversation with a block.
 SELECT i.ord, c.id, c.type = 'direct', c.member_count, m.seq, m.sender_id, m.deleted_at IS NOT NULL, c.last_seq, k.last_read_seq, k.marker_version, coalesce(k.read_high_seq, 0),
        u.read_receipts_enabled,
        (SELECT true FROM read_receipts r WHERE r.message_id = i.message_id AND r.user_id = i.user_id) IS NOT NULL,

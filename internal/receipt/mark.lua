@@ -1,8 +1,8 @@
--- Moves how far a user has read, never back within one version of the user's marker.
+-- Moves a user's pending markers forward; never back within one version of a marker.
 -- KEYS: the user's markers
--- ARGV: conversation, seq, version, and so on. A version of -1 is for a read that could not be looked up.
--- Beside each conversation's seq stands a field "<conversation>:v" with "<version>:<time in ms>". Versions before it wrote the seq
--- alone, for version 0.
+-- ARGV: for each marker: conversation, seq, version. The version is -1 if the read could not be looked up.
+-- For each conversation the hash has its seq and a field "<conversation>:v" with "<version>:<time in ms>". Releases before that field
+-- wrote only the seq, which counts as version 0.
 -- Returns the seqs that were pending before under the same version, 0 for none.
 local t = redis.call('TIME')
 local now = string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000))
@@ -18,9 +18,9 @@ for i = 1, #ARGV, 3 do
   if version == -1 then
     version = held
   elseif version > held and held ~= -1 then
-    was = 0 -- what is pending was read before the marker was moved back
+    was = 0 -- the pending read is older than the move back of the marker
   elseif version < held then
-    was = seq -- and so was this
+    was = seq -- this read is older than the move back
   end
   if seq > was then
     redis.call('HSET', KEYS[1], conversation, ARGV[i + 1], conversation .. ':v', string.format('%d:%s', version, now))

@@ -11,15 +11,15 @@ const (
 	// feedEvery is the least time between two rounds, feedAgain between two publications of one conversation's markers.
 	feedEvery = 250 * time.Millisecond
 	feedAgain = time.Second
-	// feedPlaces bounds the markers of one round, but for those of its last conversation.
+	// feedPlaces bounds the markers of one round; the last conversation may exceed it.
 	feedPlaces = 2000
-	// feedWaiting bounds the markers that wait. Those beyond are left out: markers are read by REST too.
+	// feedWaiting bounds the waiting markers. Further ones are dropped: members read them by REST.
 	feedWaiting = 1 << 16
 	feedWait    = 5 * time.Second
 )
 
 // markerFeed publishes moved read markers to the other members: at once in a quiet conversation, and during a burst once a second,
-// with all members who read on meanwhile. It publishes the markers as they are then, so that a repetition does no harm.
+// with all members who have read meanwhile. It publishes the present markers, so a repetition does no harm.
 type markerFeed struct {
 	store      *store
 	buffer     *buffer
@@ -28,11 +28,11 @@ type markerFeed struct {
 	log        *slog.Logger
 	wake       chan struct{}
 
-	mu      sync.Mutex                 // guards what follows
+	mu      sync.Mutex                 // guards the next two fields
 	waiting map[string]map[string]bool // by conversation, the members whose markers moved
 	size    int                        // of all sets of waiting
 
-	published map[string]time.Time // when a conversation's markers were published lately; only run's goroutine uses it
+	published map[string]time.Time // conversations published within feedAgain; used by run's goroutine only
 }
 
 func newMarkerFeed(s *store, b *buffer, n Notifier, maxMembers int, log *slog.Logger) *markerFeed {
@@ -42,9 +42,9 @@ func newMarkerFeed(s *store, b *buffer, n Notifier, maxMembers int, log *slog.Lo
 	}
 }
 
-// note takes the markers that reads moved. It leaves out those that nobody will see: of readers who hide receipts, of conversations
-// with too many members, and those still behind the furthest that the reader ever read.
-func (f *markerFeed) note(batch []*read) {
+// noteMoved queues the markers that reads moved. It leaves out markers that nobody will see: of readers who hide receipts, of
+// conversations with too many members, and those that are still behind the highest seq that the reader ever read.
+func (f *markerFeed) noteMoved(batch []*read) {
 	if f.maxMembers == 0 {
 		return
 	}
@@ -68,7 +68,8 @@ func (f *markerFeed) rouse() {
 	}
 }
 
-// add needs mu. A set may have as many readers as a conversation of the largest size: if there are more, the conversation is larger.
+// add queues one marker; the caller holds mu. A conversation has at most maxMembers waiting readers: with more of them it is too large
+// for the feed.
 func (f *markerFeed) add(p markerPlace) bool {
 	readers := f.waiting[p.conversationID]
 	if readers[p.userID] || len(readers) >= f.maxMembers || f.size >= feedWaiting {
@@ -107,7 +108,7 @@ func (f *markerFeed) run(ctx context.Context) {
 	}
 }
 
-// round publishes the markers that are due. It returns whether any are left.
+// round publishes the markers that are due. It reports whether any still wait.
 func (f *markerFeed) round(now time.Time) (left bool) {
 	if due := f.takeDue(now); len(due) > 0 {
 		f.publish(due)
@@ -117,6 +118,7 @@ func (f *markerFeed) round(now time.Time) (left bool) {
 	return f.size > 0
 }
 
+// takeDue removes and returns the waiting markers of conversations that were not published within feedAgain.
 func (f *markerFeed) takeDue(now time.Time) []markerPlace {
 	for c, at := range f.published {
 		if now.Sub(at) >= feedAgain {
@@ -147,7 +149,7 @@ func (f *markerFeed) takeDue(now time.Time) []markerPlace {
 func (f *markerFeed) publish(due []markerPlace) {
 	ctx, cancel := context.WithTimeout(context.Background(), feedWait)
 	defer cancel()
-	pending, err := f.buffer.markersAt(ctx, due) // before Postgres: what is flushed in between is found there
+	pending, err := f.buffer.markersAt(ctx, due) // before Postgres: a marker that is flushed in between is found there
 	if err == nil {
 		events, storeErr := f.store.moved(ctx, f.maxMembers, due, pending)
 		if err = storeErr; err == nil {

@@ -13,7 +13,7 @@ func TestMarkersAreDueOnceASecond(t *testing.T) {
 	f := newMarkerFeed(nil, nil, nil, 3, slog.New(slog.DiscardHandler))
 	note := func(conversation string, users ...string) {
 		for _, u := range users {
-			f.note([]*read{{userID: u, moved: true, facts: facts{conversationID: conversation, seq: 2}}})
+			f.noteMoved([]*read{{userID: u, moved: true, facts: facts{conversationID: conversation, seq: 2}}})
 		}
 	}
 	now := time.Now()
@@ -35,7 +35,7 @@ func TestMarkersAreDueOnceASecond(t *testing.T) {
 	is(1900*time.Millisecond, 0, 3)
 	is(2*time.Second, 3, 0)
 
-	f.note([]*read{
+	f.noteMoved([]*read{
 		{userID: "x", facts: facts{conversationID: "c", seq: 2, looked: true, shows: true, members: 3}},                          // moved nothing
 		{userID: "x", moved: true, facts: facts{conversationID: "c", seq: 2, looked: true, members: 3}},                          // hides
 		{userID: "x", moved: true, facts: facts{conversationID: "c", seq: 2, looked: true, shows: true, members: 4}},             // too large

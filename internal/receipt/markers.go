@@ -24,9 +24,9 @@ var (
 	movedSQL string
 )
 
-// MarkersOf reads how far the members of a conversation have read, pending reads included, as one of them may see it: of those who
-// show receipts, and nobody across a block. A viewer who hides receipts gets none. If Redis is unavailable pending reads are left
-// out. It returns ErrNoConversation if the viewer is no member.
+// MarkersOf returns the markers of a conversation's members as the viewer may see them, including pending reads. Members who hide
+// receipts and members across a block are left out; a viewer who hides receipts gets none. If Redis is unavailable pending reads are
+// left out. It returns ErrNoConversation if the viewer is not a member.
 func (s *Service) MarkersOf(ctx context.Context, viewerID, conversationID string) ([]event.Marker, error) {
 	members, shows, err := s.store.membersFor(ctx, conversationID, viewerID)
 	if err != nil {
@@ -39,11 +39,11 @@ func (s *Service) MarkersOf(ctx context.Context, viewerID, conversationID string
 	for i, m := range members {
 		places[i] = markerPlace{conversationID, m}
 	}
-	// Redis goes before Postgres: a marker that is flushed in between is found there.
+	// Redis is read before Postgres: a marker that is flushed in between is found there.
 	return s.store.markers(ctx, conversationID, viewerID, places, s.pendingMarkers(ctx, places))
 }
 
-// pendingMarkers are those of Redis, nil if it is unavailable.
+// pendingMarkers reads the markers in Redis, zero markers if it is unavailable.
 func (s *Service) pendingMarkers(ctx context.Context, places []markerPlace) []chat.PendingMarker {
 	if s.redis.Open() {
 		return make([]chat.PendingMarker, len(places))
@@ -60,13 +60,13 @@ func (s *Service) pendingMarkers(ctx context.Context, places []markerPlace) []ch
 	return pending
 }
 
-// markerPlace is a member's place in a conversation.
+// markerPlace identifies a marker: a member of a conversation.
 type markerPlace struct {
 	conversationID, userID string
 }
 
-// markersAt reads what is pending at each of the places, a zero marker if nothing is. Most members have nothing pending: the index
-// of dirty readers leaves them out with one command, and the others' hashes are read in one pipeline.
+// markersAt reads the pending marker of each place, a zero marker if there is none. Most members have none: one command finds them in
+// the index of dirty readers, and the hashes of the others are read in one pipeline.
 func (b *buffer) markersAt(ctx context.Context, places []markerPlace) ([]chat.PendingMarker, error) {
 	out := make([]chat.PendingMarker, len(places))
 	if len(places) == 0 {
@@ -105,8 +105,8 @@ func (b *buffer) markersAt(ctx context.Context, places []markerPlace) ([]chat.Pe
 	return out, nil
 }
 
-// membersFor reads the members whose markers others may see, and whether the viewer shows receipts. It returns ErrNoConversation if
-// the viewer is no member.
+// membersFor reads the members who share receipts, and whether the viewer does. It returns ErrNoConversation if the viewer is not a
+// member.
 func (s *store) membersFor(ctx context.Context, conversationID, viewerID string) (members []string, shows bool, err error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT u.read_receipts_enabled, o.user_id
 		FROM conversation_members k
@@ -133,6 +133,7 @@ func (s *store) membersFor(ctx context.Context, conversationID, viewerID string)
 	return members, shows, firstOf(rows.Err(), err)
 }
 
+// firstOf returns the first error that is not nil.
 func firstOf(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {
@@ -142,7 +143,7 @@ func firstOf(errs ...error) error {
 	return nil
 }
 
-// pendingArrays are pending markers as parameters of a statement.
+// pendingArrays converts pending markers to parameters of a statement.
 func pendingArrays(pending []chat.PendingMarker) (seqs []int64, versions []int32, times []*time.Time) {
 	seqs, versions, times = make([]int64, len(pending)), make([]int32, len(pending)), make([]*time.Time, len(pending))
 	for i, p := range pending {
@@ -182,8 +183,8 @@ func (s *store) markers(ctx context.Context, conversationID, viewerID string, pl
 	return out, nil
 }
 
-// moved reads markers that moved, as events: one for the markers of a conversation that the same members may not see. A reader who is
-// alone in an event is excepted as well, since that user's sockets know already.
+// moved reads moved markers and returns events. Markers of one conversation share an event if the same members may not see them. The
+// reader of an event's only marker is excepted too, because that user's sockets already have it.
 func (s *store) moved(ctx context.Context, maxMembers int, places []markerPlace, pending []chat.PendingMarker) ([]*event.Event, error) {
 	conversations, users := make([]string, len(places)), make([]string, len(places))
 	for i, p := range places {
@@ -198,6 +199,7 @@ func (s *store) moved(ctx context.Context, maxMembers int, places []markerPlace,
 	return groupMoved(rows)
 }
 
+// groupMoved makes one event for each conversation and set of excepted members.
 func groupMoved(rows *sql.Rows) ([]*event.Event, error) {
 	type audience struct{ conversationID, except string }
 	var order []audience

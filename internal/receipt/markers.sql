@@ -1,7 +1,6 @@
--- How far members have read, of those who show receipts. Parameters: the conversation, the viewer; pending markers of its members,
--- each an array: member, seq, version (-1 for any), when (null if unknown).
--- Returns a row a member: member, seq, when (null if unknown). Members whom a block hides from the viewer, or the viewer from them,
--- are left out.
+-- Reads the markers of members who share receipts. Parameters: the conversation, the viewer; pending markers of its members,
+-- each an array: member, seq, version (-1 for any), time (null if unknown).
+-- Returns a row per member: member, seq, time (null if unknown). Members with a block to or from the viewer are left out.
 SELECT k.user_id, m.seq, m.at
 FROM conversation_members k
 JOIN conversations c ON c.id = k.conversation_id

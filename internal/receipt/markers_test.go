@@ -105,7 +105,7 @@ func TestMarkersOfOthers(t *testing.T) {
 	is(3, "0:0? 2:5 3:0? 4:0?")
 }
 
-// Marking as unread moves one's own marker back, but not the one that others see. A read that was pending under the older version
+// Marking as unread moves the user's own marker back, but not the marker that others see. A read that was pending under the older version
 // counts as far as it went, and reads below it move nothing that others see.
 func TestMarkersOfOthersDoNotGoBack(t *testing.T) {
 	t.Parallel()

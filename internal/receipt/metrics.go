@@ -2,14 +2,14 @@ package receipt
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// How a read was taken, as a label.
+// The destination of a read, as a label.
 const (
 	pathDirect   = "direct"
 	pathBuffered = "buffered"
 	pathFallback = "fallback"
 )
 
-// Metrics are what on-call sees of the reads that a pod takes.
+// Metrics count the reads of a pod.
 type Metrics struct {
 	reads     *prometheus.CounterVec
 	refused   prometheus.Counter

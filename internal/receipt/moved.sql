@@ -1,8 +1,8 @@
--- How far members whose markers moved have read, of those who show receipts, in conversations of up to some members.
--- Parameters: the bound; then of each moved marker, each an array: conversation, member; what is pending of it: seq (0 for nothing),
--- version (-1 for any), when (null if unknown).
--- Returns a row a marker: conversation, member, seq, when (null if unknown), and the members who may not see it, sorted and joined by
--- commas: those who hide their own receipts, and those across a block.
+-- Reads moved markers of members who share receipts, in conversations with at most a number of members.
+-- Parameters: that number; then for each moved marker, each an array: conversation, member, and the pending marker: seq (0 for none),
+-- version (-1 for any), time (null if unknown).
+-- Returns a row per marker: conversation, member, seq, time (null if unknown), and the members who may not see it, sorted and joined by
+-- commas: members who hide their own receipts, and members with a block.
 WITH moved AS MATERIALIZED (
     SELECT k.conversation_id, k.user_id, m.seq, m.at
     FROM unnest($2::text[]::uuid[], $3::text[]::uuid[], $4::bigint[], $5::int[], $6::timestamptz[]) AS p (conversation_id, user_id, seq, version, at)

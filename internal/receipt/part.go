@@ -22,14 +22,14 @@ var partSource string
 var partScript = redis.NewScript(partSource)
 
 const (
-	// partPiece is how many readers are looked at in one round, partRetry the pause after one that failed.
+	// partPiece is how many readers are processed in one round, partRetry the pause after a failed round.
 	partPiece = 500
 	partRetry = time.Second
 )
 
-// NewHistory takes in that the database has another history, which began at that time: what this pod has heard of messages is
-// forgotten, and pending markers that lead beyond where the histories part are moved back to there, by Run. Otherwise messages that
-// are sent under the seqs of lost ones would count as read.
+// NewHistory reports that the database has another history since that time. The pod's memory of messages is cleared, and Run moves
+// pending markers back that are beyond the last message of the previous history. Otherwise new messages that get the seqs of lost ones
+// would count as read. It does not block, and the latest call wins.
 func (s *Service) NewHistory(epoch string, since time.Time) {
 	s.known.forget()
 	for {
@@ -41,13 +41,13 @@ func (s *Service) NewHistory(epoch string, since time.Time) {
 	}
 }
 
-// parting is where two histories part.
+// parting is the point where two histories diverge: the new epoch and its beginning.
 type parting struct {
 	epoch string
 	since time.Time
 }
 
-// part moves markers back until ctx ends, whenever another history begins.
+// part moves markers back whenever another history begins, until ctx ends.
 func (s *Service) part(ctx context.Context) {
 	for {
 		select {
@@ -64,8 +64,8 @@ func (s *Service) part(ctx context.Context) {
 	}
 }
 
-// moveBack moves all markers back that lead beyond where the histories part, unless another pod has. Reads of the new history that were
-// made meanwhile may move back with them: those messages are unread once more.
+// moveBack moves all pending markers back that are beyond the point where the histories diverge, unless another pod has done so. Reads
+// of the new history that were made meanwhile may move back too: those messages become unread again.
 func (s *Service) moveBack(ctx context.Context, p parting) error {
 	done, err := s.buffer.rdb.Get(ctx, rediskey.ReadMarkersEpoch).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
@@ -87,11 +87,12 @@ func (s *Service) moveBack(ctx context.Context, p parting) error {
 		}
 	}
 	if err := s.buffer.rdb.Set(ctx, rediskey.ReadMarkersEpoch, p.epoch, 0).Err(); err != nil {
-		return fmt.Errorf("note the epoch of markers: %w", err)
+		return fmt.Errorf("store the epoch of markers: %w", err)
 	}
 	return nil
 }
 
+// moveBackOf moves the markers of some readers back.
 func (s *Service) moveBackOf(ctx context.Context, readers []row, since time.Time) error {
 	held := make([]*redis.MapStringStringCmd, len(readers))
 	_, err := s.buffer.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -151,7 +152,7 @@ func (s *store) lastBefore(ctx context.Context, conversations map[string]bool, b
 			ORDER BY m.created_at DESC, m.id DESC LIMIT 1), 0)
 		FROM unnest($1::text[]::uuid[]) AS c (id)`, ids, before)
 	if err != nil {
-		return nil, fmt.Errorf("read where conversations ended: %w", err)
+		return nil, fmt.Errorf("read the last messages of conversations: %w", err)
 	}
 	out := make(map[string]int64, len(found))
 	for _, l := range found {

@@ -1,6 +1,6 @@
--- Moves a marker of a history that is over to where the histories part, unless it was moved since it was read.
+-- Moves a marker of the previous history back to the point where the histories diverge, unless it has moved since it was read.
 -- KEYS: the user's markers
--- ARGV: conversation, the seq that was read, the seq to move it to, 0 for none; and so on
+-- ARGV: for each marker: conversation, the seq that was read, the seq to move it to (0 removes it)
 for i = 1, #ARGV, 3 do
   if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then
     if ARGV[i + 2] == '0' then

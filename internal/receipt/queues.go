@@ -12,15 +12,15 @@ import (
 	"github.com/parley-chat/parley/internal/lifecycle"
 )
 
-// Queues tells what waits in asynq. It looks all the time, so that whoever asks for the metrics never waits for Redis.
+// Queues exports the state of asynq's queue. It inspects the queue in the background, so that a scrape never waits for Redis.
 type Queues struct {
 	inspector      *asynq.Inspector
 	log            *slog.Logger
-	seen           atomic.Pointer[asynq.QueueInfo] // by the last look, nil where Redis did not answer it
+	seen           atomic.Pointer[asynq.QueueInfo] // by the last inspection, nil if Redis did not reply
 	tasks, latency *prometheus.Desc
 }
 
-// NewQueues registers the metrics of asynq's queue; its Run makes it look. All workers tell the same: take the maximum, not the sum.
+// NewQueues registers the metrics of asynq's queue. It needs its Run. All workers export the same values: use the maximum, not the sum.
 func NewQueues(r prometheus.Registerer, rdb redis.UniversalClient, log *slog.Logger) *Queues {
 	q := &Queues{
 		inspector: asynq.NewInspectorFromRedisClient(rdb), log: log,
@@ -32,16 +32,16 @@ func NewQueues(r prometheus.Registerer, rdb redis.UniversalClient, log *slog.Log
 	return q
 }
 
-// Run looks until ctx ends.
+// Run inspects the queue until ctx ends.
 func (q *Queues) Run(ctx context.Context) error {
-	q.look(ctx)
-	return lifecycle.Every(ctx, sampleEvery, q.look)
+	q.inspect(ctx)
+	return lifecycle.Every(ctx, sampleEvery, q.inspect)
 }
 
-func (q *Queues) look(context.Context) {
+func (q *Queues) inspect(context.Context) {
 	info, err := q.inspector.GetQueueInfo(flushQueue)
 	if err != nil {
-		q.log.Debug("asynq's queue can't be looked at", "error", err)
+		q.log.Debug("asynq's queue can't be inspected", "error", err)
 		info = nil
 	}
 	q.seen.Store(info)
@@ -53,7 +53,7 @@ func (q *Queues) Describe(c chan<- *prometheus.Desc) {
 	c <- q.latency
 }
 
-// Collect implements prometheus.Collector. Without Redis there is nothing to tell.
+// Collect implements prometheus.Collector. While Redis is unavailable there are no values.
 func (q *Queues) Collect(c chan<- prometheus.Metric) {
 	info := q.seen.Load()
 	if info == nil {

@@ -1,7 +1,7 @@
--- Adds users to the batch of those who read a message first now.
+-- Adds readers to a message's batch, with the present time. Readers who are in it keep their time.
 -- KEYS: the batch, its counter
 -- ARGV: users
--- Returns the time in ms, and then for each user 1, or 0 where they are in the batch already.
+-- Returns the time in ms, followed by 1 for each new reader and 0 for each reader who was in the batch already.
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local score, answer, added = string.format('%.0f', now), {now}, 0

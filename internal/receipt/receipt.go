@@ -1,22 +1,3 @@
-// Package receipt is the domain of who has read what.
-//
-// A Service takes reads on a pod. What a read needs to know is read from Postgres for all that come at once; what is already
-// so is answered without a word more. In direct conversations the receipt and the reader's marker are written at once, many
-// reads in one statement. In groups they go to Redis: the reader into the message's batch, the marker into the reader's
-// hash, and both ids into the indexes of what is dirty, which are written first. Where Redis is away, reads of groups are
-// written as those of direct conversations; where Postgres is, what the pod has heard of messages and members is enough to
-// keep reads in Redis until it is back.
-//
-// The Flusher, of the receipt-worker, walks the indexes, writes what they point to in bulk, and then removes exactly that.
-// A crash anywhere only repeats an insert that changes nothing (test: TestWorkersKilledAtEveryStep). An id leaves its index
-// when nothing is left and nobody has touched it for longer than a read may be on its way (TestATouchedIDStaysInItsIndex).
-//
-// Who reads what is pending asks Redis before Postgres: what the flush moves in between is found in both, and counted once
-// (TestReceiptsAreWholeWhileTheyAreFlushed).
-//
-// Other members see how far one has read: by REST (MarkersOf), and, in conversations that are not too large, by frames of a
-// markerFeed, which gathers the moves of a second. Both leave out readers who hide receipts, viewers who hide theirs, and pairs with
-// a block between them.
 package receipt
 
 import (
@@ -27,34 +8,34 @@ import (
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
-// What can be wrong with a request, besides *invalid.Faults.
+// Errors of requests, in addition to *invalid.Faults.
 var (
-	// ErrNotFound is also the answer for a message of a conversation that the asker is no member of, or of another
-	// conversation than was named.
+	// ErrNotFound is also returned if the caller is not a member of the message's conversation, or if the message belongs to
+	// another conversation than the request named.
 	ErrNotFound = errors.New("message not found")
-	// ErrNoConversation is returned for a conversation that the asker is no member of.
+	// ErrNoConversation is returned if the caller is not a member of the conversation.
 	ErrNoConversation = errors.New("conversation not found")
-	// ErrBusy is returned when more reads wait than the pod will hold.
-	ErrBusy = errors.New("too many reads wait to be taken")
+	// ErrBusy is returned if too many reads are waiting on the pod.
+	ErrBusy = errors.New("too many reads are waiting")
 )
 
-// Receipt is who has read a message, and when first.
+// Receipt is a user who has read a message, and the time of the first read.
 type Receipt struct {
 	UserID string         `json:"userId"`
 	ReadAt timestamp.Time `json:"readAt"`
 }
 
-// Page is a part of a message's receipts, and how many there are in all.
+// Page is a page of a message's receipts, with the total count.
 type Page struct {
 	Receipts []Receipt
 	Count    int
 	HasMore  bool
 }
 
-// maxReadMany is how many conversations one request marks read by name.
+// maxReadMany is the largest number of conversations that one request names.
 const maxReadMany = 100
 
-// ReadMany names conversations that are read, each up to a message, or all of them.
+// ReadMany marks conversations as read: each up to the message it maps to, or all of them.
 type ReadMany struct {
 	Conversations map[string]string `json:"conversations,omitempty"`
 	All           bool              `json:"all,omitempty"`
@@ -78,7 +59,7 @@ func (r *ReadMany) Check(f *invalid.Faults) {
 	}
 }
 
-// UpTo names the message up to which all is read.
+// UpTo names the message up to which a conversation is read.
 type UpTo struct {
 	UpToMessageID string `json:"upToMessageId"`
 }

@@ -28,7 +28,7 @@ import (
 
 func TestMain(m *testing.M) { testenv.VerifyNoLeaks(m) }
 
-// notices counts what senders and readers are told.
+// notices counts the notices for senders and readers.
 type notices struct {
 	mu sync.Mutex
 	n  map[string]int
@@ -352,7 +352,7 @@ func TestWhatIsNoIDIsDropped(t *testing.T) {
 	}
 	e.rdb.HDel(t.Context(), "read_markers:"+users[2], messages[0]) // a number that is none is left alone
 	e.empty()
-	if !strings.Contains(e.log.String(), "what is no id is dropped") {
+	if !strings.Contains(e.log.String(), "rows that hold no ids are dropped") {
 		t.Errorf("the log says %s", e.log)
 	}
 }
@@ -376,7 +376,7 @@ func TestOnlyOneFlushesAtATime(t *testing.T) {
 	}
 }
 
-// While reads come and are flushed, whoever pages through the receipts sees nobody twice and nobody go.
+// While reads arrive and are flushed, no page of the receipts repeats a reader and no reader disappears.
 func TestReceiptsAreWholeWhileTheyAreFlushed(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
@@ -482,7 +482,7 @@ func TestReadsShareWhatTheyCost(t *testing.T) {
 		e.notices.mu.Lock()
 		defer e.notices.mu.Unlock()
 		return e.notices.n[event.TypeReceiptRead] >= 4
-	}, "the sender is told of each message")
+	}, "the sender is notified of each message")
 	e.notices.mu.Lock()
 	if n := e.notices.n[event.TypeReceiptRead]; n > 400 {
 		t.Errorf("%d frames for 2000 reads of 4 messages", n)
@@ -499,7 +499,7 @@ func after(s, prefix string) string {
 	return rest
 }
 
-// Two pods write reads and sends of the same conversations, in all orders, and none waits for another for ever.
+// Two pods write reads and sends of the same conversations, in all orders, and none blocks another permanently.
 func TestWritesOfSeveralPodsDoNotDeadlock(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)

@@ -1,7 +1,7 @@
--- A page of a message's receipts, of those who show them, after a position; and how many there are in all. What is pending
--- counts with what is written, each reader once. Readers whom a block hides from the viewer, or the viewer from them, don't count.
--- Parameters: message, pending readers, their times, the position's time and user or nulls, how many, the viewer.
--- Answers: count, and a row a receipt: user, time; nulls where the page is empty.
+-- Reads a page of a message's receipts after a position, and their total count. Stored and pending receipts are merged, each reader
+-- once. Readers who hide receipts, and readers with a block to or from the viewer, don't count.
+-- Parameters: message, pending readers, their times, the position's time and user or nulls, page size, the viewer.
+-- Returns a row per receipt: count, user, time; one row with nulls if the page is empty.
 WITH readers AS (
     SELECT x.user_id, min(x.read_at) AS read_at
     FROM (

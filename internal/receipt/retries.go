@@ -6,12 +6,13 @@ import (
 )
 
 const (
-	// maxRetries bounds the ids that wait; what fails beyond that is tried by every flush.
+	// maxRetries bounds the ids that wait; further failing ids are tried by every flush.
 	maxRetries   = 10_000
 	longestRetry = 10 * time.Minute
 )
 
-// retries are the ids that can't be written, each with when it is tried again: later and later.
+// retries are the ids that can't be written, each with the time of its next attempt. The pauses double up to longestRetry. Safe for
+// concurrent use.
 type retries struct {
 	interval time.Duration
 
@@ -30,7 +31,7 @@ func newRetries(interval time.Duration) *retries {
 
 func (r *retries) key(src source, id string) string { return src.name() + ":" + id }
 
-// waits tells whether an id is to be left alone for now.
+// waits reports whether an id has to be skipped for now.
 func (r *retries) waits(src source, id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -38,7 +39,7 @@ func (r *retries) waits(src source, id string) bool {
 	return x != nil && time.Now().Before(x.until)
 }
 
-// failed notes a failure, and answers how long the id waits.
+// failed records a failure and returns how long the id waits.
 func (r *retries) failed(src source, id string) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -55,7 +56,7 @@ func (r *retries) failed(src source, id string) time.Duration {
 	return x.wait
 }
 
-// done forgets ids that were written.
+// done removes ids that were written.
 func (r *retries) done(src source, rows []row) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -64,7 +65,8 @@ func (r *retries) done(src source, rows []row) {
 	}
 }
 
-// count is how many wait. Those that were not tried for long, because they are gone or another worker tries them, don't.
+// count returns how many ids wait. Ids that were not tried for a long time, because they no longer exist or another worker tries them,
+// are dropped.
 func (r *retries) count() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -13,14 +13,14 @@ import (
 )
 
 const (
-	// sampleEvery is how often what is pending is counted.
+	// sampleEvery is how often pending reads are counted.
 	sampleEvery = 5 * time.Second
-	// sampleMost is how many messages are looked at for that; what more have is reckoned from them.
+	// sampleMost is how many messages are counted; with more, the gauges are extrapolated from these.
 	sampleMost  = 20_000
 	samplePiece = 1000
 )
 
-// Sampler counts what is pending, for the gauges. It sees what a flush that fails does not come to.
+// Sampler counts pending reads, for the gauges. It is independent of the flush, so it also counts while flushes fail.
 type Sampler struct {
 	rdb     redis.UniversalClient
 	keys    rediskey.Receipts
@@ -34,13 +34,13 @@ func NewSampler(f *Flusher) *Sampler {
 	return &Sampler{rdb: f.rdb, keys: rediskey.Receipts{Tagged: f.cluster}, retries: f.retries, metrics: f.metrics, log: f.log}
 }
 
-// Run samples until ctx ends. While Redis is away the gauges keep what was seen last.
+// Run counts until ctx ends. While Redis is unavailable the gauges keep their last values.
 func (s *Sampler) Run(ctx context.Context) error {
 	return lifecycle.Every(ctx, sampleEvery, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, redisWait)
 		defer cancel()
 		if err := s.sample(ctx); err != nil {
-			s.log.Debug("what is pending can't be counted", "error", err)
+			s.log.Debug("pending reads can't be counted", "error", err)
 		}
 	})
 }
@@ -59,7 +59,7 @@ func (s *Sampler) sample(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		counts, firsts, err := s.look(ctx, entries)
+		counts, firsts, err := s.countReads(ctx, entries)
 		if err != nil {
 			return err
 		}
@@ -91,8 +91,8 @@ func (s *Sampler) sample(ctx context.Context) error {
 	return nil
 }
 
-// look reads how many readers messages have, and the time of the first.
-func (s *Sampler) look(ctx context.Context, entries []row) ([]int64, []time.Time, error) {
+// countReads reads the number of pending readers of messages, and the time of the first.
+func (s *Sampler) countReads(ctx context.Context, entries []row) ([]int64, []time.Time, error) {
 	counts, firsts := make([]int64, len(entries)), make([]time.Time, len(entries))
 	if len(entries) == 0 {
 		return counts, firsts, nil

@@ -23,50 +23,51 @@ import (
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
-// Notifier publishes to all pods: notices for one user, and events of a conversation. It never waits for Redis.
+// Notifier publishes to all pods: notices for one user, and events of a conversation. It never waits for Redis, and may
+// be called concurrently.
 type Notifier interface {
 	Notify(n *event.Notice)
 	Publish(events ...*event.Event)
 }
 
-// Members is what the pod knows of who is where, without asking.
+// Members is the pod's own knowledge of members, without a query.
 type Members interface {
-	// Serves tells whether a socket of the user's on this pod gets the conversation's events, which only members do.
+	// Serves reports whether a socket of the user on this pod gets the conversation's events, which only members do.
 	Serves(userID, conversationID string) bool
 }
 
 const (
 	// readQueue bounds the reads that wait on a pod: more are refused with ErrBusy.
 	readQueue = 1 << 13
-	// takeBatch is how many reads are looked up in one statement and kept in one pipeline, writeBatch how many are written in
-	// one statement.
+	// takeBatch is the largest number of reads in one lookup statement and one pipeline, writeBatch in one write statement.
 	takeBatch  = 1024
 	writeBatch = 256
-	// keepWait bounds what is asked of Redis.
+	// keepWait bounds one pipeline to Redis.
 	keepWait = 2 * time.Second
 	// probeEvery is how often Redis is probed while it is unavailable.
 	probeEvery = 250 * time.Millisecond
 )
 
-// facts is what is known of a read before it is made.
+// facts are the properties of a read's message, reader and conversation.
 type facts struct {
 	conversationID, senderID string
 	seq                      int64
-	// What follows is known where Postgres was asked.
+	// looked is set if the facts are from Postgres. Otherwise (known.recall) only the fields above, deleted and shows are known.
 	looked                   bool
 	direct, deleted, written bool
 	shows, senderShows       bool
 	blocked                  bool // in a direct conversation, by one of the two
 	lastSeq, lastReadSeq     int64
 	version                  int32 // of the reader's marker
-	highSeq                  int64 // the furthest that the marker was at when it was moved back, 0 if it never was
+	highSeq                  int64 // the marker's highest seq before it was moved back, 0 if it never was
 	members                  int   // of the conversation
 }
 
-// anyVersion is for a read whose marker could not be looked up.
+// anyVersion is the version for a read whose marker could not be looked up.
 const anyVersion = -1
 
-// markerVersion is the version of the marker that the read moves: one that was moved back since stays where it is.
+// markerVersion is the version of the marker that the read moves. Moving a marker back begins a new version, so a read of an
+// older version does not move it forward again.
 func (f *facts) markerVersion() int32 {
 	if !f.looked {
 		return anyVersion
@@ -74,26 +75,27 @@ func (f *facts) markerVersion() int32 {
 	return f.version
 }
 
-// read is one that waits.
+// read is a read on its way through the Service. One stage has it at a time: lookups (which fill in facts, receipt and marker),
+// then Redis or writes (which fill in fresh, moved and readAt). complete ends it.
 type read struct {
 	userID, messageID string
-	in                string // the conversation that the message must be of, "" for any
-	socketID          string // which caused it, "" for REST
+	in                string // the conversation that the message must belong to, "" for any
+	socketID          string // the socket that sent it, "" for REST
 	done              chan struct{}
 
 	facts
-	receipt, marker bool      // what is to be written
-	fresh, moved    bool      // what was new
-	readAt          time.Time // of a fresh one in Postgres
+	receipt, marker bool      // whether a receipt and a marker have to be written
+	fresh, moved    bool      // whether the receipt was new, and whether the marker moved
+	readAt          time.Time // time of a new receipt in Postgres
 	err             error     // set before done is closed
 }
 
-// Service takes reads on a pod and shows receipts.
+// Service accepts reads on a pod and returns receipts. Its methods may be called concurrently; reads need Run.
 type Service struct {
 	store    *store
 	buffer   *buffer
 	known    *known
-	teller   *teller
+	senders  *senderFeed
 	markers  *markerFeed
 	notifier Notifier
 	metrics  *Metrics
@@ -101,35 +103,35 @@ type Service struct {
 	parted   chan parting
 	redis    *redisconn.Breaker // open: reads of groups go to Postgres
 
-	take  *batch.Batcher[*read]
-	write *batch.Batcher[*read]
+	lookups *batch.Batcher[*read]
+	writes  *batch.Batcher[*read]
 }
 
-// NewService makes the service; its Run makes it work. memory and members serve reads while Postgres is unavailable; members is nil
+// NewService makes the service, which needs its Run. memory and members serve reads while Postgres is unavailable; members is nil
 // for a process without sockets. Frames report read markers in conversations of up to maxMembers members.
 func NewService(db *sql.DB, rdb redis.UniversalClient, n Notifier, memory *Memory, members Members, maxMembers int, m *Metrics, log *slog.Logger) *Service {
 	s := &Service{store: &store{db}, buffer: newBuffer(rdb), known: &known{memory, members}, notifier: n, metrics: m, log: log, parted: make(chan parting, 1)}
 	s.redis = redisconn.NewBreaker(redisconn.BreakerConfig{
-		// A write, which a Redis that is full, or a replica, does not take.
+		// A write, because a full Redis and a replica accept reads only.
 		Probe: func(ctx context.Context) error { return rdb.Set(ctx, rediskey.ReadProbe, "", probeEvery).Err() },
 		Every: probeEvery, Wait: keepWait, Log: log,
-		Opened: "redis does not take reads; they go straight to postgres until it does", Closed: "redis takes reads again",
+		Opened: "redis does not accept reads; they go to postgres until it does", Closed: "redis accepts reads again",
 	})
-	s.teller = newTeller(s.store, s.buffer, n, m, log)
+	s.senders = newSenderFeed(s.store, s.buffer, n, m, log)
 	s.markers = newMarkerFeed(s.store, s.buffer, n, maxMembers, log)
-	s.take = batch.New(readQueue, takeBatch, s.takeIn)
-	s.write = batch.New(readQueue, writeBatch, s.writeDown)
+	s.lookups = batch.New(readQueue, takeBatch, s.lookUpBatch)
+	s.writes = batch.New(readQueue, writeBatch, s.writeReads)
 	return s
 }
 
-// Run works until ctx ends, and then on what is queued already.
+// Run processes reads until ctx ends, and then those that are queued.
 func (s *Service) Run(ctx context.Context) error {
 	var g errgroup.Group
-	// Each part ends after the one that it gets its work from.
+	// Each part gets its input from the one before it, and so stops after it: lookups, then writes, then the feeds.
 	for _, part := range []struct {
 		name string
 		run  func(context.Context)
-	}{{"take", s.take.Run}, {"write", s.write.Run}, {"tell", s.teller.run}, {"markers", s.markers.run}, {"probe", func(ctx context.Context) { _ = s.redis.Run(ctx) }}, {"part", s.part}} {
+	}{{"take", s.lookups.Run}, {"write", s.writes.Run}, {"notify", s.senders.run}, {"markers", s.markers.run}, {"probe", func(ctx context.Context) { _ = s.redis.Run(ctx) }}, {"part", s.part}} {
 		mine := ctx
 		next, stop := context.WithCancel(context.WithoutCancel(ctx))
 		g.Go(func() error {
@@ -144,22 +146,22 @@ func (s *Service) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Read notes that a user has read a message, and with it all before. socketID is the socket that said so, "" for none: it is
-// not told what it did.
+// Read records that a user has read a message and all messages before it. socketID is the socket that sent the read, "" for
+// none; it gets no conversation:read. Read returns once the read is stored: in Postgres or in Redis.
 func (s *Service) Read(ctx context.Context, userID, messageID, socketID string) error {
 	return s.submit(ctx, &read{userID: userID, messageID: messageID, socketID: socketID})
 }
 
-// ReadUpTo is Read of a message that must be of the conversation.
+// ReadUpTo is Read for a message that must belong to the conversation.
 func (s *Service) ReadUpTo(ctx context.Context, userID, conversationID string, u *UpTo) error {
 	return s.submit(ctx, &read{userID: userID, messageID: u.UpToMessageID, in: conversationID})
 }
 
-// readAtOnce bounds the reads of one ReadMany that are under way together.
+// readAtOnce bounds the concurrent reads of one ReadMany.
 const readAtOnce = 256
 
-// ReadMany is ReadUpTo for many conversations, one receipt each. All of them are carried out; ErrNotFound says that one of the
-// named messages was not found.
+// ReadMany is ReadUpTo for many conversations, with one receipt each. It processes all of them even if one fails. It returns
+// ErrNotFound if one of the named messages was not found.
 func (s *Service) ReadMany(ctx context.Context, userID string, r *ReadMany) error {
 	upTo := r.Conversations
 	if r.All {
@@ -184,7 +186,7 @@ func (s *Service) ReadMany(ctx context.Context, userID string, r *ReadMany) erro
 
 func (s *Service) submit(ctx context.Context, r *read) error {
 	r.done = make(chan struct{})
-	if !s.take.Offer(r) {
+	if !s.lookups.Offer(r) {
 		s.metrics.refused.Inc()
 		return ErrBusy
 	}
@@ -196,22 +198,22 @@ func (s *Service) submit(ctx context.Context, r *read) error {
 	}
 }
 
-// takeIn finds out what is to be done for reads, and does it or hands it to who does. Reads of groups are kept before the
-// next are looked up, so that those that wait share their statement and pipeline.
-func (s *Service) takeIn(batch []*read) {
+// lookUpBatch looks up the facts of reads and routes them. Reads of groups are stored in Redis before the next batch is looked
+// up, so that the reads that wait meanwhile share a statement and a pipeline.
+func (s *Service) lookUpBatch(batch []*read) {
 	ctx, cancel := context.WithTimeout(context.Background(), postgres.StatementTimeout)
 	defer cancel()
-	err := s.store.look(ctx, batch)
+	err := s.store.lookUpReads(ctx, batch)
 	var keep []*read
 	for _, r := range batch {
-		switch next, err := s.route(r, err); {
-		case err != nil || next == nowhere:
-			s.finish(r, err)
-		case next == toRedis:
+		switch dest, err := s.route(r, err); {
+		case err != nil || dest == nowhere:
+			s.complete(r, err)
+		case dest == toRedis:
 			keep = append(keep, r)
-		case !s.write.Offer(r):
+		case !s.writes.Offer(r):
 			s.metrics.refused.Inc()
-			s.finish(r, ErrBusy)
+			s.complete(r, ErrBusy)
 		}
 	}
 	if len(keep) > 0 {
@@ -219,18 +221,18 @@ func (s *Service) takeIn(batch []*read) {
 	}
 }
 
-// Where a read goes.
+// Destinations of a read.
 const (
-	nowhere = iota // nothing is to be done
+	nowhere = iota // the read changes nothing
 	toRedis
 	toPostgres
 )
 
-// route decides what is to be done for a read that was looked up, where err is what became of that.
+// route decides where a read goes. err is the error of its lookup: if Postgres is unavailable, the pod's memory may suffice.
 func (s *Service) route(r *read, err error) (int, error) {
 	switch {
 	case err == nil:
-		s.known.note(r)
+		s.known.noteFacts(r)
 	case postgres.IsUnavailable(err) && s.known.recall(r):
 	default:
 		return nowhere, err
@@ -249,65 +251,68 @@ func (s *Service) route(r *read, err error) (int, error) {
 	return toRedis, nil
 }
 
-func (*Service) finish(r *read, err error) {
+func (*Service) complete(r *read, err error) {
 	r.err = err
 	close(r.done)
 }
 
-// keepInRedis takes the reads of groups. Where Redis does not, Postgres does.
+// keepInRedis stores reads of groups in Redis, or in Postgres if Redis fails. A read whose pipeline timed out may be in both; the
+// flush keeps one row with the earlier time.
 func (s *Service) keepInRedis(batch []*read) {
 	ctx, cancel := context.WithTimeout(context.Background(), keepWait)
 	defer cancel()
 	if err := s.buffer.add(ctx, batch); err != nil {
 		s.redis.Fail(err)
 		for part := range slices.Chunk(batch, writeBatch) {
-			s.writeDown(part)
+			s.writeReads(part)
 		}
 		return
 	}
 	for _, r := range batch {
 		if r.fresh {
-			s.teller.note(r.messageID)
+			s.senders.noteRead(r.messageID)
 		}
 		s.metrics.count(r, pathBuffered)
 	}
-	s.tellMarkers(batch)
+	s.notifyReaders(batch)
 	for _, r := range batch {
-		s.finish(r, nil)
+		s.complete(r, nil)
 	}
 }
 
-// writeDown writes reads to Postgres. Where one can't be written, each is by itself, so that it fails alone.
-func (s *Service) writeDown(batch []*read) {
+// writeReads writes reads to Postgres in one statement. If Postgres refuses it, each read is written separately, so that only
+// the faulty one fails.
+func (s *Service) writeReads(batch []*read) {
 	ctx, cancel := context.WithTimeout(context.Background(), postgres.StatementTimeout)
 	defer cancel()
 	err := s.store.write(ctx, batch)
 	if postgres.IsRefused(err) && len(batch) > 1 {
 		for i := range batch {
-			s.writeDown(batch[i : i+1])
+			s.writeReads(batch[i : i+1])
 		}
 		return
 	}
 	if err == nil {
-		s.wrote(batch)
+		s.noteWritten(batch)
 	}
 	for _, r := range batch {
-		s.finish(r, err)
+		s.complete(r, err)
 	}
 }
 
-func (s *Service) wrote(batch []*read) {
-	told := map[[2]string]bool{}
+// noteWritten notifies senders and readers of reads that were written. In a direct conversation the sender is notified at once.
+func (s *Service) noteWritten(batch []*read) {
+	notified := map[[2]string]bool{}
 	for _, r := range batch {
 		key := [2]string{r.messageID, r.userID}
 		switch {
-		case r.fresh && r.direct && !told[key]:
-			told[key] = true
+		case r.fresh && r.direct && !notified[key]:
+			notified[key] = true
 			if r.senderShows {
-				s.teller.tell(tally{r.messageID, r.conversationID, r.senderID, r.userID, 1, r.readAt})
+				s.senders.notify(tally{r.messageID, r.conversationID, r.senderID, r.userID, 1, r.readAt})
 			}
 		case r.fresh && !r.direct:
-			s.teller.note(r.messageID)
+			s.senders.noteRead(r.messageID)
 		}
 		if r.direct {
 			s.metrics.count(r, pathDirect)
@@ -315,13 +320,13 @@ func (s *Service) wrote(batch []*read) {
 			s.metrics.count(r, pathFallback)
 		}
 	}
-	s.tellMarkers(batch)
+	s.notifyReaders(batch)
 }
 
-// tellMarkers notifies the readers' other sockets of how far they have read, once for each conversation. The other members
-// learn it later, from the feed.
-func (s *Service) tellMarkers(batch []*read) {
-	s.markers.note(batch)
+// notifyReaders sends the readers' other sockets their new markers, the highest for each conversation. Other members get them
+// later, from the marker feed.
+func (s *Service) notifyReaders(batch []*read) {
+	s.markers.noteMoved(batch)
 	furthest := map[[2]string]*read{}
 	for _, r := range batch {
 		key := [2]string{r.userID, r.conversationID}
@@ -337,8 +342,8 @@ func (s *Service) tellMarkers(batch []*read) {
 	}
 }
 
-// Receipts is a page of a message's receipts, the first read first, as a member may see them. Without Redis it is of what
-// is written.
+// Receipts returns a page of a message's receipts as the viewer may see them, the earliest read first. While Redis is unavailable
+// pending reads are missing. It returns ErrNotFound if the viewer is not a member.
 func (s *Service) Receipts(ctx context.Context, viewerID, messageID string, after *cursor.Position, limit int) (Page, error) {
 	v, err := s.store.view(ctx, messageID, viewerID)
 	if err != nil {
@@ -347,7 +352,7 @@ func (s *Service) Receipts(ctx context.Context, viewerID, messageID string, afte
 	if !v.shows || v.deleted {
 		return Page{Receipts: []Receipt{}}, nil
 	}
-	pending := s.pending(ctx, messageID) // before Postgres: what is flushed in between is found there
+	pending := s.pending(ctx, messageID) // before Postgres: a read that is flushed in between is found there
 	return s.store.receipts(ctx, messageID, viewerID, pending, after, limit)
 }
 
@@ -364,8 +369,8 @@ func (s *Service) pending(ctx context.Context, messageID string) []row {
 	return pending
 }
 
-// Markers reads how far a user has read by what Postgres does not have yet, by conversation. Read these first, and Postgres after.
-// If Redis is unavailable there are none.
+// Markers returns the user's markers that Postgres does not have yet, by conversation. Call it before reading those in Postgres.
+// If Redis is unavailable it returns none.
 func (s *Service) Markers(ctx context.Context, userID string) map[string]chat.PendingMarker {
 	if s.redis.Open() {
 		return nil

@@ -34,26 +34,26 @@ func TestWhoHasLeftIsToldOfNoReads(t *testing.T) {
 	gone, here := users[0], users[1]
 	e.exec(`UPDATE messages SET sender_id = $1 WHERE id = $2`, here, messages[1])
 	e.exec(`DELETE FROM conversation_members WHERE conversation_id = $1 AND user_id = $2`, c, gone)
-	for range 2 { // the second is told after the first, whatever order the first two are in
+	for range 2 { // the second notice comes after the first, in whatever order the first two are
 		for i, m := range messages {
 			e.read(users[2], m)
 			e.read(users[3], messages[1-i])
 		}
-		told := 0
+		notified := 0
 		testenv.Eventually(t, 30*time.Second, func() bool {
 			e.notices.mu.Lock()
 			defer e.notices.mu.Unlock()
-			told = 0
+			notified = 0
 			for _, n := range e.notices.of {
 				if n.Type == event.TypeReceiptRead && n.UserID == gone {
-					t.Fatal("who has left is told")
+					t.Fatal("a user who has left is notified")
 				}
 				if n.Type == event.TypeReceiptRead && n.UserID == here {
-					told++
+					notified++
 				}
 			}
-			return told > 0
-		}, "the other sender is told")
+			return notified > 0
+		}, "the other sender is notified")
 	}
 }
 
@@ -72,7 +72,7 @@ func TestADeletedMessageHasNoReceipts(t *testing.T) {
 	}
 }
 
-// Where a read is in Postgres and pending as well, because Redis or Postgres was away for one of them, the first counts,
+// If a read is both in Postgres and pending, because Redis or Postgres was unavailable for one of them, the first counts,
 // before the flush and after it.
 func TestTheFirstReadCountsWhereverItIs(t *testing.T) {
 	t.Parallel()
@@ -95,7 +95,7 @@ func TestTheFirstReadCountsWhereverItIs(t *testing.T) {
 	}
 }
 
-// While Redis is away, who looks waits for it once, and the log says so once.
+// While Redis is unavailable, the first reader waits for it once, and the log reports it once.
 func TestWhoLooksDoesNotWaitForARedisThatIsAway(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
@@ -111,7 +111,7 @@ func TestWhoLooksDoesNotWaitForARedisThatIsAway(t *testing.T) {
 		t.Errorf("%d warnings: %s", n, e.log)
 	}
 	e.server.Start()
-	testenv.Eventually(t, 30*time.Second, func() bool { return strings.Contains(e.log.String(), "redis takes reads again") }, "it is noticed")
+	testenv.Eventually(t, 30*time.Second, func() bool { return strings.Contains(e.log.String(), "redis accepts reads again") }, "it is noticed")
 }
 
 // A read again is no read: the first one's time stays, and a marker moves forward only.
@@ -138,11 +138,11 @@ func TestPendingReadsKeepTheirTimeAndMarkersDoNotMoveBack(t *testing.T) {
 		e.notices.mu.Lock()
 		defer e.notices.mu.Unlock()
 		return e.notices.n[event.TypeReceiptRead] >= 2
-	}, "the sender is told of both")
+	}, "the sender is notified of both")
 	e.notices.mu.Lock()
 	defer e.notices.mu.Unlock()
 	if n := e.notices.n[event.TypeConversationRead]; n != 1 {
-		t.Errorf("the reader's sockets were told %d times of a marker that moved once", n)
+		t.Errorf("the reader's sockets got %d notices of a marker that moved once", n)
 	}
 }
 
@@ -163,11 +163,11 @@ func TestAFullRedisIsLeftAlone(t *testing.T) {
 	if n := e.count(`SELECT count(*) FROM read_receipts`); n != 20 {
 		t.Errorf("%d rows of 20 reads", n)
 	}
-	if n := strings.Count(e.log.String(), "redis does not take reads"); n != 1 {
+	if n := strings.Count(e.log.String(), "redis does not accept reads"); n != 1 {
 		t.Errorf("the log says so %d times", n)
 	}
 	if err := e.rdb.ConfigSet(t.Context(), "maxmemory", "0").Err(); err != nil {
 		t.Fatal(err)
 	}
-	testenv.Eventually(t, 60*time.Second, func() bool { return strings.Contains(e.log.String(), "redis takes reads again") }, "it is used again")
+	testenv.Eventually(t, 60*time.Second, func() bool { return strings.Contains(e.log.String(), "redis accepts reads again") }, "it is used again")
 }

@@ -14,33 +14,33 @@ import (
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
-// source is one kind of what is pending: an index of dirty ids, and what each of them has.
+// source is one kind of pending data: an index of dirty ids, and the rows of each id. There are two: batches (receipts) and markers.
 type source interface {
 	name() string
 	index() string
-	// first reads the first rows of ids, in one pipeline, and for those that have more, where they go on.
+	// first reads the first rows of ids, in one pipeline. For an id that has more, the place is where more continues; otherwise nil.
 	first(ctx context.Context, ids []string) ([][]row, []*place, error)
-	// more reads rows of an id that follow.
+	// more reads the next rows of an id.
 	more(ctx context.Context, id string, from place) ([]row, *place, error)
-	// write writes rows and answers how many of them are new.
+	// write writes rows in one statement and returns how many of them changed something.
 	write(ctx context.Context, rows []row) (int64, error)
-	// script removes rows that were written, but not what has changed since; keys are those of an id that it works on.
+	// script removes rows that were written, except those that have changed since. keysOf returns its keys for an id.
 	script() *redis.Script
 	keysOf(id string) []string
-	// args are what the script takes for a row.
+	// args are the script's arguments for a row.
 	args(r row) []any
 }
 
 const (
 	// firstRows is how many rows of an id are read at first.
 	firstRows = 128
-	// removeRows is how many rows a script removes, which Redis does nothing else meanwhile; more where one id has them.
+	// removeRows is how many rows one script removes, because Redis is blocked meanwhile; more only if a single id has them.
 	removeRows = 500
 	// writeWait bounds one statement.
 	writeWait = postgres.StatementTimeout
 )
 
-// batches are the reads of messages.
+// batches are the pending receipts, by message.
 type batches struct {
 	db      *sql.DB
 	rdb     redis.UniversalClient
@@ -96,9 +96,9 @@ func (b *batches) keysOf(id string) []string {
 	return []string{b.keys.ReadBatch(id), b.keys.ReadCount(id)}
 }
 
-// markers are how far readers have read.
+// markers are the pending markers, by reader.
 type markers struct {
-	since  func() *time.Time // when the present history began, nil if that is not known
+	since  func() *time.Time // when the present history began, nil if unknown
 	db     *sql.DB
 	rdb    redis.UniversalClient
 	keys   rediskey.Receipts
@@ -108,7 +108,7 @@ type markers struct {
 func (*markers) name() string  { return "markers" }
 func (*markers) index() string { return rediskey.DirtyReaders }
 
-// first reads all that there is: a reader has at most one marker for each of their conversations.
+// first reads all rows: a reader has at most one marker for each conversation.
 func (m *markers) first(ctx context.Context, ids []string) ([][]row, []*place, error) {
 	cmds := make([]*redis.MapStringStringCmd, len(ids))
 	_, err := m.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -152,8 +152,8 @@ func (m *markers) keysOf(id string) []string {
 	return []string{m.keys.ReadMarkers(id)}
 }
 
-// removals are the calls that remove rows, of which those of an id stand together. A call has many ids, but on a cluster,
-// where those of one share a slot and no others do.
+// removals are the calls that remove rows; the rows of one id must be adjacent. A call covers many ids, except on a cluster, where
+// only the keys of one id share a slot.
 func removals(src source, rows []row, cluster bool) []redisconn.Call {
 	var calls []redisconn.Call
 	inLast := 0
@@ -179,7 +179,7 @@ func removals(src source, rows []row, cluster bool) []redisconn.Call {
 }
 
 func uuid(s string) (u pgtype.UUID) {
-	_ = u.Scan(s) // it was checked; of anything else the statement makes a null, which joins nothing
+	_ = u.Scan(s) // the caller has checked it; otherwise it is null, which joins no row
 	return u
 }
 
@@ -188,7 +188,7 @@ func exec(ctx context.Context, db *sql.DB, query string, args ...any) (int64, er
 	defer cancel()
 	r, err := db.ExecContext(ctx, query, args...)
 	if err != nil {
-		return 0, fmt.Errorf("write what is pending: %w", err)
+		return 0, fmt.Errorf("write pending reads: %w", err)
 	}
 	return r.RowsAffected()
 }

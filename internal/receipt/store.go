@@ -33,9 +33,8 @@ var (
 	flushMarkersSQL string
 )
 
-// look reads what is to be known of reads, in one statement, and notes it in them. Reads that may not be made are left
-// without a conversation.
-func (s *store) look(ctx context.Context, batch []*read) error {
+// lookUpReads reads the facts of reads in one statement. Reads that the user may not make keep an empty conversation.
+func (s *store) lookUpReads(ctx context.Context, batch []*read) error {
 	ord, messages, users := make([]int32, len(batch)), make([]string, len(batch)), make([]string, len(batch))
 	for i, r := range batch {
 		ord[i], messages[i], users[i] = int32(i), r.messageID, r.userID //nolint:gosec // batches are small
@@ -60,7 +59,7 @@ func (s *store) look(ctx context.Context, batch []*read) error {
 	return nil
 }
 
-// write writes reads, in one statement, and notes in them what was new.
+// write writes reads in one statement and sets fresh, moved, readAt and lastReadSeq in them.
 func (s *store) write(ctx context.Context, batch []*read) error {
 	n := len(batch)
 	ord, conversations, messages, users := make([]int32, n), make([]string, n), make([]string, n), make([]string, n)
@@ -95,14 +94,14 @@ func (s *store) write(ctx context.Context, batch []*read) error {
 	return nil
 }
 
-// unread reads the last message of each conversation that the user has not read to its end.
+// unread reads the last message of each conversation with unread messages.
 func (s *store) unread(ctx context.Context, userID string) (map[string]string, error) {
 	type last struct{ conversationID, messageID string }
 	found, err := postgres.Collect(ctx, s.db, func(r postgres.Row, l *last) error { return r.Scan(&l.conversationID, &l.messageID) },
 		`SELECT c.id, c.last_message_id FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id
 		WHERE m.user_id = $1 AND c.last_seq > m.last_read_seq AND c.last_message_id IS NOT NULL`, userID)
 	if err != nil {
-		return nil, fmt.Errorf("read what is unread: %w", err)
+		return nil, fmt.Errorf("read unread conversations: %w", err)
 	}
 	out := make(map[string]string, len(found))
 	for _, l := range found {
@@ -111,13 +110,13 @@ func (s *store) unread(ctx context.Context, userID string) (map[string]string, e
 	return out, nil
 }
 
-// view is what a member may see of a message's receipts.
+// view says whether a member may see a message's receipts.
 type view struct {
-	// shows is whether the member shows their own: who doesn't sees none.
+	// shows is whether the member shares receipts: members who don't see none.
 	shows, deleted bool
 }
 
-// view reads it. It returns ErrNotFound for who is no member.
+// view reads a member's view. It returns ErrNotFound if the viewer is not a member.
 func (s *store) view(ctx context.Context, messageID, viewerID string) (view, error) {
 	var v view
 	err := s.db.QueryRowContext(ctx, `SELECT u.read_receipts_enabled, m.deleted_at IS NOT NULL
@@ -134,7 +133,7 @@ func (s *store) view(ctx context.Context, messageID, viewerID string) (view, err
 	return v, nil
 }
 
-// receipts reads a page of what is written and pending.
+// receipts reads a page of stored and pending receipts.
 func (s *store) receipts(ctx context.Context, messageID, viewerID string, pending []row, after *cursor.Position, limit int) (Page, error) {
 	users, times := make([]string, len(pending)), make([]time.Time, len(pending))
 	for i, r := range pending {
@@ -170,14 +169,14 @@ func (s *store) receipts(ctx context.Context, messageID, viewerID string, pendin
 	return page, nil
 }
 
-// tally is how many have read a message, and who was the last.
+// tally is the number of readers of a message, with the latest reader and the time of that read.
 type tally struct {
 	messageID, conversationID, senderID, latest string
 	count                                       int
 	at                                          time.Time
 }
 
-// tallies reads those of messages whose senders may be told.
+// tallies reads the tallies of messages whose senders may be notified.
 func (s *store) tallies(ctx context.Context, messages []string, pending []row) ([]tally, error) {
 	of, users, times := make([]string, len(pending)), make([]string, len(pending)), make([]time.Time, len(pending))
 	for i, r := range pending {

@@ -1,6 +1,6 @@
--- Removes readers who were written from messages' batches: those alone whose score is the one that was written.
--- KEYS: a batch, its counter, and so on
--- ARGV: for each batch how many, then user, score, and so on
+-- Removes written readers from the batches of messages, but only at the score that was written.
+-- KEYS: for each batch: the batch, its counter
+-- ARGV: for each batch: the number of readers, then for each reader: user, score
 local at = 1
 for k = 1, #KEYS, 2 do
   local last = at + 2 * ARGV[at]

@@ -1,6 +1,6 @@
--- Removes users' markers that were written, unless they have moved since.
--- KEYS: a user's markers, and so on
--- ARGV: for each user how many, then conversation, seq, version with time ("" for none), and so on
+-- Removes written markers of users, unless they have moved since.
+-- KEYS: the markers of each user
+-- ARGV: for each user: the number of markers, then for each marker: conversation, seq, version with time ("" for none)
 local at = 1
 for k = 1, #KEYS do
   local last = at + 3 * ARGV[at]

@@ -1,9 +1,8 @@
--- Writes reads at once: markers forward only, and the receipts that are wanted. Parameters, each an array with one element
--- a read: its place in the batch, conversation, message, reader, seq, whether it makes a receipt, the marker's version (-1 for any).
--- Answers a row a read: ord, when it was read where the receipt is new, else null; how far the reader has read now where
--- that moved, else null.
+-- Writes reads: moves markers, forward only, and inserts receipts. Parameters, each an array with one element per read: position in the
+-- batch, conversation, message, reader, seq, whether it makes a receipt, the marker's version (-1 for any).
+-- Returns a row per read: position, the time of the receipt if it is new (else null), the new marker if it moved (else null).
 --
--- Members' rows are locked in the order in which sends lock them, so that two pods' batches don't deadlock.
+-- Members' rows are locked in the same order as by sends, so that batches of two pods don't deadlock.
 WITH input AS MATERIALIZED (
     SELECT *
     FROM unnest($1::int[], $2::text[]::uuid[], $3::text[]::uuid[], $4::text[]::uuid[], $5::bigint[], $6::boolean[], $7::int[])

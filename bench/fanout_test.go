@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/parley-chat/parley/internal/id"
 )
@@ -17,7 +18,7 @@ type fanout struct {
 // BenchmarkFanout sends to one group whose members all listen, and reports the api's CPU per million deliveries: sends,
 // their commits and what Redis brings included. Beside it, in turns, its rivals write as much to as many sockets.
 func BenchmarkFanout(b *testing.B) {
-	ways := []fanout{{"one", 1, 1}, {"backlog", 32, 64}}
+	ways := []fanout{{"one", 1, 1}, {"moderate", 50, 8}, {"backlog", 50, 64}, {"one-sender", 1, 64}}
 	for _, pods := range []int{1, 2} {
 		b.Run(fmt.Sprintf("pods=%d", pods), func(b *testing.B) {
 			s, others := start(b, pods), rivals(b, pods)
@@ -54,10 +55,10 @@ type audience struct {
 	send func(i int64) error
 }
 
-// tell sends so many messages, at most some of them in flight, and answers what CPU that took.
-func (a audience) tell(b *testing.B, messages, inFlight int64) float64 {
+// deliver sends so many messages, at most some of them in flight. It returns the CPU and the time that this took, in seconds.
+func (a audience) deliver(b *testing.B, messages, inFlight int64) (cpu, took float64) {
 	b.Helper()
-	had, before := a.got.Load(), a.cpu()
+	had, before, start := a.got.Load(), a.cpu(), time.Now()
 	for i := range messages {
 		a.await(b, had+(i-inFlight+1)*a.n)
 		if err := a.send(i); err != nil {
@@ -65,11 +66,11 @@ func (a audience) tell(b *testing.B, messages, inFlight int64) float64 {
 		}
 	}
 	a.await(b, had+messages*a.n)
-	used := a.cpu() - before
+	cpu, took = a.cpu()-before, time.Since(start).Seconds()
 	if got := a.got.Load() - had; got != messages*a.n {
 		b.Fatalf("%d deliveries, want %d", got, messages*a.n)
 	}
-	return used
+	return cpu, took
 }
 
 // fanOut makes some hundred thousand deliveries, or more, a turn.
@@ -79,14 +80,16 @@ func fanOut(b *testing.B, w fanout, all []audience) {
 	if w.inFlight > 1 {
 		round = max(300, 500_000/all[0].n)
 	}
-	used := make([]float64, len(all))
+	used, spent := make([]float64, len(all)), make([]float64, len(all))
 	for range b.N * turns {
 		for i, a := range all {
-			used[i] += a.tell(b, round, w.inFlight)
+			cpu, took := a.deliver(b, round, w.inFlight)
+			used[i], spent[i] = used[i]+cpu, spent[i]+took
 		}
 	}
 	for i, a := range all {
 		b.ReportMetric(used[i]/float64(int64(b.N*turns)*round*a.n)*1e6, a.name+"-CPU-s/M")
+		b.ReportMetric(float64(int64(b.N*turns)*round)/spent[i], a.name+"-messages/s")
 	}
 	b.ReportMetric(0, "ns/op")
 }

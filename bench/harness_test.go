@@ -121,9 +121,15 @@ func raiseFiles(b *testing.B) {
 
 var built sync.Map
 
+// apiVar is the path of another version's api, for comparing the two in turns.
+const apiVar = "PARLEY_BENCH_API"
+
 // apiBinary is the api as it is shipped; where profiles are wanted, with a server for them.
 func apiBinary(b *testing.B) string {
 	b.Helper()
+	if path := os.Getenv(apiVar); path != "" {
+		return path
+	}
 	build, _ := built.LoadOrStore("api", sync.OnceValues(func() (string, error) {
 		dir, err := os.MkdirTemp("", "parley-bench-")
 		if err != nil {

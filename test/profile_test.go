@@ -1,8 +1,12 @@
 package test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/internal/testenv"
 )
 
 func TestProfileAndPrivacy(t *testing.T) {
@@ -106,4 +110,30 @@ func TestBadProfilesAndPrivacy(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Pods remember profiles for a moment. A change on one pod, by the user or by a server key, is seen on the other at once, and an ended
+// session sees nothing.
+func TestARememberedProfileIsNeverAnOldOne(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2, "PARLEY_RATE_LIMIT_DEFAULT=100000/1s", "PARLEY_BOOTSTRAP_KEY="+bootstrapKey)
+	u := s.pods[0].register(t)
+	type own struct{ DisplayName string }
+	for i := range 30 {
+		changes, reads := s.pods[i%2], s.pods[1-i%2]
+		var before, after own
+		reads.want(t, 200, u.token, "GET", "/api/users/me", nil).into(t, &before)
+		name := fmt.Sprint("Name ", i)
+		if i%3 == 0 {
+			changes.want(t, 200, bootstrapKey, "PATCH", "/api/server/users/"+u.ID, map[string]any{"displayName": name})
+		} else {
+			changes.want(t, 200, u.token, "PATCH", "/api/users/me", map[string]any{"displayName": name})
+		}
+		if reads.want(t, 200, u.token, "GET", "/api/users/me", nil).into(t, &after); after.DisplayName != name {
+			t.Fatalf("after %q the other pod returns %q", name, after.DisplayName)
+		}
+	}
+	s.pods[0].want(t, 204, bootstrapKey, "DELETE", "/api/server/users/"+u.ID+"/sessions", nil)
+	s.pods[0].want(t, 401, u.token, "GET", "/api/users/me", nil)
+	testenv.Eventually(t, 5*time.Second, func() bool { return s.pods[1].call(t, u.token, "GET", "/api/users/me", nil).status == 401 }, "the other pod refuses the token")
 }

@@ -129,6 +129,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 	}
 	defer closeStorage()
 	limiter := ratelimit.New(rdb, registry, log)
+	users.UseStamps(limiter) // profiles that a key changes the pods find in Postgres, every two seconds
 	friends := friend.NewService(db, publisher, publisher)
 	stop := c.ShutdownTimeout - c.DrainDelay
 	webhooks, err := openWebhooks(db, c.Webhooks)
@@ -146,7 +147,7 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		DrainDelay: c.DrainDelay, StopTimeout: stop - min(stopMargin, stop/4), Limits: c.Limits, AuthMode: c.Identity.Mode, ProfileSync: c.Identity.External() && c.Identity.Profile == config.ProfileSync,
 	}, httpapi.Deps{
 		Auth: sessions, Watch: watch, Keyset: external.source, Verifier: external.verifier, Identity: external.service, Keys: keys,
-		Directory: directory.NewService(db, standings, foundByPods), Standings: standings, Audit: auditLog, Webhooks: webhooks, Push: pushes, Attention: attention, Users: users, Friends: friends,
+		Directory: directory.NewService(db, standings, users.Mark), Standings: standings, Audit: auditLog, Webhooks: webhooks, Push: pushes, Attention: attention, Users: users, Friends: friends,
 		Conversations: conversations, Messages: messages, Receipts: receipts, Attachments: attachments,
 		Syncer: syncer, Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
 		Memory:   memory,
@@ -193,6 +194,3 @@ func openWebhooks(db *postgres.DB, c config.Webhooks) (*webhook.Service, error) 
 	}
 	return webhook.NewService(db, sealer, &outbound.Guard{Allow: c.AllowCIDRs}, c.Timeout), nil
 }
-
-// foundByPods is for profiles that a key changes, a thousand at once: the pods ask Postgres for them, every two seconds.
-func foundByPods(context.Context, string) {}

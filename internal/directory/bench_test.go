@@ -18,7 +18,7 @@ const bulk = 1000
 // BenchmarkUpsert makes new users, 1,000 at once, as a server key does.
 func BenchmarkUpsert(b *testing.B) {
 	db := open(b)
-	s := directory.NewService(db, directory.NewWatch(db, 0, slog.New(slog.DiscardHandler), func(string, error) {}), func(context.Context, string) {})
+	s := directory.NewService(db, directory.NewWatch(db, 0, slog.New(slog.DiscardHandler), func(string, error) {}), func(context.Context, ...string) {})
 	n := 0
 	for b.Loop() {
 		items := make([]*directory.Item, bulk)

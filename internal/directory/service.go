@@ -18,12 +18,12 @@ type Service struct {
 	*Resolver
 	db    *postgres.DB
 	watch *Watch
-	// onProfile is called, after the commit, with each user whose profile changed.
-	onProfile func(ctx context.Context, userID string)
+	// onProfile is called, after the commit, with the users whose profiles changed.
+	onProfile func(ctx context.Context, userIDs ...string)
 }
 
-// NewService makes the service. onProfile must not block.
-func NewService(db *postgres.DB, w *Watch, onProfile func(ctx context.Context, userID string)) *Service {
+// NewService makes the service. onProfile must not wait for long.
+func NewService(db *postgres.DB, w *Watch, onProfile func(ctx context.Context, userIDs ...string)) *Service {
 	return &Service{Resolver: NewResolver(db, w), db: db, watch: w, onProfile: onProfile}
 }
 

@@ -66,11 +66,13 @@ func (s *Service) upsertPart(ctx context.Context, valid []*Item) error {
 		if again || postgres.IsDeadlock(err) || postgres.IsUniqueViolation(err, usernameKey) {
 			continue
 		}
+		var changed []string
 		for _, i := range valid {
 			if i.Result == Updated {
-				s.onProfile(ctx, i.ID)
+				changed = append(changed, i.ID)
 			}
 		}
+		s.onProfile(ctx, changed...)
 		return err
 	}
 	return ErrBusy

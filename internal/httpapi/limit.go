@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/principal"
 	"github.com/parley-chat/parley/internal/ratelimit"
+	"github.com/parley-chat/parley/internal/user"
 )
 
 // The rules of limits. Each has buckets of its own.
@@ -49,17 +51,21 @@ type limit struct {
 	subject func(c *fiber.Ctx) string
 	// byBody guards a route whose subject is found in the body, in place of rule and subject.
 	byBody func(c *fiber.Ctx) error
+	// own is set for routes that return the caller's own profile: its stamp comes with the limit's round trip. (Not for external
+	// tokens, whose claims may change the profile after that.)
+	own bool
 }
 
 // limits are those of the routes.
 type limits struct {
-	none, everything, register, login, refresh, search, send, react, upload, socket limit
+	none, everything, own, register, login, refresh, search, send, react, upload, socket limit
 }
 
 func (s *Server) limits() limits {
 	l := s.Limits
 	return limits{
 		everything: limit{rule: ruleDefault, rate: l.Default},
+		own:        limit{rule: ruleDefault, rate: l.Default, own: true},
 		register:   limit{rule: ruleRegister, rate: l.Auth, subject: s.byAddress},
 		login:      limit{rule: ruleLogin, rate: l.Auth, subject: s.byAddress},
 		refresh:    limit{byBody: s.guardRefresh},
@@ -110,7 +116,14 @@ func (s *Server) guard(c *fiber.Ctx, l limit) error {
 	if l.rate.Off() {
 		return nil
 	}
-	v := s.Limiter.Allow(c.UserContext(), s.take(c, l))[0]
+	var v ratelimit.Verdict
+	if b := s.identify(c); l.own && b.err == nil && b.Kind == principal.Session {
+		var cmd *redis.Cmd
+		v, cmd = s.Limiter.AllowAlso(c.UserContext(), s.take(c, l), user.AskStamp(b.UserID))
+		c.Locals(localStamp, user.StampOf(cmd))
+	} else {
+		v = s.Limiter.Allow(c.UserContext(), s.take(c, l))[0]
+	}
 	setLimitHeaders(c, v)
 	if !v.Allowed {
 		return &limited{v.RetryAfter}

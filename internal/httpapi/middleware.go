@@ -31,6 +31,7 @@ import (
 const (
 	localRequestID = "request_id"
 	localRoute     = "route"
+	localStamp     = "stamp"     // that of the caller's own profile
 	localBearer    = "bearer"    // what its token turned out to be
 	localPrincipal = "principal" // who makes it, once it was admitted
 	localBody      = "body"

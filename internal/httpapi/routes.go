@@ -37,10 +37,10 @@ func (s *Server) routes(d *docs) []route {
 		{"POST", "/api/auth/password", user, by.everything, s.changePassword},
 
 		{"GET", "/api/users", user, by.everything, s.profiles},
-		{"GET", "/api/users/me", user, by.everything, s.ownProfile},
+		{"GET", "/api/users/me", user, by.own, s.ownProfile},
 		{"PATCH", "/api/users/me", user, by.everything, s.updateProfile},
 		{"DELETE", "/api/users/me", user, by.everything, s.deleteAccount},
-		{"GET", "/api/users/me/privacy", user, by.everything, s.privacy},
+		{"GET", "/api/users/me/privacy", user, by.own, s.privacy},
 		{"PATCH", "/api/users/me/privacy", user, by.everything, s.updatePrivacy},
 		{"GET", "/api/users/search", user, by.search, s.search},
 		{"GET", "/api/users/:id", user, by.everything, s.profile},

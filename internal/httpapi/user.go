@@ -5,12 +5,13 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/user"
 )
 
 func (s *Server) ownProfile(c *fiber.Ctx) error {
-	own, err := s.Users.Own(c.UserContext(), caller(c).UserID)
+	own, err := s.own(c)
 	if err != nil {
 		return err
 	}
@@ -64,8 +65,14 @@ func (s *Server) updateProfile(c *fiber.Ctx) error {
 	return c.JSON(own)
 }
 
+// own is the caller's own profile, not older than two seconds.
+func (s *Server) own(c *fiber.Ctx) (chat.Own, error) {
+	stamp, _ := c.Locals(localStamp).(user.Stamp)
+	return s.Users.OwnAsOf(c.UserContext(), caller(c).UserID, stamp)
+}
+
 func (s *Server) privacy(c *fiber.Ctx) error {
-	own, err := s.Users.Own(c.UserContext(), caller(c).UserID)
+	own, err := s.own(c)
 	if err != nil {
 		return err
 	}

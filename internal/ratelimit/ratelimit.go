@@ -109,8 +109,28 @@ func (l *Limiter) Refused(rule string) { l.limited.WithLabelValues(rule).Inc() }
 // Allow takes from all the buckets, in one round trip, and answers in their order. Takes of rates that are off are
 // allowed with a zero Limit.
 func (l *Limiter) Allow(ctx context.Context, takes ...Take) []Verdict {
-	out := make([]Verdict, len(takes))
-	cmds := l.ask(ctx, takes)
+	out, _ := l.allow(ctx, takes)
+	return out
+}
+
+// AllowAlso takes from one bucket, and has another script run in the same round trip. Its command is nil if Redis did not run it.
+func (l *Limiter) AllowAlso(ctx context.Context, t Take, call redisconn.Call) (Verdict, *redis.Cmd) {
+	out, rest := l.allow(ctx, []Take{t}, call)
+	if len(rest) == 0 {
+		return out[0], nil
+	}
+	return out[0], rest[0]
+}
+
+// Do runs scripts in the round trips of limits. It returns none if Redis is unavailable: nobody waits for it then.
+func (l *Limiter) Do(ctx context.Context, calls ...redisconn.Call) []*redis.Cmd {
+	return l.ask(ctx, nil, calls...)
+}
+
+// allow is Allow. rest are the commands of the other calls, none if Redis did not run them.
+func (l *Limiter) allow(ctx context.Context, takes []Take, also ...redisconn.Call) (out []Verdict, rest []*redis.Cmd) {
+	out = make([]Verdict, len(takes))
+	cmds := l.ask(ctx, takes, also...)
 	for i, t := range takes {
 		if t.Rate.Off() {
 			out[i] = Verdict{Allowed: true}
@@ -128,15 +148,16 @@ func (l *Limiter) Allow(ctx context.Context, takes ...Take) []Verdict {
 			l.limited.WithLabelValues(t.Rule).Inc()
 		}
 	}
-	return out
+	return out, cmds
 }
 
-// ask asks Redis, for patience at most. It returns one command for each rate that is not off, none where Redis did not answer.
-func (l *Limiter) ask(ctx context.Context, takes []Take) []*redis.Cmd {
+// ask asks Redis, for patience at most. It returns one command for each rate that is not off, and those of the other calls after
+// them; none if Redis did not answer.
+func (l *Limiter) ask(ctx context.Context, takes []Take, also ...redisconn.Call) []*redis.Cmd {
 	if l.redis.Open() {
 		return nil
 	}
-	calls := make([]redisconn.Call, 0, len(takes))
+	calls := make([]redisconn.Call, 0, len(takes)+len(also))
 	for _, t := range takes {
 		if !t.Rate.Off() {
 			calls = append(calls, redisconn.Call{
@@ -145,7 +166,7 @@ func (l *Limiter) ask(ctx context.Context, takes []Take) []*redis.Cmd {
 			})
 		}
 	}
-	if len(calls) == 0 {
+	if calls = append(calls, also...); len(calls) == 0 {
 		return nil
 	}
 	cmds, _ := l.share(ctx, calls)

@@ -14,6 +14,7 @@ func TestNamesArePinned(t *testing.T) {
 		rediskey.SessionsChannel:          "parley:sessions:ended",
 		rediskey.ProbeChannel("a"):        "parley:probe:a",
 		rediskey.Attention("a"):           "push_active:a",
+		rediskey.ProfileStamp("a"):        "profile_stamp:a",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)

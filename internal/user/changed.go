@@ -71,6 +71,7 @@ func (s *Service) Apart(ctx context.Context, pairs []event.PresencePair) (map[ev
 // Report reads a user's profile and reports it as changed, for those who changed it in another way than by Update. A report that
 // fails is found by Changed.
 func (s *Service) Report(ctx context.Context, userID string) {
+	s.Mark(ctx, userID)
 	found, err := s.Profiles(ctx, []string{userID})
 	if err == nil && len(found) == 1 && found[0].At != 0 && s.publisher != nil {
 		s.publisher.ProfileChanged(ctx, found[0])

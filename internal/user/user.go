@@ -77,10 +77,14 @@ func (c *PrivacyChange) Check(f *invalid.Faults) {
 type Service struct {
 	store     *store
 	publisher Publisher
+	redis     Redis // nil: nothing is remembered
+	owns      owns
 }
 
 // NewService makes the service. Without a publisher, nil, pods find changed profiles by Changed alone.
-func NewService(db *postgres.DB, p Publisher) *Service { return &Service{&store{db}, p} }
+func NewService(db *postgres.DB, p Publisher) *Service {
+	return &Service{store: &store{db}, publisher: p}
+}
 
 // Own reads a user's own profile.
 func (s *Service) Own(ctx context.Context, userID string) (chat.Own, error) {
@@ -95,6 +99,9 @@ func (s *Service) Get(ctx context.Context, viewerID, userID string) (chat.Profil
 // Update changes a user's own profile, and reports it to those who see the user.
 func (s *Service) Update(ctx context.Context, userID string, c *ProfileChange) (chat.Own, error) {
 	own, changedAt, err := s.store.update(ctx, userID, c)
+	if err == nil {
+		s.Mark(ctx, userID)
+	}
 	if err == nil && changedAt != nil && s.publisher != nil {
 		s.publisher.ProfileChanged(ctx, event.ProfileChange{User: own.Profile, At: changedAt.UnixMicro()})
 	}
@@ -103,7 +110,11 @@ func (s *Service) Update(ctx context.Context, userID string, c *ProfileChange) (
 
 // UpdatePrivacy changes a user's settings, and answers them all.
 func (s *Service) UpdatePrivacy(ctx context.Context, userID string, c *PrivacyChange) (chat.Privacy, error) {
-	return s.store.updatePrivacy(ctx, userID, c)
+	p, err := s.store.updatePrivacy(ctx, userID, c)
+	if err == nil {
+		s.Mark(ctx, userID)
+	}
+	return p, err
 }
 
 // store holds the SQL of profiles.

@@ -126,6 +126,15 @@ var commits = map[string]func(c *cast) write{
 	"POST /api/conversations/read": func(c *cast) write {
 		return write{204, c.other.token, "POST", "/api/conversations/read", map[string]any{"all": true}, "conversation:read"}
 	},
+	"PUT /api/push/devices/{deviceId}": func(c *cast) write {
+		return write{204, c.me.token, "PUT", "/api/push/devices/phone", map[string]any{"provider": "fcm", "token": "a-token"}, ""}
+	},
+	"DELETE /api/push/devices/{deviceId}": func(c *cast) write {
+		return write{204, c.me.token, "DELETE", "/api/push/devices/phone", nil, ""}
+	},
+	"PATCH /api/push/preferences": func(c *cast) write {
+		return write{200, c.me.token, "PATCH", "/api/push/preferences", map[string]any{"level": "none"}, ""}
+	},
 	"POST /api/server/keys": func(c *cast) write {
 		return write{201, bootstrapKey, "POST", "/api/server/keys", map[string]any{"name": "made", "scopes": []string{"act"}}, ""}
 	},
@@ -162,6 +171,7 @@ var commitOrder = []string{
 	"PUT /api/messages/{id}/reactions/{reaction}", "DELETE /api/messages/{id}/reactions/{reaction}",
 	"PUT /api/messages/{id}/pin", "DELETE /api/messages/{id}/pin",
 	"POST /api/messages/{id}/read", "POST /api/conversations/{id}/read", "POST /api/conversations/read", "PATCH /api/conversations/{id}/me", "DELETE /api/messages/{id}",
+	"PUT /api/push/devices/{deviceId}", "DELETE /api/push/devices/{deviceId}", "PATCH /api/push/preferences",
 	"POST /api/server/keys", "DELETE /api/server/keys/{id}",
 	"POST /api/server/webhooks", "PATCH /api/server/webhooks/{id}", "POST /api/server/webhooks/{id}/rotate",
 	"POST /api/server/webhooks/{id}/replay", "DELETE /api/server/webhooks/{id}", "PUT /api/blocks/{userId}",

@@ -159,16 +159,26 @@ func raw(t *testing.T, p *pod, request string) {
 	_, _ = conn.Read(make([]byte, 1))
 }
 
+// webhookSettings let an api have webhooks, and a dispatcher reach receivers on this machine.
+var webhookSettings = []string{
+	"PARLEY_BOOTSTRAP_KEY=" + bootstrapKey, "PARLEY_SECRETS_KEY=" + strings.Repeat("k", 43) + "=", "PARLEY_WEBHOOK_ALLOW_CIDRS=127.0.0.0/8",
+}
+
+// addWebhook makes a webhook for all types, whose receiver is the handler.
+func (s *system) addWebhook(t testing.TB, handler http.HandlerFunc) {
+	t.Helper()
+	receiver := httptest.NewServer(handler)
+	t.Cleanup(receiver.Close)
+	testenv.Eventually(t, time.Minute, func() bool { return s.pods[0].call(t, bootstrapKey, "GET", "/api/server/keys", nil).status == 200 }, "the key is made")
+	s.pods[0].want(t, 201, bootstrapKey, "POST", "/api/server/webhooks", map[string]any{"name": "a", "url": receiver.URL, "types": []string{"*"}})
+}
+
 // everything runs one of each process, with traffic that brings up what is counted by what came.
 func everything(t *testing.T) map[string]families {
 	t.Helper()
-	s := start(t, 1, append(newProduct(t).settings("both", presenceTimes...), "PARLEY_BOOTSTRAP_KEY="+bootstrapKey,
-		"PARLEY_SECRETS_KEY="+strings.Repeat("k", 43)+"=", "PARLEY_WEBHOOK_ALLOW_CIDRS=127.0.0.0/8")...)
+	s := start(t, 1, slices.Concat(newProduct(t).settings("both", presenceTimes...), webhookSettings)...)
 	p := s.pods[0]
-	hooks := httptest.NewServer(http.NotFoundHandler())
-	t.Cleanup(hooks.Close)
-	testenv.Eventually(t, 10*time.Second, func() bool { return p.call(t, bootstrapKey, "GET", "/api/server/keys", nil).status == 200 }, "the key is made")
-	p.want(t, 201, bootstrapKey, "POST", "/api/server/webhooks", map[string]any{"name": "a", "url": hooks.URL, "types": []string{"*"}})
+	s.addWebhook(t, http.NotFound)
 	u := p.users(t, 2)
 	c := p.direct(t, u[0], u[1])
 	sock := p.open(t, u[1])

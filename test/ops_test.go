@@ -42,8 +42,9 @@ type observed struct {
 	watcher, worker *testenv.Process
 }
 
-// observe starts it. No target has a namespace or a pod: what holds here holds outside Kubernetes.
-func observe(t *testing.T, s *system) *observed {
+// observe starts it, with more processes beside the watcher and the worker. No target has a namespace or a pod: what holds here holds
+// outside Kubernetes.
+func observe(t *testing.T, s *system, more ...string) *observed {
 	t.Helper()
 	o := &observed{system: s}
 	var targets []string
@@ -54,6 +55,10 @@ func observe(t *testing.T, s *system) *observed {
 	o.watcher, watcher = s.addBeside("presence-watcher")
 	o.worker, worker = s.addBeside("receipt-worker")
 	targets = append(targets, strings.TrimPrefix(watcher, "http://"), strings.TrimPrefix(worker, "http://"))
+	for _, name := range more {
+		_, ops := s.addBeside(name)
+		targets = append(targets, strings.TrimPrefix(ops, "http://"))
+	}
 	config := fmt.Sprintf(`
 global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
 rule_files: ["rule-*.yaml"]
@@ -206,7 +211,9 @@ func (o *observed) load(t *testing.T) {
 // TestWhatOnCallSeesHasData asks a real Prometheus every query of the dashboards, the rules and the runbooks, while real processes work.
 func TestWhatOnCallSeesHasData(t *testing.T) {
 	t.Parallel()
-	o := observe(t, start(t, 2, presenceTimes...))
+	s := start(t, 2, slices.Concat(newProduct(t).settings("both", presenceTimes...), testenv.Storage(t).Settings(), webhookSettings)...)
+	s.addWebhook(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	o := observe(t, s, "dispatcher")
 	o.load(t)
 	waiting := panels(t)
 	for _, q := range copies(t) {
@@ -257,9 +264,6 @@ func (o *observed) healthy(t *testing.T) {
 	}
 }
 
-// ofAnIssuer are metrics that only an api with an issuer exports, which this one has not.
-var ofAnIssuer = map[string]bool{"parley_jwks_age_seconds": true, "parley_auth_rejected_total": true}
-
 // registered holds that all that is asked for is exported or recorded.
 func (o *observed) registered(t *testing.T) {
 	t.Helper()
@@ -273,7 +277,7 @@ func (o *observed) registered(t *testing.T) {
 	}
 	for _, q := range asked {
 		for _, name := range metricNames.FindAllString(q.text, -1) {
-			if !there[name] && !ofAnIssuer[name] {
+			if !there[name] {
 				t.Errorf("%s asks for %s, which nobody exports or records", q.where, name)
 			}
 		}

@@ -45,13 +45,13 @@ func TestSchedulingReachesEveryPod(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, objects(t, files), 8) // three processes, migrate, verify, test, two databases
+	check(t, objects(t, files), 9) // three processes, migrate, verify, test, two databases, the storage for files
 
 	// Each kind of pod has its own, which comes first.
 	own := object{"nodeSelector": object{"pool": "own"}}
 	files, err = render(t, values(object{
 		"api": own, "presenceWatcher": own, "receiptWorker": own, "migrations": own, "verify": own, "tests": own,
-		"devDependencies": object{"enabled": true, "postgres": own, "redis": own},
+		"devDependencies": object{"enabled": true, "postgres": own, "redis": own, "storage": own},
 	}))
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@
 {{- if and $keys (not $secret.name) -}}{{- $faults = append $faults (printf "%s.existingSecret.name is missing: its keys are set" $where) -}}{{- end -}}
 {{- end -}}
 {{- if and $v.storage.endpoint (not $v.storage.bucket) -}}{{- $faults = append $faults "storage.bucket is required with storage.endpoint" -}}{{- end -}}
-{{- if and (not $v.storage.endpoint) (or $v.storage.bucket $v.storage.publicEndpoint $v.storage.accessKey $v.storage.existingSecret.name) -}}
+{{- if and (not $v.storage.endpoint) (or $v.storage.bucket (and $v.storage.publicEndpoint (not $dev)) $v.storage.accessKey $v.storage.existingSecret.name) -}}
 {{- $faults = append $faults "storage.endpoint is required with the other values of storage" -}}
 {{- end -}}
 {{- if ne (empty $v.storage.accessKey) (empty $v.storage.secretKey) -}}{{- $faults = append $faults "storage.accessKey and storage.secretKey go together" -}}{{- end -}}

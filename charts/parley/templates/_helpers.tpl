@@ -203,14 +203,33 @@ push.fcm: { variable: PARLEY_PUSH_FCM_CREDENTIALS, field: credentials, key: push
 {{- toYaml $at -}}
 {{- end -}}
 
+{{/* The storage for files: that of the values, or the chart's own, which has `bundled`. Renders YAML. */}}
+{{- define "parley.storage" -}}
+{{- $own := .Values.devDependencies.storage -}}
+{{- if and .Values.devDependencies.enabled $own.enabled (not .Values.storage.endpoint) -}}
+bundled: true
+endpoint: http://{{ include "parley.fullname" . }}-storage:7070
+publicEndpoint: {{ default $own.publicEndpoint .Values.storage.publicEndpoint | quote }}
+region: us-east-1
+bucket: parley
+pathStyle: true
+accessKey: {{ $own.accessKey | quote }}
+secretKey: {{ $own.secretKey | quote }}
+existingSecret: { name: "", accessKeyKey: "", secretKeyKey: "" }
+{{- else -}}
+{{- toYaml .Values.storage -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The Secret that holds the secrets that are written in the values; absent where there are none. */}}
 {{- define "parley.secretData" -}}
 {{- $data := dict -}}
 {{- $dev := .Values.devDependencies -}}
+{{- $storage := include "parley.storage" . | fromYaml -}}
 {{- $secrets := dict "database-url" .Values.database.url "database-password" (ternary $dev.postgres.password .Values.database.password $dev.enabled)
   "migrate-database-url" .Values.database.migrateUrl
   "redis-url" .Values.redis.url "redis-password" (ternary $dev.redis.password .Values.redis.password $dev.enabled)
-  "s3-access-key" .Values.storage.accessKey "s3-secret-key" .Values.storage.secretKey -}}
+  "s3-access-key" $storage.accessKey "s3-secret-key" $storage.secretKey -}}
 {{- range $path, $setting := include "parley.secretSettings" . | fromYaml -}}
 {{- $_ := set $secrets $setting.key (get (include "parley.at" (list $ $path) | fromYaml) $setting.field) -}}
 {{- end -}}
@@ -306,8 +325,9 @@ value: that named like the release, or `ownSecret` of $. Takes (list $ variable 
 {{- include "parley.secretEnv" (list $ $setting.variable $existing.name $existing.key $setting.key) }}
 {{- end }}
 {{- end }}
-{{- if and $.Values.storage.endpoint (has $component (list "api" "receipt-worker")) }}
-{{- $existing := $.Values.storage.existingSecret }}
+{{- $storage := include "parley.storage" $ | fromYaml }}
+{{- if and $storage.endpoint (has $component (list "api" "receipt-worker")) }}
+{{- $existing := $storage.existingSecret }}
 {{- include "parley.secretEnv" (list $ "PARLEY_S3_ACCESS_KEY" $existing.name $existing.accessKeyKey "s3-access-key") }}
 {{- include "parley.secretEnv" (list $ "PARLEY_S3_SECRET_KEY" $existing.name $existing.secretKeyKey "s3-secret-key") }}
 {{- end }}

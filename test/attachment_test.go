@@ -291,6 +291,79 @@ func TestFilesInMessages(t *testing.T) {
 	}
 }
 
+// A bot's back end uploads for it, sends what it uploaded by a server key, and takes the text away again.
+func TestFilesByAServerKey(t *testing.T) {
+	t.Parallel()
+	storage := testenv.Storage(t)
+	s := start(t, 1, append(storage.Settings(), "PARLEY_BOOTSTRAP_KEY="+bootstrapKey)...)
+	p := s.pods[0]
+	testenv.Eventually(t, 10*time.Second, func() bool { return p.call(t, bootstrapKey, "GET", "/api/server/keys", nil).status == 200 }, "the key is made")
+	p.want(t, 200, bootstrapKey, "PUT", "/api/server/users", map[string]any{"users": []map[string]any{
+		{"externalId": "bot", "displayName": "Bot", "kind": "bot"}, {"externalId": "ana", "displayName": "Ana"}, {"externalId": "ben", "displayName": "Ben"},
+	}})
+	p.want(t, 201, bootstrapKey, "PUT", "/api/server/conversations/ext:room", map[string]any{"name": "Room", "members": []map[string]any{{"user": "ext:ana"}}})
+	upload := func(as string) string {
+		t.Helper()
+		var k ticket
+		p.want(t, 201, bootstrapKey, "POST", "/api/uploads", map[string]any{"filename": "chart.png", "contentType": "image/png", "size": 40}, "Parley-User", as).into(t, &k)
+		if status := k.put(t, pngFile(3, 4)); status != 200 {
+			t.Fatalf("the storage answers %d", status)
+		}
+		p.want(t, 200, bootstrapKey, "POST", "/api/uploads/"+k.ID+"/complete", nil, "Parley-User", as)
+		return k.ID
+	}
+	bots, anas := upload("ext:bot"), upload("ext:ana")
+	const path = "/api/server/conversations/ext:room/messages"
+	draft := func(clientID string, files ...string) map[string]any {
+		return map[string]any{"sender": "ext:bot", "content": "", "clientMessageId": clientID, "attachments": append([]string{}, files...)}
+	}
+	if a := p.want(t, 400, bootstrapKey, "POST", path, draft("c-1", anas)); a.problem(t).fields() != "attachments" {
+		t.Errorf("somebody else's file: %s", a.body)
+	}
+	if a := p.want(t, 400, bootstrapKey, "POST", path, draft("c-1")); a.problem(t).fields() != "content" {
+		t.Errorf("nothing at all: %s", a.body)
+	}
+	var m withFiles
+	p.want(t, 201, bootstrapKey, "POST", path, draft("c-1", bots)).into(t, &m)
+	if len(m.Attachments) != 1 || m.Attachments[0].ID != bots || m.Attachments[0].Width != 3 {
+		t.Errorf("sent: %+v", m)
+	}
+	p.want(t, 200, bootstrapKey, "POST", path, draft("c-1", bots))
+	p.want(t, 400, bootstrapKey, "POST", path, draft("c-2", bots))
+	for as, want := range map[string]int{"ext:ana": 302, "ext:bot": 302, "ext:ben": 404} {
+		if got := p.status(t, "/api/attachments/"+bots, bootstrapKey, as); got != want {
+			t.Errorf("%s gets %d for the file, want %d", as, got, want)
+		}
+	}
+	for _, content := range []string{"text", "", "text"} {
+		p.want(t, 200, bootstrapKey, "PATCH", "/api/server/messages/"+m.ID, map[string]any{"content": content}).into(t, &m)
+	}
+	if len(m.Attachments) != 1 {
+		t.Errorf("edited: %+v", m)
+	}
+	p.want(t, 204, bootstrapKey, "DELETE", "/api/server/messages/"+m.ID, nil)
+	if got := p.status(t, "/api/attachments/"+bots, bootstrapKey, "ext:ana"); got != 404 {
+		t.Errorf("the file of a deleted message: %d", got)
+	}
+}
+
+// status is that of a GET for a user, without following a redirect.
+func (p *pod) status(t testing.TB, path, key, as string) int {
+	t.Helper()
+	r, err := http.NewRequest("GET", p.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+key)
+	r.Header.Set("Parley-User", as)
+	res, err := (&http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	return res.StatusCode
+}
+
 func TestWithoutStorageThereAreNoFiles(t *testing.T) {
 	t.Parallel()
 	p := start(t, 1).pods[0]

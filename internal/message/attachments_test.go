@@ -11,6 +11,7 @@ import (
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/jsonbody"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/testenv"
 )
@@ -226,5 +227,51 @@ func TestAPlainSendKnowsNoFiles(t *testing.T) {
 	t.Parallel()
 	if q := message.SendSQL(); strings.Contains(q, "attachments") {
 		t.Error(q)
+	}
+}
+
+// The text of a message with files can be taken away and put back. Without files it must have some.
+func TestEditingToNoText(t *testing.T) {
+	t.Parallel()
+	p := newPod(t, testenv.Postgres(t))
+	users := testenv.Users(t, p.db.SQL, 2)
+	c := p.group(t, users...)
+	withFile, _, err := p.messages.Send(t.Context(), c, users[0], &message.Draft{Content: "look", Attachments: []string{p.file(t, users[0], "ready")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, _, err := p.messages.Send(t.Context(), c, users[0], &message.Draft{Content: "plain"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit := func(body string) *message.Edit {
+		t.Helper()
+		var e message.Edit
+		if err := jsonbody.Decode([]byte(body), &e); err != nil {
+			t.Fatal(err)
+		}
+		return &e
+	}
+	for name, change := range map[string]func(id string, e *message.Edit) (chat.Message, error){
+		"its sender":   func(id string, e *message.Edit) (chat.Message, error) { return p.messages.Edit(t.Context(), id, users[0], e) },
+		"a server key": func(id string, e *message.Edit) (chat.Message, error) { return p.messages.EditByKey(t.Context(), id, e) },
+	} {
+		if m, err := change(withFile.ID, edit(`{"content":""}`)); err != nil || m.Content != "" || len(m.Attachments) != 1 || m.EditedAt == nil {
+			t.Errorf("%s: %+v, %v", name, m, err)
+		}
+		if m, err := change(withFile.ID, edit(`{"content":"look"}`)); err != nil || m.Content != "look" || len(m.Attachments) != 1 {
+			t.Errorf("%s: back again: %+v, %v", name, m, err)
+		}
+		_, err := change(plain.ID, edit(`{"content":"","metadata":{"a":1}}`))
+		if f, ok := errors.AsType[*invalid.Faults](err); !ok || !f.Has("content") {
+			t.Errorf("%s: a plain message: %v", name, err)
+		}
+		page, err := p.messages.History(t.Context(), c, users[1], nil, 1)
+		if err != nil || page.Messages[0].Content != "plain" || page.Messages[0].Metadata != nil {
+			t.Errorf("%s: the plain message is %+v, %v", name, page.Messages, err)
+		}
+	}
+	if err := jsonbody.Decode([]byte(`{"content":" "}`), &message.Edit{}); err == nil {
+		t.Error("white space alone is a text")
 	}
 }

@@ -32,7 +32,7 @@ func (e *Edit) Check(f *invalid.Faults) {
 	switch {
 	case e.Content.Null:
 		f.Add("content", "must be a string, not null")
-	case e.Content.Set:
+	case e.Content.Set && e.Content.Value != "": // an empty one is for messages with files, which edit looks up
 		checkContent(f, &e.Content.Value)
 	}
 	metadata.CheckPatch(f, "metadata", e.Metadata)
@@ -77,6 +77,8 @@ func edit(tx *gorm.DB, messageID string, t target, e *Edit, by event.Actor) (cha
 		return chat.Message{}, journal.Stamp{}, ErrDeleted
 	case e.IfRevision != nil && *e.IfRevision < t.EditRevision:
 		return chat.Message{}, journal.Stamp{}, ErrRevisionMismatch
+	case e.Content.Set && e.Content.Value == "" && !t.HasFiles:
+		return chat.Message{}, journal.Stamp{}, errNoContent
 	}
 	set, args := "edit_revision = c.revision", []any{}
 	param := func(column, cast string, v any) {
@@ -170,6 +172,8 @@ func deleteMentions(tx *gorm.DB, t target) error {
 	}
 	return nil
 }
+
+var errNoContent = invalid.One("content", "must not be empty, since the message has no files")
 
 var errBadMention = invalid.One("mentions.userIds", "must name only members of this conversation, and none whom a block separates from the sender")
 

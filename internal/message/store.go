@@ -232,6 +232,7 @@ type target struct {
 	Blocked, ReadOnly            bool // whether the user may not write: by a block in a direct conversation, by the group's posting
 	Deleted, Pinned              bool
 	HasMentions, HasReactions    bool
+	HasFiles                     bool
 	Metadata                     metadata.Object
 	// EditRevision is the revision of the last edit, 0 for none.
 	EditRevision int64
@@ -264,8 +265,8 @@ const targetSQL = `SELECT m.id, m.conversation_id, m.sender_id, m.seq, c.type, u
 			JOIN blocks b ON (b.user_id = o.user_id AND b.blocked_id = u.user_id) OR (b.user_id = u.user_id AND b.blocked_id = o.user_id)
 			WHERE o.conversation_id = c.id AND o.user_id <> u.user_id),
 		coalesce(c.posting = 'admins', false) AND u.role = 'member',
-		m.deleted_at IS NOT NULL, m.pinned_at IS NOT NULL, num_nonnulls(m.mention_ids, m.mention_all) > 0, m.reactions IS NOT NULL, m.metadata,
-		coalesce(m.edit_revision, CASE WHEN m.edited_at IS NOT NULL THEN m.revision END, 0)
+		m.deleted_at IS NOT NULL, m.pinned_at IS NOT NULL, num_nonnulls(m.mention_ids, m.mention_all) > 0, m.reactions IS NOT NULL,
+		m.attachments IS NOT NULL, m.metadata, coalesce(m.edit_revision, CASE WHEN m.edited_at IS NOT NULL THEN m.revision END, 0)
 	FROM messages m JOIN conversations c ON c.id = m.conversation_id
 	JOIN conversation_members u ON u.conversation_id = c.id AND u.user_id = $2
 	WHERE m.id = $1`
@@ -284,7 +285,8 @@ func lockTarget(tx *gorm.DB, messageID, userID string) (target, error) {
 	var t target
 	var meta []byte
 	err = postgres.In(tx).QueryRowContext(postgres.Context(tx), targetSQL, messageID, userID).Scan(&t.ID, &t.ConversationID, &t.SenderID, &t.Seq,
-		&t.ConvType, &t.Role, &t.MemberCount, &t.Blocked, &t.ReadOnly, &t.Deleted, &t.Pinned, &t.HasMentions, &t.HasReactions, &meta, &t.EditRevision)
+		&t.ConvType, &t.Role, &t.MemberCount, &t.Blocked, &t.ReadOnly, &t.Deleted, &t.Pinned, &t.HasMentions, &t.HasReactions, &t.HasFiles, &meta,
+		&t.EditRevision)
 	if errors.Is(err, sql.ErrNoRows) {
 		return target{}, ErrNotFound
 	}

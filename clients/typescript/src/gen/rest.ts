@@ -903,7 +903,7 @@ export interface Operations {
     method: "PATCH";
     path: "/api/messages/{id}";
     body: {
-      /** At most 32 KiB, not only white space. */
+      /** At most 32 KiB, not only white space. Empty only if the message has attachments. */
       content?: string;
       metadata?: Metadata | null;
       mentions?: MentionInput | null;

@@ -10,7 +10,7 @@ import { nameOf, plural } from "./text.js";
 /** The page of somebody who is signed in: the list beside one conversation, or one of them on a narrow screen. */
 export class App implements Host {
   readonly uploads = document.documentElement.dataset.uploads === "on";
-  private readonly pane = h("main", { class: "pane" });
+  private readonly pane = h("div", { class: "pane" });
   private readonly banner = h("div", { class: "banner", role: "status" });
   private readonly news = h("div", { class: "visually-hidden", "aria-live": "polite" });
   private readonly list: List;
@@ -28,7 +28,7 @@ export class App implements Host {
       h("header", { class: "bar" }, h("h1", null, "Chats"),
         iconButton("plus", "New chat", () => newChat(this)), iconButton("settings", "Settings", () => settings(this))),
       this.list.el);
-    fill(root, this.banner, h("div", { class: "columns" }, side, this.pane), this.news);
+    fill(root, this.banner, h("main", { class: "columns" }, side, this.pane), this.news);
     const status = scheduled(() => this.status());
     const title = scheduled(() => this.title());
     this.ends.push(chat.status.subscribe(status), chat.unread.subscribe(title), chat.on("message", (e) => this.announce(e.conversationId, e.message.senderId, e.message.content)));

@@ -5,7 +5,8 @@ import { avatar } from "./avatar.js";
 import { attempt, confirmed, dialog, fill, h, iconButton } from "./dom.js";
 import { peerOf, plural, titleOf } from "./text.js";
 
-const pause = 250;
+const pause = 300;
+const fewestLetters = 2; // that the server searches for
 
 /** A field that finds people, and buttons for those found. */
 export function peopleSearch(app: Host, label: string, choose: (u: User) => void, except: (id: string) => boolean = () => false): HTMLElement {
@@ -17,7 +18,7 @@ export function peopleSearch(app: Host, label: string, choose: (u: User) => void
   const ask = async (): Promise<void> => {
     const q = input.value.trim();
     const turn = ++asked;
-    if (!q) return fill(found), fill(state);
+    if ([...q].length < fewestLetters) return fill(found), fill(state, q && "Two letters at least.");
     try {
       const users = (await app.chat.search(q)).filter((u) => u.id !== app.chat.userId && !except(u.id));
       if (turn !== asked) return;

@@ -46,7 +46,7 @@ export class RoomPane implements RowActions {
     this.room = app.chat.open(id);
     this.composer = new Composer(app, this.room, (u) => this.name(u), { sent: () => this.toBottom(), up: () => this.focusLast() });
     this.scroll.append(this.notice, this.list);
-    this.el = h("section", { class: "room", "aria-label": "Conversation" }, this.head, this.scroll, this.jumpButton, this.typing, this.composer.el);
+    this.el = h("div", { class: "room" }, this.head, this.scroll, this.jumpButton, this.typing, this.composer.el);
     this.scroll.addEventListener("scroll", () => this.scrolled(), { passive: true });
     this.list.addEventListener("pointerover", (e) => this.offer(e.target));
     this.list.addEventListener("focusin", (e) => this.offer(e.target));
@@ -135,7 +135,7 @@ export class RoomPane implements RowActions {
     if (stamp.every((s, i) => s === this.headStamp[i]) && this.headStamp.length > 0) return;
     this.headStamp = stamp;
     fill(this.head, iconButton("back", "Back to the list", () => this.app.go(undefined), { class: "icon-button back" }),
-      avatar(peer?.id ?? this.id, title, p?.status === "online"), h("div", { class: "row-main" }, h("h2", null, title), h("span", { class: "faint-text" }, about)),
+      avatar(peer?.id ?? this.id, title, p?.status === "online"), h("div", { class: "row-main" }, h("h1", { class: "title" }, title), h("span", { class: "faint-text" }, about)),
       iconButton("more", "Details", () => details(this.app, this.room)));
   }
 

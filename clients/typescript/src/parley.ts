@@ -341,6 +341,7 @@ export class Parley {
 
   private userUpdated(user: User): void {
     this.users.learn([user]);
+    for (const room of this.rooms.values()) room.meet(user);
     if (user.id === this.id && this.own.value) this.own.set({ ...this.own.value, ...user });
   }
 }

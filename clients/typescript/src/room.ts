@@ -2,7 +2,7 @@ import { failure, ParleyError } from "./http.js";
 import { begin, ownState, step, type Change, type Draft, type Effect, type Input, type State } from "./machine.js";
 import type { Parley } from "./parley.js";
 import { Cell, type Readable } from "./store.js";
-import type { Attachment, Conversation, Marker, Member, Message, Metadata, Page, Problem, Reaction, Role } from "./types.js";
+import type { Attachment, Conversation, Marker, Member, Message, Metadata, Page, Problem, Reaction, Role, User } from "./types.js";
 
 /** What a conversation looks like now. Each part keeps its identity until it changes. */
 export interface RoomView {
@@ -126,6 +126,14 @@ export class Room implements Readable<RoomView> {
   learn(c: Conversation): void {
     if (this.state && !this.state.gone) return this.dispatch({ t: "info", conversation: c });
     this.start(c);
+  }
+
+  /** Somebody's new name or picture. @internal */
+  meet(user: User): void {
+    const s = this.state;
+    if (!s?.info.members.some((m) => m.user.id === user.id)) return;
+    this.state = { ...s, info: { ...s.info, members: s.info.members.map((m) => (m.user.id === user.id ? { ...m, user } : m)) } };
+    this.refresh();
   }
 
   /** Forgets the copy and begins with c. @internal */

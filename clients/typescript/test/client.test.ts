@@ -52,6 +52,23 @@ test("connects, reads the list, and shows what comes", async () => {
   assert.deepEqual(chat.unread.value, { messages: 2, mentions: 0, conversations: 1 });
 });
 
+test("a member's new name is everywhere, and stays after the next message", async () => {
+  server.say("old");
+  const chat = open();
+  await settle();
+  const room = chat.open("c");
+  await settle();
+  const other = room.value.info!.members.find((m) => m.user.id !== "me")!.user;
+  server.broadcast("user:updated", { user: { ...other, displayName: "Somebody New" } });
+  await settle();
+  const names = () => [room.value.info, chat.conversations.value[0]].map((c) => c!.members.find((m) => m.user.id === other.id)!.user.displayName);
+  assert.deepEqual(names(), ["Somebody New", "Somebody New"]);
+  server.say("new");
+  await settle();
+  assert.deepEqual(names(), ["Somebody New", "Somebody New"]);
+  assert.equal(chat.user(other.id).value?.displayName, "Somebody New");
+});
+
 test("the bound of the wait doubles from half a second to half a minute", () => {
   assert.deepEqual([0, 1, 2, 5, 6, 7, 100].map(backOff), [500, 1000, 2000, 16_000, 30_000, 30_000, 30_000]);
 });

@@ -1,0 +1,223 @@
+// Every feature of the page, by two people and a third one beside them.
+import assert from "node:assert/strict";
+import { agree, password, until } from "./harness.mjs";
+
+/** Signing up and in, and what is wrong with either. */
+export async function accounts({ anna, ben }) {
+  const { page } = anna;
+  await page.goto(anna.url);
+  const paint = await until(() => page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime), "something is painted");
+  console.log(`  first paint after ${Math.round(paint)} ms`);
+  await page.getByRole("button", { name: "Create an account" }).click();
+  await page.getByLabel("Your name").fill("Anna");
+  await page.getByLabel("Username").fill("a b");
+  await page.getByLabel("Password").fill(password);
+  page.expected = /status of 4(00|01)/;
+  await page.getByRole("button", { name: "Create account" }).click();
+  await page.getByRole("alert").getByText("username").waitFor();
+  await page.getByLabel("Username").fill(anna.username);
+  await page.getByRole("button", { name: "Create account" }).click();
+  await page.getByRole("heading", { name: "Chats" }).waitFor();
+  await page.getByText("No conversations yet.").waitFor();
+  await anna.rest("GET", "/users/me");
+
+  await ben.register();
+  ben.page.expected = /status of 401/;
+  await ben.page.goto(ben.url);
+  await ben.page.getByLabel("Username").fill(ben.username);
+  await ben.page.getByLabel("Password").fill("wrong horse battery");
+  await ben.page.getByRole("button", { name: "Sign in" }).click();
+  await until(async () => (await ben.page.getByRole("alert").textContent()) !== "", "the wrong password is refused");
+  await ben.signIn();
+  page.expected = ben.page.expected = undefined;
+}
+
+/** A direct conversation: everything that can be done with a message. */
+export async function conversation({ anna, ben }) {
+  await anna.page.getByRole("button", { name: "New chat" }).first().click();
+  await anna.page.getByLabel("Find people by name").fill(ben.username);
+  await anna.page.getByRole("button", { name: new RegExp("@" + ben.username) }).click();
+  await anna.page.getByRole("button", { name: "Start chat" }).click();
+  await until(() => anna.page.url().includes("#/c/"), "the conversation is shown");
+  anna.direct = ben.direct = anna.page.url().split("#/c/")[1];
+  await anna.page.getByText("Say hello").waitFor();
+  await anna.send("Hello <b>Ben</b> & https://example.com/a?b=1&c=2.");
+  assert.equal(await anna.page.locator(".bubble b").count(), 0);
+  assert.equal(await anna.row("Hello").locator("a").getAttribute("href"), "https://example.com/a?b=1&c=2");
+
+  await ben.listed("Anna").locator(".badge").waitFor();
+  await until(async () => (await ben.page.title()) === "(1) Parley", "the title counts");
+  await ben.listed("Anna").click();
+  await ben.sees("Hello");
+  await anna.row("Hello").locator(".tick.read").waitFor();
+  await until(async () => (await ben.page.title()) === "Parley", "it is read");
+  await anna.page.locator(".room .bar").getByText("online").waitFor();
+  await ben.text.pressSequentially("Hi");
+  await anna.page.locator(".room .typing").getByText("Ben is typing").waitFor();
+  await ben.text.press("Shift+Enter");
+  await ben.text.pressSequentially("Anna");
+  await ben.text.press("Enter");
+  await anna.sees("Hi\nAnna");
+
+  await anna.tool("Anna", "Reply");
+  await anna.send("A reply");
+  await ben.row("A reply").locator(".quote").click();
+  await ben.page.locator(".message.found").waitFor();
+  await anna.text.press("ArrowUp");
+  await anna.page.keyboard.press("e");
+  await until(async () => (await anna.text.inputValue()) === "A reply", "the text is there to edit");
+  await anna.send("A better reply");
+  await ben.row("A better reply").getByText("Edited").waitFor();
+  await ben.tool("A better reply", "React with 🎉");
+  await anna.row("A better reply").locator(".reaction").click();
+  await until(async () => (await ben.row("A better reply").locator(".reaction").textContent()) === "🎉2", "both reacted");
+  await ben.row("A better reply").locator(".reaction").click();
+  await until(async () => (await anna.row("A better reply").locator(".reaction").textContent()) === "🎉1", "one took it back");
+  await anna.send("To be deleted");
+  await ben.sees("To be deleted");
+  await anna.tool("To be deleted", "Delete");
+  await anna.page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await ben.page.locator(".message .deleted").waitFor();
+  await agree([anna, ben], anna.direct);
+}
+
+/** A group from its beginning to its end. */
+export async function groups({ anna, ben, cleo }) {
+  const { page } = anna;
+  await page.getByRole("button", { name: "New chat" }).first().click();
+  for (const who of [ben, cleo]) {
+    await page.getByLabel("Find people by name").fill(who.username);
+    await page.getByRole("button", { name: new RegExp("@" + who.username) }).click();
+  }
+  await page.getByLabel("Name of the group").fill("Trip");
+  await page.getByRole("button", { name: "Create group" }).click();
+  await until(() => !page.url().includes(anna.direct), "the group is shown");
+  anna.group = ben.group = page.url().split("#/c/")[1];
+  await anna.send("Who is in?");
+  await ben.listed("Trip").locator(".badge").waitFor();
+  await ben.show(anna.group);
+  await ben.sees("Who is in?");
+  await anna.row("Who is in?").locator(".tick.read").waitFor();
+
+  let box = await anna.details();
+  await box.getByLabel("Name of the group").fill("Trip north");
+  await box.getByRole("button", { name: "Rename" }).click();
+  await ben.listed("Trip north").waitFor();
+  await box.getByLabel("Role of Cleo").selectOption("admin");
+  await until(async () => (await anna.rest("GET", `/conversations/${anna.group}/members`)).data.find((m) => m.user.id === cleo.id)?.role === "admin", "Cleo is an admin");
+  await box.getByRole("button", { name: "Remove Ben" }).click();
+  await ben.page.getByText("You are no longer in this conversation.").waitFor();
+  await box.getByLabel("Add people").fill(ben.username);
+  await box.getByRole("button", { name: new RegExp("@" + ben.username) }).click();
+  await box.getByRole("button", { name: "Remove Ben" }).waitFor();
+  await anna.closeDialog();
+  await ben.listed("Trip north").waitFor();
+  await ben.show(anna.direct);
+  await ben.show(anna.group);
+  await anna.send("Welcome back");
+  await ben.sees("Welcome back");
+  await agree([anna, ben], anna.group);
+
+  // A group that one leaves, and its owner deletes.
+  const brief = await anna.rest("POST", "/conversations", { type: "group", name: "Brief", memberIds: [ben.id, cleo.id] });
+  await ben.listed("Brief").click();
+  await ben.details();
+  await ben.page.getByRole("button", { name: "Leave group" }).click();
+  await ben.page.getByRole("dialog").last().getByRole("button", { name: "Leave" }).click();
+  await ben.listed("Brief").waitFor({ state: "detached" });
+  await anna.show(brief.id);
+  await anna.details();
+  await page.getByRole("button", { name: "Delete group" }).click();
+  await page.getByRole("dialog").last().getByRole("button", { name: "Delete" }).click();
+  await anna.listed("Brief").waitFor({ state: "detached" });
+  await anna.show(anna.direct);
+  await ben.show(anna.direct);
+}
+
+/** Muted, pinned, archived; filters and the search of the list. */
+export async function ownState({ anna, ben, cleo }) {
+  const { page } = anna;
+  const box = await anna.details();
+  await box.getByRole("button", { name: "Mute" }).click();
+  await box.getByRole("button", { name: "Muted" }).waitFor();
+  await box.getByRole("button", { name: "Pin to top" }).click();
+  await box.getByRole("button", { name: "Pinned" }).waitFor();
+  await anna.closeDialog();
+  await until(async () => (await page.locator(".rows .row-title").first().textContent()) === "Ben", "the pinned one is first");
+  await until(async () => (await anna.rest("GET", `/conversations/${anna.direct}`)).mutedUntil === "forever", "it is muted");
+  const again = await anna.details();
+  await again.getByRole("button", { name: "Muted" }).click();
+  await again.getByRole("button", { name: "Mute", exact: true }).waitFor();
+  await again.getByRole("button", { name: "Pinned" }).click();
+  await again.getByRole("button", { name: "Pin to top" }).waitFor();
+  await again.getByRole("button", { name: "Archive" }).click();
+  await anna.listed("Ben").waitFor({ state: "detached" });
+  await anna.closeDialog();
+  await page.getByRole("button", { name: "Archived" }).click();
+  await anna.listed("Ben").waitFor();
+  await anna.rest("PATCH", `/conversations/${anna.direct}/me`, { archived: false });
+  await page.getByRole("button", { name: "All", exact: true }).click();
+  await anna.listed("Ben").waitFor();
+  await page.getByRole("button", { name: "Groups" }).click();
+  await anna.listed("Ben").waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "All", exact: true }).click();
+  await page.getByLabel("Find a conversation").fill("north");
+  await anna.listed("Ben").waitFor({ state: "detached" });
+  assert.equal(await page.locator(".rows a").count(), 1);
+  await page.getByLabel("Find a conversation").fill("");
+
+  // What is unread there is shown, and gone once it was read on another device.
+  const m = await cleo.rest("POST", `/conversations/${anna.group}/messages`, { content: "On the phone", clientMessageId: "phone" });
+  await anna.listed("Trip").locator(".badge").getByText("1").waitFor();
+  await page.getByRole("button", { name: "Unread" }).click();
+  assert.equal(await page.locator(".rows a").count(), 2); // with the one that is shown
+  await anna.rest("POST", `/conversations/${anna.group}/read`, { upToMessageId: m.id });
+  await anna.listed("Trip").waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "All", exact: true }).click();
+}
+
+// A picture of two by two pixels.
+const png = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFUlEQVR4nGPUS5vMwMDAxMDAwMDAAAAPpwFd9lYDZwAAAABJRU5ErkJggg==", "base64");
+
+/** A picture and a text, from one browser to the other through the storage. */
+export async function attachments({ anna, ben }) {
+  await anna.page.locator("input[type=file]").setInputFiles([
+    { name: "pixel.png", mimeType: "image/png", buffer: png }, { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("Some notes") },
+  ]);
+  await until(async () => (await anna.page.locator(".picked li").allTextContents()).join() === "pixel.png,notes.txt", "both are uploaded");
+  await anna.send("Two files");
+  const row = ben.row("Two files");
+  await row.locator(".picture img").waitFor();
+  await until(() => row.locator(".picture img").evaluate((i) => i.complete && i.naturalWidth === 2), "the picture is shown");
+  const [download] = await Promise.all([ben.page.waitForEvent("download"), row.getByRole("button", { name: "notes.txt" }).click()]);
+  assert.equal(download.suggestedFilename(), "notes.txt");
+  await ben.page.bringToFront();
+}
+
+/** Name, privacy, password, sessions, and the way out. */
+export async function settings({ anna, ben }) {
+  const { page } = anna;
+  await page.getByRole("button", { name: "Settings" }).click();
+  const box = page.getByRole("dialog");
+  await box.getByLabel("Your name").fill("Anna-Maria");
+  await box.getByRole("button", { name: "Save" }).click();
+  await ben.listed("Anna-Maria").waitFor();
+  await box.getByLabel("Who sees when you are online").selectOption("nobody");
+  await ben.page.locator(".room .bar .dot").waitFor({ state: "detached" });
+  await box.getByLabel("Show others what you have read").uncheck();
+  await until(async () => (await anna.rest("GET", "/users/me/privacy")).readReceiptsEnabled === false, "receipts are off");
+  await box.getByLabel("Current password").fill(password);
+  anna.secret = "another horse battery";
+  await box.getByLabel("New password").fill(anna.secret);
+  await box.getByRole("button", { name: "Change password" }).click();
+  await page.getByText("The password was changed.").waitFor();
+  // A session that is ended on another device is over here.
+  await ben.rest("GET", "/users/me");
+  ben.page.expected = /status of 401/;
+  const { data } = await ben.rest("GET", "/auth/sessions");
+  for (const s of data.filter((x) => !x.current)) await ben.rest("DELETE", `/auth/sessions/${s.id}`);
+  await ben.page.getByText("You were signed out.").waitFor();
+  await box.getByRole("button", { name: "Log out" }).click();
+  await page.getByRole("heading", { name: "Sign in to Parley" }).waitFor();
+  assert.equal(await page.evaluate(() => localStorage.getItem("parley.session")), null);
+}

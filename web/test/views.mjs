@@ -1,0 +1,69 @@
+// Pictures of each view, which are held against axe.
+import { browser, fault, long, Person, picture, until, watch } from "./harness.mjs";
+
+export async function views({ anna, ben, cleo }) {
+  const { page } = anna;
+  await anna.show(anna.group);
+  await cleo.rest("POST", `/conversations/${anna.group}/messages`, { content: "I take the train at nine. Who sits with me?", clientMessageId: "train" });
+  await ben.show(anna.group);
+  await ben.send("I do!");
+  await anna.sees("I do!");
+  await picture(page, "conversation");
+  const row = anna.row("I do!");
+  await row.hover();
+  await picture(page, "tools", { sizes: [1440] });
+  await page.mouse.move(5, 5);
+  await anna.details();
+  await page.getByRole("dialog").getByText("3 members").waitFor();
+  await picture(page, "details");
+  await anna.closeDialog();
+  await page.getByRole("button", { name: "Settings" }).click();
+  await page.getByRole("dialog").getByText("This device").waitFor();
+  await picture(page, "settings");
+  await anna.closeDialog();
+  await page.getByRole("button", { name: "New chat" }).first().click();
+  await page.getByLabel("Find people by name").fill("cl");
+  await until(() => page.getByRole("dialog").locator(".person").count(), "somebody is found");
+  await picture(page, "new-chat");
+  await anna.closeDialog();
+  await page.evaluate(() => { location.hash = "#/"; });
+  await page.getByText("Choose a conversation").waitFor();
+  await picture(page, "list");
+  await anna.show(anna.direct);
+  await ben.show(anna.direct);
+
+  const stranger = await Person.open("Stranger", 0);
+  await stranger.page.goto(stranger.url);
+  await picture(stranger.page, "sign-in");
+  await stranger.context.close();
+}
+
+/** The page /demo of `make run`: two people, and each of its faults. */
+export async function demo() {
+  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, locale: "en-GB" });
+  const page = watch(await context.newPage(), "the demo");
+  page.expected = /status of 401/; // the people are new here
+  await page.goto(process.env.PARLEY_TEST_DEMO);
+  const equals = (n) => until(async () => {
+    const text = (await page.locator(".verdict.equal").count()) ? await page.locator(".verdict").textContent() : "";
+    const at = Number(/message (\d+)/.exec(text)?.[1] ?? -1);
+    return at >= n && { at };
+  }, `both panes equal ${n} messages`, 60);
+  let { at } = await equals(0);
+  const faults = [["Cut the network", "Give the network back"], ["Kill the pod"]];
+  if (long) faults.push(["Stop Redis for 10 s"]);
+  for (const [name, mend] of faults) {
+    await page.getByRole("button", { name }).first().click();
+    if (name === "Kill the pod") await fault("revive 0");
+    await page.getByRole("button", { name: "Both send 10 messages" }).click();
+    if (mend) {
+      await page.getByText("10 not sent yet").waitFor();
+      await picture(page, "demo-cut", { sizes: [1440] });
+      await page.getByRole("button", { name: mend }).click();
+    }
+    ({ at } = await equals(at + 20));
+  }
+  if (long) await page.getByRole("button", { name: "Stop Redis for 10 s" }).waitFor({ timeout: 20_000 });
+  await picture(page, "demo");
+  await context.close();
+}

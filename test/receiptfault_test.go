@@ -378,7 +378,7 @@ func TestAWorkerStopsWhileRedisHangsFromTheStart(t *testing.T) {
 	s.redis.Pause()
 	defer s.redis.Resume()
 	w, _ := s.launchBeside("receipt-worker", "PARLEY_RECEIPT_FLUSH_INTERVAL=1s")
-	testenv.Eventually(t, 60*time.Second, func() bool { return strings.Contains(w.Logs(), "redis does not take the next task") }, "a tick is missed")
+	testenv.Eventually(t, 60*time.Second, func() bool { return strings.Contains(w.Logs(), "redis does not accept the next task") }, "a tick is missed")
 	w.Signal(syscall.SIGTERM)
 	if code := w.Wait(60 * time.Second); code != 0 {
 		t.Errorf("the worker exits with %d", code)

@@ -50,7 +50,7 @@ func check(args []string) error {
 }
 
 // ready returns an error unless the pod that serves the request reaches everything that it depends on. Without Redis a pod is
-// ready, and people can chat over it; but an installation that looks so from its start is wrong.
+// ready, and users can chat; but an installation that is degraded from its start is faulty.
 func ready(ctx context.Context, base string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/health/ready", nil)
 	if err != nil {
@@ -58,7 +58,7 @@ func ready(ctx context.Context, base string) error {
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return fmt.Errorf("nothing answers at %s: %w", base, err)
+		return fmt.Errorf("no reply from %s: %w", base, err)
 	}
 	defer response.Body.Close()
 	var state struct {

@@ -12,7 +12,7 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// external is what accepts tokens of the product's issuer; all of it is nil where none are accepted.
+// external are the parts that accept tokens of the product's issuer; all are nil if none are accepted.
 type external struct {
 	source   *identity.Source
 	verifier *identity.Verifier
@@ -53,7 +53,7 @@ func (e external) run(ctx context.Context) error {
 	return e.source.Run(ctx)
 }
 
-// health is the key set as the checks see it, nil where there is none.
+// health is the state of the key set for the health checks, nil if there is none.
 func (e external) health() observe.IdentityCheck {
 	if e.source == nil {
 		return nil

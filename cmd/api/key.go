@@ -60,7 +60,7 @@ func usageOf(text string) error {
 	return nil
 }
 
-// createKey prints the new key alone, so that a script can take it.
+// createKey prints only the new key, so that a script can use the output.
 func createKey(ctx context.Context, keys *serverkey.Service, args []string) error {
 	flags := flag.NewFlagSet("api key create", flag.ContinueOnError)
 	name := flags.String("name", "", "the key's name")

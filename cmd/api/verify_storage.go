@@ -28,7 +28,7 @@ func verifyStorage(ctx context.Context, c config.API) error {
 	return nil
 }
 
-// pageOrigins are origins that pages can have, one for each that is allowed: a pattern of ports stands for one of them.
+// pageOrigins returns one possible origin for each allowed origin; a pattern of ports is represented by one port.
 func pageOrigins(allowed []string) []string {
 	var out []string
 	for _, o := range allowed {

@@ -35,7 +35,7 @@ import (
 const (
 	databaseConns = 20
 	redisConns    = 20
-	// stopMargin is what the edge leaves of the time to stop for the parts behind it, at most a quarter of it.
+	// stopMargin is the part of the stop time that the edge leaves to the parts behind it, at most a quarter of it.
 	stopMargin = 3 * time.Second
 )
 

@@ -1,4 +1,4 @@
-// Command presence-watcher tells who went offline.
+// Command presence-watcher marks users offline whose last deadline has passed, and publishes that.
 package main
 
 import (

@@ -21,7 +21,7 @@ import (
 const (
 	databaseConns = 4
 	redisConns    = 8
-	// stopMargin is what a flush leaves of the time to stop for the parts behind it.
+	// stopMargin is the part of the stop time that a flush leaves to the parts behind it.
 	stopMargin = 500 * time.Millisecond
 )
 

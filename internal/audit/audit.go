@@ -1,5 +1,5 @@
-// Package audit records who changed what: each write by a server key, and what moderators do. An entry is written in the transaction of
-// the change that it describes, so that there is neither one without the other. It holds no content and no secrets.
+// Package audit records each write by a server key and each action of a moderator. An entry is written in the transaction of
+// the change that it describes, so neither exists without the other. It contains no message content and no secrets.
 package audit
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/parley-chat/parley/internal/id"
 )
 
-// Actor is who makes a change, and by which request. The zero value is the operator at the command line.
+// Actor identifies the author of a change and the request. The zero value is the operator at the command line.
 type Actor struct {
 	// UserID is the user whose request it is, or for whom a key acts.
 	UserID string
@@ -24,10 +24,10 @@ type Actor struct {
 
 type actorKey struct{}
 
-// With returns a context that carries who makes the request.
+// With returns a context that carries the actor of a request.
 func With(ctx context.Context, a Actor) context.Context { return context.WithValue(ctx, actorKey{}, a) }
 
-// From is who makes the request of a context, the zero Actor where nobody said.
+// From returns the actor of a context, the zero Actor if there is none.
 func From(ctx context.Context) Actor {
 	a, _ := ctx.Value(actorKey{}).(Actor)
 	return a
@@ -47,7 +47,7 @@ type Entry struct {
 	Action string
 	// TargetType and TargetID say what was changed.
 	TargetType, TargetID string
-	// Detail is what else there is to know; nil for nothing.
+	// Detail has further properties; nil for none.
 	Detail map[string]any
 }
 

@@ -26,19 +26,19 @@ type Recorded struct {
 	Detail    json.RawMessage `json:"detail" gorm:"type:jsonb"`
 }
 
-// RecordedActor is who made a change; both are null for the operator.
+// RecordedActor is the author of a change; both members are null for the operator.
 type RecordedActor struct {
 	UserID *string `json:"userId"`
 	KeyID  *string `json:"keyId"`
 }
 
-// RecordedTarget is what was changed.
+// RecordedTarget is the changed object.
 type RecordedTarget struct {
 	Type string `json:"type"`
 	ID   string `json:"id" gorm:"column:target_id"`
 }
 
-// Filter is what a reader of the log asks for. Empty fields ask for everything.
+// Filter selects entries. Empty fields select all.
 type Filter struct {
 	// Actor is the id of a user or of a key.
 	Actor string
@@ -62,7 +62,7 @@ func NewLog(db *postgres.DB, keep time.Duration, log *slog.Logger) *Log {
 	return &Log{db: db, keep: keep, log: log}
 }
 
-// Record writes an entry in a transaction of its own, for a change that somebody else's transaction makes afterwards.
+// Record writes an entry in a separate transaction, before the change itself is made.
 func (l *Log) Record(ctx context.Context, e Entry) error {
 	return Record(ctx, l.db.Gorm.WithContext(ctx), e)
 }
@@ -110,7 +110,7 @@ const (
 	sweepBatch = 5000
 )
 
-// Run forgets what is older than the log keeps, until ctx ends. Any number of pods may do so at once.
+// Run deletes entries that are older than the log keeps, until ctx ends. Any number of pods may run it at once.
 func (l *Log) Run(ctx context.Context) error {
 	return lifecycle.Every(ctx, sweepEvery, l.sweep)
 }

@@ -13,14 +13,14 @@ import (
 // Addresses from which a user logged in or refreshed a session are kept for a while, hashed. Too many wrong passwords lock a
 // username for callers from anywhere, which anybody can bring about; the account's owner still gets in from a known address.
 const (
-	// addressesEach is how many are kept of one user, the latest used.
+	// addressesEach is how many addresses of one user are kept, the latest used ones.
 	addressesEach = 20
-	// addressDays is how long an address stays known that is not used.
+	// addressDays is how long an unused address stays known.
 	addressDays = 90
 )
 
-// addressHash is what is kept of an address: enough to recognise it. With the user's id in it, two users' hashes don't tell that
-// they were at the same place.
+// addressHash is the stored form of an address: enough to recognise it. It includes the user's id, so the hashes of two users don't
+// reveal that they used the same address.
 func addressHash(userID, address string) string {
 	h := sha256.Sum256([]byte(userID + "\x00" + address))
 	return hex.EncodeToString(h[:16])

@@ -13,7 +13,7 @@ import (
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
-// What can be wrong with a request, besides *invalid.Faults.
+// Errors of requests, in addition to *invalid.Faults.
 var (
 	ErrUsernameTaken      = errors.New("the username is taken")
 	ErrInvalidCredentials = errors.New("the username or the password is wrong")
@@ -60,13 +60,13 @@ func (r *Registration) Check(f *invalid.Faults) {
 	displayNameRule.Check(f, "displayName", r.DisplayName)
 }
 
-// Credentials are what someone logs in with.
+// Credentials are a username and a password.
 type Credentials struct {
 	Username string `json:"username"`
 	Password string `json:"password"`
 }
 
-// Check normalises the credentials. Their form tells nothing about whether an account exists.
+// Check normalises the credentials. Its faults reveal nothing about the existence of an account.
 func (c *Credentials) Check(f *invalid.Faults) {
 	c.Username = strings.ToLower(c.Username)
 	invalid.Text{Max: 256}.Check(f, "username", &c.Username) // Postgres takes no NUL
@@ -97,7 +97,7 @@ func (p *PasswordChange) Check(f *invalid.Faults) {
 	checkNewPassword(f, "new", &p.New)
 }
 
-// Deletion proves that an account's owner wants it deleted.
+// Deletion is the password that confirms the deletion of an account.
 type Deletion struct {
 	Password string `json:"password"`
 }
@@ -107,7 +107,7 @@ func (d *Deletion) Check(f *invalid.Faults) {
 	invalid.Text{Min: 0, Max: passwordRule.Max}.Check(f, "password", &d.Password)
 }
 
-// Pair is what a client is given at the start of a session and at each refresh.
+// Pair are the tokens that a client gets at the start of a session and at each refresh.
 type Pair struct {
 	User         chat.Own
 	SessionID    string
@@ -117,11 +117,11 @@ type Pair struct {
 	ExpiresIn time.Duration
 }
 
-// Client is what is known of a client that opens or refreshes a session.
+// Client describes the client that opens or refreshes a session.
 type Client struct {
 	// UserAgent is its own description of itself.
 	UserAgent string
-	// Address is where it calls from: an IPv4 address, or the /64 of an IPv6 one; "" if unknown.
+	// Address is its network address: an IPv4 address, or the /64 of an IPv6 one; "" if unknown.
 	Address string
 }
 

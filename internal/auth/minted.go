@@ -14,7 +14,7 @@ import (
 	"github.com/parley-chat/parley/internal/id"
 )
 
-// Holder is whose session a refresh token is of.
+// Holder identifies the user and session of a refresh token.
 type Holder struct {
 	// UserID is empty for a token that is not ours.
 	UserID string
@@ -22,7 +22,7 @@ type Holder struct {
 	Minted bool
 }
 
-// HolderOf finds whose session a refresh token is of, the zero Holder for a token that is not ours.
+// HolderOf returns the user and session of a refresh token, the zero Holder for an unknown token.
 func (s *Service) HolderOf(ctx context.Context, r *RefreshToken) (Holder, error) {
 	var h Holder
 	err := s.store.db.SQL.QueryRowContext(ctx, `SELECT s.user_id, s.minted_by IS NOT NULL FROM refresh_tokens t
@@ -94,7 +94,7 @@ func (s *Service) EndAll(ctx context.Context, userID string) error {
 	return err
 }
 
-// DeleteExternal is DeleteAccount for a user of the product's, who has no password to prove the wish with.
+// DeleteExternal is DeleteAccount for a user of the product, who has no password.
 func (s *Service) DeleteExternal(ctx context.Context, userID string) error {
 	a, err := s.store.account(ctx, "id", userID)
 	if err != nil {

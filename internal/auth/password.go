@@ -18,10 +18,10 @@ var params = &argon2id.Params{Memory: 19 * 1024, Iterations: 2, Parallelism: 1, 
 // hashMemory bounds the memory of all passwords that are hashed at once, in MiB, whatever the number of processors.
 const hashMemory = 96
 
-// hasher hashes passwords, as many at once as hashMemory holds and as leave a processor for the sockets.
+// hasher hashes passwords. The number of concurrent hashes is bounded by hashMemory, and leaves one processor free for the sockets.
 type hasher struct {
 	turns *turns
-	// dummy is compared with if there is no such user, so that the answer takes as long.
+	// dummy is compared with the password if there is no such user, so that the response takes as long.
 	dummy string
 }
 
@@ -33,7 +33,7 @@ func newHasher() (*hasher, error) {
 	return &hasher{turns: newTurns(hashMemory, max(1, runtime.GOMAXPROCS(0)-1)), dummy: dummy}, nil
 }
 
-// mebibytes is the memory that hashing with the parameters takes.
+// mebibytes returns the memory that one hash with the parameters needs.
 func mebibytes(p *argon2id.Params) int { return int((p.Memory + 1023) / 1024) }
 
 // hash hashes a password. The subject is the account; accounts get their turns in rotation.
@@ -50,7 +50,7 @@ func (h *hasher) hash(ctx context.Context, subject, password string) (string, er
 	return s, nil
 }
 
-// matches reports whether the password is that of the hash. An empty hash matches none and takes as long.
+// matches reports whether the password belongs to the hash. An empty hash never matches and takes equally long.
 func (h *hasher) matches(ctx context.Context, subject, password, hash string) (bool, error) {
 	compared := hash
 	if hash == "" {

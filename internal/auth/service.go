@@ -19,16 +19,16 @@ type Announcer interface {
 	SessionsEnded(ctx context.Context, sessionIDs []string)
 }
 
-// Groups is what the deletion of an account needs of the domain of conversations.
+// Groups is the part of the conversation domain that the deletion of an account needs.
 type Groups interface {
-	// LeaveAll takes a user out of all groups, as a part of tx, which has locked the user's row. It returns what publishes that,
+	// LeaveAll removes a user from all groups, in tx, which has locked the user's row. It returns the function that publishes this,
 	// to be called after the commit.
 	LeaveAll(tx *gorm.DB, userID string) (publish func(ctx context.Context), err error)
 }
 
-// Standings is what logins need of the domain that bans and deactivates users.
+// Standings is the part of the directory domain that logins need: bans and deactivations.
 type Standings interface {
-	// StandingIn is an error for a user who may not use Parley.
+	// StandingIn returns an error for a user who may not use Parley.
 	StandingIn(ctx context.Context, q postgres.Querier, userID string) error
 }
 
@@ -45,7 +45,7 @@ type Config struct {
 // maxSessions bounds the open sessions of a user. One more ends the one that was used least lately.
 const maxSessions = 100
 
-// Service is what can be done with accounts and sessions.
+// Service manages accounts and sessions. Its methods may be called concurrently.
 type Service struct {
 	Config
 	store     *store
@@ -66,11 +66,11 @@ func NewService(c Config, db *postgres.DB, t *Tokens, a Announcer, w *Watch, g G
 	return &Service{Config: c, store: &store{db}, tokens: t, hasher: h, announcer: a, watch: w, groups: g, standings: st}, nil
 }
 
-// The subjects of turns (turns.go): strangers who log in by a username don't delay the account's owner, who changes its password.
+// The subjects of turns (turns.go). Login attempts of strangers for a username don't delay the account's owner, who changes the password.
 func loginSubject(username string) string { return "login " + username }
 func ownSubject(userID string) string     { return "own " + userID }
 
-// maxUserAgent bounds what is kept of a client's own description of itself, in bytes.
+// maxUserAgent bounds the stored part of a client's User-Agent, in bytes.
 const maxUserAgent = 200
 
 func cleanUserAgent(s string) string {
@@ -113,7 +113,7 @@ func (s *Service) Login(ctx context.Context, in *Credentials, c Client) (Pair, e
 	})
 }
 
-// open makes a session, after what comes first in the same transaction. It ends the user's oldest sessions if there are too many.
+// open makes a session, after first in the same transaction. It ends the user's oldest sessions if there are too many.
 func (s *Service) open(ctx context.Context, userID string, c Client, first func(tx *gorm.DB) error) (Pair, error) {
 	sessionID := id.New()
 	token, hash := newRefreshToken()
@@ -206,7 +206,7 @@ func (s *Service) SessionOf(ctx context.Context, r *RefreshToken) (string, error
 	return s.store.sessionOf(ctx, refreshHash(r.Token))
 }
 
-// announce ends sessions on this pod at once, and on the others as soon as they hear of it or ask Postgres.
+// announce ends sessions on this pod at once, and on the others once they get the event or read Postgres.
 func (s *Service) announce(ctx context.Context, ended []string) {
 	if len(ended) > 0 {
 		s.watch.Note(ended...)
@@ -258,7 +258,7 @@ func (s *Service) EndSession(ctx context.Context, userID, sessionID string) erro
 }
 
 // ChangePassword replaces the password and ends all other sessions, among them those of logins under way. The session that
-// changes it goes on, and its refresh token is good for one more refresh.
+// changes it continues, and its refresh token allows one more refresh.
 func (s *Service) ChangePassword(ctx context.Context, who Identity, p *PasswordChange, c Client) error {
 	a, err := s.prove(ctx, who.UserID, p.Current)
 	if err != nil {

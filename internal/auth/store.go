@@ -32,7 +32,7 @@ func insertUser(tx *gorm.DB, id, passwordHash string, r *Registration) error {
 	return nil
 }
 
-// account is what a password proves the possession of.
+// account is a user with the hash of the password.
 type account struct {
 	ID, Username, PasswordHash string
 }
@@ -64,7 +64,7 @@ func lockProved(tx *gorm.DB, strength string, a account) (bool, error) {
 // lifetimeSQL is when a session expires that is used now. Its parameters are those of lifetimes.
 const lifetimeSQL = `least(clock_timestamp() + make_interval(secs => ?), created_at + make_interval(secs => ?))`
 
-// forever stands for a session without a greatest age, in seconds.
+// forever is the maximum age, in seconds, of sessions without one.
 const forever = 100 * 365 * 24 * 60 * 60
 
 func (c Config) lifetimes() (ttl, age float64) {
@@ -127,7 +127,7 @@ func lockToken(tx *gorm.DB, hash string, grace time.Duration) (heldToken, error)
 	return h, nil
 }
 
-// spend marks the token used, prolongs its session and forgets tokens that are too old to be told from forged ones.
+// spend marks the token as used, extends its session and deletes tokens that are so old that they are treated as forged.
 func (s *Service) spend(tx *gorm.DB, hash, sessionID string) error {
 	ttl, age := s.lifetimes()
 	for _, q := range []struct {
@@ -154,7 +154,7 @@ func readOwn(tx *gorm.DB, userID string) (o chat.Own, err error) {
 	return o, nil
 }
 
-// end ends sessions of a user's and returns which: the one with that id, or all but it.
+// end ends sessions of a user and returns their ids: the session with the id, or all except it.
 func end(tx *gorm.DB, userID, sessionID string, others bool) ([]string, error) {
 	if others {
 		return endWhere(tx, `user_id = ? AND id <> ?`, userID, sessionID)
@@ -162,7 +162,7 @@ func end(tx *gorm.DB, userID, sessionID string, others bool) ([]string, error) {
 	return endWhere(tx, `user_id = ? AND id = ?`, userID, sessionID)
 }
 
-// endWhere ends sessions and forgets what was known of their clients.
+// endWhere ends sessions and deletes the descriptions of their clients.
 func endWhere(tx *gorm.DB, where string, args ...any) ([]string, error) {
 	var ended []string
 	err := tx.Raw(`UPDATE sessions SET ended_at = clock_timestamp(), user_agent = '' WHERE `+where+` AND ended_at IS NULL RETURNING id`, args...).Scan(&ended).Error
@@ -221,9 +221,8 @@ func setPassword(tx *gorm.DB, userID, hash string) error {
 // such as a message that is being sent, and no conversation is waited for after that.
 func erase(tx *gorm.DB, userID string) error {
 	for _, q := range []string{
-		// In one order for both sides, so that two friends who leave at once don't wait for each other.
-		// In one order for both sides, so that two friends who leave at once don't wait for each other. Each part is read by an
-		// index: there is none of friends the other way round.
+		// In the same order for both sides, so that two friends who delete their accounts at once don't deadlock. Each part is read by an
+		// index: there is none of friends in the other direction.
 		`DELETE FROM friendships f USING (
 			SELECT k.user_id, k.friend_id FROM friendships k WHERE (k.user_id, k.friend_id) IN (
 				SELECT user_id, friend_id FROM friendships WHERE user_id = @id

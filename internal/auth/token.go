@@ -22,7 +22,7 @@ const (
 	leeway = 30 * time.Second
 )
 
-// Identity is who an access token speaks for.
+// Identity is the user and session of an access token.
 type Identity struct {
 	UserID, SessionID string
 }
@@ -32,7 +32,7 @@ type claims struct {
 	jwt.RegisteredClaims
 }
 
-// maxVerified bounds the tokens that are remembered as good, some 10 MiB. Reading one again would be a sixth of what an
+// maxVerified bounds the number of remembered valid tokens, about 10 MiB. Reading one again would be a sixth of what an
 // authenticated request costs (bench/edge).
 const maxVerified = 16_384
 

@@ -10,24 +10,24 @@ import (
 const (
 	// maxWaiting is how many may wait in all.
 	maxWaiting = 64
-	// maxWaitingEach is how many of one subject may wait, so that one subject alone never fills the queue.
+	// maxWaitingEach is how many requests of one subject may wait, so that a single subject never fills the queue.
 	maxWaitingEach = maxWaiting / 2
 )
 
 // turns hands out turns to hash passwords: as many at once as fit the memory and the processors, and in rotation to the subjects
-// that wait: the logins of a username, and what else wants an account's password. A subject with a hundred requests delays the others by one turn, not by a hundred.
+// that wait: the logins of a username, and other uses of an account's password. A subject with a hundred requests delays the others by one turn, not by a hundred.
 //
 // When maxWaiting are waiting, a newcomer whose subject has fewer waiting than another's takes the place of that other subject's
 // newest request. So a queue that a few accounts fill is never full for the rest.
 type turns struct {
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the following fields
 	mib      int        // memory that is free
 	slots    int        // processors that are free
 	running  int
 	queues   map[string][]*turn // by subject, the oldest first; none is empty
 	rotation []string           // the subjects of queues, the next one first
 	waiting  int
-	// most is maxWaiting and each maxWaitingEach, but for tests.
+	// most is maxWaiting and each is maxWaitingEach, except in tests.
 	most, each int
 }
 
@@ -71,7 +71,7 @@ func (t *turns) await(ctx context.Context, subject string, mib int) (release fun
 	}
 }
 
-// fits reports whether a turn may start. One that takes more than all memory starts when nothing else runs.
+// fits reports whether a turn may start. A turn that needs more than the whole memory starts when nothing else runs.
 func (t *turns) fits(mib int) bool { return t.running == 0 || t.slots > 0 && t.mib >= mib }
 
 func (t *turns) start(mib int) {
@@ -89,7 +89,7 @@ func (t *turns) release(mib int) {
 	t.startNext()
 }
 
-// startNext starts those whose turn it is. The caller holds mu.
+// startNext starts the next turns, as far as memory allows. The caller holds mu.
 func (t *turns) startNext() {
 	for len(t.rotation) > 0 {
 		subject := t.rotation[0]
@@ -106,7 +106,7 @@ func (t *turns) startNext() {
 	}
 }
 
-// makeRoom reports whether one more of the subject's may wait. The caller holds mu.
+// makeRoom reports whether one more request of the subject may wait. The caller holds mu.
 func (t *turns) makeRoom(subject string) bool {
 	own := len(t.queues[subject])
 	switch {
@@ -138,7 +138,7 @@ func (t *turns) enqueue(subject string, mine *turn) {
 	t.waiting++
 }
 
-// remove takes the i-th of a subject's out of its queue. The caller holds mu.
+// remove removes the i-th request of a subject from its queue. The caller holds mu.
 func (t *turns) remove(subject string, i int) {
 	q := slices.Delete(t.queues[subject], i, i+1)
 	t.waiting--
@@ -150,7 +150,7 @@ func (t *turns) remove(subject string, i int) {
 	t.rotation = slices.DeleteFunc(t.rotation, func(s string) bool { return s == subject })
 }
 
-// abandon is for a request that waits no longer. If its turn came at the same moment, the next one gets it.
+// abandon gives up a waiting request. If its turn came at the same moment, the next request gets it.
 func (t *turns) abandon(subject string, mine *turn) {
 	t.mu.Lock()
 	i := slices.Index(t.queues[subject], mine)

@@ -12,7 +12,7 @@ var usernameRule = regexp.MustCompile(`^[A-Za-z0-9_.]{3,32}$`)
 // formerDeleted are the names that older versions gave to deleted accounts.
 var formerDeleted = regexp.MustCompile(`^deleted_[0-9a-f]{24}$`)
 
-// reserved are usernames by which somebody could pass for the service or its operators, without separators.
+// reserved are usernames that could impersonate the service or its operators, without separators.
 var reserved = map[string]bool{
 	"abuse": true, "admin": true, "administrator": true, "admins": true, "deleted": true, "deleteduser": true, "everyone": true,
 	"help": true, "helpdesk": true, "hostmaster": true, "moderator": true, "moderators": true, "noreply": true, "null": true,
@@ -22,7 +22,7 @@ var reserved = map[string]bool{
 
 var separators = strings.NewReplacer("_", "", ".", "")
 
-// ReservedUsername reports whether nobody may take the username, however it is separated: admin, Ad.min and _admin_ are one.
+// ReservedUsername reports whether a username is reserved. Case and separators don't matter: admin, Ad.min and _admin_ are the same.
 func ReservedUsername(username string) bool {
 	name := strings.ToLower(username)
 	return reserved[separators.Replace(name)] || formerDeleted.MatchString(name)
@@ -41,6 +41,6 @@ func checkUsername(f *invalid.Faults, s *string) {
 // isUsername reports whether a password is the account's own username.
 func isUsername(password, username string) bool { return strings.EqualFold(password, username) }
 
-// deletedUsernameSQL is the name of a deleted account. The hyphen is in no username, so nobody can hold or take it; the 24 digits
-// are those of the id that are not the time's alone.
+// deletedUsernameSQL is the name of a deleted account. The hyphen is in no username, so no user can have it; the 24 digits
+// are the random part of the id.
 const deletedUsernameSQL = `'deleted-' || right(replace(id::text, '-', ''), 24)`

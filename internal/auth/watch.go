@@ -10,37 +10,37 @@ import (
 )
 
 const (
-	// watchEvery is how often Postgres is asked which sessions ended.
+	// watchEvery is how often ended sessions are read from Postgres.
 	watchEvery = 2 * time.Second
-	// watchMargin is how far a look reaches back beyond the one before: further than a statement takes to commit.
+	// watchMargin is how far a read reaches back before the previous one: longer than a statement takes to commit.
 	watchMargin = postgres.StatementTimeout + 10*time.Second
 )
 
-// Watch is what a pod knows of sessions that ended: it refuses their access tokens for as long as any can be alive. It
-// asks Postgres, and takes in what Redis announces.
+// Watch is a pod's set of ended sessions. The pod refuses their access tokens until the last of these has expired. Watch reads
+// the sessions from Postgres, and Note adds those that Redis announces. Its methods may be called concurrently.
 type Watch struct {
 	store *store
 	log   *slog.Logger
 	// keep is how long an access token may outlive its session.
 	keep time.Duration
-	// onEnd is told of each session once.
+	// onEnd is called once for each session.
 	onEnd func(sessionIDs ...string)
 
-	mu    sync.RWMutex // guards what follows
+	mu    sync.RWMutex // guards ended and ready
 	ended map[string]time.Time
 	ready bool
 
-	lastLook time.Time // of Run's goroutine alone
+	lastRead time.Time // of Run's goroutine alone
 	failing  bool
 }
 
-// NewWatch makes a watch for access tokens of the TTL. onEnd is told of each session that ended, once.
+// NewWatch makes a watch for access tokens with the TTL. onEnd is called once for each session that ended.
 func NewWatch(db *postgres.DB, accessTTL time.Duration, log *slog.Logger, onEnd func(sessionIDs ...string)) *Watch {
 	keep := accessTTL + 2*leeway + watchMargin // a token lives that long by the clock of this pod, if that of its issuer was ahead
-	return &Watch{store: &store{db}, log: log, keep: keep, onEnd: onEnd, ended: map[string]time.Time{}, lastLook: time.Now().Add(-keep)}
+	return &Watch{store: &store{db}, log: log, keep: keep, onEnd: onEnd, ended: map[string]time.Time{}, lastRead: time.Now().Add(-keep)}
 }
 
-// Ended tells whether the session has ended.
+// Ended reports whether the session has ended.
 func (w *Watch) Ended(sessionID string) bool {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
@@ -58,7 +58,7 @@ func (w *Watch) Ready() error {
 	return nil
 }
 
-// Note takes in sessions that ended.
+// Note adds sessions that ended.
 func (w *Watch) Note(sessionIDs ...string) {
 	now := time.Now()
 	var fresh []string
@@ -75,12 +75,12 @@ func (w *Watch) Note(sessionIDs ...string) {
 	}
 }
 
-// Run asks Postgres until ctx ends, at once and then every two seconds.
+// Run reads Postgres at once and then every two seconds, until ctx ends.
 func (w *Watch) Run(ctx context.Context) error {
 	t := time.NewTicker(watchEvery)
 	defer t.Stop()
 	for {
-		w.look(ctx)
+		w.readEnded(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -89,19 +89,19 @@ func (w *Watch) Run(ctx context.Context) error {
 	}
 }
 
-func (w *Watch) look(ctx context.Context) {
+func (w *Watch) readEnded(ctx context.Context) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, postgres.StatementTimeout)
 	defer cancel()
-	ended, err := w.store.endedSince(ctx, watchMargin+start.Sub(w.lastLook))
+	ended, err := w.store.endedSince(ctx, watchMargin+start.Sub(w.lastRead))
 	if err != nil {
 		if !w.failing {
-			w.log.Warn("postgres cannot be asked for ended sessions", "error", err)
+			w.log.Warn("ended sessions cannot be read from postgres", "error", err)
 		}
 		w.failing = true
 		return
 	}
-	w.failing, w.lastLook = false, start
+	w.failing, w.lastRead = false, start
 	w.Note(ended...)
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -24,7 +24,7 @@ type Own struct {
 	Privacy   Privacy        `json:"privacy"`
 }
 
-// Privacy are a user's settings of what others may see. PresenceSharing is everyone, friends or nobody.
+// Privacy are a user's privacy settings. PresenceSharing is everyone, friends or nobody.
 type Privacy struct {
 	PresenceSharing     string `json:"presenceSharing"`
 	ReadReceiptsEnabled bool   `json:"readReceiptsEnabled"`
@@ -97,7 +97,7 @@ type Member struct {
 }
 
 // Conversation is a conversation as all its members see it. In responses to one of them it has that viewer's own
-// state too, which never stands in a frame that several sockets get.
+// state too, which is never in a frame for several sockets.
 type Conversation struct {
 	ID   string  `json:"id"`
 	Type string  `json:"type"`
@@ -112,7 +112,7 @@ type Conversation struct {
 	LastSeq       int64          `json:"lastSeq"`
 	CreatedAt     timestamp.Time `json:"createdAt"`
 
-	// What most conversations don't have is left out.
+	// The following members are left out of conversations that don't have them.
 	Description *string `json:"description,omitempty"`
 	AvatarURL   *string `json:"avatarUrl,omitempty"`
 	// Metadata is a JSON object of the application's, nil for none.
@@ -122,9 +122,9 @@ type Conversation struct {
 	// ExternalID is the application's own id of the conversation.
 	ExternalID *string `json:"externalId,omitempty"`
 
-	// What depends on the viewer follows. Frames that several sockets get don't have it.
+	// The following members depend on the viewer. Frames for several sockets don't have them.
 	*OwnState
-	// PeerLastReadSeq is how far the other person of a direct conversation has read, set in direct ones alone.
+	// PeerLastReadSeq is the read marker of the other user of a direct conversation. It is set in direct ones only.
 	PeerLastReadSeq *PeerMarker `json:"peerLastReadSeq,omitempty"`
 }
 
@@ -145,14 +145,14 @@ type OwnState struct {
 	Hidden bool `json:"hidden"`
 }
 
-// PeerMarker is a seq, or null for somebody who doesn't show receipts to the viewer.
+// PeerMarker is a seq, or null for a user who doesn't share receipts with the viewer.
 type PeerMarker struct{ Seq *int64 }
 
 // MarshalJSON encodes the seq or null.
 func (p PeerMarker) MarshalJSON() ([]byte, error) { return json.Marshal(p.Seq) }
 
-// PendingMarker is how far a user has read a conversation by a read that Postgres does not have yet. It counts only if Version is
-// that of the member's row, or -1.
+// PendingMarker is a user's read marker that Postgres does not have yet. It counts only if Version equals that of the member's row, or
+// is -1.
 type PendingMarker struct {
 	Seq     int64
 	Version int

@@ -27,7 +27,7 @@ const extrasColumn = `CASE WHEN num_nonnulls(m.kind, m.metadata, m.mention_ids, 
 		'pinnedAt', m.pinned_at, 'pinnedById', m.pinned_by_id, 'mentions', CASE WHEN num_nonnulls(m.mention_ids, m.mention_all) > 0 THEN
 			json_build_object('userIds', coalesce(m.mention_ids, '{}'), 'all', coalesce(m.mention_all, false)) END) END`
 
-// ScanMessage reads MessageColumns, and after them what more points to.
+// ScanMessage reads MessageColumns, followed by further columns into more.
 func ScanMessage(r Row, m *Message, more ...any) error {
 	var extras []byte
 	dest := append(make([]any, 0, 16), &m.ID, &m.ConversationID, &m.Seq, &m.Revision, &m.SenderID, &m.Content,
@@ -51,7 +51,7 @@ func ScanMessage(r Row, m *Message, more ...any) error {
 // users u.
 const MemberColumns = `u.id, u.username, u.display_name, u.avatar_url, m.role, m.joined_at`
 
-// ScanMember reads MemberColumns, and after them what more points to.
+// ScanMember reads MemberColumns, followed by further columns into more.
 func ScanMember(r Row, m *Member, more ...any) error {
 	dest := append(make([]any, 0, 8), &m.User.ID, &m.User.Username, &m.User.DisplayName, &m.User.AvatarURL, &m.Role, &m.JoinedAt)
 	return r.Scan(append(dest, more...)...)
@@ -61,7 +61,7 @@ func ScanMember(r Row, m *Member, more ...any) error {
 const ConversationColumns = `c.id, c.type, c.name, c.member_count, c.revision, c.last_message_id, c.last_message_at, c.last_seq, c.created_at,
 	c.description, c.avatar_url, c.metadata, c.posting, c.external_id`
 
-// ScanConversation reads ConversationColumns, and after them what more points to. Members and the last message are read
+// ScanConversation reads ConversationColumns, followed by further columns into more. Members and the last message are read
 // beside it.
 func ScanConversation(r Row, c *Conversation, more ...any) error {
 	var metadata []byte

@@ -1,4 +1,4 @@
-// Package client is a small client of Parley's API, for who wants to see whether a running Parley works: the demo, api check
+// Package client is a small client of Parley's API for programs that test a running Parley: the demo, api check
 // and the tests on a cluster.
 package client
 
@@ -17,10 +17,10 @@ import (
 	"github.com/fasthttp/websocket"
 )
 
-// AnswerTime is how long an answer may take.
+// AnswerTime is how long a response may take.
 const AnswerTime = 10 * time.Second
 
-// Person is somebody with an account and an open socket.
+// Person is a user with an open socket. It is not safe for concurrent use.
 type Person struct {
 	Name, Username, ID string
 	// Base is the address of the pod or load balancer, without /api.
@@ -28,10 +28,10 @@ type Person struct {
 
 	token, password string
 	socket          *websocket.Conn
-	frames          chan Frame // what came; closed when the socket is
+	frames          chan Frame // received frames; closed with the socket
 }
 
-// Frame is what a socket brought.
+// Frame is a frame from the server.
 type Frame struct {
 	Type string          `json:"type"`
 	ID   string          `json:"id"`
@@ -40,7 +40,7 @@ type Frame struct {
 	At time.Time `json:"-"`
 }
 
-// Message is what the demo shows of a message.
+// Message has the members of a message that the demo shows.
 type Message struct {
 	Seq       int64  `json:"seq"`
 	Content   string `json:"content"`
@@ -53,7 +53,7 @@ type problem struct {
 	Code   string `json:"code"`
 }
 
-// Join registers somebody new at the address and opens their socket there.
+// Join registers a new user at the address and opens a socket there.
 func Join(ctx context.Context, base, name string) (*Person, error) {
 	p := &Person{Name: name, Base: base, Username: RandomName(strings.ToLower(name)), password: rand.Text(), frames: make(chan Frame, 64)}
 	var account struct {
@@ -72,7 +72,7 @@ func Join(ctx context.Context, base, name string) (*Person, error) {
 	return p, err
 }
 
-// Enter opens a socket at the address for somebody who has a token already.
+// Enter opens a socket at the address for a user who has a token already.
 func Enter(ctx context.Context, base, name, token string) (*Person, error) {
 	p := &Person{Name: name, Base: base, token: token, frames: make(chan Frame, 64)}
 	var me struct{ ID, Username string }
@@ -129,7 +129,7 @@ func (p *Person) read() {
 	}
 }
 
-// Await takes frames until one of the type comes that is right.
+// Await receives frames until one has the type and satisfies right. Other frames are dropped.
 func (p *Person) Await(ctx context.Context, within time.Duration, typ string, right func(Frame) bool) (Frame, error) {
 	late := time.After(within)
 	for {
@@ -151,17 +151,17 @@ func (p *Person) Await(ctx context.Context, within time.Duration, typ string, ri
 	}
 }
 
-// AnyFrame is right whatever it holds.
+// AnyFrame accepts every frame.
 func AnyFrame(Frame) bool { return true }
 
-// Content is the text of the message that the frame holds.
+// Content returns the text of the message in the frame.
 func (f Frame) Content() string {
 	var m Message
 	_ = json.Unmarshal(f.Data, &m)
 	return m.Content
 }
 
-// Active tells whether somebody types.
+// Active reports whether the user of a typing frame is typing.
 func (f Frame) Active() bool {
 	var typing struct{ Active bool }
 	_ = json.Unmarshal(f.Data, &typing)
@@ -180,7 +180,7 @@ func (p *Person) Send(typ, id string, data any) error {
 	return nil
 }
 
-// StartConversation makes a direct conversation, of which the other hears.
+// StartConversation makes a direct conversation and waits until the other user's socket has it.
 func (p *Person) StartConversation(ctx context.Context, with *Person) (string, error) {
 	var c struct {
 		ID string `json:"id"`
@@ -193,7 +193,7 @@ func (p *Person) StartConversation(ctx context.Context, with *Person) (string, e
 	return c.ID, err
 }
 
-// Call makes a request of a path under /api and decodes the answer, unless out is nil.
+// Call sends a request to a path under /api and decodes the response, unless out is nil.
 func (p *Person) Call(ctx context.Context, method, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, AnswerTime)
 	defer cancel()
@@ -215,7 +215,7 @@ func (p *Person) Call(ctx context.Context, method, path string, in, out any) err
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return fmt.Errorf("nothing answers at %s: %w", p.Base, err)
+		return fmt.Errorf("no reply from %s: %w", p.Base, err)
 	}
 	defer res.Body.Close()
 	if res.StatusCode >= http.StatusBadRequest {
@@ -227,7 +227,7 @@ func (p *Person) Call(ctx context.Context, method, path string, in, out any) err
 	return json.NewDecoder(res.Body).Decode(out)
 }
 
-// refusal makes an error of an answer that is a problem.
+// refusal converts a problem response to an error.
 func refusal(res *http.Response) error {
 	if res.StatusCode == http.StatusTooManyRequests {
 		return fmt.Errorf("there were too many; it is possible again in %s s (PARLEY_RATE_LIMIT_AUTH=off lifts the limit on registering)", res.Header.Get("Retry-After"))

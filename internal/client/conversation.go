@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Conversation holds one conversation in step with the server: frames and answers go in, and the state is always that of one revision.
-// The rules are those of clients/typescript/src/machine.ts; clients/scenarios.json holds both to them. It does no input or output and is
+// Conversation keeps one conversation in step with the server: frames and responses go in, and the state is always that of one revision.
+// The rules are those of clients/typescript/src/machine.ts; clients/scenarios.json tests both. It does no input or output and is
 // not safe for concurrent use.
 type Conversation struct {
 	// Me is the viewer's id.
@@ -29,7 +29,7 @@ type Conversation struct {
 	stateRevision int64
 }
 
-// Info is what a Conversation holds of the conversation itself.
+// Info are the properties of the conversation itself.
 type Info struct {
 	ID          string       `json:"id"`
 	Name        string       `json:"name"`
@@ -67,7 +67,7 @@ type Reaction struct {
 	Count    int    `json:"count"`
 }
 
-// SyncPart is what an answer to sync says of one conversation.
+// SyncPart is the part of a sync response for one conversation.
 type SyncPart struct {
 	Messages     []HeldMessage `json:"messages"`
 	Conversation *Info         `json:"conversation"`
@@ -76,9 +76,9 @@ type SyncPart struct {
 	Reset        bool          `json:"reset"`
 }
 
-// Effect is what follows from an input: something happened, or something is to be done.
+// Effect is a consequence of an input: a change to show, or an action for the caller.
 type Effect struct {
-	// Kind is repair (ask sync for what is between), reload (read the conversation anew), message (a new one), changed or gone.
+	// Kind is repair (sync the conversation to fill a gap), reload (read the conversation again), message (a new one), changed or gone.
 	Kind string
 	// Seq is the message's.
 	Seq int64
@@ -106,7 +106,7 @@ type change struct {
 	revision int64
 	typ      string
 	message  HeldMessage
-	own      bool // from an answer to the viewer, which has Mine
+	own      bool // from a response to the viewer, which has Mine
 	data     frameData
 }
 
@@ -172,7 +172,7 @@ func (c *Conversation) Frame(typ string, data json.RawMessage) ([]Effect, error)
 	return c.drain(nil), nil
 }
 
-// drain applies what waits, as far as it follows without a gap.
+// drain applies waiting changes as long as they follow without a gap.
 func (c *Conversation) drain(effects []Effect) []Effect {
 	for len(c.waiting) > 0 && c.Gone == "" {
 		next := c.waiting[0]
@@ -190,7 +190,7 @@ func (c *Conversation) drain(effects []Effect) []Effect {
 }
 
 func (c *Conversation) apply(ch change, effects []Effect) []Effect {
-	known := ch.revision <= c.Info.Revision // an answer was newer
+	known := ch.revision <= c.Info.Revision // a response was newer
 	switch ch.typ {
 	case "message":
 		effects = c.place(ch, effects)
@@ -244,7 +244,7 @@ func (c *Conversation) leave(why string, effects []Effect) []Effect {
 	return append(effects, Effect{Kind: "gone " + why})
 }
 
-// place puts a message where it belongs.
+// place inserts a message at its position.
 func (c *Conversation) place(ch change, effects []Effect) []Effect {
 	m := ch.message
 	switch {
@@ -307,7 +307,7 @@ func (c *Conversation) react(ch change, effects []Effect) []Effect {
 	return effects
 }
 
-// after returns a message after a change. It never goes back behind its own revision.
+// after returns a message after a change. A message never goes back behind its own revision.
 func after(m HeldMessage, ch change, me string) HeldMessage {
 	if ch.typ == "message:reacted" {
 		if ch.data.MessageID != m.ID || ch.revision < m.Revision || m.DeletedAt != nil {
@@ -335,7 +335,7 @@ func after(m HeldMessage, ch change, me string) HeldMessage {
 	return next
 }
 
-// share takes what all members see. What is the viewer's own stays.
+// share takes over the members that all viewers see. The viewer's own state stays.
 func (c *Conversation) share(in Info) {
 	old := c.Info
 	c.Info = in
@@ -345,7 +345,7 @@ func (c *Conversation) share(in Info) {
 	}
 }
 
-// Answer takes the conversation as an answer to the viewer has it. It may be older than Held, or newer.
+// Answer takes over the conversation from a REST response to the viewer. It may be older or newer than Held.
 func (c *Conversation) Answer(in Info) []Effect {
 	c.answer(in)
 	if in.Revision > c.Held {
@@ -361,9 +361,9 @@ func (c *Conversation) answer(in Info) {
 	c.Info.LastReadSeq = max(c.Info.LastReadSeq, in.LastReadSeq)
 }
 
-// Sync takes an answer to sync that was asked with a revision. Until a part is complete the caller asks again, with Held.
+// Sync applies the response to a sync that was sent with the revision asked. Until a part is complete the caller syncs again, with Held.
 func (c *Conversation) Sync(asked int64, part SyncPart) []Effect {
-	if part.Reset || part.Revision < asked { // or a server without epochs was restored: the answer starts from nothing
+	if part.Reset || part.Revision < asked { // or a server without epochs was restored: the response starts from nothing
 		return c.reset(part)
 	}
 	if c.Gone != "" || part.Revision < c.Held {
@@ -397,7 +397,7 @@ func (c *Conversation) reset(part SyncPart) []Effect {
 	}
 	c.First, c.Held, c.partial = c.Last+1-int64(len(c.Messages)), part.Revision, !part.Complete
 	c.Info.Revision, c.Info.LastSeq = part.Revision, max(c.Last, c.Info.LastSeq)
-	// What waits may be of a history that is no more. If it is of this one, it is asked for again.
+	// Waiting changes may belong to a previous history. If they belong to this one, sync returns them again.
 	lost := len(c.waiting) > 0 && c.waiting[len(c.waiting)-1].revision > part.Revision
 	c.waiting, c.stash, c.aside, c.loading, c.stateRevision = nil, nil, nil, false, 0
 	if lost {
@@ -406,10 +406,10 @@ func (c *Conversation) reset(part SyncPart) []Effect {
 	return nil
 }
 
-// Load says that the page before First was asked for.
+// Load reports that the page before First was requested.
 func (c *Conversation) Load() { c.loading, c.aside = true, nil }
 
-// Page takes the page before First. One that was asked for before a reset is nothing.
+// Page applies the page before First. A page that was requested before a reset is ignored.
 func (c *Conversation) Page(page []HeldMessage) []Effect {
 	if !c.loading || c.Gone != "" {
 		return nil

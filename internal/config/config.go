@@ -29,7 +29,7 @@ func (f *Faults) Error() string {
 	return "the settings are wrong:\n  - " + strings.Join(f.list, "\n  - ")
 }
 
-// reader reads settings by name and collects what is wrong with them.
+// reader reads settings by name and collects their faults.
 type reader struct {
 	v      *viper.Viper
 	known  map[string]bool
@@ -50,7 +50,7 @@ func newReader() *reader {
 	return r
 }
 
-// finish tells of everything that was wrong. A file's key that no process knows is a typing error.
+// finish returns all faults as one error. A key of the file that no process knows is a fault too.
 func (r *reader) finish() error {
 	for _, k := range r.v.AllKeys() {
 		if name := strings.ToUpper(k); r.v.InConfig(k) && !r.known[name] && !slices.Contains(everySetting, name) {
@@ -122,7 +122,7 @@ func (r *reader) list(name string) []string {
 	return out
 }
 
-// Common is what every process has.
+// Common are the settings of every process.
 type Common struct {
 	OpsAddr         string
 	LogLevel        slog.Level
@@ -130,7 +130,7 @@ type Common struct {
 	ShutdownTimeout time.Duration
 	Database        Database
 	Redis           Redis
-	// Tracing tells whether spans are exported.
+	// Tracing is whether spans are exported.
 	Tracing bool
 }
 
@@ -141,7 +141,7 @@ type Database struct {
 	PgBouncer  bool
 }
 
-// Redis is how to reach Redis. Username and Password, where set, stand for those in the URL, which then are the sentinels'.
+// Redis are the settings to reach Redis. Username and Password, if set, replace those in the URL, which are then used for the sentinels.
 type Redis struct {
 	URL                string
 	Username, Password string
@@ -161,7 +161,7 @@ func (r *reader) common() Common {
 		Tracing: r.tracing(),
 	}
 	level := r.choice("LOG_LEVEL", "info", "debug", "info", "warn", "error")
-	_ = c.LogLevel.UnmarshalText([]byte(level)) // a wrong one was told by choice
+	_ = c.LogLevel.UnmarshalText([]byte(level)) // choice has reported a wrong one
 	return c
 }
 
@@ -225,7 +225,7 @@ func (r *reader) prefixes(name string) []netip.Prefix {
 	return out
 }
 
-// AnyPort ends an origin that stands for all ports of its host.
+// AnyPort is the ending of an origin that matches all ports of its host.
 const AnyPort = ":*"
 
 func (r *reader) origins(name string) []string {
@@ -264,7 +264,7 @@ func Fault(name, format string, args ...any) error {
 	return &r.faults
 }
 
-// IsFault tells whether err says that the settings are wrong.
+// IsFault reports whether err means that the settings are wrong.
 func IsFault(err error) bool {
 	_, ok := errors.AsType[*Faults](err)
 	return ok

@@ -16,7 +16,7 @@ const (
 	AuthBoth     = "both"
 )
 
-// Who decides on the name and the picture of a user of the product's, and how such users come to be.
+// The sources of a product user's name and picture, and the ways in which such users are created.
 const (
 	ProfileSync       = "sync"
 	ProfileFirst      = "first"
@@ -24,7 +24,7 @@ const (
 	ProvisionExisting = "existing"
 )
 
-// Identity are the settings of users whom the product knows by tokens of its own.
+// Identity are the settings for users with tokens of the product's own issuer.
 type Identity struct {
 	Mode              string
 	JWKSURL, JWKSFile string
@@ -90,7 +90,7 @@ func (r *reader) identity() Identity {
 	return i
 }
 
-// requireIssuer notes what is missing of the product's issuer.
+// requireIssuer adds a fault for each missing setting of the product's issuer.
 func (r *reader) requireIssuer(i Identity) {
 	if i.JWKSURL == "" && i.JWKSFile == "" {
 		r.fault("AUTH_JWKS_URL", "or %sAUTH_JWKS_FILE is required with %sAUTH_MODE %s", prefix, prefix, i.Mode)
@@ -111,7 +111,7 @@ func (r *reader) jwksURL(s string) {
 		return
 	}
 	if u.Scheme == "http" && !isNear(u.Hostname()) {
-		r.fault("AUTH_JWKS_URL", "must be https: http is for loopback addresses and .svc hosts alone")
+		r.fault("AUTH_JWKS_URL", "must be https: http is for loopback addresses and .svc hosts only")
 	}
 }
 

@@ -33,7 +33,7 @@ type API struct {
 	ForwardedHeader string
 	// ConnectionsPerAddress bounds the connections of one client address that are no sockets; 0 is no bound.
 	ConnectionsPerAddress int
-	// MarkersMaxMembers bounds the conversations whose read markers are published to the members' sockets; 0 is for none.
+	// MarkersMaxMembers is the largest conversation whose read markers are published to the members' sockets; 0 for none.
 	MarkersMaxMembers int
 	AllowedOrigins    []string
 	MetricsToken      string
@@ -61,12 +61,12 @@ const (
 	ForwardedRFC = "forwarded" // RFC 7239
 )
 
-// Limits are the rate limits. Server counts by key, Sync the conversations that are asked for.
+// Limits are the rate limits. Server counts by key, Sync counts the requested conversations.
 type Limits struct {
 	Default, Auth, Refresh, Search, Send, React, Upload, Sync, Server, Socket, Frames Rate
 }
 
-// Presence is how long a device counts as online after it was last heard of, and after its last socket closed.
+// Presence is how long a device counts as online after its last renewal (TTL), and after its last socket closed (Grace).
 type Presence struct {
 	TTL, Grace time.Duration
 }
@@ -124,7 +124,7 @@ func LoadAPI() (API, error) {
 	return c, r.finish()
 }
 
-// LoadMigrate reads and checks what migrating needs: the database alone.
+// LoadMigrate reads and checks the settings for migrations: the database's.
 func LoadMigrate() (Database, error) {
 	r := newReader()
 	return r.database(), r.finish()

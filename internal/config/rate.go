@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// Rate is a limit of so many within a window. The zero value is no limit.
+// Rate is a limit of Count within a Window. The zero value is no limit.
 type Rate struct {
 	Count  int
 	Window time.Duration
 }
 
-// Off tells whether there is no limit.
+// Off reports whether there is no limit.
 func (r Rate) Off() bool { return r.Count == 0 }
 
 // String writes the rate as a setting has it.

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// storageSettings are the names of what storage and uploads read.
+// storageSettings are the names of the settings for storage and uploads.
 var storageSettings = []string{
 	"S3_ENDPOINT", "S3_PUBLIC_ENDPOINT", "S3_REGION", "S3_BUCKET", "S3_ACCESS_KEY", "S3_SECRET_KEY", "S3_PATH_STYLE",
 	"UPLOAD_MAX_SIZE", "UPLOAD_TYPES", "UPLOAD_DENY_TYPES", "UPLOAD_UNSENT_TTL", "UPLOAD_SWEEP_INTERVAL",
@@ -93,7 +93,7 @@ func (r *reader) sweep() Sweep {
 	return s
 }
 
-// maxObject is the largest object that S3 takes in one request.
+// maxObject is the largest object that S3 accepts in one request.
 const maxObject = 5 << 30
 
 // size reads a number of bytes, with a unit or without.

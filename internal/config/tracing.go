@@ -20,7 +20,7 @@ func (r *reader) tracing() bool {
 	}
 	const only = "http/protobuf"
 	if p := cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"), os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL"), only); p != only {
-		r.otelFault("OTEL_EXPORTER_OTLP_PROTOCOL", "must be http/protobuf: collectors take it on port 4318")
+		r.otelFault("OTEL_EXPORTER_OTLP_PROTOCOL", "must be http/protobuf: collectors accept it on port 4318")
 	}
 	return true
 }

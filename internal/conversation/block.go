@@ -30,7 +30,7 @@ func (s *Service) maskBlocked(ctx context.Context, q postgres.Querier, viewerID 
 	return nil
 }
 
-// mask leaves of the members who are hidden what a viewer across a block may see.
+// mask reduces hidden members to what a viewer across a block may see.
 func mask(members []chat.Member, hidden map[string]bool) {
 	for i := range members {
 		if u := &members[i].User; hidden[u.ID] {
@@ -39,7 +39,7 @@ func mask(members []chat.Member, hidden map[string]bool) {
 	}
 }
 
-// hiddenFrom returns those of the members whom a block, in either direction, hides from the viewer. It asks nothing for none.
+// hiddenFrom returns the members that a block, in either direction, hides from the viewer. For no members it makes no query.
 func (s *Store) hiddenFrom(ctx context.Context, q postgres.Querier, viewerID string, members []chat.Member) (map[string]bool, error) {
 	var others []string
 	for _, m := range members {

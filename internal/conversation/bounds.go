@@ -8,12 +8,12 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// MaxGroupsByStranger is into how many groups a user can be put within a day by one who is no friend (docs/adr/0008). Without it
+// MaxGroupsByStranger is how many groups a user who is not a friend can add a user to within a day (docs/adr/0008). Without it
 // one account would fill MaxGroups of any other within minutes, and nobody could add that user any more.
 const MaxGroupsByStranger = 50
 
-// checkGroups returns an error if one of the users is in too many groups, or was put into too many of late by the actor, who is no
-// friend. A user who left a group meanwhile does not count as put there. Both are counted by one read of the memberships.
+// checkGroups returns an error if one of the users is in too many groups, or was added to too many by the actor within a day without
+// being a friend. Groups that the user has left don't count. One read of the memberships counts both.
 func checkGroups(tx *gorm.DB, actorID string, userIDs []string) error {
 	var most int
 	var strangers bool

@@ -8,11 +8,11 @@ import (
 	"github.com/parley-chat/parley/internal/invalid"
 )
 
-// What can be wrong with a request, besides *invalid.Faults.
+// Errors of requests, in addition to *invalid.Faults.
 var (
-	// ErrNotFound is also the answer for a conversation that the asker is no member of.
+	// ErrNotFound is also returned if the caller is not a member of the conversation.
 	ErrNotFound = errors.New("conversation not found")
-	// ErrUserNotFound is also the answer for a user whom a block hides.
+	// ErrUserNotFound is also returned for a user hidden by a block.
 	ErrUserNotFound = errors.New("user not found")
 	// ErrMemberNotFound is returned for a user who is not in the conversation.
 	ErrMemberNotFound = errors.New("member not found")
@@ -32,8 +32,8 @@ var (
 	ErrTooManyMembers = errors.New("a group has at most 5000 members")
 	// ErrTooManyGroups is returned for a user who would be in more than MaxGroups.
 	ErrTooManyGroups = errors.New("a user is in at most 1000 groups")
-	// ErrTooManyAdditions is returned for a user whom the actor, who is no friend, has put into MaxGroupsByStranger groups lately.
-	ErrTooManyAdditions = errors.New("a user who is not your friend can be put into at most 50 groups a day by you")
+	// ErrTooManyAdditions is returned if the actor, who is not a friend, has added the user to MaxGroupsByStranger groups within a day.
+	ErrTooManyAdditions = errors.New("you can add a user who is not your friend to at most 50 groups a day")
 )
 
 // Roles of members.
@@ -60,7 +60,7 @@ const (
 
 var nameRule = invalid.Text{Min: 1, Max: maxNameLen, Trim: true}
 
-// Creation is a conversation that someone wants.
+// Creation is a request to create a conversation.
 type Creation struct {
 	Type      string   `json:"type"`
 	MemberIDs []string `json:"memberIds,omitempty"`
@@ -94,7 +94,7 @@ func (c *Creation) Check(f *invalid.Faults) {
 	}
 }
 
-// Addition names users who are to be members.
+// Addition names users to add as members.
 type Addition struct {
 	UserIDs []string `json:"userIds"`
 }

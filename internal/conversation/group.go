@@ -23,7 +23,7 @@ func (s *Service) groupAdding(
 	ctx context.Context, conversationID, actorID string, userIDs []string, f func(tx *gorm.DB, actor *membership) error,
 ) error {
 	return s.db.Tx(ctx, func(tx *gorm.DB) error {
-		// A stranger takes no lock.
+		// A user who is not a member takes no lock.
 		actor, err := membershipOf(ctx, postgres.In(tx), conversationID, actorID)
 		if err != nil {
 			return err
@@ -34,7 +34,7 @@ func (s *Service) groupAdding(
 		if actor.Type != TypeGroup {
 			return ErrDirect
 		}
-		if len(userIDs) > 0 && actor.Role != RoleMember { // who may not add learns nothing of users, and locks none
+		if len(userIDs) > 0 && actor.Role != RoleMember { // a member who may not add users learns nothing about them and locks none
 			if err := lockUsers(tx, userIDs); err != nil {
 				return err
 			}
@@ -52,7 +52,7 @@ func (s *Service) groupAdding(
 	})
 }
 
-// Add makes members of users and returns those who were added. Users who are members already stay as they are.
+// Add adds users as members and returns those who were added. Existing members are left unchanged.
 func (s *Service) Add(ctx context.Context, conversationID, actorID string, a *Addition) ([]chat.Member, error) {
 	var at journal.Stamp
 	var conv *chat.Conversation
@@ -100,7 +100,7 @@ func (s *Service) Add(ctx context.Context, conversationID, actorID string, a *Ad
 	return added, nil
 }
 
-// roleChange is a member with a role that a change gave. The zero value is for no change.
+// roleChange is a member with a new role. The zero value means no change.
 type roleChange struct {
 	at     journal.Stamp
 	member chat.Member
@@ -177,7 +177,7 @@ func (s *Service) SetRole(ctx context.Context, conversationID, actorID, memberID
 	return changed.member, nil
 }
 
-// Remove takes a member out of a group: oneself, or by owners and admins.
+// Remove removes a member from a group. Members may remove themselves; owners and admins may remove others.
 func (s *Service) Remove(ctx context.Context, conversationID, actorID, memberID string) error {
 	var removed journal.Stamp
 	var inherited roleChange

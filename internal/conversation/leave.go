@@ -18,14 +18,14 @@ import (
 //go:embed leave_all.sql
 var leaveAllSQL string
 
-// departure is a group that a user left, and the member who became its owner by that, nil for none.
+// departure is a group that a user left, and the member who became its owner as a result, nil for none.
 type departure struct {
 	conversationID string
 	heir           *chat.Member
 }
 
-// LeaveAll takes a user out of all groups, as a part of the caller's transaction, which has locked the user's row with FOR NO KEY
-// UPDATE or stronger: nobody adds the user to another group any more. It returns what publishes the changes, to be called after
+// LeaveAll removes a user from all groups, in the caller's transaction, which has locked the user's row with FOR NO KEY
+// UPDATE or stronger: nobody can add the user to another group any more. It returns the function that publishes the changes, to be called after
 // the commit. The number of its statements does not depend on the number of groups.
 func (s *Service) LeaveAll(tx *gorm.DB, userID string) (publish func(ctx context.Context), err error) {
 	if err := lockMemberships(tx, userID); err != nil {

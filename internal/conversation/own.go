@@ -55,7 +55,7 @@ func owns(ctx context.Context, q postgres.Querier, userID string, pending pendin
 	return out, nil
 }
 
-// ownOf reads a member's own state of one conversation, nil for a user who is no member.
+// ownOf reads a member's own state of one conversation, nil for a user who is not a member.
 func ownOf(ctx context.Context, q postgres.Querier, conversationID, userID string, pending pendingMarkers) (*own, error) {
 	found, err := owns(ctx, q, userID, pending, ` AND m.conversation_id = $5`, conversationID)
 	if err != nil || len(found) == 0 {
@@ -132,7 +132,7 @@ func (s *Store) newest(ctx context.Context, userID string, pending pendingMarker
 	return owns(ctx, s.db.SQL, userID, pending, more, args...)
 }
 
-// Unread is what a user has not read, over all conversations that are neither archived nor hidden.
+// Unread counts a user's unread messages and mentions, over all conversations that are neither archived nor hidden.
 type Unread struct {
 	Messages      int64 `json:"messages"`
 	Mentions      int64 `json:"mentions"`
@@ -148,7 +148,7 @@ func (s *Store) unread(ctx context.Context, userID string, pending pendingMarker
 	args := append(append([]any{userID}, pending.params()...), muted)
 	err = s.db.SQL.QueryRowContext(ctx, unreadSQL, args...).Scan(&u.Messages, &u.Mentions, &u.Conversations)
 	if err != nil {
-		return Unread{}, fmt.Errorf("count what is unread: %w", err)
+		return Unread{}, fmt.Errorf("count unread messages: %w", err)
 	}
 	return u, nil
 }

@@ -22,12 +22,12 @@ type Keyed struct {
 	UpdatedAt timestamp.Time `json:"updatedAt"`
 }
 
-// KeyedMember is a user who is to be in a group, with a role; "" for RoleMember, or for the one that the user has.
+// KeyedMember is a user who shall be in a group, with a role; "" keeps a member's role, and is RoleMember for a new one.
 type KeyedMember struct {
 	UserID, Role string
 }
 
-// Group is a group as a server key wants it.
+// Group is the desired state of a group, as a server key sends it.
 type Group struct {
 	Patch
 	Members []KeyedMember
@@ -52,7 +52,7 @@ func (s *Service) ResolveByKey(ctx context.Context, externalID string) (conversa
 // putTries is how often Put is tried again that others crossed.
 const putTries = 5
 
-// PutByKey makes the group of an external id, or brings it to what is wanted, in the name of the context's key. The same again changes
+// PutByKey creates the group with an external id, or changes it to the desired state, for the context's key. Repeating it changes
 // nothing. Blocks don't hinder a key.
 func (s *Service) PutByKey(ctx context.Context, externalID string, g *Group) (k Keyed, created bool, err error) {
 	for try := 1; ; try++ {
@@ -157,11 +157,12 @@ func (s *Service) keyedList(ctx context.Context, q postgres.Querier, ids []strin
 	return out, nil
 }
 
-// KeyedFilter is what a server key asks for of the conversations.
+// KeyedFilter selects conversations for a server key.
 type KeyedFilter struct {
 	// MemberID leaves out those that a user is not in.
 	MemberID string
-	// UpdatedAfter leaves out what did not change since, and holds back what is younger than the longest statement.
+	// UpdatedAfter leaves out conversations that have not changed since, and those that changed so recently that an earlier change may
+	// not have been committed yet.
 	UpdatedAfter *time.Time
 	After        *cursor.Position
 	Limit        int
@@ -241,7 +242,7 @@ func (s *Service) AddByKey(ctx context.Context, conversationID string, members [
 	return k, err
 }
 
-// RemoveByKey removes those of the users who are members, in one revision. A group may be left without any.
+// RemoveByKey removes the users who are members, in one revision. The group may end up without members.
 func (s *Service) RemoveByKey(ctx context.Context, conversationID string, userIDs []string) (k Keyed, err error) {
 	err = s.asKey(ctx, conversationID, nil, func(w *keyWork) error {
 		if err := w.removeMembers(userIDs); err != nil {

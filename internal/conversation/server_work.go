@@ -126,7 +126,7 @@ func (w *keyWork) create(externalID string, g *Group) error {
 	return w.record("conversation.create", map[string]any{"members": len(ids)})
 }
 
-// bring has a group that exists be what is wanted.
+// bring changes an existing group to the desired state.
 func (w *keyWork) bring(g *Group) error {
 	if err := w.lock(); err != nil {
 		return err
@@ -202,7 +202,7 @@ func (w *keyWork) change(p *Patch) error {
 	return w.record("conversation.update", nil)
 }
 
-// members adds those who are none, and gives others the role that is wanted.
+// members adds users who are not members, and gives the others the desired role.
 func (w *keyWork) members(list []KeyedMember) error {
 	if len(list) == 0 {
 		return nil
@@ -301,7 +301,7 @@ func (w *keyWork) removeMembers(userIDs []string) error {
 	return w.record("member.remove", map[string]any{"count": len(gone), "userIds": gone[:min(len(gone), maxDetail)]})
 }
 
-// roles are those of the users who are members.
+// roles reads the roles of the users who are members.
 func (w *keyWork) roles(userIDs []string) (map[string]string, error) {
 	type member struct{ id, role string }
 	list, err := postgres.Collect(postgres.Context(w.tx), postgres.In(w.tx), func(r postgres.Row, m *member) error { return r.Scan(&m.id, &m.role) },

@@ -20,18 +20,18 @@ type Publisher interface {
 	Publish(events ...*event.Event)
 }
 
-// Markers is what conversations need of the domain of receipts.
+// Markers is the part of the receipt domain that conversations need.
 type Markers interface {
-	// Markers reads how far a user has read by what Postgres does not have yet, by conversation.
+	// Markers returns the user's read markers that Postgres does not have yet, by conversation.
 	Markers(ctx context.Context, userID string) map[string]chat.PendingMarker
 }
 
-// Notifier notifies all pods of what concerns one user alone. It never waits for Redis.
+// Notifier sends notices about one user to all pods. It never waits for Redis.
 type Notifier interface {
 	Notify(n *event.Notice)
 }
 
-// Service is what can be done with conversations.
+// Service manages conversations and their members. Its methods may be called concurrently.
 type Service struct {
 	db        *postgres.DB
 	store     *Store
@@ -45,7 +45,7 @@ func NewService(db *postgres.DB, store *Store, m Markers, p Publisher, n Notifie
 	return &Service{db: db, store: store, markers: m, publisher: p, notifier: n}
 }
 
-// Create makes a conversation, or finds the direct one that there is; created tells which.
+// Create creates a conversation, or returns the existing direct one; created reports which.
 func (s *Service) Create(ctx context.Context, creatorID string, c *Creation) (conv *chat.Conversation, created bool, err error) {
 	others := slices.DeleteFunc(slices.Clone(c.MemberIDs), func(u string) bool { return u == creatorID })
 	if c.Type == TypeDirect && len(others) != 1 {
@@ -120,7 +120,7 @@ func createDirect(tx *gorm.DB, creatorID, otherID string, c *Creation) (conversa
 	if created, err = insert(tx, conversationID, creatorID, c, &key, 2); err != nil {
 		return "", false, err
 	}
-	if !created { // the other asked at the same time
+	if !created { // the other user created it at the same time
 		conversationID, err = directID(tx, key)
 		return conversationID, false, err
 	}
@@ -188,9 +188,9 @@ func (s *Service) Get(ctx context.Context, conversationID, viewerID string) (*ch
 	return c, err
 }
 
-// Object is Get with nil for a viewer who is no member.
+// Object is Get, with nil for a viewer who is not a member.
 func (s *Service) Object(ctx context.Context, conversationID, viewerID string) (*chat.Conversation, error) {
-	pending := s.markers.Markers(ctx, viewerID) // before Postgres: what is flushed in between is found there
+	pending := s.markers.Markers(ctx, viewerID) // before Postgres: a marker that is flushed in between is found there
 	return s.view(ctx, s.db.SQL, conversationID, viewerID, pending)
 }
 
@@ -230,7 +230,7 @@ func (s *Service) List(ctx context.Context, userID string, sel Selection, before
 	return list, hasMore, s.maskBlocked(ctx, s.db.SQL, userID, list)
 }
 
-// objects reads conversations as their viewer sees them, but for what blocks hide.
+// objects reads conversations as their viewer sees them, before blocks are applied.
 func (s *Service) objects(ctx context.Context, q postgres.Querier, viewerID string, page []own) ([]chat.Conversation, error) {
 	ids := make([]string, len(page))
 	for i, m := range page {
@@ -248,7 +248,7 @@ func (s *Service) objects(ctx context.Context, q postgres.Querier, viewerID stri
 		}
 		c := *found[m.id]
 		state := m.state
-		// Messages may have come since the state was read: the conversation's seq and the count of what is unread are of one moment.
+		// Messages may have arrived since the state was read. The conversation's seq and the unread count must be of the same moment.
 		state.UnreadCount = c.LastSeq - state.LastReadSeq
 		c.OwnState, c.PeerLastReadSeq = &state, m.peer
 		out = append(out, c)

@@ -23,7 +23,7 @@ import (
 const (
 	// maxPinned is how many conversations a user pins at most.
 	maxPinned = 20
-	// maxStates is how many states an answer to sync has at most.
+	// maxStates is the largest number of states in a response to sync.
 	maxStates = 500
 	// Forever mutes a conversation until it is unmuted.
 	Forever = "forever"
@@ -148,7 +148,7 @@ func changeState(tx *gorm.DB, conversationID, userID string, c *StateChange, pen
 	return nil
 }
 
-// checkPinned holds a user's pins to their bound, under a lock of the user's row.
+// checkPinned enforces the bound on a user's pins, under a lock of the user's row.
 func checkPinned(ctx context.Context, q postgres.Querier, conversationID, userID string) error {
 	if _, err := q.ExecContext(ctx, `SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE`, userID); err != nil {
 		return fmt.Errorf("lock a user: %w", err)
@@ -181,13 +181,13 @@ func seqOf(ctx context.Context, q postgres.Querier, conversationID, userID, mess
 	return *found, nil
 }
 
-// Totals is what a user has not read.
+// Totals are a user's unread counts at a moment.
 type Totals struct {
 	Unread
 	AsOf timestamp.Time `json:"asOf"`
 }
 
-// Unread counts what a user has not read, over conversations that are neither archived nor hidden, and not muted unless muted is set.
+// Unread counts a user's unread messages, over conversations that are neither archived nor hidden, and not muted unless muted is set.
 // Nothing is stored: it is counted from the markers, pending ones too.
 func (s *Service) Unread(ctx context.Context, userID string, muted bool) (Totals, error) {
 	now := time.Now().UTC()
@@ -196,7 +196,7 @@ func (s *Service) Unread(ctx context.Context, userID string, muted bool) (Totals
 	return Totals{u, timestamp.Time{Time: now}}, err
 }
 
-// States is what changed of a user's own states.
+// States are the changes of a user's own states.
 type States struct {
 	// Revision is where to ask again.
 	Revision      int64                    `json:"revision"`
@@ -213,7 +213,7 @@ const statesSQL = ` AND (p.seq IS NOT NULL OR m.state_xid >= CASE WHEN $5::bigin
 // StatesSince reads the own states of a user that changed since a revision, maxStates of them at most. A state may come again: it is
 // absolute.
 func (s *Service) StatesSince(ctx context.Context, userID string, held int64) (States, error) {
-	// The revision comes first: what is committed after it is found again.
+	// The revision is read first: a change that is committed after it is found again next time.
 	out := States{Conversations: map[string]chat.OwnState{}, Complete: true}
 	err := s.db.SQL.QueryRowContext(ctx, `SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint`).Scan(&out.Revision)
 	if err != nil {
@@ -225,7 +225,7 @@ func (s *Service) StatesSince(ctx context.Context, userID string, held int64) (S
 		return States{}, err
 	}
 	if len(found) > maxStates {
-		// The states of one transaction stand together, since the next answer begins with a transaction.
+		// The states of one transaction stay together, because the next response begins with a whole transaction.
 		next := found[maxStates].xid
 		cut := slices.IndexFunc(found, func(o own) bool { return o.xid == next })
 		if cut > 0 {
@@ -240,7 +240,7 @@ func (s *Service) StatesSince(ctx context.Context, userID string, held int64) (S
 	return out, nil
 }
 
-// ChangedStates is StatesSince for an answer to sync.
+// ChangedStates is StatesSince for a response to sync.
 func (s *Service) ChangedStates(ctx context.Context, userID string, held int64) (any, error) {
 	return s.StatesSince(ctx, userID, held)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// Messages is what conversations need of the domain of messages.
+// Messages is the part of the message domain that conversations need.
 type Messages interface {
 	ByIDs(ctx context.Context, q postgres.Querier, ids []string) (map[string]*chat.Message, error)
 	// SetMine sets a viewer's own reactions in messages that nobody else is given.
@@ -106,7 +106,7 @@ func memberList(ctx context.Context, q postgres.Querier, query string, args ...a
 	return out, nil
 }
 
-// MembersByID reads those of the users who are members now.
+// MembersByID reads the users who are members now.
 func (s *Store) MembersByID(ctx context.Context, q postgres.Querier, conversationID string, userIDs []string) ([]chat.Member, error) {
 	return memberList(ctx, q, `SELECT `+chat.MemberColumns+` FROM conversation_members m JOIN users u ON u.id = m.user_id
 		WHERE m.conversation_id = $1 AND m.user_id = ANY ($2::text[]::uuid[]) ORDER BY m.joined_at, m.user_id`, conversationID, userIDs)
@@ -155,7 +155,7 @@ func membershipOf(ctx context.Context, q postgres.Querier, conversationID, userI
 	err := q.QueryRowContext(ctx, `SELECT c.type, m.role, m.last_read_seq FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id
 		WHERE m.conversation_id = $1 AND m.user_id = $2`, conversationID, userID).Scan(&m.Type, &m.Role, &m.LastReadSeq)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil //nolint:nilnil // no member is an answer
+		return nil, nil //nolint:nilnil // no member is a valid result
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look up a member: %w", err)
@@ -163,7 +163,7 @@ func membershipOf(ctx context.Context, q postgres.Querier, conversationID, userI
 	return &m, nil
 }
 
-// reachable counts those of the users who exist and whom no block, in either direction, hides from the asker.
+// reachable counts the users who exist and have no block, in either direction, with the caller.
 func reachable(tx *gorm.DB, askerID string, userIDs []string) (int, error) {
 	var n int
 	err := tx.Raw(`SELECT count(*) FROM users u WHERE u.id = ANY (?::uuid[]) AND u.deleted_at IS NULL AND NOT EXISTS (
@@ -175,7 +175,7 @@ func reachable(tx *gorm.DB, askerID string, userIDs []string) (int, error) {
 	return n, nil
 }
 
-// directID is the direct conversation of a key, "" where there is none.
+// directID is the direct conversation of a key, "" if there is none.
 func directID(tx *gorm.DB, key string) (string, error) {
 	var id string
 	if err := tx.Raw(`SELECT id FROM conversations WHERE direct_key = ?`, key).Scan(&id).Error; err != nil {
@@ -220,8 +220,8 @@ func repeatedID(tx *gorm.DB, creatorID, clientID string) (conversationID string,
 	return conversationID, nil
 }
 
-// join makes members of those of the users who are none, in the order given, with nothing unread. It answers who came.
-// actorID is who adds them, which is noted of others than themselves.
+// join adds the users who are not members yet, in the given order, with nothing unread. It returns those who were added.
+// actorID is the user who adds them; it is stored with members other than the actor.
 func join(tx *gorm.DB, conversationID, actorID string, userIDs []string, role string) ([]string, error) {
 	var added []string
 	err := tx.Raw(`WITH t AS (SELECT clock_timestamp() AS now)

@@ -16,13 +16,13 @@ import (
 // TimeFormat is how Parley writes a time for clients.
 const TimeFormat = "2006-01-02T15:04:05.000000Z"
 
-// maxLen bounds what is decoded at all: a cursor of ours has 92 characters.
+// maxLen is the longest text that is decoded. Parley's own cursors have 92 characters.
 const maxLen = 128
 
 // maxLabelledLen is maxLen for a cursor with a label of up to 32 code points, each up to 12 bytes of JSON.
 const maxLabelledLen = 768
 
-// ErrMalformed is returned for what is not a cursor of Parley's.
+// ErrMalformed is returned for a text that is not a cursor of Parley.
 var ErrMalformed = errors.New("malformed cursor")
 
 // Position is a place in a list: just after the item with this time and id.
@@ -44,7 +44,7 @@ func Encode(p Position) string {
 
 var toURLAlphabet = strings.NewReplacer("+", "-", "/", "_")
 
-// Labelled is a place in a list in which one user may have several items of the same time, told apart by a label.
+// Labelled is a position in a list in which one user may have several items of the same time, distinguished by a label.
 type Labelled struct {
 	Position
 	Label string
@@ -59,7 +59,7 @@ func EncodeLabelled(p Labelled) string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// DecodeLabelled reads what EncodeLabelled wrote, as Decode does.
+// DecodeLabelled decodes the text of EncodeLabelled. Errors are those of Decode.
 func DecodeLabelled(s string) (Labelled, error) {
 	parts, err := decodeParts(s, 3, maxLabelledLen)
 	if err != nil {

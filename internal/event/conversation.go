@@ -66,11 +66,11 @@ func ofConversation(typ string, c *chat.Conversation, data any, at int64) *Event
 // MembersAdded is the data of a conversation:member_added.
 type MembersAdded struct {
 	ConversationID string `json:"conversationId"`
-	// Members are the first 20 of those who were added.
+	// Members are the first 20 added members.
 	Members     []chat.Member `json:"members"`
 	MemberCount int           `json:"memberCount"`
 	Revision    int64         `json:"revision"`
-	// UserIDs are all who were added if there are more than Members has.
+	// UserIDs are all added users, if there are more than in Members.
 	UserIDs []string `json:"userIds,omitempty"`
 }
 
@@ -94,7 +94,7 @@ type MemberRemoved struct {
 	UserID         string `json:"userId"`
 	MemberCount    int    `json:"memberCount"`
 	Revision       int64  `json:"revision"`
-	// UserIDs are all who were removed if there is more than one; UserID is the first of them then.
+	// UserIDs are all removed users, if there are several; UserID is then the first.
 	UserIDs []string `json:"userIds,omitempty"`
 }
 
@@ -150,7 +150,7 @@ func UserTyping(t Typing) *Event {
 	return &Event{Type: TypeTyping, Data: t, ConversationID: t.ConversationID, Routing: Routing{Except: t.UserID}}
 }
 
-// Sent is what pods remember of a new message, for when Postgres is unavailable.
+// Sent are the properties of a new message that pods remember for the time that Postgres is unavailable.
 type Sent struct {
 	ID       string `json:"id"`
 	Seq      int64  `json:"seq"`

@@ -1,6 +1,5 @@
-// Package event has what Parley reports of changes: typed values, one for each kind of event, with how they are routed beside
-// them. It knows neither sockets nor Redis: realtime (its package wire) encodes an event once, for all sockets, and a webhook
-// marshals the same Data.
+// Package event defines the events of Parley as typed values, one for each type, with their routing. It knows neither sockets
+// nor Redis: realtime (its package wire) encodes an event once for all sockets, and a webhook marshals the same Data.
 package event
 
 import (
@@ -10,14 +9,14 @@ import (
 	"github.com/parley-chat/parley/internal/tracing"
 )
 
-// Event is a change of a conversation. Whoever publishes it must not change what it points to afterwards.
+// Event is a change of a conversation. After publishing, neither it nor the data it points to may be changed.
 type Event struct {
-	// Type is one of Types, and Data what frames and webhooks of that type carry, as JSON.
+	// Type is one of Types. Data is the value that frames and webhooks of that type carry as JSON.
 	Type string
 	Data any
 
 	ConversationID string
-	// Revision is the one that the change brought, 0 for what changes nothing (typing).
+	// Revision is the revision of the change, 0 for events that change nothing (typing).
 	Revision int64
 	// CommittedAt is in microseconds since 1970.
 	CommittedAt int64
@@ -29,7 +28,7 @@ type Event struct {
 	TraceParent string
 }
 
-// Routing says who gets an event of a conversation. The zero value is for all members.
+// Routing defines which users get an event of a conversation. The zero value means all members.
 type Routing struct {
 	// Added are the users who see the conversation from this event on. They get a conversation:created with Welcome instead of
 	// Data.
@@ -39,13 +38,13 @@ type Routing struct {
 	Removed []string
 	// Ends is set if nobody gets an event of the conversation after this one.
 	Ends bool
-	// Except is a user who does not get the event: the one who types.
+	// Except is a user who does not get the event, such as the one who is typing.
 	Except string
 	// ExceptMany are set instead of Except if there are several. Only events without a revision honour either.
 	ExceptMany []string
 }
 
-// Actor is who made a change: a user, a server key, or a server key for a user. Each is "" if it is none.
+// Actor is the author of a change: a user, a server key, or a server key that acts for a user. An absent one is "".
 type Actor struct {
 	UserID, KeyID string
 }
@@ -59,10 +58,10 @@ func (e *Event) In(ctx context.Context) *Event {
 // Known reports whether this version knows a type of event.
 func Known(typ string) bool { return known[typ] }
 
-// Notice is what concerns one user alone: Data of a Type for the user's sockets, or news for the pods that hold them.
+// Notice concerns one user only: Data of a Type for the user's sockets, or information for the pods that have them.
 type Notice struct {
 	UserID string
-	// Type is "" for a notice to pods alone.
+	// Type is "" for a notice to pods only.
 	Type string
 	Data any
 	// ExceptSocket is the connection that does not get the frame, because it caused it.
@@ -73,7 +72,7 @@ type Notice struct {
 	Related string
 	// Replaced are sockets of the user's that give way to newer ones.
 	Replaced []string
-	// Profile is the user's changed profile, which pods deliver once, however often they hear of it.
+	// Profile is the user's changed profile. Pods deliver it once, even if they receive it repeatedly.
 	Profile *ProfileChange
 	// TraceParent is as an Event's.
 	TraceParent string
@@ -97,9 +96,9 @@ type UserJoin struct {
 	Join
 }
 
-// Missed is what followed a revision of a conversation, read again from Postgres.
+// Missed are the events after a revision of a conversation, read again from Postgres.
 type Missed struct {
-	// Gone are removals of users who are no members now. They go first, because the other events carry the state of now, which
+	// Gone are removals of users who are not members now. They are delivered first, because the other events carry the present state, which
 	// these users may not see.
 	Gone []*Event
 	// Events follow each other by revision without a gap.

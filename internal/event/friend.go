@@ -7,7 +7,7 @@ type Friend struct {
 	User chat.Profile `json:"user"`
 }
 
-// FriendNotice reports to a user's sockets what the user and another are to each other now.
+// FriendNotice reports a change of the relation with another user to a user's sockets.
 func FriendNotice(typ, userID string, other chat.Profile) *Notice {
 	return &Notice{UserID: userID, Type: typ, Data: Friend{other}}
 }

@@ -18,7 +18,7 @@ const (
 type Presence struct {
 	UserID string `json:"userId"`
 	Status string `json:"status"`
-	// LastSeenAt is nil while the user is online, and where the viewer may not see them.
+	// LastSeenAt is nil while the user is online, and if the viewer may not see the user.
 	LastSeenAt *timestamp.Time `json:"lastSeenAt"`
 }
 
@@ -28,7 +28,7 @@ type PresenceChange struct {
 	LastSeenAt *timestamp.Time `json:"lastSeenAt"`
 }
 
-// PresenceState is what Redis knows of a user. It rises with Version; 0 is for nothing known.
+// PresenceState is a user's state in Redis. A higher Version is newer; 0 means that nothing is known.
 type PresenceState struct {
 	// Version is Redis's time of the last transition in microseconds.
 	Version int64 `json:"version"`
@@ -37,16 +37,16 @@ type PresenceState struct {
 	Seen int64 `json:"seen"`
 }
 
-// PresenceNews is what is published on a user's presence channel: a transition, or that others may see them now, or no more.
+// PresenceNews is a message on a user's presence channel: a transition, or a change of the users who may see it.
 type PresenceNews struct {
 	PresenceState
-	// Recheck is set where who may see the user has changed.
+	// Recheck is set if the users who may see this user have changed.
 	Recheck bool `json:"recheck,omitempty"`
 	// Profile is set if the user's profile changed: nothing else did, though Recheck is set too, for pods that know no Profile.
 	Profile *ProfileChange `json:"profile,omitempty"`
 }
 
-// Encode writes the news as the scripts do.
+// Encode writes the same text as the scripts of presence.
 func (n PresenceNews) Encode() []byte {
 	b, err := json.Marshal(n)
 	if err != nil {
@@ -55,7 +55,7 @@ func (n PresenceNews) Encode() []byte {
 	return b
 }
 
-// DecodePresence reads what Encode or a script wrote.
+// DecodePresence reads a text of Encode or of a script.
 func DecodePresence(b []byte) (PresenceNews, error) {
 	var n PresenceNews
 	if err := json.Unmarshal(b, &n); err != nil {
@@ -72,7 +72,7 @@ func At(micros int64) *timestamp.Time {
 	return &timestamp.Time{Time: time.UnixMicro(micros).UTC()}
 }
 
-// PresencePair is one who watches, and who is watched.
+// PresencePair is a user who watches, and the user being watched.
 type PresencePair struct {
 	Viewer, Target string
 }

@@ -16,7 +16,7 @@ func ReceiptNotice(senderID string, r ReceiptRead) *Notice {
 	return &Notice{UserID: senderID, Type: TypeReceiptRead, Data: r}
 }
 
-// ReadNotice reports how far a user has read to the user's sockets, but for the one that caused it.
+// ReadNotice reports a user's new read marker to the user's sockets, except the one that caused it.
 func ReadNotice(userID, exceptSocket string, r ConversationRead) *Notice {
 	return &Notice{UserID: userID, Type: TypeConversationRead, ExceptSocket: exceptSocket, Data: r}
 }
@@ -24,7 +24,7 @@ func ReadNotice(userID, exceptSocket string, r ConversationRead) *Notice {
 // Marker is how far a member has read a conversation, as another member may see it.
 type Marker struct {
 	UserID string `json:"userId"`
-	// LastReadSeq is of the last message that the member has read. It never goes back, 0 is for none.
+	// LastReadSeq is the seq of the last message that the member has read, 0 for none. It never goes back.
 	LastReadSeq int64 `json:"lastReadSeq"`
 	// ReadAt is when the member last read on, nil if that is not known.
 	ReadAt *timestamp.Time `json:"readAt"`
@@ -36,7 +36,7 @@ type Markers struct {
 	Markers        []Marker `json:"markers"`
 }
 
-// MarkersMoved reports to all members but the excepted ones how far others have read.
+// MarkersMoved reports read markers to all members except the given ones.
 func MarkersMoved(m Markers, except []string) *Event {
 	e := &Event{Type: TypeConversationMarkers, Data: m, ConversationID: m.ConversationID}
 	if len(except) == 1 {

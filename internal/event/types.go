@@ -72,13 +72,13 @@ type Resync struct {
 	WithinSeconds int    `json:"withinSeconds"`
 }
 
-// ConversationRead is the data of a conversation:read, for one's own other sockets.
+// ConversationRead is the data of a conversation:read, for the reader's other sockets.
 type ConversationRead struct {
 	ConversationID string `json:"conversationId"`
 	chat.Marker
 }
 
-// StateUpdated is the data of a state:updated, for all of one's own sockets: the whole own state of a conversation.
+// StateUpdated is the data of a state:updated, for all sockets of the user: the whole own state of a conversation.
 type StateUpdated struct {
 	ConversationID string `json:"conversationId"`
 	// StateRevision is where to ask sync for later changes.

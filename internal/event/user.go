@@ -7,7 +7,7 @@ type UserUpdated struct {
 	User chat.Profile `json:"user"`
 }
 
-// ProfileChange is a user's profile after it changed. At, Postgres's time of that in microseconds, tells two changes apart.
+// ProfileChange is a user's profile after it changed. At, Postgres's time of the change in microseconds, distinguishes two changes.
 type ProfileChange struct {
 	User chat.Profile `json:"user"`
 	At   int64        `json:"at"`

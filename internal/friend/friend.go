@@ -1,7 +1,7 @@
 // Package friend is the domain of friendships, requests for them, and blocks.
 //
-// Whatever changes what two users are to each other locks both their rows first, in the order of their ids: races end in
-// one consistent state. A block hides both from each other; who is hidden is answered as who does not exist.
+// Every change of the relation of two users first locks both their rows, in the order of their ids, so that races end in
+// one consistent state. A block hides both users from each other: a hidden user looks the same as one who does not exist.
 package friend
 
 import (
@@ -19,15 +19,15 @@ import (
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
-// What can be wrong with a request, besides *invalid.Faults.
+// Errors of requests, in addition to *invalid.Faults.
 var (
-	// ErrUserNotFound is also the answer for a user whom a block hides.
+	// ErrUserNotFound is also returned for a user hidden by a block.
 	ErrUserNotFound = errors.New("user not found")
-	// ErrRequestNotFound is returned where there is no request between the two.
+	// ErrRequestNotFound is returned if there is no request between the two.
 	ErrRequestNotFound = errors.New("there is no such request")
-	// ErrTooManyFriends is returned where one of the two would have more than MaxFriends.
+	// ErrTooManyFriends is returned if one of the two would have more than MaxFriends.
 	ErrTooManyFriends = errors.New("a user has at most 5000 friends")
-	// ErrTooManyRequests is returned where the asker would have more than MaxOutgoing open requests.
+	// ErrTooManyRequests is returned if the requesting user would have more than MaxOutgoing open requests.
 	ErrTooManyRequests = errors.New("a user has at most 100 open requests")
 )
 
@@ -43,7 +43,7 @@ const (
 	StatusAccepted = "accepted"
 )
 
-// Request names whose friend one would be.
+// Request names the user to befriend.
 type Request struct {
 	UserID string `json:"userId"`
 }
@@ -55,13 +55,13 @@ func (r *Request) Check(f *invalid.Faults) {
 	}
 }
 
-// Relation is another user, and since when they are what the list says.
+// Relation is an entry of a list: another user, and the time since which the relation exists.
 type Relation struct {
 	User      chat.Profile   `json:"user"`
 	CreatedAt timestamp.Time `json:"createdAt"`
 }
 
-// State is what came of asking or accepting.
+// State is the result of a request or an acceptance.
 type State struct {
 	Status string       `json:"status"`
 	User   chat.Profile `json:"user"`
@@ -74,17 +74,17 @@ type Requests struct {
 	HasMore  bool
 }
 
-// Notifier tells a user's sockets on all pods.
+// Notifier sends notices to a user's sockets on all pods.
 type Notifier interface {
 	Notify(n *event.Notice)
 }
 
-// Relations is told whenever two users become something else to each other, after that is committed.
+// Relations is called after each committed change of the relation of two users.
 type Relations interface {
 	RelationChanged(ctx context.Context, a, b string)
 }
 
-// Service is what can be done with friends and blocks.
+// Service manages friends, requests and blocks. Its methods may be called concurrently.
 type Service struct {
 	db        *postgres.DB
 	store     *store
@@ -97,26 +97,26 @@ func NewService(db *postgres.DB, n Notifier, r Relations) *Service {
 	return &Service{db: db, store: &store{db}, notifier: n, relations: r}
 }
 
-// change is what a transaction did, to be told after it.
+// change is the result of a transaction, published after the commit.
 type change struct {
-	typ      string // of the notice, "" for nothing to tell
-	own      chat.Profile
-	other    chat.Profile
-	tellSelf bool
+	typ        string // of the notice, "" for none
+	own        chat.Profile
+	other      chat.Profile
+	notifySelf bool
 }
 
-func (s *Service) tell(ctx context.Context, c change) {
+func (s *Service) notify(ctx context.Context, c change) {
 	if c.typ == "" {
 		return
 	}
 	s.notifier.Notify(event.FriendNotice(c.typ, c.other.ID, c.own).In(ctx))
-	if c.tellSelf {
+	if c.notifySelf {
 		s.notifier.Notify(event.FriendNotice(c.typ, c.own.ID, c.other).In(ctx))
 	}
 	s.relations.RelationChanged(ctx, c.own.ID, c.other.ID)
 }
 
-// Ask asks for a friendship; where the other has asked, it accepts. created is set for a request that is new.
+// Ask requests a friendship, or accepts the other user's request if there is one. created is set if the request is new.
 func (s *Service) Ask(ctx context.Context, userID string, r *Request) (state State, created bool, err error) {
 	if r.UserID == userID {
 		return State{}, false, invalid.One("userId", "must not be your own")
@@ -132,7 +132,7 @@ func (s *Service) Ask(ctx context.Context, userID string, r *Request) (state Sta
 		case p.mine == StatusAccepted:
 			state.Status = StatusAccepted
 		case p.theirs == StatusPending:
-			c.typ, c.tellSelf = event.TypeFriendAccepted, true
+			c.typ, c.notifySelf = event.TypeFriendAccepted, true
 			state.Status = StatusAccepted
 			return befriend(tx, userID, r.UserID)
 		case p.mine == StatusPending:
@@ -148,7 +148,7 @@ func (s *Service) Ask(ctx context.Context, userID string, r *Request) (state Sta
 		return State{}, false, err
 	}
 	state.User = c.other
-	s.tell(ctx, c)
+	s.notify(ctx, c)
 	return state, created, nil
 }
 
@@ -172,11 +172,11 @@ func (s *Service) Accept(ctx context.Context, userID, otherID string) (State, er
 	if err != nil {
 		return State{}, err
 	}
-	s.tell(ctx, c)
+	s.notify(ctx, c)
 	return State{StatusAccepted, c.other}, nil
 }
 
-// Drop declines the other's request, or cancels one's own.
+// Drop declines the other user's request, or cancels the user's own.
 func (s *Service) Drop(ctx context.Context, userID, otherID string) error {
 	return s.part(ctx, userID, otherID, func(p pair) error {
 		if p.mine != StatusPending && p.theirs != StatusPending {
@@ -210,13 +210,13 @@ func (s *Service) part(ctx context.Context, userID, otherID string, may func(pai
 		return part(tx, userID, otherID)
 	})
 	if err == nil {
-		s.tell(ctx, c)
+		s.notify(ctx, c)
 	}
 	return err
 }
 
-// Block hides two users from each other and ends what they were. To the other it looks as an unfriending does, or as
-// nothing. An unknown user is as good as blocked.
+// Block hides two users from each other and ends what they were. The other user sees at most the end of a
+// friendship. Blocking an unknown user succeeds and does nothing.
 func (s *Service) Block(ctx context.Context, userID, otherID string) error {
 	if userID == otherID {
 		return invalid.One("userId", "must not be your own")
@@ -232,7 +232,7 @@ func (s *Service) Block(ctx context.Context, userID, otherID string) error {
 		}
 		c = change{own: p.own, other: p.other}
 		if p.mine != "" || p.theirs != "" {
-			c.typ, c.tellSelf = event.TypeFriendRemoved, true
+			c.typ, c.notifySelf = event.TypeFriendRemoved, true
 			if err := part(tx, userID, otherID); err != nil {
 				return err
 			}
@@ -242,7 +242,7 @@ func (s *Service) Block(ctx context.Context, userID, otherID string) error {
 	if err != nil {
 		return err
 	}
-	s.tell(ctx, c)
+	s.notify(ctx, c)
 	if c.typ == "" && c.other.ID != "" {
 		s.relations.RelationChanged(ctx, userID, otherID)
 	}
@@ -263,7 +263,7 @@ func (s *Service) Friends(ctx context.Context, userID string, before *cursor.Pos
 	return page(limit, func(n int) ([]Relation, error) { return s.store.list(ctx, friendsSQL, userID, before, n) })
 }
 
-// Blocks is a page of whom a user blocks, the newest first, without those who blocked the user before.
+// Blocks is a page of the users that a user blocks, the newest block first, without those who had blocked the user earlier.
 func (s *Service) Blocks(ctx context.Context, userID string, before *cursor.Position, limit int) (list []Relation, hasMore bool, err error) {
 	return page(limit, func(n int) ([]Relation, error) { return s.store.list(ctx, blocksSQL, userID, before, n) })
 }

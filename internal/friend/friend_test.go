@@ -146,7 +146,7 @@ func TestWhatTwoBecome(t *testing.T) {
 		{"unfriend a stranger", plain(x.Unfriend, x.a, x.b), "no user", "", nobody, nobody},
 		{"ask", asked(x.a, x.b), "pending true b", "friend:requested to b of a, changed 1", "friends  in  out b blocks ", "friends  in a out  blocks "},
 		{"ask again", asked(x.a, x.b), "pending false b", "", "friends  in  out b blocks ", "friends  in a out  blocks "},
-		{"accept one's own", accepted(x.a, x.b), "no request", "", "friends  in  out b blocks ", "friends  in a out  blocks "},
+		{"accept the own request", accepted(x.a, x.b), "no request", "", "friends  in  out b blocks ", "friends  in a out  blocks "},
 		{"unfriend one who asked", plain(x.Unfriend, x.b, x.a), "no user", "", "friends  in  out b blocks ", "friends  in a out  blocks "},
 		{"cancel", plain(x.Drop, x.a, x.b), "", "friend:removed to a of b, friend:removed to b of a, changed 1", nobody, nobody},
 		{"ask", asked(x.a, x.b), "pending true b", "friend:requested to b of a, changed 1", "friends  in  out b blocks ", "friends  in a out  blocks "},

@@ -16,15 +16,15 @@ type store struct {
 	db *postgres.DB
 }
 
-// pair is what two users are to each other, under the lock of both their rows.
+// pair is the relation of two users, read under the lock of both their rows.
 type pair struct {
 	own, other chat.Profile
-	// mine is the state of what the one asked of the other, theirs the other way round; "" for nothing.
+	// mine is the state of the user's request to the other, theirs of the other's request; "" for none.
 	mine, theirs string
 }
 
-// lockUsers locks two users' rows in the order of their ids and reads what they are to each other. It returns
-// ErrUserNotFound where the other does not exist.
+// lockUsers locks two users' rows in the order of their ids and reads their relation. It returns ErrUserNotFound if the other
+// user does not exist.
 func lockUsers(tx *gorm.DB, userID, otherID string) (pair, error) {
 	var users []chat.Profile
 	err := tx.Raw(`SELECT id, username, display_name, avatar_url FROM users
@@ -60,7 +60,7 @@ func lockUsers(tx *gorm.DB, userID, otherID string) (pair, error) {
 	return p, nil
 }
 
-// lockPair is lockUsers for two whom no block hides from each other.
+// lockPair is lockUsers for two users without a block between them; with one it returns ErrUserNotFound.
 func lockPair(tx *gorm.DB, userID, otherID string) (pair, error) {
 	p, err := lockUsers(tx, userID, otherID)
 	if err != nil {
@@ -86,7 +86,7 @@ func count(tx *gorm.DB, userID, status string) (int, error) {
 	return n, nil
 }
 
-// ask inserts a request. The asker's row is locked, so the count holds.
+// ask inserts a request. The requesting user's row is locked, so the count is exact.
 func ask(tx *gorm.DB, userID, otherID string) error {
 	n, err := count(tx, userID, StatusPending)
 	if err != nil {
@@ -101,7 +101,7 @@ func ask(tx *gorm.DB, userID, otherID string) error {
 	return nil
 }
 
-// befriend makes friends of two, one row a direction, whoever asked.
+// befriend makes two users friends, with one row per direction, no matter which of them asked.
 func befriend(tx *gorm.DB, userID, otherID string) error {
 	for _, u := range []string{userID, otherID} {
 		n, err := count(tx, u, StatusAccepted)
@@ -139,7 +139,7 @@ func block(tx *gorm.DB, userID, otherID string) error {
 	return nil
 }
 
-// unblock tells whether there was a block.
+// unblock removes a block. It reports whether there was one.
 func (s *store) unblock(ctx context.Context, userID, otherID string) (bool, error) {
 	r := s.db.Gorm.WithContext(ctx).Exec(`DELETE FROM blocks WHERE user_id = ? AND blocked_id = ?`, userID, otherID)
 	if r.Error != nil {
@@ -148,12 +148,12 @@ func (s *store) unblock(ctx context.Context, userID, otherID string) (bool, erro
 	return r.RowsAffected > 0, nil
 }
 
-// The lists: what each is read from, r the relation and u the other user.
+// The sources of the lists: r is the relation and u the other user.
 const (
 	friendsSQL  = `friendships r JOIN users u ON u.id = r.friend_id WHERE r.user_id = $1 AND r.status = 'accepted'`
 	outgoingSQL = `friendships r JOIN users u ON u.id = r.friend_id WHERE r.user_id = $1 AND r.status = 'pending'`
 	incomingSQL = `friendships r JOIN users u ON u.id = r.user_id WHERE r.friend_id = $1 AND r.status = 'pending'`
-	// Who was the first to block is as good as unknown: to block them is a 204, as for any id, and shows no profile.
+	// A user who blocked first looks the same as an unknown one: blocking them is a 204, as for any id, and shows no profile.
 	blocksSQL = `blocks r JOIN users u ON u.id = r.blocked_id WHERE r.user_id = $1
 		AND NOT EXISTS (SELECT FROM blocks b WHERE b.user_id = r.blocked_id AND b.blocked_id = $1 AND b.created_at < r.created_at)`
 )

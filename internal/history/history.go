@@ -1,19 +1,19 @@
-// Package history knows which history of the database a process works with. A failover to a standby that lacked a tail, and a restore
-// from a backup, take back what was acknowledged: revisions and seqs that clients and pods remember then mean something else. So the
-// history has an identity, the epoch, which changes whenever a tail may have been lost, and not at an ordinary restart.
+// Package history detects which history of the database a process works with. A failover to a standby without the last commits, or a
+// restore from a backup, undoes acknowledged changes: revisions and seqs that clients and pods remember are then assigned to other
+// content. So the history has an identity, the epoch. It changes whenever commits may have been lost, and not at an ordinary restart.
 //
-// The epoch is random and stands in a row beside a fingerprint of where it was written:
+// The epoch is a random text in a row, with a fingerprint of the place where it was written:
 //
 //	fingerprint = the database's oid . the table's oid . the cluster's system identifier . the timeline
 //
 //	promotion of a standby, point-in-time recovery    another timeline
 //	pg_restore into a new database, or with --clean    another oid
 //	restore into another cluster                       another system identifier
-//	a disk that was set back to a snapshot             none of it; the end of the log is before one that this process has seen
+//	a disk that was set back to a snapshot             none of these; the end of the log is before one that this process has seen
 //
-// Whoever first finds that the fingerprint differs writes the new one with a new epoch, in one statement. The check is made on every new
-// connection before it is used (Identify): a process cannot write to another history without knowing it. Behind a pooler, where
-// connections outlive servers, and for disks that were set back, it is made every second too (Run).
+// The first process that finds another fingerprint writes it with a new epoch, in one statement. Every new connection is checked before
+// it is used (Identify), so a process cannot write to another history without noticing. The check also runs every second (Run), for
+// connections through a pooler, which outlive servers, and for disks that were set back.
 package history
 
 import (
@@ -47,7 +47,7 @@ const (
 type Epoch struct {
 	// ID is opaque to clients.
 	ID string
-	// Since is when it began, by Postgres's clock. What was committed before may be lost.
+	// Since is when it began, by Postgres's clock. Earlier commits may be lost.
 	Since time.Time
 }
 
@@ -60,7 +60,7 @@ type Watch struct {
 	wake     chan struct{}
 
 	check sync.Mutex // held while a change is made known, so that changes are made known in order
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the following fields
 	epoch Epoch
 	print string
 	end   int64 // of the log, in bytes, the furthest that was seen with that fingerprint
@@ -167,12 +167,12 @@ func (w *Watch) look(ctx context.Context, db *sql.DB) error {
 	})
 }
 
-// state is what a server says. print is "" if the schema has no epochs.
+// state is the reply of a server. print is "" if the schema has no epochs.
 type state struct {
 	print   string
 	end     int64
 	epoch   Epoch
-	written string // the fingerprint that stands beside the epoch
+	written string // the stored fingerprint of the epoch
 }
 
 // The functions for the log are not on every server that speaks Postgres's protocol. A server without them keeps its epoch through
@@ -182,7 +182,7 @@ const (
 	logEnd   = `(pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint`
 	readSQL  = `SELECT (SELECT oid FROM pg_database WHERE datname = current_database()) || '.' || 'history'::regclass::oid || '.' || %s, %s,
 		h.epoch, h.fingerprint, (extract(epoch FROM h.since) * 1000000)::bigint FROM (SELECT 1) one LEFT JOIN history h ON true`
-	// beginSQL writes a new epoch unless somebody did since. $3 is the epoch that ends, '' for whatever has another fingerprint.
+	// beginSQL writes a new epoch unless another process has done so. $3 is the epoch that ends, '' for any with another fingerprint.
 	beginSQL = `INSERT INTO history (epoch, fingerprint) VALUES ('%[1]s', '%[2]s') ON CONFLICT (one) DO UPDATE
 		SET epoch = excluded.epoch, fingerprint = excluded.fingerprint, since = clock_timestamp()
 		WHERE history.fingerprint <> excluded.fingerprint OR history.epoch = '%[3]s'`
@@ -240,7 +240,7 @@ func (w *Watch) begin(ctx context.Context, c *pgconn.PgConn, found state) (state
 	return w.read(ctx, c)
 }
 
-// adopt takes in what a server said, and makes a change known before it returns.
+// adopt takes over the state of a server, and reports a change before it returns.
 func (w *Watch) adopt(s state) (changed bool) {
 	w.check.Lock()
 	defer w.check.Unlock()
@@ -248,7 +248,7 @@ func (w *Watch) adopt(s state) (changed bool) {
 	changed = was.ID != "" && was.ID != s.epoch.ID
 	if changed {
 		w.changes.Inc()
-		w.log.Warn("the database has another history, which may lack a tail: what was remembered is forgotten, and clients start anew",
+		w.log.Warn("the database has another history, which may lack the last commits: cached state is dropped, and clients start over",
 			"epoch", s.epoch.ID, "before", was.ID, "server", s.print)
 		for _, f := range w.onChange { // before anything is said to be of the new one
 			f(s.epoch)

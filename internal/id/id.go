@@ -9,7 +9,7 @@ const Len = 36
 // New makes an identifier.
 func New() string { return uuid.Must(uuid.NewV7()).String() }
 
-// Valid tells whether s is an identifier as Parley writes it: canonical, lower case, version 7.
+// Valid reports whether s is an identifier as Parley writes it: canonical, lower case, version 7.
 func Valid(s string) bool {
 	if len(s) != Len || s[14] != '7' {
 		return false

@@ -1,4 +1,4 @@
-// Package invalid collects what is wrong with an input, so that a client learns all of it at once.
+// Package invalid collects the faults of an input, so that a client gets all of them at once.
 package invalid
 
 import (
@@ -28,7 +28,7 @@ type Faults struct {
 	list []Fault
 }
 
-// Add notes a fault of a field. The first fault of a field stands; those after the first MaxFaults are dropped.
+// Add notes a fault of a field. Only the first fault of a field is kept, and only the first MaxFaults fields.
 func (f *Faults) Add(field, format string, args ...any) {
 	if f.Full() {
 		return
@@ -77,7 +77,7 @@ func (f *Faults) Err() error {
 	return f
 }
 
-// Error names the fields and what is wrong with them, without their values.
+// Error lists the fields and their faults, without the values.
 func (f *Faults) Error() string {
 	var b strings.Builder
 	b.WriteString("invalid input")
@@ -101,13 +101,13 @@ func One(field, format string, args ...any) error {
 // Text is a rule for a piece of text. Lengths are in Unicode code points.
 type Text struct {
 	Min, Max int
-	// Trim is for names: white space is taken off both ends before measuring, and what reorders the text around it is refused.
+	// Trim is for names: white space is removed from both ends before measuring, and characters that reorder text are refused.
 	Trim bool
 	// Lines is for text of several lines: \n and \t are allowed.
 	Lines bool
 }
 
-// Check normalises *s to NFC and holds it against the rule. A name or a text of several lines that must not be empty needs
+// Check normalises *s to NFC and checks it against the rule. A name or a text of several lines that must not be empty needs
 // something to be seen.
 func (r Text) Check(f *Faults, field string, s *string) {
 	v := norm.NFC.String(*s)
@@ -133,7 +133,7 @@ func (r Text) refused(c rune) bool {
 	return unicode.IsControl(c) || r.Trim && !r.Lines && unicode.Is(reordering, c)
 }
 
-// Blank reports whether a text shows nothing: white space, characters without a shape of their own, marks without a letter.
+// Blank reports whether a text has nothing visible: only white space, invisible characters, marks without a letter.
 func Blank(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool { return !unicode.In(c, unicode.White_Space, unicode.C, unicode.M, fillers) })
 }

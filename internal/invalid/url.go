@@ -11,7 +11,7 @@ import (
 // MaxURL is how many code points a URL has at most.
 const MaxURL = 2048
 
-// privateSuffixes end the names of hosts that only the machine or network of whoever reads the URL knows.
+// privateSuffixes are endings of host names that are known only on a machine or in a local network.
 var privateSuffixes = []string{".localhost", ".local", ".internal", ".home.arpa"}
 
 // sharedSpace is that of providers' own networks (RFC 6598).
@@ -41,7 +41,7 @@ func privateHost(host string) bool {
 		ip = ip.Unmap()
 		return !ip.IsGlobalUnicast() || ip.IsPrivate() || sharedSpace.Contains(ip)
 	}
-	// A name without a dot is one of a local network. Browsers take a host whose last part is a number for an address, in spellings
+	// A name without a dot belongs to a local network. Browsers interpret a host whose last part is a number as an address, in spellings
 	// that no public server needs: 127.1, 0x7f000001, 2130706433.
 	dot := strings.LastIndexByte(host, '.')
 	if dot < 0 || numeric.MatchString(host[dot+1:]) {

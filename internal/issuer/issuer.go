@@ -1,4 +1,4 @@
-// Package issuer is a small issuer of tokens, with keys that rotate: what a product's own identity provider is to Parley. It serves the
+// Package issuer is a small issuer of tokens with keys that rotate. For tests it stands in for a product's identity provider. It serves the
 // tests and make demo, and nobody else.
 package issuer
 
@@ -25,7 +25,7 @@ type Issuer struct {
 	// Name is the claim iss, Audience the claim aud.
 	Name, Audience string
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the following fields
 	keys    []*Key
 	fetched int
 }
@@ -88,7 +88,7 @@ func (k *Key) Published(more map[string]any) *Key {
 // JWK is the key as it is published.
 func (k *Key) JWK() json.RawMessage { return k.jwk }
 
-// Sign signs claims, under a header that has alg, kid and what is given.
+// Sign signs claims, with a header of alg, kid and the given members.
 func (k *Key) Sign(header, claims map[string]any) (string, error) {
 	t := jwt.NewWithClaims(jwt.GetSigningMethod(k.Algorithm), jwt.MapClaims(claims))
 	if k.ID != "" {
@@ -109,7 +109,7 @@ func (i *Issuer) Publish(keys ...*Key) {
 	i.keys = keys
 }
 
-// Fetched is how often the key set was asked for.
+// Fetched returns how often the key set was fetched.
 func (i *Issuer) Fetched() int {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// Feed reads the journal, from Postgres alone. It is safe for concurrent use.
+// Feed reads the journal from Postgres. It is safe for concurrent use.
 type Feed struct {
 	db            *sql.DB
 	conversations Conversations
@@ -73,7 +73,7 @@ func (f *Feed) After(ctx context.Context, conversationID string, revision int64,
 		return err
 	})
 	if err != nil {
-		return event.Missed{}, fmt.Errorf("read what followed revision %d: %w", revision, err)
+		return event.Missed{}, fmt.Errorf("read changes after revision %d: %w", revision, err)
 	}
 	return missed, nil
 }

@@ -1,7 +1,7 @@
-// Package journal owns what a change of a conversation is. Every change takes the conversation's lock, gets its next revision,
+// Package journal owns the changes of conversations. Every change takes the conversation's lock, gets its next revision,
 // and is either a new message, which is its own row, or a row of conversation_changes. So the revisions of a conversation count
-// 1, 2, 3 … without a gap, in the order of their commits, and what followed a revision can be read again at any time: by pods
-// that missed an event (Feed.After), by clients that were away (Feed.Changed), and by webhooks.
+// 1, 2, 3 … without a gap, in the order of their commits, and the changes after a revision can be read again at any time: by pods
+// that missed an event (Feed.After), by clients that were offline (Feed.Changed), and by webhooks.
 //
 //	send                edit, react, rename, add, remove …
 //	  │ message/send.sql     │ Lock, then Note or ChangeMessage
@@ -14,7 +14,7 @@
 // A revision that conversation_changes lacks is a message. A row has the conversation's last_seq at its revision, so that seq
 // and revision can be had from each other.
 //
-// Nothing else writes a revision or conversation_changes (TestTheJournalAloneWritesRevisions), but for message/send.sql and
+// Nothing else writes a revision or conversation_changes (TestTheJournalAloneWritesRevisions), except message/send.sql and
 // message/react.sql, which store a batch of messages or reactions in one statement.
 package journal
 
@@ -42,7 +42,7 @@ func Lock(tx *gorm.DB, conversationID string) error {
 	return err
 }
 
-// LockAsMember is Lock for a member. A stranger waits for no lock and gets ErrNotFound. One who is removed while this waits for
+// LockAsMember is Lock for a member. For any other user it returns ErrNotFound without waiting. If the member is removed while this waits for
 // the lock gets none: check the membership again under the lock.
 func LockAsMember(tx *gorm.DB, conversationID, userID string) error {
 	_, err := lock(tx, `SELECT c.id FROM conversations c JOIN conversation_members m ON m.conversation_id = c.id AND m.user_id = $2
@@ -73,7 +73,7 @@ func lock(tx *gorm.DB, query string, args ...any) (conversationID string, err er
 	return conversationID, nil
 }
 
-// Change is what Note writes.
+// Change is the input of Note.
 type Change struct {
 	ConversationID string
 	Kind           Kind
@@ -85,7 +85,7 @@ type Change struct {
 	Actor       event.Actor
 }
 
-// Stamp is what a change brought.
+// Stamp is the result of a change.
 type Stamp struct {
 	Revision    int64
 	MemberCount int
@@ -129,7 +129,7 @@ func NoteCreation(tx *gorm.DB, c Change) (Stamp, error) {
 	return note(tx, `WITH c AS (`+firstRevision+`)`+noted+stamped, c.params())
 }
 
-// Note gives a conversation its next revision and notes what it brought. The caller holds the conversation's lock.
+// Note gives a conversation its next revision and writes the row of the change. The caller holds the conversation's lock.
 func Note(tx *gorm.DB, c Change) (Stamp, error) {
 	return note(tx, `WITH c AS (`+nextOwnRevision+`)`+noted+stamped, append(c.params(), c.MemberDelta))
 }
@@ -161,10 +161,10 @@ func ChangeMessage(tx *gorm.DB, c Change, set string, args ...any) (chat.Message
 	return m, s, nil
 }
 
-// Conversations is what the feed needs of the domain of conversations.
+// Conversations is the part of the conversation domain that the feed needs.
 type Conversations interface {
 	// Objects reads conversations as all members see them, by id. Those that don't exist are left out.
 	Objects(ctx context.Context, q postgres.Querier, ids []string) (map[string]*chat.Conversation, error)
-	// MembersByID reads those of the users who are members now.
+	// MembersByID reads the users who are members now.
 	MembersByID(ctx context.Context, q postgres.Querier, conversationID string, userIDs []string) ([]chat.Member, error)
 }

@@ -1,13 +1,13 @@
 package journal
 
-// Kind is what a change of a conversation is. A new message is no Kind: it needs no row but its own.
+// Kind is the kind of a change of a conversation. A new message has no Kind, because its own row is sufficient.
 type Kind string
 
 // The kinds of changes.
 const (
 	// Created is the first revision of a conversation; UserIDs are its first members.
 	Created Kind = "created"
-	// Updated is a change of what a conversation's own members are: its name, description, settings.
+	// Updated is a change of a conversation's properties: its name, description, settings.
 	Updated Kind = "updated"
 	// Deleted is the last revision of a conversation.
 	Deleted Kind = "deleted"
@@ -29,7 +29,7 @@ var Kinds = []Kind{Created, Updated, Deleted, MemberAdded, MemberRemoved, Member
 const unknown Kind = ""
 
 // older says under which kind a pod of the first version replays a kind that is newer than that version. Such a pod would
-// replay what it doesn't know as added members.
+// replay unknown kinds as added members.
 var older = map[Kind]Kind{MemberUpdated: Updated, Deleted: Updated, MessageReacted: MessageUpdated}
 
 var kinds = func() map[Kind]bool {

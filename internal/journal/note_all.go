@@ -14,7 +14,7 @@ import (
 var noteAllSQL string
 
 // NoteAll is Note for several changes, of one conversation or many, in one statement. The caller holds the locks of all the
-// conversations. All changes have the Actor of the first, and none is of a message. It returns their Stamps in the same order.
+// conversations. All changes have the Actor of the first, and none concerns a message. It returns their Stamps in the same order.
 func NoteAll(tx *gorm.DB, changes []Change) ([]Stamp, error) {
 	n := len(changes)
 	if n == 0 {

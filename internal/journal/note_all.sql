@@ -1,4 +1,4 @@
--- Notes several changes at once, of any number of conversations whose locks the caller holds; those of one conversation get
+-- Writes several changes at once, of any number of conversations whose locks the caller holds; those of one conversation get
 -- revisions in the order given. Parameters, each an array with one element a change: its place, conversation, kind, detail,
 -- users (ids with commas between), by how many the members became more; then actor and key of all.
 -- Returns a row a change, in the order given: revision, member count, the commit's time.

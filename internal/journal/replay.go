@@ -153,7 +153,7 @@ func (r *replay) eventAt(revision int64) (*event.Event, error) {
 	return e, nil
 }
 
-// change is the event of a change. Each kind has its case here; what can't be described is a conversation:changed, so that
+// change makes the event of a change. Each kind has its case here. A change that can't be described becomes a conversation:changed, so that
 // clients ask for it and no revision is missing.
 func (r *replay) change(c change) (*event.Event, error) {
 	at := c.at.UnixMicro()
@@ -231,7 +231,7 @@ func (r *replay) conversationChange(c change, at int64) (*event.Event, error) {
 	return event.MemberAdded(conv, members, at), err
 }
 
-// members are those of the change's users who are members now.
+// members are the users of the change who are members now.
 func (r *replay) members(c change) ([]chat.Member, error) {
 	return r.feed.conversations.MembersByID(r.ctx, r.tx, r.conversationID, c.userIDs)
 }
@@ -260,7 +260,7 @@ func (r *replay) object(revision int64) (*chat.Conversation, error) {
 	return &c, nil
 }
 
-// gone reads removals after the revision of users who are no members now.
+// gone reads removals after the revision, of users who are not members now.
 func (r *replay) gone(revision int64) ([]*event.Event, error) {
 	return postgres.Collect(r.ctx, r.tx, func(row postgres.Row, e **event.Event) error {
 		var user string

@@ -17,7 +17,7 @@ import (
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
-// ErrMalformed is returned for what is not one JSON object in UTF-8.
+// ErrMalformed is returned for an input that is not a single JSON object in UTF-8.
 var ErrMalformed = errors.New("not a JSON object")
 
 // Checker is an input that knows its own rules. Check normalises it and notes its faults; fields that could not be
@@ -56,7 +56,7 @@ func Decode(data []byte, dst Checker) error {
 	return faults.Err()
 }
 
-// Object is a JSON object, taken apart: its members in their order, whose values are parts of what was read.
+// Object is a parsed JSON object: its members in their order, with values that alias the input.
 type Object []member
 
 type member struct {
@@ -87,7 +87,7 @@ func (o Object) Doubled() bool {
 	return false
 }
 
-// Members takes one object apart without interpreting its values. It returns ErrMalformed for what is not one JSON object
+// Members parses one object without interpreting its values. It returns ErrMalformed for an input that is not a single JSON object
 // in UTF-8.
 func Members(data []byte) (Object, error) {
 	if !utf8.Valid(data) {
@@ -118,7 +118,7 @@ func Members(data []byte) (Object, error) {
 	return out, nil
 }
 
-// String is what a JSON string says; ok is false where raw is something else.
+// String decodes a JSON string; ok is false if raw is not a string.
 func String(raw json.RawMessage) (s string, ok bool) {
 	if len(raw) < 2 || raw[0] != '"' {
 		return "", false

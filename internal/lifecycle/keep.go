@@ -23,7 +23,7 @@ const (
 // ErrPanics is returned when a loop panicked too often.
 var ErrPanics = errors.New("it panicked too often")
 
-// keeper is to whom the panics of a part's loops are attributed: in logs, in metrics, and in what stops the process.
+// keeper is the part to which panics are attributed: in logs, in metrics, and in the error that stops the process.
 type keeper struct {
 	config Config
 	part   string
@@ -41,7 +41,7 @@ func keeperOf(ctx context.Context) *keeper {
 	return &keeper{config: Config{Log: slog.Default()}, part: "unknown"}
 }
 
-// Within has what is done with ctx belong to the part whose Run was given part: for work that comes with a context of its own.
+// Within attributes work with ctx to the part whose Run got the context part. It is for work that has its own context.
 func Within(ctx, part context.Context) context.Context {
 	return context.WithValue(ctx, keeperKey{}, keeperOf(part))
 }
@@ -95,7 +95,7 @@ func Caught(ctx context.Context, loop string, f func()) (panicked bool) {
 	return false
 }
 
-// Group is the loops of a part. Each is kept by itself.
+// Group is the loops of a part. Each is kept running separately.
 type Group struct {
 	ctx context.Context
 	g   errgroup.Group

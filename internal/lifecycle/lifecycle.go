@@ -18,14 +18,14 @@ import (
 // ErrStopTimeout is returned when the parts did not stop in time.
 var ErrStopTimeout = errors.New("the parts did not stop in time")
 
-// Part is something long-lived. Run blocks until ctx ends, finishes what it began and returns; any error but the
+// Part is a long-lived part of a process. Run blocks until ctx ends, finishes the work in progress and returns; any error other than the
 // context's own stops the whole process.
 type Part struct {
 	Name string
 	Run  func(ctx context.Context) error
 }
 
-// Config is what Run needs besides the parts.
+// Config is the configuration of Run.
 type Config struct {
 	Log *slog.Logger
 	// StopTimeout bounds the stop of all parts together.
@@ -121,7 +121,7 @@ func Every(ctx context.Context, interval time.Duration, f func(ctx context.Conte
 	}
 }
 
-// Gate is whether a process wants work. It opens once and closes for good when the process begins to stop.
+// Gate is whether a process accepts work. It opens once, and closes permanently when the process begins to stop.
 type Gate struct {
 	mu     sync.Mutex
 	closed bool
@@ -134,7 +134,7 @@ func (g *Gate) Close() {
 	g.closed = true
 }
 
-// Closed tells whether the process is going away.
+// Closed reports whether the process is stopping.
 func (g *Gate) Closed() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

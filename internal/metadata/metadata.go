@@ -40,10 +40,10 @@ func CheckPatch(f *invalid.Faults, field string, raw Object) {
 	}
 }
 
-// ErrTooLarge is returned by Merge for a result that breaks a bound which neither of its parts breaks alone.
+// ErrTooLarge is returned by Merge if the result exceeds a bound although neither of its parts does.
 var ErrTooLarge = errors.New("the merged metadata is too large")
 
-// Merge applies a merge patch (RFC 7396) that passed CheckPatch to what is stored. The patch null clears everything.
+// Merge applies a merge patch (RFC 7396) that passed CheckPatch to the stored object. The patch null clears everything.
 func Merge(stored, patch Object) (Object, error) {
 	if isNull(patch) {
 		return nil, nil

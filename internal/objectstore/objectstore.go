@@ -1,4 +1,4 @@
-// Package objectstore reaches the bucket that holds files, on S3 or anything that speaks its protocol. It signs URLs with which
+// Package objectstore accesses the bucket with the files, on S3 or any server with its protocol. It signs URLs with which
 // clients store and fetch objects themselves, and reads, measures and removes objects.
 package objectstore
 
@@ -20,7 +20,7 @@ import (
 var (
 	// ErrNotFound is returned for an object that is not there.
 	ErrNotFound = errors.New("no such object")
-	// ErrUnavailable is returned when the storage does not answer, or answers that it cannot serve now.
+	// ErrUnavailable is returned if the storage does not respond, or responds that it cannot serve the request now.
 	ErrUnavailable = errors.New("object storage is unavailable")
 	// ErrRefused is returned when the storage refuses the credentials, or has no such bucket.
 	ErrRefused = errors.New("object storage refused the request")
@@ -141,7 +141,7 @@ type Info struct {
 	ETag string
 }
 
-// Stat measures an object. It returns ErrNotFound where there is none.
+// Stat returns the size of an object. It returns ErrNotFound if there is none.
 func (s *Store) Stat(ctx context.Context, key string) (Info, error) {
 	info, err := s.inner.StatObject(ctx, s.bucket, key, minio.StatObjectOptions{})
 	if err != nil {
@@ -192,7 +192,7 @@ func (s *Store) Check(ctx context.Context) error {
 	return nil
 }
 
-// classify wraps an error of the client's with the sentinel that it stands for.
+// classify wraps an error of the client with its sentinel.
 func classify(operation string, err error) error {
 	if err == nil {
 		return nil

@@ -21,7 +21,7 @@ const probeTTL = time.Minute
 // to mend: that it is public, that pages of one of the origins cannot upload to it, or that it stores an object twice. An error is
 // ErrRefused for credentials that do not suffice or a bucket that is not there, else ErrUnavailable.
 //
-// The public endpoint is asked, or the inner one if the former cannot be reached from here.
+// It uses the public endpoint, or the inner one if the former cannot be reached from here.
 func (s *Store) Verify(ctx context.Context, origins []string) (faults []string, err error) {
 	if err := s.Check(ctx); err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func (s *Store) Verify(ctx context.Context, origins []string) (faults []string, 
 		return nil, err
 	}
 	if again != http.StatusPreconditionFailed && again != http.StatusConflict {
-		faults = append(faults, fmt.Sprintf("stores an object twice in spite of If-None-Match (%d): what was checked could be swapped afterwards", again))
+		faults = append(faults, fmt.Sprintf("stores an object twice in spite of If-None-Match (%d): a checked file could be replaced afterwards", again))
 	}
 	open, err := s.isPublic(ctx, u)
 	if err != nil {
@@ -128,7 +128,7 @@ func (s *Store) allowsOrigin(ctx context.Context, u *url.URL, origin string) (bo
 		lists(res.Header, "Access-Control-Allow-Headers", "content-type") && lists(res.Header, "Access-Control-Allow-Headers", "if-none-match"), nil
 }
 
-// lists tells whether a header's list has an item.
+// lists reports whether a header's list contains an item.
 func lists(h http.Header, name, item string) bool {
 	for _, v := range strings.Split(strings.Join(h.Values(name), ","), ",") {
 		if v = strings.TrimSpace(v); v == "*" || strings.EqualFold(v, item) {
@@ -144,7 +144,7 @@ func unsigned(u *url.URL) string {
 	return plain.String()
 }
 
-// do sends a request and reads its answer's body away.
+// do sends a request and discards the body of the response.
 func (s *Store) do(r *http.Request) (*http.Response, error) {
 	res, err := s.http.RoundTrip(r)
 	if err != nil {

@@ -14,15 +14,15 @@ import (
 	"github.com/parley-chat/parley/migrations"
 )
 
-// healthTimeout bounds each check: a probe gets its answer while a dependency hangs.
+// healthTimeout bounds each check, so that a probe gets its response while a dependency hangs.
 const healthTimeout = 1 * time.Second
 
-// errReadOnly is what Postgres is where it cannot be written to: a standby, or a server that was set so.
-var errReadOnly = errors.New("postgres takes no writes: it is a standby, or set to be read-only")
+// errReadOnly is reported for a Postgres that is a standby, or was set to read-only.
+var errReadOnly = errors.New("postgres accepts no writes: it is a standby, or set to read-only")
 
-// Checks is the state of what a process depends on.
+// Checks is the state of a process's dependencies.
 type Checks struct {
-	// Postgres and Redis are nil if they can be used. Postgres can be used only if it takes writes.
+	// Postgres and Redis are nil if they can be used. Postgres can be used only if it accepts writes.
 	Postgres, Redis error
 	// Storage is nil if the storage for files can be used, and if there is none. Without it a process is degraded.
 	Storage error
@@ -33,11 +33,11 @@ type Checks struct {
 	Outdated bool
 	// Stopping is set if the process is going away.
 	Stopping bool
-	// Skew is how far the process's clock is ahead of Postgres's, to about half of SkewError. Both are zero if Postgres did not answer.
+	// Skew is how far the process's clock is ahead of Postgres's, to about half of SkewError. Both are zero if Postgres did not respond.
 	Skew, SkewError time.Duration
 }
 
-// Ready is nil if the process can do its work. Redis unavailable alone only degrades it.
+// Ready is nil if the process can work. If only Redis is unavailable, it is degraded but ready.
 func (c Checks) Ready() error {
 	switch {
 	case c.Stopping:
@@ -54,7 +54,7 @@ func (c Checks) Ready() error {
 	return nil
 }
 
-// IdentityCheck is what is asked about external identity. Neither call blocks.
+// IdentityCheck is the state of external identity. Its methods don't block.
 type IdentityCheck interface {
 	// Ready is nil once there was a key set.
 	Ready() error
@@ -67,7 +67,7 @@ type IdentityCheck interface {
 type Health struct {
 	// Identity is nil in processes that accept no external tokens.
 	Identity IdentityCheck
-	// DB is a pool of its own, of one connection (postgres.Config.MaxConns): a check does not wait for requests that hold all
+	// DB is a separate pool of one connection (postgres.Config.MaxConns): a check does not wait for requests that hold all
 	// connections of theirs, and is not refused one when the server has too many.
 	DB    *sql.DB
 	Redis redis.UniversalClient
@@ -130,7 +130,7 @@ func (h *Health) run(ctx context.Context, c *check) {
 // Ready is Check's verdict, for Ops.
 func (h *Health) Ready(ctx context.Context) error { return h.Check(ctx).Ready() }
 
-// postgres asks whether the server takes writes, what time it has, and what schema.
+// postgres reads whether the server accepts writes, its time, and its schema version.
 func (h *Health) postgres(ctx context.Context, c *Checks) {
 	var readOnly bool
 	var clock time.Time

@@ -33,7 +33,7 @@ func newLogger(w io.Writer, process, format string, level slog.Level, now func()
 	return slog.New(&handler{h, records, newRepeats(now)}).With("process", process)
 }
 
-// handler adds what the context knows to a record, and counts it.
+// handler adds the ids of the context to a record, and counts it.
 type handler struct {
 	slog.Handler
 	records *prometheus.CounterVec
@@ -69,7 +69,7 @@ func (h *handler) WithGroup(name string) slog.Handler {
 
 type requestIDKey struct{}
 
-// WithRequestID says which request ctx is of.
+// WithRequestID returns a context with the id of its request.
 func WithRequestID(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, requestIDKey{}, id)
 }

@@ -17,7 +17,7 @@ import (
 
 const (
 	monitorEvery = 5 * time.Second
-	// settingsEvery is how often Redis is asked for its settings.
+	// settingsEvery is how often Redis's settings are read.
 	settingsEvery = 6
 	settingsWait  = 2 * time.Second
 )
@@ -25,7 +25,7 @@ const (
 // maxSkew is how far a process's clock may be from Postgres's before that is logged. Tokens have a leeway of 30 s between two pods.
 const maxSkew = 5 * time.Second
 
-// Monitor checks a process's dependencies all the time: for its metrics, and for its log, which has one line when a dependency goes and
+// Monitor checks a process's dependencies continuously: for its metrics, and for its log, which has one line when a dependency becomes unavailable and
 // one when it is back.
 type Monitor struct {
 	health                         *Health
@@ -37,7 +37,7 @@ type Monitor struct {
 	storageAway                    *Outage
 	outages                        []*Outage
 
-	// Of Run's goroutine alone:
+	// The following belong to Run's goroutine:
 	looks   int
 	advised bool // of an eviction policy that loses data
 	skewed  bool // the log says that the clock is wrong
@@ -74,11 +74,11 @@ func NewMonitor(h *Health, r prometheus.Registerer, log *slog.Logger) *Monitor {
 	return m
 }
 
-// Watch has the monitor end outages of which nobody else knows when they are over: those without a failure between two of its looks.
+// Watch adds outages that the monitor ends: those without a failure between two of its checks.
 // It is called before Run.
 func (m *Monitor) Watch(outages ...*Outage) { m.outages = append(m.outages, outages...) }
 
-// Run looks until ctx ends.
+// Run checks until ctx ends.
 func (m *Monitor) Run(ctx context.Context) error {
 	m.look(ctx)
 	return lifecycle.Every(ctx, monitorEvery, m.look)
@@ -101,7 +101,7 @@ func (m *Monitor) look(ctx context.Context) {
 		m.storage.Set(number(c.Storage == nil))
 	}
 	if c.Redis != nil {
-		m.looks = 0 // it may come back with other settings
+		m.looks = 0 // it may return with other settings
 	} else {
 		if m.looks%settingsEvery == 0 {
 			m.settings(ctx)
@@ -127,7 +127,7 @@ func (m *Monitor) clock(c Checks) {
 	}
 }
 
-// settings looks at what Redis must be set to.
+// settings checks the required settings of Redis.
 func (m *Monitor) settings(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, settingsWait)
 	defer cancel()
@@ -140,7 +140,7 @@ func (m *Monitor) settings(ctx context.Context) {
 	m.advised = policy == 0
 }
 
-// settingsOf are the settings of the masters: 1 where all are as they must be, 0 where one is not, NaN where it does not tell.
+// settingsOf reads the settings of the masters: 1 if all are as required, 0 if one is not, NaN if Redis does not show them.
 func settingsOf(ctx context.Context, rdb redis.UniversalClient) (policy, events float64) {
 	cluster, ok := rdb.(*redis.ClusterClient)
 	if !ok {
@@ -170,7 +170,7 @@ func worse(a, b float64) float64 {
 
 func settingsOfNode(ctx context.Context, rdb redis.Cmdable) (policy, events float64) {
 	policy, events = math.NaN(), math.NaN()
-	// INFO tells the policy where CONFIG is refused, as managed Redis does.
+	// INFO shows the policy if CONFIG is refused, as managed services do.
 	if info, err := rdb.Info(ctx, "memory").Result(); err == nil {
 		if _, rest, ok := strings.Cut(info, "maxmemory_policy:"); ok {
 			policy = number(strings.HasPrefix(rest, "noeviction"))

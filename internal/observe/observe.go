@@ -1,4 +1,4 @@
-// Package observe is what on-call sees of a process: its log, its metrics and its ops endpoints.
+// Package observe has the log, the metrics and the ops endpoints of a process.
 package observe
 
 import (
@@ -36,7 +36,7 @@ func NewRegistry(process string, log *slog.Logger) *prometheus.Registry {
 	return r
 }
 
-// Exemplar observes a value, with the id of the trace that it is of, if there is one.
+// Exemplar observes a value, with the id of its trace if there is one.
 func Exemplar(o prometheus.Observer, v float64, traceID string) {
 	if e, ok := o.(prometheus.ExemplarObserver); ok && traceID != "" {
 		e.ObserveWithExemplar(v, prometheus.Labels{"trace_id": traceID})
@@ -64,7 +64,7 @@ func MetricsHandler(r *prometheus.Registry) http.Handler {
 type Ops struct {
 	Addr     string
 	Registry *prometheus.Registry
-	// Ready reports why the process is not ready, nil where it is.
+	// Ready reports why the process is not ready, nil if it is.
 	Ready func(ctx context.Context) error
 	Log   *slog.Logger
 }

@@ -14,7 +14,7 @@ type Outage struct {
 	log         *slog.Logger
 	begun, over string
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the following fields
 	since    time.Time  // zero while all is well
 	failures int
 	quiet    bool // nothing failed since the last Settle
@@ -25,7 +25,7 @@ func NewOutage(log *slog.Logger, begun, over string) *Outage {
 	return &Outage{log: log, begun: begun, over: over}
 }
 
-// Note takes the outcome of something: an error begins or goes on with the outage, nil ends it.
+// Note records an outcome: an error begins or continues the outage, nil ends it.
 func (o *Outage) Note(err error) {
 	if err != nil {
 		o.Fail(context.Background(), err)

@@ -14,7 +14,7 @@ func RegisterPools(r prometheus.Registerer, db *sql.DB, rdb redis.UniversalClien
 	r.MustRegister(collectors.NewDBStatsCollector(db, "parley"), newRedisPool(rdb, redisSize))
 }
 
-// redisPool reads go-redis's figures when they are asked for. On a cluster they are the sums of all nodes.
+// redisPool reads go-redis's figures at each scrape. On a cluster they are the sums of all nodes.
 type redisPool struct {
 	rdb                                                              redis.UniversalClient
 	size                                                             int
@@ -38,7 +38,7 @@ func newRedisPool(rdb redis.UniversalClient, size int) *redisPool {
 	}
 }
 
-// Describe tells the figures' names.
+// Describe implements prometheus.Collector.
 func (p *redisPool) Describe(c chan<- *prometheus.Desc) { prometheus.DescribeByCollect(p, c) }
 
 // Collect reads the figures.

@@ -11,7 +11,7 @@ const (
 	// logged as new.
 	repeatEvery = time.Minute
 	quietAfter  = 10 * time.Second
-	// repeatedMessages bounds what is remembered. Messages are constants of the code, so it is not reached.
+	// repeatedMessages bounds the remembered messages. Messages are constants of the code, so it is not reached.
 	repeatedMessages = 256
 )
 

@@ -22,7 +22,7 @@ const (
 	asynqWait = 3 * time.Second
 	// traceHeader is the header of a task that carries its trace.
 	traceHeader = "traceparent"
-	// tickRetry is the pause after a tick that Redis did not take.
+	// tickRetry is the pause after a tick that Redis did not accept.
 	tickRetry = time.Second
 	// kept is how many intervals a finished task is kept, so that no slow process enqueues its interval again.
 	kept = 3
@@ -37,17 +37,17 @@ type Task struct {
 	Name, Queue string
 	// Interval is the time between two runs, a second at least. Timeout bounds one.
 	Interval, Timeout time.Duration
-	// Poll is how often a worker looks for the next run, and so how late a run is at most.
+	// Poll is how often a worker looks for the next run, and so the longest delay of a run.
 	Poll time.Duration
-	// Run does it. It may be called by two processes at once if a run takes longer than the interval, never twice at once by one.
+	// Run does the work. Two processes may call it at once if a run takes longer than the interval; one process never does.
 	Run func(ctx context.Context) error
-	// Missed, if set, is called for each tick that Redis did not take; it is repeated.
+	// Missed, if set, is called for each tick that Redis did not accept; it is repeated.
 	Missed func()
 }
 
-// Schedule enqueues a task each interval, once, however many processes do: it bears the number of its interval by Redis's clock,
-// which no other task can take, and which no later one has. So a task that failed, was archived or is stuck with a dead worker is
-// never in the way of the next.
+// Schedule enqueues a task once per interval, no matter how many processes run it. The task's id is the number of its interval by Redis's
+// clock: a second task with the same id is refused, and no later task has it. So a task that failed, was archived or is stuck with a
+// dead worker never blocks the next.
 type Schedule struct {
 	task   Task
 	rdb    redis.UniversalClient
@@ -70,7 +70,7 @@ func (s *Schedule) Run(ctx context.Context) error {
 				s.task.Missed()
 			}
 			if !failing {
-				s.log.Warn("redis does not take the next task; it is tried again", "task", s.task.Name, "error", err)
+				s.log.Warn("redis does not accept the next task; it is tried again", "task", s.task.Name, "error", err)
 			}
 			wait = tickRetry
 		}
@@ -112,7 +112,7 @@ type Worker struct {
 	running sync.Mutex // held by the run of the task, of which there is one at most
 }
 
-// NewWorker makes a worker. stop bounds how long a run has, once the worker is to stop, to finish what it is doing.
+// NewWorker makes a worker. stop bounds the time that a run has to finish once the worker stops.
 func NewWorker(t Task, rdb redis.UniversalClient, stop time.Duration, tracer *tracing.Tracer, log *slog.Logger) *Worker {
 	return &Worker{task: t, rdb: rdb, tracer: tracer, stop: stop, log: log}
 }
@@ -150,7 +150,7 @@ func (w *Worker) handle(task, part context.Context, parent string) { //nolint:re
 	}
 	tracing.Failed(span, err)
 	if err != nil {
-		w.log.ErrorContext(task, "a periodic task failed; the next run does what it left", "task", w.task.Name, "error", err)
+		w.log.ErrorContext(task, "a periodic task failed; the next run continues", "task", w.task.Name, "error", err)
 	}
 }
 
@@ -165,12 +165,12 @@ func (w *Worker) shutDown(server *asynq.Server) {
 		return
 	case <-time.After(asynqWait):
 	}
-	w.running.Lock() // a run finishes what it is doing; the rest is asynq's own, which waits for a Redis that hangs
+	w.running.Lock() // a run finishes its work; the rest is asynq, which waits for a Redis that hangs
 	defer w.running.Unlock()
 	select {
 	case <-stopped:
 	case <-time.After(asynqWait):
-		w.log.Warn("asynq does not end because redis does not answer; the process ends without it")
+		w.log.Warn("asynq does not stop because redis does not respond; the process exits without it")
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 // tcpUserTimeout is Linux's TCP_USER_TIMEOUT, which package syscall does not name.
 const tcpUserTimeout = 0x12
 
-// limitUnacknowledged bounds how long the kernel repeats what nobody acknowledges; by itself it would for a quarter of an hour.
+// limitUnacknowledged bounds how long the kernel retransmits unacknowledged data; the default is a quarter of an hour.
 func limitUnacknowledged(network, _ string, c syscall.RawConn) error {
 	if !strings.HasPrefix(network, "tcp") {
 		return nil

@@ -12,10 +12,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// SQLSTATEs that Parley tells apart.
+// SQLSTATEs that Parley distinguishes.
 const (
 	codeUniqueViolation  = "23505"
-	codeReadOnly         = "25006" // the server is a standby, or was set to take no writes
+	codeReadOnly         = "25006" // the server is a standby, or was set to read-only
 	codeIdleTransaction  = "25P03"
 	codeTransactionTime  = "25P04"
 	codeNoStatement      = "26000" // a pooler gave us a server connection that never prepared it
@@ -29,14 +29,14 @@ const (
 	codeDatabaseDropped  = "57P04"
 )
 
-// stalePlan is the message of a 0A000 that pgx heals: a migration changed a table, and the next execution plans anew.
+// stalePlan is the message of a 0A000 that pgx recovers from: a migration changed a table, and the next execution plans again.
 const stalePlan = "cached plan must not change result type"
 
 // unavailableClasses are those classes of SQLSTATEs that say nothing about the statement: the same one may do well soon, here or on
 // another server. The value says what brings them.
 var unavailableClasses = map[string]string{
 	"08": "connections, and poolers that have no server",
-	"28": "logins: no statement of ours logs in, but a pooler passes on what its own login got",
+	"28": "logins: our statements don't log in, but a pooler passes on the error of its own login",
 	"3D": "databases that do not exist, in the same way",
 	"40": "deadlocks, and conflicts with the recovery of a standby",
 	"53": "a full disk, no memory, too many connections",
@@ -50,7 +50,7 @@ var unavailableCodes = map[string]bool{
 	codeLockNotAvailable: true, codeObjectInUse: true,
 }
 
-// IsUnavailable reports whether err means that the database could not do what it was asked for now, whatever that was: it cannot be
+// IsUnavailable reports whether err means that the database cannot execute any statement now: it cannot be
 // reached, refuses logins, stops or starts, is a standby, is out of some resource, or took too long. Callers repeat later; clients get
 // 503.
 func IsUnavailable(err error) bool {
@@ -110,7 +110,7 @@ func isFailover(pg *pgconn.PgError) bool {
 	return false
 }
 
-// IsReadOnly reports whether err means that the server takes no writes, or that no server was found that does.
+// IsReadOnly reports whether err means that the server accepts no writes, or that no server was found that does.
 func IsReadOnly(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pg.Code == codeReadOnly || errors.Is(err, pgconn.ErrReadOnlyConnection)

@@ -16,7 +16,7 @@ type Statement struct {
 	Scan func(r Row) error
 }
 
-// Pipeline runs statements in one transaction and one round trip. Each statement sees what was committed before it began, so
+// Pipeline runs statements in one transaction and one round trip. Each statement sees the commits before its start, so
 // that one after a lock is as new as the lock. If one fails, none of them had an effect.
 func (db *DB) Pipeline(ctx context.Context, statements ...Statement) error {
 	conn, err := db.SQL.Conn(ctx)

@@ -22,7 +22,7 @@ const (
 	connLifetime = 30 * time.Minute
 	connIdle     = 5 * time.Minute
 	// pingAfter is how long a connection may have been idle before it is used without a round trip to its server, and pingWait how
-	// long that may take. A connection that leads nowhere would otherwise cost its caller all of the statement's time.
+	// long that may take. Otherwise a dead connection would cost its caller the statement's whole timeout.
 	pingAfter = 1 * time.Second
 	pingWait  = 2 * time.Second
 	// A peer that acknowledges nothing is given up after ackTimeout while there is something to acknowledge, and by keep-alives
@@ -33,11 +33,11 @@ const (
 	keepAliveCount    = 3
 )
 
-// OpenPool prepares the pool alone: a process that has no plain paths doesn't link GORM. It does not connect: a process starts,
+// OpenPool prepares only the pool: a process without plain paths doesn't link GORM. It does not connect: a process starts,
 // and reports that it is not ready, while Postgres is unavailable.
 //
-// The pool gets over a failover by itself. A connection is taken into it only if its server takes writes; one error that says that
-// a server stops or is a standby, one connection that breaks, or one that no longer answers, retires all connections that were
+// The pool recovers from a failover automatically. It uses a connection only if its server accepts writes. One error which says that
+// a server is stopping or is a standby, one broken connection, or one that no longer responds, retires all connections that were
 // opened before it (guard).
 func OpenPool(c Config) (*sql.DB, error) {
 	cfg, err := pgx.ParseConfig(c.URL)
@@ -60,7 +60,7 @@ func OpenPool(c Config) (*sql.DB, error) {
 	}
 	g := &guard{identify: c.Identify}
 	g.watch(cfg)
-	// The guard pings by itself, within a bound of its own.
+	// The guard pings connections, with its own timeout.
 	pool := stdlib.OpenDB(*cfg, stdlib.OptionResetSession(g.reset), stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return false }))
 	pool.SetMaxOpenConns(c.MaxConns)
 	pool.SetMaxIdleConns(c.MaxConns)
@@ -69,15 +69,15 @@ func OpenPool(c Config) (*sql.DB, error) {
 	return pool, nil
 }
 
-// guard keeps connections out of a pool that lead to a server that went away or became a standby. Each connection is of the
-// generation in which its server was seen to take writes; the first of a generation to find that its server is gone ends the
+// guard keeps connections out of a pool whose server is gone or became a standby. Each connection belongs to the
+// generation in which its server was found to accept writes; the first of a generation to find that its server is gone ends the
 // generation, and its siblings are closed instead of used. Its methods may be called at any time.
 type guard struct {
 	generation atomic.Int64
 	identify   func(ctx context.Context, c *pgconn.PgConn) (another bool, err error) // nil for nothing
 }
 
-// member is what the guard knows of a connection, in its CustomData. The pool lets one goroutine at a time use a connection.
+// member is the guard's state of a connection, in its CustomData. Only one goroutine at a time uses a connection.
 type member struct {
 	generation int64
 	used       time.Time // when it was last taken out of the pool
@@ -90,14 +90,14 @@ func memberOf(c *pgconn.PgConn) *member {
 	return m
 }
 
-// watch has the guard hear of everything that happens to connections of the configuration.
+// watch installs the guard's hooks in the configuration.
 func (g *guard) watch(cfg *pgx.ConnConfig) {
 	validate := cfg.ValidateConnect // of a target_session_attrs in the URL
 	if validate == nil {
 		validate = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	cfg.ValidateConnect = func(ctx context.Context, c *pgconn.PgConn) error {
-		m := &member{generation: g.generation.Load(), used: time.Now()} // before the question: what changes meanwhile retires it
+		m := &member{generation: g.generation.Load(), used: time.Now()} // before the query, so that a change in between retires it
 		if err := validate(ctx, c); err != nil {
 			return err
 		}
@@ -168,7 +168,7 @@ func (*guard) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQuery
 	return ctx
 }
 
-// TraceQueryEnd implements pgx.QueryTracer: it hears of connections that the server, or something between, broke. Time-outs are the
+// TraceQueryEnd implements pgx.QueryTracer: it detects connections that were broken by the server or the network. Time-outs are the
 // caller's: they end a statement, and the ping before the next use of the other connections finds out about those.
 func (g *guard) TraceQueryEnd(_ context.Context, c *pgx.Conn, data pgx.TraceQueryEndData) {
 	if data.Err != nil && isBroken(data.Err) {
@@ -176,7 +176,7 @@ func (g *guard) TraceQueryEnd(_ context.Context, c *pgx.Conn, data pgx.TraceQuer
 	}
 }
 
-// isBroken reports whether an error is of a connection that ended without a word.
+// isBroken reports whether an error means that the connection broke without a message from the server.
 func isBroken(err error) bool {
 	if _, answered := errors.AsType[*pgconn.PgError](err); answered {
 		return false

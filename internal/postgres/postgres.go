@@ -14,8 +14,8 @@ import (
 	"gorm.io/gorm/logger"
 )
 
-// StatementTimeout is the longest that one statement of a pod may take. What looks back in time for commits that it may
-// have missed (realtime) looks back further than this.
+// StatementTimeout bounds one statement of a pod. Polls that look back in time for commits that they may have missed (realtime) look
+// back further than this.
 const StatementTimeout = 5 * time.Second
 
 // Config is how to reach the database.
@@ -26,9 +26,9 @@ type Config struct {
 	PgBouncer bool
 	// MaxConns bounds the pool.
 	MaxConns int
-	// Application is told to Postgres as application_name.
+	// Application is sent to Postgres as application_name.
 	Application string
-	// Identify is called with every new connection whose server takes writes, before it is used; nil for nothing. If it reports that the
+	// Identify, if not nil, is called with every new connection whose server accepts writes, before it is used. If it reports that the
 	// server is another one, connections that were opened before are closed instead of used.
 	Identify func(ctx context.Context, c *pgconn.PgConn) (another bool, err error)
 	// Tracer makes spans of statements; nil for none.
@@ -39,7 +39,7 @@ type Config struct {
 type DB struct {
 	// Gorm is for the plain paths. It opens no transaction around a single statement.
 	Gorm *gorm.DB
-	// SQL is for the hot paths, where slices go to Postgres as arrays.
+	// SQL is for the hot paths, which pass slices to Postgres as arrays.
 	SQL *sql.DB
 }
 

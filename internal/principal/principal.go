@@ -25,10 +25,10 @@ const (
 	Key
 )
 
-// Principal is who makes a request. It is a value: whoever holds one may keep it.
+// Principal is the author of a request. It is a value and may be kept.
 type Principal struct {
 	Kind Kind
-	// UserID is the user whose request it is: the token's own, or the one for whom a key acts. It is empty for a key that acts for
+	// UserID is the user of the request: the token's user, or the one for whom a key acts. It is empty for a key that acts for
 	// nobody, and for an external token until its user was looked up.
 	UserID string
 	// SessionID is the session of an access token that Parley issued, else empty.

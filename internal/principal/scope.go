@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Scopes of server keys. Each allows everything of its kind; with ":read" behind it, reading alone.
+// Scopes of server keys. Each allows all operations of its kind; with the suffix ":read", only reading.
 const (
 	Users         = "users"
 	Conversations = "conversations"
@@ -20,7 +20,7 @@ const (
 
 const read = ":read"
 
-// Read is the scope that allows only reading what the given scope allows to change.
+// Read returns the read-only variant of a scope.
 func Read(scope string) string { return scope + read }
 
 // AllScopes are the scopes that a key can have, those that only read left out.
@@ -33,7 +33,7 @@ func ValidScope(scope string) bool {
 	return slices.Contains(AllScopes(), strings.TrimSuffix(scope, read))
 }
 
-// Scopes are what a server key may do.
+// Scopes are the permissions of a server key.
 type Scopes []string
 
 // Allow reports whether the scopes include the needed one. The scope that changes things includes the one that reads them.

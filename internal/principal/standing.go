@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Errors of users who may not use Parley, whatever their token is. Both are 403.
+// Errors of users who may not use Parley, with any kind of token. Both are 403.
 var (
 	ErrBanned      = errors.New("this user is banned")
 	ErrDeactivated = errors.New("this user is deactivated")
@@ -19,7 +19,7 @@ type Standing struct {
 	Banned      bool
 	// Until is when a ban ends, zero for one that lasts until it is lifted.
 	Until time.Time
-	// ChangedAt orders what different readers saw of one user; zero for a user whose standing never changed.
+	// ChangedAt orders the standings of one user that different readers saw; zero if it never changed.
 	ChangedAt time.Time
 }
 

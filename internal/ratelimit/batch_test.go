@@ -185,8 +185,8 @@ func TestABrokenBucketIsNothingToTheOthers(t *testing.T) {
 			t.Errorf("%d: %+v", i, v)
 		}
 	}
-	if n := strings.Count(logged.String(), "is broken"); n != 2 {
-		t.Errorf("%d of 2 broken buckets are told:\n%s", n, logged)
+	if n := strings.Count(logged.String(), "is corrupt"); n != 2 {
+		t.Errorf("%d of 2 corrupt buckets are logged:\n%s", n, logged)
 	}
 	onlyRedisCounted(t, r)
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// maxBuckets bounds what a process counts by itself. Where it is full, whoever comes new shares one bucket a rule: a
+// maxBuckets bounds the buckets in a process's memory. If there are that many, new subjects share one bucket per rule: a
 // flood of addresses limits itself, and costs no memory.
 const maxBuckets = 100_000
 

@@ -1,6 +1,6 @@
-// Package ratelimit counts what clients do, in Redis over all pods, and in the process's own memory while Redis is away.
+// Package ratelimit counts the actions of clients: in Redis, over all pods, or in the process's memory while Redis is unavailable.
 //
-// A bucket holds as many as a rate's count and fills up evenly over its window (GCRA). docs/adr/0005 has the reasons for a
+// A bucket has the size of its rate's count and refills evenly over the window (GCRA). docs/adr/0005 has the reasons for a
 // script of our own.
 package ratelimit
 
@@ -25,29 +25,29 @@ import (
 var gcraSource string
 
 const (
-	// patience is how long Redis may take for an answer before the process counts by itself. Those requests that find out
-	// wait so long, once; a Redis that is only busy must not be taken for one that is away.
+	// patience is how long Redis may take to respond before the process counts in its own memory. The requests that find out wait that
+	// long, once. It must not be so short that a busy Redis counts as unavailable.
 	patience = 500 * time.Millisecond
 	// probeEvery is how often Redis is probed while it is unavailable.
 	probeEvery = 500 * time.Millisecond
 )
 
-// Take is what a request takes from a bucket.
+// Take is a charge to a bucket.
 type Take struct {
 	// Rule names the limit, Subject whose bucket of it.
 	Rule, Subject string
 	Rate          config.Rate
-	// Cost is how many are taken, all or none; 0 means one. A negative cost gives back what was taken before. A cost above
-	// the rate's count takes the whole bucket.
+	// Cost is charged completely or not at all; 0 means one. A negative cost gives back an earlier charge. A cost above
+	// the rate's count charges the whole bucket.
 	Cost int
 }
 
-// Verdict is what became of a Take.
+// Verdict is the result of a Take.
 type Verdict struct {
 	Allowed bool
-	// Limit is the bucket's size, Remaining what is left of it.
+	// Limit is the bucket's size, Remaining the unused part.
 	Limit, Remaining int
-	// RetryAfter is how long until it is allowed, 0 where it is. Reset is how long until the bucket is whole.
+	// RetryAfter is the time until the Take is allowed, 0 if it is. Reset is the time until the bucket is full.
 	RetryAfter, Reset time.Duration
 }
 
@@ -58,7 +58,7 @@ type Limiter struct {
 	waiting *batch.Batcher[*asking]
 	memory  *memory
 	log     *slog.Logger
-	redis   *redisconn.Breaker // open: this process counts by itself
+	redis   *redisconn.Breaker // open: this process counts in its own memory
 
 	limited  *prometheus.CounterVec
 	fallback prometheus.Gauge
@@ -83,7 +83,7 @@ func New(rdb redis.UniversalClient, r prometheus.Registerer, log *slog.Logger) *
 	l.waiting = batch.New(maxWaiting, maxBatch, l.askBatch)
 	l.redis = redisconn.NewBreaker(redisconn.BreakerConfig{
 		Probe: func(ctx context.Context) error { return rdb.Ping(ctx).Err() }, Every: probeEvery, Wait: patience, Log: log,
-		Opened: "redis does not answer: rate limits hold per process until it does", Closed: "redis answers again: rate limits hold over all pods",
+		Opened: "redis does not respond: rate limits apply per process until it does", Closed: "redis responds again: rate limits apply over all pods",
 		OnChange: func(open bool) {
 			if open {
 				l.fallback.Set(1)
@@ -103,10 +103,10 @@ func (l *Limiter) Rules(rules ...string) {
 	}
 }
 
-// Refused counts what a limit refused that the process itself keeps.
+// Refused counts a refusal by a limit that the process keeps itself.
 func (l *Limiter) Refused(rule string) { l.limited.WithLabelValues(rule).Inc() }
 
-// Allow takes from all the buckets, in one round trip, and answers in their order. Takes of rates that are off are
+// Allow charges all the buckets in one round trip, and returns the verdicts in the same order. Takes of rates that are off are
 // allowed with a zero Limit.
 func (l *Limiter) Allow(ctx context.Context, takes ...Take) []Verdict {
 	out, _ := l.allow(ctx, takes)
@@ -184,14 +184,14 @@ func (l *Limiter) verdict(t Take, cmd *redis.Cmd) (Verdict, bool) {
 		}, true
 	}
 	if isBroken(err) {
-		l.log.Warn("a rate limit's bucket in redis is broken: it holds per process", "rule", t.Rule, "error", err)
+		l.log.Warn("a rate limit's bucket in redis is corrupt: it counts per process", "rule", t.Rule, "error", err)
 	} else {
 		l.redis.Fail(err)
 	}
 	return Verdict{}, false
 }
 
-// isBroken tells an error of the script, which found something else than a bucket, from one of Redis itself.
+// isBroken reports whether the script failed because the key does not hold a bucket, rather than Redis itself.
 func isBroken(err error) bool {
 	return err != nil && (strings.HasPrefix(err.Error(), "ERR ") || redis.HasErrorPrefix(err, "WRONGTYPE"))
 }

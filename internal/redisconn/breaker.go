@@ -22,9 +22,9 @@ type Breaker struct {
 	open atomic.Bool
 }
 
-// BreakerConfig is what a Breaker does.
+// BreakerConfig configures a Breaker.
 type BreakerConfig struct {
-	// Probe asks Redis for what callers need of it, within Wait; Every is the pause between two probes.
+	// Probe tries the operation that callers need, within Wait; Every is the pause between two probes.
 	Probe       func(ctx context.Context) error
 	Every, Wait time.Duration
 	// Opened and Closed are logged when the breaker opens and closes. OnChange, if set, is called too.

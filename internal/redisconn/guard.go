@@ -13,18 +13,18 @@ import (
 )
 
 const (
-	// suspicion is how long an answer must have been waited for in vain before the other connections are suspected too. Callers with
+	// suspicion is how long a reply must be overdue before the other connections are suspected too. Callers with
 	// less patience find nothing out.
 	suspicion = 400 * time.Millisecond
-	// trust is how lately a connection must have heard from Redis to be spared then.
+	// trust is how recently a connection must have received something from Redis to be spared then.
 	trust = 2 * time.Second
 )
 
 // guard makes a client's connections, and closes those that wait in its pool when one of them finds that it leads nowhere. What drops
 // packets without a word, as a NAT that forgot its entries or a proxy that hangs, does so for all of them: without the guard each would
-// cost somebody the whole of the read time-out. The pool finds closed connections before it hands them out.
+// cost a caller the whole read time-out. The pool finds closed connections before it hands them out.
 //
-// Connections that are being read from, as subscriptions always are, have deadlines of their own and are spared.
+// Connections that are being read from, as subscriptions always are, have their own deadlines and are spared.
 type guard struct {
 	tls     *tls.Config // nil without TLS
 	timeout time.Duration
@@ -75,7 +75,7 @@ func handshake(ctx context.Context, plain net.Conn, addr string, c *tls.Config) 
 	return conn, conn.HandshakeContext(ctx)
 }
 
-// suspect closes what waits in the pool and did not hear from Redis lately.
+// suspect closes idle connections of the pool that received nothing from Redis recently.
 func (g *guard) suspect() {
 	g.mu.Lock()
 	var idle []*guarded

@@ -13,41 +13,41 @@ import (
 )
 
 const (
-	// pingEvery is how often a subscription asks Redis for a sign of life through its own connection, and silentFor how long it may hear
-	// nothing at all before it is made anew.
+	// pingEvery is how often a subscription pings Redis through its own connection. silentFor is how long it may receive nothing at all
+	// before it is replaced.
 	pingEvery = 1 * time.Second
 	silentFor = 4 * time.Second
-	// listenPause is the pause before a subscription is made anew that could not be made; it grows up to listenPauseMost.
+	// listenPause is the pause before a failed subscription is tried again; it grows up to listenPauseMost.
 	listenPause     = 100 * time.Millisecond
 	listenPauseMost = 1 * time.Second
 	// subscribeBatch is how many channels go into one command.
 	subscribeBatch = 500
 )
 
-// ErrSilent is why a subscription was lost that heard nothing for too long: neither messages nor answers to its pings.
-var ErrSilent = errors.New("the subscription heard nothing, not even answers to its pings")
+// ErrSilent is the error of a subscription that received nothing for too long: neither messages nor replies to its pings.
+var ErrSilent = errors.New("the subscription received nothing, not even replies to its pings")
 
 // Listener is a subscription to channels that outlives its connections. One that breaks, or falls silent without breaking, as behind a
-// NAT that forgot it, is closed and made anew with all channels.
+// NAT that forgot it, is closed and replaced by a new one with all channels.
 //
 //	           subscribed          error, or silent for 4 s
 //	connecting ──────────► hearing ────────────────────────┐
 //	    ▲                  OnHeard                         │ OnLost
 //	    └──────────────────────────────────────────────────┘
 //
-// Redis keeps nothing for a subscriber that is away: what was published between OnLost, or shortly before it, and the next
+// Redis keeps nothing for a disconnected subscriber: messages published between OnLost, or shortly before it, and the next
 // confirmation of the channel is lost.
 type Listener struct {
 	// Client makes the connections.
 	Client redis.UniversalClient
 	// Last is a channel that is always subscribed, after all others: its confirmation says that all hold on this connection.
 	Last string
-	// OnHeard takes confirmations (*redis.Subscription) and messages (*redis.Message), OnLost the error by which a connection ended, or
+	// OnHeard is called with confirmations (*redis.Subscription) and messages (*redis.Message), OnLost with the error that ended a connection, or
 	// could not be made. Both are called by Run's goroutine. While OnHeard works nothing is read.
 	OnHeard func(m any)
 	OnLost  func(err error)
 
-	mu       sync.Mutex // guards what follows; held while commands are written, so that they are written in the order of the calls
+	mu       sync.Mutex // guards the following fields; held while commands are written, so that they are written in the order of the calls
 	channels map[string]bool
 	ps       *redis.PubSub // nil while there is no connection
 }
@@ -113,7 +113,7 @@ func (l *Listener) Run(ctx context.Context) {
 	}
 }
 
-// listen makes a connection and listens to it until it ends. heard reports whether anything came.
+// listen makes a connection and receives from it until it ends. heard reports whether anything arrived.
 func (l *Listener) listen(ctx context.Context) (heard bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -167,7 +167,7 @@ func (l *Listener) subscribeAll(ctx context.Context, ps *redis.PubSub) error {
 	return err
 }
 
-// keepPinging asks for signs of life. The answers come through the subscription, between its messages.
+// keepPinging pings Redis. The replies come through the subscription, between its messages.
 func keepPinging(ctx context.Context, ps *redis.PubSub) {
 	t := time.NewTicker(pingEvery)
 	defer t.Stop()

@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Time-outs are short and retries few: what waits for Redis is a request, and every caller has a way without it.
+// Time-outs are short and retries few: a request is waiting, and every caller can do without Redis.
 const (
 	dialTimeout  = 500 * time.Millisecond
 	readTimeout  = 1 * time.Second
@@ -20,10 +20,10 @@ const (
 	maxRetries   = 1
 	dialTries    = 1
 	connIdleTime = 5 * time.Minute
-	// clusterReload is how old the client's picture of a cluster gets while nobody tells it of another: after a failover a
-	// pipeline, or a subscription, goes on trying the dead master.
+	// clusterReload is how often the client reloads the topology of a cluster: until it does so after a failover, a pipeline or a
+	// subscription keeps trying the dead master.
 	clusterReload = 2 * time.Second
-	// Keep-alives end connections to machines that are gone, while nothing is asked of them.
+	// Keep-alives end idle connections to machines that are gone.
 	keepAliveIdle     = 10 * time.Second
 	keepAliveInterval = 5 * time.Second
 	keepAliveCount    = 3
@@ -54,10 +54,10 @@ func Options(c Config) (*redis.UniversalOptions, error) {
 		WriteTimeout:    readTimeout,
 		PoolTimeout:     poolTimeout,
 		PoolSize:        c.PoolSize,
-		MinIdleConns:    c.PoolSize, // a burst must not wait for dials: a rate limit takes that for a Redis that is away
+		MinIdleConns:    c.PoolSize, // a burst must not wait for dials: the rate limiter would consider Redis unavailable
 		MaxRetries:      maxRetries,
 		ConnMaxIdleTime: connIdleTime,
-		// Without it a context's deadline ends no read: who waits for half a second would wait for readTimeout.
+		// Without it a context's deadline does not end a read: a caller with half a second would wait for readTimeout.
 		ContextTimeoutEnabled: true,
 	}
 	for i, part := range strings.Split(c.URL, ",") {
@@ -91,8 +91,8 @@ func Options(c Config) (*redis.UniversalOptions, error) {
 	return u, nil
 }
 
-// LogTo has go-redis's own words logged at debug level, one record each: what matters of them is told by whoever asked Redis.
-// It holds for the whole process.
+// LogTo logs go-redis's own messages at debug level, one record each: callers report the errors that matter. It applies to the
+// whole process.
 func LogTo(log *slog.Logger) { redis.SetLogger(words{log}) }
 
 type words struct {

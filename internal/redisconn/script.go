@@ -15,7 +15,7 @@ type Call struct {
 	Args   []any
 }
 
-// RunScripts runs scripts in one pipeline, in their order but for those that Redis does not know: they run again after the
+// RunScripts runs scripts in one pipeline, in their order except those that Redis does not know: they run again after the
 // others. Errors of single scripts are left in their commands; the error is the pipeline's own.
 func RunScripts(ctx context.Context, rdb redis.UniversalClient, calls []Call) ([]*redis.Cmd, error) {
 	cmds := make([]*redis.Cmd, len(calls))
@@ -58,7 +58,7 @@ func FirstError(cmds []*redis.Cmd) error {
 	return nil
 }
 
-// isAnswer tells an error that Redis gave to one command from one of the connection.
+// isAnswer reports whether an error is Redis's reply to a command, rather than one of the connection.
 func isAnswer(err error) bool {
 	var answer redis.Error
 	return errors.As(err, &answer)

@@ -12,7 +12,7 @@ import (
 // PresenceShards is into how many sorted sets the deadlines of all users are split.
 const PresenceShards = 16
 
-// PresenceEpoch holds a random text for as long as Redis keeps its memory: who finds it gone, or another, knows that the
+// PresenceEpoch holds a random text for as long as Redis keeps its memory. If it is gone, or has changed, the
 // memory was lost.
 const PresenceEpoch = "presence_epoch"
 
@@ -45,7 +45,7 @@ func (p Presence) Device(userID, deviceID string) string {
 // Connections is the sorted set of a user's connections, device:connection, by deadline in milliseconds.
 func (p Presence) Connections(userID string) string { return "presence_connections:" + p.tag(userID) }
 
-// User is the hash of what was told of a user: online, version and seen, the latter two in microseconds.
+// User is the hash of a user's published state: online, version and seen, the latter two in microseconds.
 func (p Presence) User(userID string) string { return "presence_user:" + p.tag(userID) }
 
 // ParseDevice is the reverse of Device, of both its forms.
@@ -63,7 +63,7 @@ func ParseDevice(key string) (userID, deviceID string, ok bool) {
 	return userID, deviceID, ok && deviceID != "" && id.Valid(userID)
 }
 
-// PresenceDeadlines is the sorted set of users of a shard by when to look whether they are online still.
+// PresenceDeadlines is the sorted set of the users of a shard, by the time of their next check, in milliseconds.
 func PresenceDeadlines(shard int) string { return "presence_deadlines:" + strconv.Itoa(shard) }
 
 // PresenceShard is the shard of a user.
@@ -73,7 +73,7 @@ func PresenceShard(userID string) int {
 	return int(h.Sum32() % PresenceShards)
 }
 
-// PresenceChannel is the channel of a user's presence, for those who watch it.
+// PresenceChannel is the channel of a user's presence. Pods subscribe to it for the sockets that watch the user.
 func PresenceChannel(userID string) string { return presenceChannelPrefix + userID }
 
 // ParsePresenceChannel is the reverse of PresenceChannel.
@@ -81,5 +81,5 @@ func ParsePresenceChannel(channel string) (userID string, ok bool) {
 	return strings.CutPrefix(channel, presenceChannelPrefix)
 }
 
-// ExpiredChannel is where Redis tells of the keys of a database that expired.
+// ExpiredChannel is the channel on which Redis publishes expired keys of a database.
 func ExpiredChannel(db int) string { return fmt.Sprintf("__keyevent@%d__:expired", db) }

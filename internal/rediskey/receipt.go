@@ -1,7 +1,7 @@
 package rediskey
 
-// The indexes of what waits for the receipt-worker: ids by when they became dirty, in milliseconds. They are hints, written
-// before what they point to.
+// The indexes of pending reads: dirty ids by the time of the last touch, in milliseconds. They are hints, written before the data
+// that they point to.
 const (
 	// DirtyMessages are the messages that have a ReadBatch.
 	DirtyMessages = "read_dirty_messages"
@@ -12,10 +12,10 @@ const (
 // FlushLease is held by the worker that flushes.
 const FlushLease = "read_flush_lease"
 
-// ReadProbe is written to find out whether Redis takes writes again.
+// ReadProbe is written to find out whether Redis accepts writes again.
 const ReadProbe = "read_probe"
 
-// ReadMarkersEpoch holds the epoch of the database since which no pending marker is of an older history.
+// ReadMarkersEpoch holds the last epoch of the database for which pending markers were moved back.
 const ReadMarkersEpoch = "read_markers_epoch"
 
 // Receipts builds the keys of reads that Postgres does not have yet. On a cluster they are tagged, so that those of one

@@ -3,10 +3,10 @@ package rediskey
 
 import "strings"
 
-// SessionsChannel tells every pod of sessions that ended.
+// SessionsChannel is the channel for ended sessions; every pod subscribes to it.
 const SessionsChannel = "parley:sessions:ended"
 
-// ProbeChannel is the channel that a pod tells itself on.
+// ProbeChannel is the channel on which a pod publishes to itself.
 func ProbeChannel(podID string) string { return probePrefix + podID }
 
 const (
@@ -18,7 +18,7 @@ const (
 // ConversationChannel is the channel of a conversation's events.
 func ConversationChannel(conversationID string) string { return conversationPrefix + conversationID }
 
-// UserChannel is the channel of what concerns one user alone.
+// UserChannel is the channel of notices for one user.
 func UserChannel(userID string) string { return userPrefix + userID }
 
 // ParseConversationChannel is the reverse of ConversationChannel.

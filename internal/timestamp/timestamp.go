@@ -1,4 +1,4 @@
-// Package timestamp is a time as Parley shows it to clients: RFC 3339 in UTC with microseconds, which is what Postgres
+// Package timestamp formats times for clients: RFC 3339 in UTC with microseconds, the precision of Postgres, which
 // keeps.
 package timestamp
 

@@ -24,7 +24,7 @@ import (
 
 const (
 	exportTimeout = 10 * time.Second
-	// A collector that is away is asked again after a pause, at most so long. (The batcher gives up after half of that.)
+	// An unavailable collector is tried again after a pause, at most this long. (The batcher gives up after half of that.)
 	firstPause, longestPause, giveUp = time.Second, 15 * time.Second, time.Minute
 	longestAnswer                    = 64 << 10
 )
@@ -43,7 +43,7 @@ func setting(name string) string {
 	return cmp.Or(strings.TrimSpace(os.Getenv("OTEL_EXPORTER_OTLP_TRACES_"+name)), strings.TrimSpace(os.Getenv("OTEL_EXPORTER_OTLP_"+name)))
 }
 
-// newCollector reads where the collector is, and how to talk to it.
+// newCollector reads the collector's address and options from the environment.
 func newCollector(userAgent string) (*collector, error) {
 	c := &collector{header: http.Header{}}
 	c.header.Set("User-Agent", userAgent)
@@ -65,7 +65,7 @@ func newCollector(userAgent string) (*collector, error) {
 	return c, errors.Join(faults[:]...)
 }
 
-// endpoint is the address that spans are sent to. That for traces stands as it is.
+// endpoint is the address that spans are sent to. An endpoint for traces is used verbatim.
 func endpoint() (string, error) {
 	forTraces := strings.TrimSpace(os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
 	u, err := url.Parse(cmp.Or(setting("ENDPOINT"), "http://localhost:4318"))
@@ -114,7 +114,7 @@ func (c *collector) addHeaders(list string) error {
 	return nil
 }
 
-// tlsConfig is nil where the machine's certificates are what is wanted.
+// tlsConfig is nil if the machine's certificates are used.
 func tlsConfig() (*tls.Config, error) {
 	trusted, own, key := setting("CERTIFICATE"), setting("CLIENT_CERTIFICATE"), setting("CLIENT_KEY")
 	if trusted == "" && own == "" && key == "" {
@@ -141,13 +141,13 @@ func tlsConfig() (*tls.Config, error) {
 	return config, nil
 }
 
-// Start and Stop do nothing: connections are made and end by themselves.
+// Start and Stop do nothing: connections are managed by the HTTP client.
 func (c *collector) Start(context.Context) error { return nil }
 
 // Stop does nothing.
 func (c *collector) Stop(context.Context) error { return nil }
 
-// UploadTraces sends spans, again and again where the collector is away or asks for it.
+// UploadTraces sends spans. It retries while the collector is unavailable or asks for it.
 func (c *collector) UploadTraces(ctx context.Context, spans []*tracepb.ResourceSpans) error {
 	ctx, cancel := context.WithTimeout(ctx, giveUp)
 	defer cancel()
@@ -199,7 +199,7 @@ func (c *collector) post(ctx context.Context, body []byte) error {
 	if err == nil && res.StatusCode/100 == 2 {
 		return nil
 	}
-	err = errors.Join(fmt.Errorf("%s answers %s: %.200q", r.URL.Redacted(), res.Status, answer), err)
+	err = errors.Join(fmt.Errorf("%s returned %s: %.200q", r.URL.Redacted(), res.Status, answer), err)
 	switch res.StatusCode {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return laterError{err, retryAfter(res.Header.Get("Retry-After"))}
@@ -207,7 +207,7 @@ func (c *collector) post(ctx context.Context, body []byte) error {
 	return err
 }
 
-// retryAfter reads a Retry-After, which is seconds or a date; 0 where it is neither.
+// retryAfter reads a Retry-After, which is seconds or a date; 0 if it is neither.
 func retryAfter(s string) time.Duration {
 	if seconds, err := strconv.ParseUint(s, 10, 16); err == nil {
 		return time.Duration(seconds) * time.Second

@@ -38,7 +38,7 @@ type Tracer struct {
 	log      *slog.Logger
 }
 
-// Start makes the process's tracer; nil where it is not on. What there is to set (endpoint, headers, sampler, resource, …) is
+// Start makes the process's tracer, nil if tracing is off. Its options (endpoint, headers, sampler, resource, …) are
 // read from OpenTelemetry's own variables.
 func Start(ctx context.Context, process, version string, on bool, log *slog.Logger) (*Tracer, error) {
 	if !on {
@@ -52,18 +52,18 @@ func Start(ctx context.Context, process, version string, on bool, log *slog.Logg
 	if err != nil {
 		return nil, fmt.Errorf("start tracing: %w", err)
 	}
-	// The variables win over what stands before them.
+	// The variables take precedence over the options before them.
 	about, err := resource.New(ctx, resource.WithAttributes(semconv.ServiceName("parley-"+process), semconv.ServiceVersion(version)),
 		resource.WithHost(), resource.WithProcessPID(), resource.WithTelemetrySDK(), resource.WithFromEnv())
 	if err != nil && !errors.Is(err, resource.ErrPartialResource) {
 		return nil, fmt.Errorf("start tracing: %w", err)
 	}
-	otel.SetErrorHandler(&complaints{log: log}) // there is no other way to hear of exports that fail
+	otel.SetErrorHandler(&complaints{log: log}) // the only way to learn of failed exports
 	p := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))
 	return &Tracer{provider: p, tracer: p.Tracer(scope), log: log}, nil
 }
 
-// complaints logs what the exporter complains of, once in a while.
+// complaints logs errors of the exporter, once in a while.
 type complaints struct {
 	log  *slog.Logger
 	mu   sync.Mutex // guards next
@@ -72,7 +72,7 @@ type complaints struct {
 
 const complainEvery = time.Minute
 
-// Handle takes an error.
+// Handle implements otel.ErrorHandler.
 func (c *complaints) Handle(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,7 +82,7 @@ func (c *complaints) Handle(err error) {
 	}
 }
 
-// Close exports what is left.
+// Close exports the remaining spans.
 func (t *Tracer) Close() {
 	if t == nil {
 		return
@@ -94,15 +94,15 @@ func (t *Tracer) Close() {
 	}
 }
 
-// On tells whether spans are made.
+// On reports whether spans are made.
 func (t *Tracer) On() bool { return t != nil }
 
-// Server begins the span of a request, in the trace of parent, or in one of its own where that is "".
+// Server begins the span of a request, in the trace of parent, or in a new trace if parent is "".
 func (t *Tracer) Server(ctx context.Context, name, parent string) (context.Context, trace.Span) {
 	return t.begin(ctx, trace.SpanKindServer, name, parent)
 }
 
-// Consumer begins the span of what is done with something that was queued in the trace of parent.
+// Consumer begins the span of processing something that was queued in the trace of parent.
 func (t *Tracer) Consumer(ctx context.Context, name, parent string) (context.Context, trace.Span) {
 	return t.begin(ctx, trace.SpanKindConsumer, name, parent)
 }
@@ -112,7 +112,7 @@ func (t *Tracer) Producer(ctx context.Context, name, parent string) (context.Con
 	return t.begin(ctx, trace.SpanKindProducer, name, parent)
 }
 
-// Enqueue begins the span of queueing a task that nobody asked for, a trace of its own.
+// Enqueue begins the span of queueing a periodic task, in a new trace.
 func (t *Tracer) Enqueue(ctx context.Context, name string) (context.Context, trace.Span) {
 	return t.begin(ctx, trace.SpanKindProducer, name, "")
 }
@@ -152,7 +152,7 @@ func (t *Tracer) Postgres() pgx.QueryTracer {
 	return otelpgx.NewTracer(otelpgx.WithTracerProvider(t.provider), otelpgx.WithDisableConnectionDetailsInAttributes())
 }
 
-// Redis makes the spans of commands. Their arguments, which hold what people write, are not in them.
+// Redis makes the spans of commands, without their arguments, which contain what users write.
 func (t *Tracer) Redis(rdb redis.UniversalClient) error {
 	if t == nil {
 		return nil
@@ -160,7 +160,7 @@ func (t *Tracer) Redis(rdb redis.UniversalClient) error {
 	return redisotel.InstrumentTracing(rdb, redisotel.WithTracerProvider(inTraces{t.provider}), redisotel.WithDBStatement(false), redisotel.WithCallerEnabled(false))
 }
 
-// inTraces makes spans only within those of others: what loops ask of Redis all the time is no trace. (otelpgx does so too.)
+// inTraces makes spans only within other spans, so that the commands of background loops make no traces. (otelpgx does the same.)
 type inTraces struct {
 	trace.TracerProvider
 }
@@ -182,7 +182,7 @@ func (t inTrace) Start(ctx context.Context, name string, o ...trace.SpanStartOpt
 
 const header = "traceparent"
 
-// Parent writes the trace that ctx is in, as a traceparent of W3C's Trace Context; "" where it is in none that is recorded.
+// Parent returns the trace of ctx as a traceparent (W3C Trace Context), "" if ctx is in no recorded trace.
 func Parent(ctx context.Context) string {
 	if !trace.SpanContextFromContext(ctx).IsSampled() {
 		return ""
@@ -200,7 +200,7 @@ func With(ctx context.Context, parent string) context.Context {
 	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{header: parent})
 }
 
-// ID is the trace's id in what Parent wrote, "" where that is "".
+// ID returns the trace's id in a traceparent of Parent, "" if that is "".
 func ID(parent string) string {
 	const from, to = 3, 35
 	if len(parent) < to {
@@ -217,7 +217,7 @@ func IDOf(ctx context.Context) string {
 	return ""
 }
 
-// Failed marks a span as failed where err is not nil. The text is for people who may read logs.
+// Failed marks a span as failed if err is not nil. The span has the error's text, as logs do.
 func Failed(span trace.Span, err error) {
 	if err != nil {
 		span.SetStatus(codes.Error, err.Error())

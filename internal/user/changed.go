@@ -48,7 +48,7 @@ func (s *Service) Profiles(ctx context.Context, ids []string) ([]event.ProfileCh
 	return found, nil
 }
 
-// Apart reads which pairs a block separates, whoever blocks whom. The others are left out.
+// Apart reads the pairs that are separated by a block, in either direction. Others are left out.
 func (s *Service) Apart(ctx context.Context, pairs []event.PresencePair) (map[event.PresencePair]bool, error) {
 	viewers, targets := make([]string, len(pairs)), make([]string, len(pairs))
 	for i, p := range pairs {
@@ -68,7 +68,7 @@ func (s *Service) Apart(ctx context.Context, pairs []event.PresencePair) (map[ev
 	return out, nil
 }
 
-// Report reads a user's profile and reports it as changed, for those who changed it in another way than by Update. A report that
+// Report reads a user's profile and reports it as changed. Callers use it after a change by other means than Update. A report that
 // fails is found by Changed.
 func (s *Service) Report(ctx context.Context, userID string) {
 	s.Mark(ctx, userID)

@@ -30,9 +30,9 @@ type Query struct {
 	Limit int
 }
 
-// Check normalises the query and notes its faults. The case is the database's affair, as it is for the names.
+// Check normalises the query and notes its faults. The database folds case, as it does for the names.
 func (q *Query) Check(f *invalid.Faults) {
-	if !utf8.ValidString(q.Text) { // which a URL may hold, and Postgres doesn't take
+	if !utf8.ValidString(q.Text) { // a URL may contain it, but Postgres refuses it
 		f.Add("q", "must be UTF-8")
 		return
 	}
@@ -41,7 +41,7 @@ func (q *Query) Check(f *invalid.Faults) {
 
 // Search finds users by prefixes of the username and of the display name from any of its words on; if these are few, by its words
 // in another order, and then by similar words. The best come first: exact, prefix, other order, similar. Case, marks, hyphens
-// and apostrophes don't matter. It leaves out the viewer and users whom a block hides.
+// and apostrophes don't matter. It leaves out the viewer and users hidden by a block.
 func (s *Service) Search(ctx context.Context, viewerID string, q Query) ([]chat.Profile, error) {
 	found, err := s.store.byPrefix(ctx, viewerID, []string{q.Text}, q.Limit)
 	if err != nil || len(found) >= q.Limit {
@@ -87,8 +87,8 @@ func wordsOf(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Pd, r) })
 }
 
-// corrections are phrases that may have been meant, those with few corrections first: each word as it is, or as one that
-// somebody bears.
+// corrections are phrases that the user may have meant, those with few corrections first: each word unchanged, or replaced by
+// a similar word of an existing name.
 func (s *Service) corrections(ctx context.Context, words []string) ([]string, error) {
 	var long []string
 	for _, w := range words {
@@ -131,11 +131,11 @@ func choices(n int) int {
 	return 1
 }
 
-// unhidden leaves out the viewer ($1), users whom a block hides and those who are deactivated.
+// unhidden leaves out the viewer ($1), users hidden by a block, and deactivated users.
 const unhidden = `u.id <> $1::uuid AND NOT EXISTS (SELECT FROM users d WHERE d.id = u.id AND d.deactivated_at IS NOT NULL) AND NOT EXISTS (SELECT FROM blocks b
 	WHERE (b.user_id = $1::uuid AND b.blocked_id = u.id) OR (b.user_id = u.id AND b.blocked_id = $1::uuid))`
 
-// For each phrase it is who is called exactly so, and a range of the terms' primary key, which stops early however many
+// For each phrase it reads the users with exactly that name, and a range of the terms' primary key, which stops early however many
 // begin so. A user counts with the first of their terms in the range. Nothing sorts behind U+10FFFF, which no name has.
 const byPrefixSQL = `SELECT u.id, u.username, u.display_name, u.avatar_url
 	FROM (
@@ -170,7 +170,7 @@ func (s *store) byPrefix(ctx context.Context, viewerID string, phrases []string,
 	return out, rows.Err()
 }
 
-// maxCandidates bounds the users who are looked at for the other words of a query, those who are found by its longest word.
+// maxCandidates bounds the users that match the longest word of a query and are checked for the other words.
 const maxCandidates = 2000
 
 // Users by the longest word ($2), each of whose other words ($3) begins a term of theirs too.

@@ -15,7 +15,7 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// ErrNotFound is also the answer for a user whom a block hides.
+// ErrNotFound is also returned for a user hidden by a block.
 var ErrNotFound = errors.New("user not found")
 
 // Whom a user's presence is shown to.
@@ -27,7 +27,7 @@ const (
 
 var displayNameRule = invalid.Text{Min: 2, Max: 50, Trim: true}
 
-// ProfileChange changes what others see. What is absent stays.
+// ProfileChange changes a profile. Absent members stay unchanged.
 type ProfileChange struct {
 	DisplayName jsonbody.Optional[string] `json:"displayName,omitempty"`
 	// AvatarURL is cleared by null.
@@ -73,7 +73,7 @@ func (c *PrivacyChange) Check(f *invalid.Faults) {
 	}
 }
 
-// Service is what can be done with profiles.
+// Service manages profiles and privacy settings. Its methods may be called concurrently.
 type Service struct {
 	store     *store
 	publisher Publisher
@@ -81,7 +81,7 @@ type Service struct {
 	owns      owns
 }
 
-// NewService makes the service. Without a publisher, nil, pods find changed profiles by Changed alone.
+// NewService makes the service. If the publisher is nil, pods find changed profiles only through Changed.
 func NewService(db *postgres.DB, p Publisher) *Service {
 	return &Service{store: &store{db}, publisher: p}
 }
@@ -108,7 +108,7 @@ func (s *Service) Update(ctx context.Context, userID string, c *ProfileChange) (
 	return own, err
 }
 
-// UpdatePrivacy changes a user's settings, and answers them all.
+// UpdatePrivacy changes a user's settings and returns all of them.
 func (s *Service) UpdatePrivacy(ctx context.Context, userID string, c *PrivacyChange) (chat.Privacy, error) {
 	p, err := s.store.updatePrivacy(ctx, userID, c)
 	if err == nil {

@@ -43,7 +43,7 @@ func TestProfiles(t *testing.T) {
 	a, b := add(t, db.SQL, "anna", "Anna"), add(t, db.SQL, "ben", "Ben")
 	own, err := s.Own(ctx, a)
 	if err != nil || own.Username != "anna" || own.Privacy.PresenceSharing != user.ShareEveryone || !own.Privacy.ReadReceiptsEnabled || own.CreatedAt.IsZero() {
-		t.Errorf("one's own: %+v, %v", own, err)
+		t.Errorf("the user's own: %+v, %v", own, err)
 	}
 	const picture = "https://example.com/a.png"
 	for i, c := range []struct {

@@ -30,7 +30,7 @@ type File struct {
 	ETag string
 }
 
-// Options are what the page has to know of its server.
+// Options are the properties of the server that the page needs.
 type Options struct {
 	// Uploads is whether files can be attached to messages.
 	Uploads bool
@@ -38,7 +38,7 @@ type Options struct {
 
 var errNoIndex = errors.New("the page has no " + Index)
 
-// uploadsOff is what the built page says of attachments; a server with storage replaces it.
+// uploadsOff is the page's built-in setting for attachments; a server with storage replaces it.
 const uploadsOff, uploadsOn = `data-uploads="off"`, `data-uploads="on"`
 
 // Files returns the page's files by name.
@@ -82,7 +82,7 @@ func newFile(name string, body []byte) (*File, error) {
 	return &File{Body: body, Gzip: b.Bytes(), Media: media(name), ETag: `"` + hex.EncodeToString(sum[:8]) + `"`}, nil
 }
 
-// media is the Content-Type of a file. The machine's own table is not asked: it may say anything of .js.
+// media is the Content-Type of a file. It does not use the machine's table, in which .js may have any type.
 func media(name string) string {
 	switch path.Ext(name) {
 	case ".html":

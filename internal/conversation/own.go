@@ -108,7 +108,13 @@ type Selection struct {
 
 // newest reads a user's conversations by their last activity, before a position.
 func (s *Store) newest(ctx context.Context, userID string, pending pendingMarkers, sel Selection, before *cursor.Position, limit int) ([]own, error) {
-	more, args := filters[sel.Filter], []any{}
+	more, args := sel.page(before, limit)
+	return owns(ctx, s.db.SQL, userID, pending, more, args...)
+}
+
+// page is what a page of a selection adds to state.sql, with its parameters from $5 on.
+func (sel Selection) page(before *cursor.Position, limit int) (more string, args []any) {
+	more = filters[sel.Filter]
 	param := func(format string, values ...any) {
 		places := make([]any, len(values))
 		for i, v := range values {
@@ -129,7 +135,7 @@ func (s *Store) newest(ctx context.Context, userID string, pending pendingMarker
 		param(` AND (c.last_message_at, c.id) < (%s::timestamptz, %s::uuid)`, before.Time, before.ID)
 	}
 	param(` ORDER BY c.last_message_at DESC, c.id DESC LIMIT %s`, limit)
-	return owns(ctx, s.db.SQL, userID, pending, more, args...)
+	return more, args
 }
 
 // Unread counts a user's unread messages and mentions, over all conversations that are neither archived nor hidden.

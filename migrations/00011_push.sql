@@ -26,29 +26,24 @@ CREATE TABLE push_preferences (
     preview boolean NOT NULL DEFAULT true
 );
 
--- The one consumer of the journal that decides on pushes, with the columns of webhooks that its followers share, and its places.
--- seq is the last message that was decided on, null before the first decision.
-CREATE TABLE push_consumers (
-    id           uuid        PRIMARY KEY,
-    since        timestamptz NOT NULL DEFAULT clock_timestamp(),
-    watermark    timestamptz NOT NULL DEFAULT clock_timestamp() - interval '30 seconds',
-    watermark_id uuid        NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
-    used_at      timestamptz NOT NULL DEFAULT '-infinity'
+-- How far the dispatchers have looked for conversations with new messages, one row, and how far each of them was decided on: up to seq.
+-- behind is set while more is known to follow. A dispatcher works on a place only while it holds its lease.
+CREATE TABLE push_watermark (
+    one boolean     PRIMARY KEY DEFAULT true CHECK (one),
+    at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    id  uuid        NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000'
 );
-INSERT INTO push_consumers (id) VALUES ('00000000-0000-7000-8000-000000000001');
+INSERT INTO push_watermark DEFAULT VALUES;
 
 CREATE TABLE push_places (
-    consumer_id     uuid        NOT NULL REFERENCES push_consumers (id) ON DELETE CASCADE,
-    conversation_id uuid        NOT NULL,
-    revision        bigint      NOT NULL,
-    behind          boolean     NOT NULL,
-    seq             bigint,
+    conversation_id uuid        PRIMARY KEY,
+    seq             bigint      NOT NULL,
+    behind          boolean     NOT NULL DEFAULT true,
     next_at         timestamptz,
     lease           uuid,
-    leased_until    timestamptz,
-    PRIMARY KEY (consumer_id, conversation_id)
+    leased_until    timestamptz
 );
-CREATE INDEX push_places_due_idx ON push_places (consumer_id, next_at NULLS FIRST) WHERE behind;
+CREATE INDEX push_places_due_idx ON push_places (next_at NULLS FIRST) WHERE behind;
 
 -- The last message that a user got a push for, by conversation: what came later is counted in the next one.
 CREATE TABLE push_marks (
@@ -113,4 +108,4 @@ DROP TRIGGER push_session_ended ON sessions;
 DROP FUNCTION push_user_ended();
 DROP FUNCTION push_session_ended();
 ALTER TABLE outbox DROP COLUMN data;
-DROP TABLE push_sends, push_marks, push_places, push_consumers, push_preferences, push_devices;
+DROP TABLE push_sends, push_marks, push_places, push_watermark, push_preferences, push_devices;

@@ -1,9 +1,15 @@
 package test
 
 import (
+	"crypto/ecdh"
+	"crypto/rand"
+	"encoding/base64"
+	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/parley-chat/parley/internal/testenv"
 )
@@ -71,4 +77,52 @@ func TestDevicesAndPreferencesOfPushes(t *testing.T) {
 		t.Error("active after the focus ended")
 	}
 	p.want(t, 204, bootstrapKey, "PUT", "/api/push/devices/tablet", fcm, "Parley-User", ana.ID)
+}
+
+// Everything together: a browser that subscribed at one pod gets a push for a message that was sent to the other, from a dispatcher's
+// process; nobody who has read it or looks gets one.
+func TestPushesOverTwoPodsAndADispatcher(t *testing.T) {
+	t.Parallel()
+	private, _ := vapidKey(t)
+	got := make(chan *http.Request, 16)
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(201)
+		got <- r
+	}))
+	t.Cleanup(service.Close)
+	settings := []string{
+		"PARLEY_PUSH_VAPID_PRIVATE_KEY=" + private, "PARLEY_PUSH_VAPID_SUBJECT=mailto:ops@example.com", "PARLEY_PUSH_WEBPUSH_HOSTS=127.0.0.1",
+		"PARLEY_PUSH_DELAY=1s", "PARLEY_SECRETS_KEY=" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))),
+	}
+	s := start(t, 2, settings...)
+	a, b := s.pods[0], s.pods[1]
+	u := a.users(t, 4)
+	key, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := base64.RawURLEncoding.EncodeToString
+	for i, path := range []string{"/reads", "/looks", "/away"} {
+		a.want(t, 204, u[i+1].token, "PUT", "/api/push/devices/browser", map[string]any{"provider": "webpush", "subscription": map[string]any{
+			"endpoint": service.URL + path, "expirationTime": nil, "keys": map[string]string{"p256dh": encode(key.PublicKey().Bytes()), "auth": encode(make([]byte, 16))},
+		}})
+	}
+	g := a.group(t, u[0], u[1:]...)
+	m := a.send(t, u[0], g.ID, "hello")
+	b.want(t, 204, u[1].token, "POST", "/api/messages/"+m.ID+"/read", nil)
+	b.open(t, u[2]).ask("focus", map[string]any{"active": true, "conversationId": g.ID})
+	b.open(t, u[3]) // an open socket is not attention
+	testenv.Start(t, testenv.Binary(t, "dispatcher"), nil, append(s.settings(), append(settings, "PARLEY_OPS_ADDR=127.0.0.1:0")...))
+	select {
+	case r := <-got:
+		topic := strings.ReplaceAll(g.ID, "-", "")
+		if r.URL.Path != "/away" || r.Header.Get("Topic") != topic || r.Header.Get("Content-Encoding") != "aes128gcm" || !strings.HasPrefix(r.Header.Get("Authorization"), "vapid t=") {
+			t.Errorf("got %s %v", r.URL, r.Header)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("no push came")
+	}
+	if len(got) != 0 {
+		t.Errorf("another push came, to %s", (<-got).URL)
+	}
 }

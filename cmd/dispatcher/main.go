@@ -1,4 +1,4 @@
-// Command dispatcher delivers webhooks.
+// Command dispatcher delivers webhooks and push notifications.
 package main
 
 import (

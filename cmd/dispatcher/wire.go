@@ -53,7 +53,12 @@ func run(ctx context.Context, c config.Dispatcher, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	feed := journal.NewFeed(db.SQL, conversation.NewStore(db, message.NewStore(db)))
+	conversations := conversation.NewStore(db, message.NewStore(db))
+	feed := journal.NewFeed(db.SQL, conversations)
+	decider, pusher, err := openPush(&c, db, rdb, conversations, registry, log)
+	if err != nil {
+		return err
+	}
 	dispatcher := webhook.NewDispatcher(webhook.Config{
 		Timeout: c.Webhooks.Timeout, Retries: c.Retries, DisableAfter: c.DisableAfter, OutboxKeep: c.OutboxKeep,
 	}, db.SQL, feed, sealer, &outbound.Guard{Allow: c.Webhooks.AllowCIDRs}, webhook.NewMetrics(registry), log)
@@ -64,5 +69,7 @@ func run(ctx context.Context, c config.Dispatcher, log *slog.Logger) error {
 		lifecycle.Part{Name: "ops", Run: ops.Run},
 		lifecycle.Part{Name: "monitor", Run: monitor.Run},
 		lifecycle.Part{Name: "dispatcher", Run: dispatcher.Run},
+		lifecycle.Part{Name: "pushes", Run: decider.Run},
+		lifecycle.Part{Name: "push sender", Run: pusher.Run},
 	)
 }

@@ -154,15 +154,15 @@ func (a *Attention) flush(ctx context.Context) error {
 
 // inUse reports whether anybody gets pushes: a device, or a webhook.
 func inUse(ctx context.Context, db *sql.DB) (used bool, err error) {
-	err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM push_devices) OR EXISTS (`+wantedSQL+`)`).Scan(&used)
+	err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM push_devices) OR EXISTS (SELECT `+wantedFrom+`)`).Scan(&used)
 	if err != nil {
 		return false, fmt.Errorf("ask whether anybody gets pushes: %w", err)
 	}
 	return used, nil
 }
 
-// wantedSQL are the webhooks that get push.requested.
-const wantedSQL = `SELECT FROM webhooks WHERE disabled_reason IS NULL AND types && ARRAY['*', 'push.requested']`
+// wantedFrom are the webhooks that get push.requested.
+const wantedFrom = `FROM webhooks WHERE disabled_reason IS NULL AND types && ARRAY['*', 'push.requested']`
 
 // Watch reads who is active. It is safe for concurrent use.
 type Watch struct {

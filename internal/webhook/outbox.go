@@ -48,15 +48,17 @@ type outboxRow struct {
 	at      time.Time
 	// replay is set for an event that a replay delivers once more.
 	replay bool
+	// data is set for an event that is not made of its users, a push.
+	data []byte
 }
 
 func (p *places) waiting(ctx context.Context, w *work) ([]outboxRow, error) {
 	return postgres.Collect(ctx, p.db, func(r postgres.Row, o *outboxRow) error {
 		var users string
-		err := r.Scan(&o.id, &o.eventID, &o.typ, &users, &o.at, &o.replay)
+		err := r.Scan(&o.id, &o.eventID, &o.typ, &users, &o.at, &o.replay, &o.data)
 		o.userIDs = postgres.ParseIDArray(users)
 		return err
-	}, `SELECT id, event_id, type, user_ids::text, created_at, replay_id IS NOT NULL FROM outbox WHERE webhook_id = $1 AND subject = $2 ORDER BY id LIMIT $3`,
+	}, `SELECT id, event_id, type, user_ids::text, created_at, replay_id IS NOT NULL, data FROM outbox WHERE webhook_id = $1 AND subject = $2 ORDER BY id LIMIT $3`,
 		w.endpoint.id, w.subject, eventsAtOnce)
 }
 
@@ -78,13 +80,9 @@ func (d *Dispatcher) deliverSubject(ctx context.Context, w *work) error {
 		return err
 	}
 	for _, o := range rows {
-		users, err := d.places.profiles(ctx, o.userIDs)
+		data, err := d.outboxData(ctx, &o)
 		if err != nil {
 			return err
-		}
-		data := map[string]any{"users": users}
-		if len(o.userIDs) == 1 && len(users) == 1 {
-			data = map[string]any{"user": users[0]}
 		}
 		b, err := json.Marshal(body{Type: o.typ, Timestamp: timestamp.Time{Time: o.at.UTC()}, Data: data})
 		if err != nil {
@@ -108,7 +106,23 @@ func (d *Dispatcher) deliverSubject(ctx context.Context, w *work) error {
 	return nil
 }
 
-// sent moves an event that was delivered or given up to those that a replay finds. One that came from a replay is there already.
+// outboxData is what an event of the outbox says.
+func (d *Dispatcher) outboxData(ctx context.Context, o *outboxRow) (any, error) {
+	if o.data != nil {
+		return json.RawMessage(o.data), nil
+	}
+	users, err := d.places.profiles(ctx, o.userIDs)
+	if err != nil {
+		return nil, err
+	}
+	if len(o.userIDs) == 1 && len(users) == 1 {
+		return map[string]any{"user": users[0]}, nil
+	}
+	return map[string]any{"users": users}, nil
+}
+
+// sent moves an event that was delivered or given up to those that a replay finds. One that came from a replay is there already, and
+// nobody wants a push again.
 func (p *places) sent(ctx context.Context, w *work, outboxID int64) error {
 	return held(p.db.ExecContext(ctx, `WITH p AS (
 			UPDATE outbox_places SET attempts = 0, first_failed_at = NULL, next_at = NULL
@@ -119,7 +133,7 @@ func (p *places) sent(ctx context.Context, w *work, outboxID int64) error {
 		),
 		kept AS (
 			INSERT INTO outbox_sent (id, webhook_id, event_id, subject, type, user_ids, created_at)
-			SELECT id, webhook_id, event_id, subject, type, user_ids, created_at FROM gone WHERE replay_id IS NULL
+			SELECT id, webhook_id, event_id, subject, type, user_ids, created_at FROM gone WHERE replay_id IS NULL AND data IS NULL
 			ON CONFLICT DO NOTHING
 		)
 		SELECT FROM gone`, w.endpoint.id, w.subject, w.lease, outboxID))

@@ -3,7 +3,6 @@ package webhook
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -37,7 +36,6 @@ func (o outcome) statusOrNull() *int {
 const (
 	keptAnswer = 1 << 10
 	readAnswer = 64 << 10
-	maxAfter   = time.Hour
 )
 
 // sender does the HTTP of deliveries.
@@ -75,7 +73,7 @@ func (s *sender) send(ctx context.Context, t target, d delivery, replay bool) ou
 	}
 	res, err := s.client.Do(req)
 	if err != nil {
-		return outcome{reason: plain(err)}
+		return outcome{reason: outbound.Plain(err).Error()}
 	}
 	defer res.Body.Close()
 	answer, _ := io.ReadAll(io.LimitReader(res.Body, readAnswer))
@@ -83,39 +81,8 @@ func (s *sender) send(ctx context.Context, t target, d delivery, replay bool) ou
 	if !o.ok() {
 		o.reason = fmt.Sprintf("answered %d", o.status)
 	}
-	if s := res.Header.Get("Retry-After"); s != "" {
-		o.after = retryAfter(s)
-	}
+	o.after = outbound.RetryAfter(res.Header.Get("Retry-After"))
 	return o
-}
-
-func retryAfter(s string) time.Duration {
-	if n, err := strconv.Atoi(s); err == nil && n > 0 {
-		return min(time.Duration(n)*time.Second, maxAfter)
-	}
-	if at, err := http.ParseTime(s); err == nil {
-		return min(max(time.Until(at), 0), maxAfter)
-	}
-	return 0
-}
-
-// plain is an error of a request without its URL, which may hold a token.
-func plain(err error) string {
-	switch {
-	case errors.Is(err, outbound.ErrAddress):
-		return outbound.ErrAddress.Error()
-	case errors.Is(err, context.DeadlineExceeded):
-		return "no answer in time"
-	}
-	var cause interface{ Timeout() bool }
-	if errors.As(err, &cause) && cause.Timeout() {
-		return "no answer in time"
-	}
-	s := err.Error()
-	if i := strings.LastIndex(s, `": `); i >= 0 {
-		s = s[i+3:]
-	}
-	return s
 }
 
 func text(b []byte) string {

@@ -1,0 +1,556 @@
+package push
+
+import (
+	"context"
+	"crypto/ecdh"
+	"crypto/rand"
+	"encoding/base64"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/parley-chat/parley/internal/chat"
+	"github.com/parley-chat/parley/internal/conversation"
+	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/message"
+	"github.com/parley-chat/parley/internal/outbound"
+	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/receipt"
+	"github.com/parley-chat/parley/internal/testenv"
+)
+
+type nothing struct{}
+
+func (nothing) Publish(...*event.Event) {}
+func (nothing) Notify(*event.Notice)    {}
+
+// house is everything but the edge: Postgres, Redis, a push service, and the parts of an api and a dispatcher.
+type house struct {
+	t        *testing.T
+	db       *postgres.DB
+	redis    testenv.RedisEngine
+	rdb      redis.UniversalClient
+	messages *message.Service
+	groups   *conversation.Service
+	devices  *Service
+	metrics  *Metrics
+	service  *pushService
+	private  string
+	users    []string
+}
+
+const testDelay = 300 * time.Millisecond
+
+func newHouse(t *testing.T) *house {
+	t.Helper()
+	db, log := openDB(t), slog.New(slog.DiscardHandler)
+	server := testenv.NewRedis(t)
+	h := &house{t: t, db: db, redis: server, rdb: server.Client(t), devices: newTestService(db), users: testenv.Users(t, db.SQL, 4)}
+	store := message.NewStore(db)
+	committer := message.NewCommitter(store, nothing{}, log, message.NewMetrics(prometheus.NewRegistry()))
+	runPart(t, committer.Run)
+	h.messages = message.NewService(db, store, committer, nil, nothing{})
+	conversations := conversation.NewStore(db, store)
+	pending := receipt.NewPending(h.rdb)
+	h.groups = conversation.NewService(db, conversations, pending, nothing{}, nothing{})
+	key, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.private = base64.RawURLEncoding.EncodeToString(key.Bytes())
+	h.service = newPushService(t, base64.RawURLEncoding.EncodeToString(key.PublicKey().Bytes()))
+	h.metrics = NewMetrics(prometheus.NewRegistry())
+	return h
+}
+
+// run runs a dispatcher's parts, with further providers.
+func (h *house) run(more map[string]Provider) {
+	h.t.Helper()
+	guard := &outbound.Guard{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	web, err := NewWebPush(h.private, "mailto:ops@example.com", guard)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	providers := map[string]Provider{ProviderWebPush: web}
+	for k, v := range more {
+		providers[k] = v
+	}
+	log := slog.New(slog.DiscardHandler)
+	pending := receipt.NewPending(h.rdb)
+	contents := Contents{Unread: func(ctx context.Context, userID string) (Unread, error) {
+		u, err := h.groups.Unread(ctx, userID, false)
+		return Unread{u.Messages, u.Mentions}, err
+	}}
+	runPart(h.t, NewDecider(testDelay, h.db.SQL, pending, NewWatch(h.rdb), contents, h.metrics, log).Run)
+	runPart(h.t, NewSender(h.db.SQL, providers, contents, h.metrics, log).Run)
+	h.t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
+	h.t.Cleanup(web.(*webPush).client.CloseIdleConnections)
+}
+
+func (h *house) group(users ...string) string {
+	h.t.Helper()
+	name := "Team"
+	c, _, err := h.groups.Create(h.t.Context(), users[0], &conversation.Creation{Type: "group", MemberIDs: users[1:], Name: &name})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return c.ID
+}
+
+func (h *house) direct(a, b string) string {
+	h.t.Helper()
+	c, _, err := h.groups.Create(h.t.Context(), a, &conversation.Creation{Type: "direct", MemberIDs: []string{b}})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return c.ID
+}
+
+func (h *house) send(conversationID, from, content string, mentioned ...string) chat.Message {
+	h.t.Helper()
+	d := message.Draft{Content: content}
+	if mentioned != nil {
+		d.Mentions = &message.MentionList{UserIDs: mentioned}
+	}
+	m, _, err := h.messages.Send(h.t.Context(), conversationID, from, &d)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return m
+}
+
+// browser registers a browser of a user; pushes to it have that path.
+func (h *house) browser(user int, path string) {
+	h.t.Helper()
+	if err := h.devices.Put(h.t.Context(), h.users[user], "", strings.Trim(path, "/"), h.service.subscribe(path)); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *house) decided(outcome string) float64 {
+	return testutil.ToFloat64(h.metrics.decisions.WithLabelValues(outcome))
+}
+
+func (h *house) sent(provider, outcome string) float64 {
+	return testutil.ToFloat64(h.metrics.sends.WithLabelValues(provider, outcome))
+}
+
+func (h *house) await(what string, cond func() bool) {
+	h.t.Helper()
+	testenv.Eventually(h.t, 2*time.Minute, cond, "%s; decisions: %s", what, func() string {
+		var b strings.Builder
+		for _, o := range outcomes {
+			b.WriteString(o + " ")
+			b.WriteString(strings.Repeat("|", int(h.decided(o))) + " ")
+		}
+		return b.String()
+	}())
+}
+
+// What a browser gets, encrypted and signed, once for each device and conversation.
+func TestAPushIsWhatTheContractSays(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ana, ben := h.users[0], h.users[1]
+	h.browser(1, "/ben-1")
+	h.browser(1, "/ben-2")
+	h.browser(0, "/ana")
+	h.run(nil)
+	direct := h.direct(ana, ben)
+	long := strings.Repeat("ж", 250)
+	h.send(direct, ana, "first")
+	m := h.send(direct, ana, long)
+	h.await("both browsers get a push", func() bool { return len(h.service.list()) >= 2 })
+	for _, g := range h.service.list() {
+		want := Push{V: 1, Type: "message", ConversationID: direct, MessageID: m.ID, Seq: 2, Title: h.nameOf(ana), Body: long[:400], Count: 2, Unread: Unread{Messages: 2}}
+		if g.push != want || g.topic != strings.ReplaceAll(direct, "-", "") || g.ttl != "86400" || g.urgency != "high" {
+			t.Errorf("%s got %+v, want %+v; %+v", g.path, g.push, want, g)
+		}
+	}
+	if h.service.tries("/ana") != 0 {
+		t.Error("the sender got a push")
+	}
+	team := h.group(ana, ben, h.users[2])
+	h.send(team, h.users[2], "a <b> & c", ben)
+	h.await("the group's push", func() bool { return len(h.service.list()) >= 5 })
+	for _, g := range h.service.list()[2:] {
+		if g.push.Body != "a <b> & c" || g.push.Title != h.nameOf(h.users[2])+" · Team" || g.push.Count != 1 {
+			t.Errorf("%s got %+v", g.path, g.push)
+		}
+		if ben := strings.HasPrefix(g.path, "/ben"); ben && (g.urgency != "high" || g.push.Unread != Unread{Messages: 3, Mentions: 1}) || !ben && g.urgency != "normal" {
+			t.Errorf("%s got %+v", g.path, g)
+		}
+	}
+	if n := h.sent(ProviderWebPush, sendDelivered); n != 5 {
+		t.Errorf("%v pushes were sent", n)
+	}
+}
+
+func (h *house) nameOf(userID string) (name string) {
+	h.t.Helper()
+	if err := h.db.SQL.QueryRow(`SELECT display_name FROM users WHERE id = $1`, userID).Scan(&name); err != nil {
+		h.t.Fatal(err)
+	}
+	return name
+}
+
+// The decision asks Postgres and Redis what is so now. Each case has its own users and ends with a message that is pushed to a witness, so
+// that the decision on the case has been made.
+func TestWhoGetsAPushNow(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.browser(3, "/witness")
+	log := slog.New(slog.DiscardHandler)
+	attention := NewAttention(h.db.SQL, h.rdb, log)
+	type scene struct{ conversation, sender, user string }
+	state := func(set string) func(s scene) {
+		return func(s scene) {
+			mustExec(t, h.db, `UPDATE conversation_members SET `+set+` WHERE conversation_id = $1 AND user_id = $2`, s.conversation, s.user)
+		}
+	}
+	cases := map[string]struct {
+		do   func(s scene)
+		want bool
+	}{
+		"unread":          {func(scene) {}, true},
+		"read":            {state(`last_read_seq = 1`), false},
+		"a buffered read": {func(s scene) { h.pend(s.user, s.conversation, "1", "0:0") }, false},
+		"an older read":   {func(s scene) { h.pend(s.user, s.conversation, "1", "7:0") }, true},
+		"focused":         {func(s scene) { attention.Focus(t.Context(), s.user, "s", "d", true) }, false},
+		"focused and away": {func(s scene) {
+			attention.Focus(t.Context(), s.user, "s", "d", true)
+			attention.Focus(t.Context(), s.user, "s", "d", false)
+		}, true},
+		"muted":              {state(`muted_until = 'infinity'`), false},
+		"muted until now":    {state(`muted_until = clock_timestamp()`), true},
+		"notifications none": {state(`notifications = 'none'`), false},
+		"level mentions":     {func(s scene) { mustExec(t, h.db, `INSERT INTO push_preferences VALUES ($1, 'mentions')`, s.user) }, false},
+		"blocked": {func(s scene) {
+			mustExec(t, h.db, `INSERT INTO blocks (user_id, blocked_id) VALUES ($1, $2)`, s.user, s.sender)
+		}, false},
+		"blocks": {func(s scene) {
+			mustExec(t, h.db, `INSERT INTO blocks (user_id, blocked_id) VALUES ($2, $1)`, s.user, s.sender)
+		}, false},
+		"left": {func(s scene) {
+			mustExec(t, h.db, `DELETE FROM conversation_members WHERE conversation_id = $1 AND user_id = $2`, s.conversation, s.user)
+		}, false},
+		"banned": {func(s scene) {
+			mustExec(t, h.db, `UPDATE users SET banned_at = clock_timestamp() WHERE id = $1`, s.user)
+		}, false},
+		"deactivated": {func(s scene) {
+			mustExec(t, h.db, `UPDATE users SET deactivated_at = clock_timestamp() WHERE id = $1`, s.user)
+		}, false},
+		"the session ended": {func(s scene) {
+			mustExec(t, h.db, `UPDATE sessions SET ended_at = clock_timestamp() WHERE user_id = $1`, s.user)
+		}, false},
+		"the session expired": {func(s scene) {
+			mustExec(t, h.db, `UPDATE sessions SET expires_at = clock_timestamp() WHERE user_id = $1`, s.user)
+		}, false},
+		"unseen for long": {func(s scene) {
+			mustExec(t, h.db, `UPDATE sessions SET last_used_at = now() - interval '61 days' WHERE user_id = $1`, s.user)
+			mustExec(t, h.db, `UPDATE push_devices SET seen_at = now() - interval '61 days' WHERE user_id = $1`, s.user)
+		}, false},
+		"the message is deleted": {func(s scene) {
+			mustExec(t, h.db, `UPDATE messages SET deleted_at = now(), content = '' WHERE conversation_id = $1`, s.conversation)
+		}, false},
+		"registered afterwards": {func(s scene) {
+			mustExec(t, h.db, `UPDATE push_devices SET created_at = now() + interval '1 hour' WHERE user_id = $1`, s.user)
+		}, false},
+		"without preview": {func(s scene) { mustExec(t, h.db, `INSERT INTO push_preferences VALUES ($1, 'all', false)`, s.user) }, true},
+	}
+	paths := map[string]string{}
+	for name, c := range cases {
+		s := scene{sender: testenv.User(t, h.db.SQL), user: testenv.User(t, h.db.SQL)}
+		path := "/" + strings.ReplaceAll(name, " ", "-")
+		paths[name] = path
+		if err := h.devices.Put(t.Context(), s.user, session(t, h.db, s.user), "d", h.service.subscribe(path)); err != nil {
+			t.Fatal(err)
+		}
+		s.conversation = h.group(s.sender, s.user, h.users[2])
+		h.send(s.conversation, s.sender, "hello "+name)
+		c.do(s)
+	}
+	h.run(nil)
+	last := h.direct(h.users[2], h.users[3])
+	h.send(last, h.users[2], "the end")
+	h.await("the witness gets a push", func() bool { return h.service.tries("/witness") > 0 })
+	for name, c := range cases {
+		if c.want {
+			h.await(name+" gets a push", func() bool { return h.service.tries(paths[name]) > 0 })
+		}
+	}
+	h.await("every conversation is decided on", func() bool {
+		var n int
+		return h.db.SQL.QueryRow(`SELECT count(*) FROM push_places WHERE behind`).Scan(&n) == nil && n == 0
+	})
+	for _, g := range h.service.list() {
+		name := strings.ReplaceAll(strings.Trim(g.path, "/"), "-", " ")
+		if c, ok := cases[name]; ok && !c.want {
+			t.Errorf("%s gets %s", name, g.raw)
+		}
+		if has := strings.Contains(g.raw, `"body"`); has == (name == "without preview") {
+			t.Errorf("%s gets %s", name, g.raw)
+		}
+	}
+	for _, o := range []string{outcomeRead, outcomeActive, outcomeMuted, outcomeLevel, outcomeBlocked, outcomeBarred, outcomeEarlier} {
+		if o != outcomeBarred && h.decided(o) == 0 {
+			t.Errorf("no decision was %s", o)
+		}
+	}
+}
+
+// pend puts a read into Redis as an api does.
+func (h *house) pend(userID, conversationID, seq, tag string) {
+	h.t.Helper()
+	ctx := h.t.Context()
+	if err := h.rdb.ZAdd(ctx, "read_dirty_readers", redis.Z{Score: float64(time.Now().UnixMilli()), Member: userID}).Err(); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := h.rdb.HSet(ctx, "read_markers:"+userID, conversationID, seq, conversationID+":v", tag).Err(); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// What providers answer: gone, busy, broken, refusing, silent.
+func TestAnswersOfProviders(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ana, ben := h.users[0], h.users[1]
+	for _, path := range []string{"/gone", "/missing", "/busy", "/broken", "/refusing", "/fine"} {
+		h.browser(1, path)
+	}
+	h.service.set(func(path string, n int) (int, http.Header) {
+		switch path {
+		case "/gone":
+			return 410, nil
+		case "/missing":
+			return 404, nil
+		case "/busy":
+			if n == 1 {
+				return 429, http.Header{"Retry-After": {"7"}}
+			}
+		case "/broken":
+			if n == 1 {
+				return 503, nil
+			}
+		case "/refusing":
+			return 400, nil
+		}
+		return 201, nil
+	})
+	h.run(nil)
+	h.send(h.direct(ana, ben), ana, "hello")
+	h.await("what is gone is removed", func() bool {
+		list := strings.Fields(devices(t, h.db, ben))
+		slices.Sort(list)
+		return slices.Equal(list, []string{"broken", "busy", "fine", "refusing"})
+	})
+	h.await("busy and broken ones wait", func() bool { return h.sent(ProviderWebPush, sendRetried) == 2 })
+	var busy, broken float64
+	wait := `SELECT extract(epoch FROM s.next_at - clock_timestamp()) FROM push_sends s JOIN push_devices d ON d.id = s.device WHERE d.device_id = `
+	if err := h.db.SQL.QueryRow(wait + `'busy'`).Scan(&busy); err != nil || busy > 7 {
+		t.Errorf("busy waits for %v, %v", busy, err)
+	}
+	if err := h.db.SQL.QueryRow(wait + `'broken'`).Scan(&broken); err != nil || broken > 5 || busy-broken < 0.5 {
+		t.Errorf("broken waits for %v, busy for %v, %v", broken, busy, err)
+	}
+	mustExec(t, h.db, `UPDATE push_sends SET next_at = clock_timestamp()`)
+	h.await("both get it then", func() bool { return h.sent(ProviderWebPush, sendDelivered) == 3 })
+	if h.service.tries("/refusing") != 1 || h.sent(ProviderWebPush, sendRefused) != 1 || h.sent(ProviderWebPush, sendGone) != 2 {
+		t.Errorf("a refused push was tried %d times", h.service.tries("/refusing"))
+	}
+	// The fifth attempt is the last.
+	h.service.set(func(string, int) (int, http.Header) { return 500, nil })
+	mustExec(t, h.db, `DELETE FROM push_devices WHERE device_id <> 'fine'`)
+	before := h.service.tries("/fine")
+	h.send(h.direct(ana, ben), ana, "again")
+	h.await("it is given up", func() bool {
+		mustExec(t, h.db, `UPDATE push_sends SET next_at = clock_timestamp() WHERE lease IS NULL`)
+		return h.sent(ProviderWebPush, sendDropped) == 1
+	})
+	if n := h.service.tries("/fine") - before; n != 5 {
+		t.Errorf("it was tried %d times", n)
+	}
+}
+
+// A push that waits for another attempt is dropped once its message was read, and replaced by a newer one.
+func TestAWaitingPushIsReplacedOrDropped(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ana, ben := h.users[0], h.users[1]
+	h.browser(1, "/ben")
+	h.service.set(func(string, int) (int, http.Header) { return 503, nil })
+	h.run(nil)
+	c := h.direct(ana, ben)
+	h.send(c, ana, "one")
+	h.await("it waits", func() bool { return h.sent(ProviderWebPush, sendRetried) == 1 })
+	second := h.send(c, ana, "two")
+	h.await("it is replaced", func() bool {
+		var count int
+		return h.db.SQL.QueryRow(`SELECT count FROM push_sends WHERE message_id = $1`, second.ID).Scan(&count) == nil && count == 2
+	})
+	h.service.set(nil)
+	h.await("the newer one comes", func() bool { return len(h.service.list()) == 1 })
+	if p := h.service.list()[0].push; p.MessageID != second.ID || p.Count != 2 || p.Body != "two" {
+		t.Errorf("got %+v", p)
+	}
+	h.service.set(func(string, int) (int, http.Header) { return 503, nil })
+	h.send(c, ana, "three")
+	h.await("it waits", func() bool { return h.sent(ProviderWebPush, sendRetried) >= 2 })
+	mustExec(t, h.db, `UPDATE conversation_members SET last_read_seq = 3 WHERE user_id = $1`, ben)
+	mustExec(t, h.db, `UPDATE push_sends SET next_at = clock_timestamp()`)
+	h.await("it is dropped", func() bool { return h.sent(ProviderWebPush, sendUnnecessary) == 1 })
+}
+
+// A provider that hangs delays no other, and is given up on in time.
+func TestAHangingProviderDelaysNoOther(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.browser(1, "/ben")
+	for range 2 * perLane {
+		u := testenv.User(t, h.db.SQL)
+		if err := h.devices.Put(t.Context(), u, "", "d", tokenOf(id.New())); err != nil {
+			t.Fatal(err)
+		}
+		h.users = append(h.users, u)
+	}
+	hanging := make(chan struct{})
+	h.run(map[string]Provider{ProviderFCM: hangs(hanging)})
+	t.Cleanup(func() { close(hanging) })
+	team := h.group(append([]string{h.users[0]}, h.users[4:]...)...)
+	h.send(team, h.users[0], "for those whose provider hangs")
+	h.await("all slots of the provider are taken", func() bool {
+		var n int
+		return h.db.SQL.QueryRow(`SELECT count(*) FROM push_sends WHERE lease IS NOT NULL`).Scan(&n) == nil && n == perLane
+	})
+	h.send(h.direct(h.users[0], h.users[1]), h.users[0], "for another")
+	h.await("another provider's push comes", func() bool { return len(h.service.list()) == 1 })
+}
+
+// hangs is a provider that answers nothing until its channel is closed.
+type hangs chan struct{}
+
+func (h hangs) send(ctx context.Context, _ *parcel) answer {
+	select {
+	case <-h:
+	case <-ctx.Done():
+	}
+	return answer{}
+}
+
+// While Redis is away decisions wait, since nobody knows who is active; then they are made.
+func TestDecisionsWaitForRedis(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ana, ben := h.users[0], h.users[1]
+	h.browser(1, "/ben")
+	c := h.direct(ana, ben)
+	server, ok := h.redis.(interface {
+		Stop()
+		Start()
+	})
+	if !ok {
+		t.Skip("this Redis cannot be stopped")
+	}
+	server.Stop()
+	h.run(nil)
+	h.send(c, ana, "hello")
+	h.await("the decision was tried", func() bool {
+		var waits bool
+		return h.db.SQL.QueryRow(`SELECT behind AND next_at IS NOT NULL AND seq = 0 FROM push_places`).Scan(&waits) == nil && waits
+	})
+	if h.decided(outcomeSent) != 0 {
+		t.Error("it was decided without Redis")
+	}
+	server.Start()
+	h.await("the push comes once Redis is back", func() bool { return len(h.service.list()) == 1 })
+}
+
+// push.requested goes to the webhooks that want it, whether or not the user has a device.
+func TestPushesAreRequestedFromWebhooks(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ana, ben := h.users[0], h.users[1]
+	webhook := func(name, types string) string {
+		w := id.New()
+		mustExec(t, h.db, `INSERT INTO webhooks (id, name, url, types, secret, watermark) VALUES ($1, $2, 'https://x.example', $3::text[], '', now())`, w, name, types)
+		return w
+	}
+	wants := webhook("wants", "{push.requested}")
+	webhook("other", "{message.created}")
+	h.run(nil)
+	m := h.send(h.direct(ana, ben), ana, "hello")
+	var got struct{ webhook, user, typ, data string }
+	h.await("it is requested", func() bool {
+		return h.db.SQL.QueryRow(`SELECT webhook_id, user_ids[1], type, data FROM outbox`).Scan(&got.webhook, &got.user, &got.typ, &got.data) == nil
+	})
+	if got.webhook != wants || got.user != ben || got.typ != "push.requested" {
+		t.Errorf("requested: %+v", got)
+	}
+	for _, want := range []string{`"userId": "` + ben, `"messageId": "` + m.ID, `"body": "hello"`, `"count": 1`, `"v": 1`} {
+		if !strings.Contains(got.data, want) {
+			t.Errorf("%s lacks %s", got.data, want)
+		}
+	}
+	var n int
+	if err := h.db.SQL.QueryRow(`SELECT count(*) FROM outbox`).Scan(&n); err != nil || n != 1 {
+		t.Errorf("%d rows, %v", n, err)
+	}
+}
+
+// Two dispatchers send each push once, and a group's burst is one push.
+func TestTwoDispatchersPushOnce(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ana, ben := h.users[0], h.users[1]
+	h.browser(1, "/ben")
+	h.run(nil)
+	h.run(nil)
+	conversations := []string{h.direct(ana, ben), h.group(ana, ben, h.users[2]), h.group(ana, ben)}
+	for range 5 {
+		for _, c := range conversations {
+			h.send(c, ana, "hello")
+		}
+	}
+	counted := func() (n int64) {
+		for _, g := range h.service.list() {
+			n += g.push.Count
+		}
+		return n
+	}
+	h.await("all are counted", func() bool { return counted() >= 15 })
+	if n := counted(); n != 15 || len(h.service.list()) > 9 {
+		t.Errorf("%d messages in %d pushes", n, len(h.service.list()))
+	}
+}
+
+func TestDevicesThatEndedByTimeAreSwept(t *testing.T) {
+	t.Parallel()
+	db := openDB(t)
+	s, u := newTestService(db), testenv.User(t, db.SQL)
+	ended, lives := session(t, db, u), session(t, db, u)
+	for device, sid := range map[string]string{"expired": ended, "lives": lives, "none": "", "unseen": ""} {
+		if err := s.Put(t.Context(), u, sid, device, tokenOf(device)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustExec(t, db, `UPDATE sessions SET expires_at = now() WHERE id = $1`, ended)
+	mustExec(t, db, `UPDATE push_devices SET seen_at = now() - interval '61 days' WHERE device_id IN ('unseen', 'lives')`)
+	if err := (&places{db.SQL}).sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	list := strings.Fields(devices(t, db, u))
+	slices.Sort(list)
+	if !slices.Equal(list, []string{"lives", "none"}) {
+		t.Errorf("left are %v", list)
+	}
+}

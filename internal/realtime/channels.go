@@ -8,19 +8,19 @@ import (
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
-// Channels are the channels of Redis that this pod wants to hear. The hub adds and removes them at any time, and waits for new
-// ones; the Subscriber brings Redis to them.
+// Channels is the set of Redis channels that this pod wants. The hub adds and removes channels at any time, and waits for new
+// ones; the Subscriber subscribes to them. Safe for concurrent use.
 type Channels struct {
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the following fields
 	wanted map[string]*subscription
 	dirty  map[string]bool // wanted or unwanted since the last diff
-	down   bool            // there is no connection that hears
+	down   bool            // there is no connection
 	wake   chan struct{}
 }
 
-// subscription is a channel that is wanted.
+// subscription is a wanted channel.
 type subscription struct {
-	holds chan struct{} // closed once Redis confirmed it
+	holds chan struct{} // closed once Redis has confirmed it
 	ok    bool
 }
 
@@ -58,7 +58,7 @@ func (c *Channels) poke() {
 	}
 }
 
-// await waits until the channels are subscribed, or Redis is unavailable, or the time is over.
+// await waits until the channels are subscribed. It gives up if Redis is unavailable, or after wait.
 func (c *Channels) await(ctx context.Context, channels []string, wait time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -78,7 +78,7 @@ func (c *Channels) await(ctx context.Context, channels []string, wait time.Durat
 	}
 }
 
-// diff returns what Redis is to be told so that it has the channels that are wanted. has is what it has, and changed to that.
+// diff returns the channels to subscribe and to unsubscribe, so that Redis has the wanted ones. It updates has, the channels that Redis has.
 func (c *Channels) diff(has map[string]bool) (subscribe, unsubscribe []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -91,7 +91,7 @@ func (c *Channels) diff(has map[string]bool) (subscribe, unsubscribe []string) {
 		case !wanted && has[name]:
 			unsubscribe = append(unsubscribe, name)
 			delete(has, name)
-		case wanted && !c.wanted[name].ok: // unwanted and wanted again between two looks
+		case wanted && !c.wanted[name].ok: // removed and added again between two calls
 			c.wanted[name].ok = true
 			close(c.wanted[name].holds)
 		}
@@ -100,7 +100,7 @@ func (c *Channels) diff(has map[string]bool) (subscribe, unsubscribe []string) {
 	return subscribe, unsubscribe
 }
 
-// confirm notes that Redis has a channel.
+// confirm records that Redis has a channel.
 func (c *Channels) confirm(channel string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,7 +110,7 @@ func (c *Channels) confirm(channel string) {
 	}
 }
 
-// setDown notes whether there is a connection that hears.
+// setDown records whether there is no connection.
 func (c *Channels) setDown(down bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,6 +1,6 @@
 package realtime
 
-// Close codes that Parley uses (contract: The socket). Closings says what each means.
+// Close codes that Parley uses. Closings has their meanings.
 const (
 	CloseGoingAway   = 1012
 	CloseTooLarge    = 1009
@@ -10,10 +10,10 @@ const (
 	CloseTooSlow     = 4408
 	CloseReplaced    = 4409
 	CloseTooMany     = 4429
-	// CloseInternal is for a socket whose handler panicked, CloseTryAgain for one that cannot be served.
+	// CloseInternal is for a socket whose handler panicked, CloseTryAgain for one that cannot be served now.
 	CloseInternal = 1011
 	CloseTryAgain = 1013
-	// CloseAbnormal is never sent: it stands in metrics for a connection that ended without a close frame.
+	// CloseAbnormal is never sent. In metrics it means a connection that ended without a close frame.
 	CloseAbnormal = 1006
 )
 
@@ -21,23 +21,23 @@ const (
 // the metric websocket_connections_closed_total has its codes and reasons.
 type Closing struct {
 	Code int
-	// Reason is the label in metrics, Text what the close frame says.
+	// Reason is the label in metrics, Text the reason in the close frame.
 	Reason, Text string
-	// Meaning and Advice are the documentation's.
+	// Meaning and Advice are for the documentation.
 	Meaning, Advice string
 }
 
 // Closings are all of them, in the order in which the documentation has them.
 var Closings = []Closing{
-	{CloseGoingAway, "drain", "the pod goes away", "the pod is going away", "reconnect after a random time of up to a few seconds"},
+	{CloseGoingAway, "drain", "the pod goes away", "the pod is shutting down", "reconnect after a random time of up to a few seconds"},
 	{CloseTryAgain, "unavailable", "try again later", "the socket could not be served now", "the same"},
-	{CloseInternal, reasonPanic, "internal error", "a fault of the server", "reconnect, `sync`"},
+	{CloseInternal, reasonPanic, "internal error", "an internal error", "reconnect, `sync`"},
 	{CloseTooLarge, "too_large", "the frame is too large", "a frame was too large", "fix the client"},
-	{CloseBadFrame, "bad_frame", "frames are JSON objects with a type", "not a frame: no JSON object with a string `type`, or binary", "fix the client"},
-	{CloseSessionOver, "session_over", "the session is over", "the session or the external token is over", "log in, or come with a new token"},
+	{CloseBadFrame, "bad_frame", "frames are JSON objects with a type", "not a frame: binary, or not a JSON object with a string `type`", "fix the client"},
+	{CloseSessionOver, "session_over", "the session is over", "the session or the external token has ended", "log in, or reconnect with a new token"},
 	{CloseBarred, "barred", "the user is banned or deactivated", "the user is banned or deactivated", "nothing; `until` of the 403 says for how long"},
 	{CloseTooSlow, reasonQueueFull, "too slow", "too slow: more was queued for the socket than the server keeps", "reconnect, `sync`"},
-	{CloseReplaced, "replaced", "replaced by a newer socket", "a newer socket of the same user took the place of the oldest", "nothing"},
+	{CloseReplaced, "replaced", "replaced by a newer socket", "a newer socket of the same user replaced this one, the oldest", "nothing"},
 	{CloseTooMany, "too_many_frames", "too many frames", "too many frames", "slow down, reconnect"},
 }
 
@@ -49,16 +49,16 @@ var closings = func() map[int]Closing {
 	return m
 }()
 
-// Why a socket ends otherwise, for metrics.
+// Further reasons for the end of a socket, for metrics.
 const (
 	reasonQueueFull    = "queue_full"    // with CloseTooSlow
 	reasonWriteTimeout = "write_timeout" // with CloseTooSlow
 	reasonPanic        = "panic"         // with CloseInternal, or CloseAbnormal if writing panicked
-	reasonWriteError   = "write_error"   // with CloseAbnormal, as what follows
+	reasonWriteError   = "write_error"   // with CloseAbnormal, as are the next two
 	reasonSilent       = "silent"
 	reasonLost         = "lost"
 	reasonPeer         = "peer" // with the peer's code
 )
 
-// TextOf is what a close frame with a code of Closings says.
+// TextOf returns the reason in a close frame with a code of Closings.
 func TextOf(code int) string { return closings[code].Text }

@@ -56,7 +56,7 @@ func (d *delivery) next() *wire.Envelope {
 func (d *delivery) flush(ctx context.Context) {
 	f := d.topic.hub.flushers
 	f.stopped = true // when nothing is left
-	f.work(ctx, d.writer)
+	f.writeTurns(ctx, d.writer)
 }
 
 func BenchmarkDelivery(b *testing.B) {
@@ -88,7 +88,7 @@ func TestADeliveryAllocatesNothing(t *testing.T) {
 	d.flush(t.Context())
 	e := d.next()
 	if n := testing.AllocsPerRun(20, func() {
-		d.topic.told = e.Revision - 1
+		d.topic.delivered = e.Revision - 1
 		d.topic.order(e)
 		d.flush(t.Context())
 	}); n > sockets/100 {

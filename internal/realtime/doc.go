@@ -1,13 +1,44 @@
-// Package realtime brings events to sockets.
+// Package realtime delivers events to sockets.
 //
-// A domain commits a change and hands its envelope to the Publisher, which tells Redis. The Subscriber of every pod that
-// serves the conversation hears it and gives it to the Hub, whose topic for that conversation puts the envelope's finished
-// frame into the queue of each Session (a socket). Flushers write the queues.
+// A domain commits a change and gives the event to the Publisher, which publishes its envelope to Redis. The Subscriber of
+// every pod that serves the conversation receives the envelope and passes it to the Hub. The Hub's topic for that
+// conversation appends the envelope's finished frame to the outbox of each Session (a socket). Flushers write the outboxes.
 //
-// Redis forgets, so the conversation's revision is the guarantee. A topic tells events in the order of their revisions
-// and each once: one that is old is dropped, one that leaves a gap waits a moment and is then read from Postgres together
-// with what came before it (repair.go). A poll of Postgres finds what was never heard of. Who gets an event is decided by
-// the events before it, so a lost removal is told before anything that follows it.
+//	domain ─► Publisher ─► Redis ─► Subscriber ─► Hub ─► topic ─► Session's outbox ─► flusher ─► socket
+//	              │                                       ▲
+//	              └──────────────► Postgres ─► repairs ───┘
+//
+// # Order and repairs
+//
+// Redis loses events, so the conversation's revision is the guarantee. A topic delivers events in the order of their
+// revisions, each once:
+//
+//	revision ≤ delivered       dropped: a duplicate
+//	revision = delivered + 1   delivered, and with it those in pending that follow
+//	revision > delivered + 1   kept in pending; after 50 ms the gap is read from Postgres (repair.go)
+//
+// A poll of Postgres every two seconds finds changes and joins that the pod never received. All earlier events decide which
+// sessions get a later one, so a lost removal is delivered before anything that follows it.
+//
+// # Joins
+//
+// A user who is added to a conversation has sockets on pods that may not serve it yet. The publisher sends two messages: the
+// event on the conversation's channel, and a notice with the join on the user's channel, because only the latter is
+// subscribed for sure.
+//
+//	the usual case                                     the join was lost: a poll finds it
+//
+//	notice  ─► serveJoin makes the topic,              poll ─► serveJoin finds a topic that another user's
+//	           delivered = join - 1,                           socket made later: delivered ≥ join, so it
+//	           awaitedJoin = join: it stays                    will never deliver the join itself
+//	           although it has no sessions                          │
+//	event   ─► welcome attaches the sockets            attachMissed reads the events from the join on, and
+//	     or    (from Redis, or by a repair)                     attachLate gives them to the sockets alone,
+//	repair  ─► joinsArrived: awaitedJoin = 0                    then attaches them
+//
+// A socket that was removed later must not be attached again by an old join: it remembers what it left (leftAfter).
+//
+// # Sessions
 //
 // A session goes through these states (session.go: legal), each once:
 //
@@ -22,21 +53,26 @@
 //	  ▼                                  │ the outbox was released
 //	 gone ◄──────────────────────────────┘
 //
-// joining: registered under its user first, then put into the topics of the user's conversations; frames queue up. open: the
-// ready frame is at the front of the outbox, which flows. closing: a close frame is its last; once that is written the peer has
-// closeWait to answer. leaving: the reader ended, which is the socket's handler, and called Detach; no topic has the session, and
-// what is queued has closeWait to be written. gone: the connection is somebody else's.
+// joining: the session is registered under its user first, and then put into the topics of the user's conversations; frames
+// queue up. open: the ready frame is at the front of the outbox, which is being written. closing: a close frame is the last
+// one; once it is written the peer has closeWait to respond. leaving: the reader, which is the socket's handler, has ended
+// and called Detach; no topic has the session, and queued frames have closeWait to be written. gone: the connection
+// may be reused by the server and must not be touched.
 //
-// An outbox is in at most one hand: nobody's, a flusher's, or, if the reader is slow, a follower's, a goroutine of its own.
+// # Outboxes
+//
+// At most one goroutine writes an outbox: none, a flusher, or, for a slow client, a follower, which is a separate goroutine.
 //
 //	nobody ── claim ──► flusher ── the socket is full ──► follower
 //	   ▲                  │ release                          │ release
 //	   └──────────────────┴──────────────────────────────────┘
 //
-// Lock order: topics' shard, topic, users' shard, session. No lock is held while the network is written to.
+// # Locks and invariants
 //
-// Invariants, each with the test that guards it: no event twice and none out of order on one socket
+// Lock order: topics' shard, topic, users' shard, session. No lock is held during a write to the network.
+//
+// Invariants, each with its test: no event is delivered twice or out of order to one socket
 // (TestTopicTellsEachRevisionOnceInOrder, TestWhoComesBackIsNotToldTwice); a removed member gets nothing after the removal
-// (TestRemovalIsToldBeforeWhatFollows); a reader that stops costs bounded memory and slows nobody (TestSlowReaderIsClosed);
-// nothing is written to a connection after its handler returned (TestNothingIsWrittenAfterDetach).
+// (TestRemovalIsToldBeforeWhatFollows); a client that stops reading costs bounded memory and delays no other
+// (TestSlowReaderIsClosed); nothing is written to a connection after its handler returned (TestNothingIsWrittenAfterDetach).
 package realtime

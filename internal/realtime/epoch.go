@@ -12,39 +12,39 @@ import (
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
-// How long live clients have for their syncs after a new epoch: a second for each of resyncPace sockets, within bounds.
+// The time over which clients spread their syncs after a new epoch: one second for each resyncPace sockets, within bounds.
 const (
 	resyncPace  = 100
 	resyncLeast = 5 * time.Second
 	resyncMost  = 2 * time.Minute
-	// rejoinWorkers is how many sockets read their conversations at once after a new epoch, rejoinPause the pause after one that failed.
+	// rejoinWorkers is how many sockets read their conversations at once after a new epoch, rejoinPause the pause after a failure.
 	rejoinWorkers = 4
 	rejoinPause   = 500 * time.Millisecond
 )
 
-// Sessions is what the hub needs of the domain of logins.
+// Sessions is the part of the auth domain that the hub needs.
 type Sessions interface {
 	// Living reads which of the sessions exist and have not ended.
 	Living(ctx context.Context, sessionIDs []string) (map[string]bool, error)
 }
 
-// UseHistory has the hub follow the epoch of the database. It is called before Run.
+// UseHistory makes the hub follow the epoch of the database. Call it before Run.
 //
-// What a pod remembers of a conversation (its topic: the members with sockets here, and the revision up to which they have heard) holds in
-// one history only. So a topic is of a generation. A new epoch begins the next generation: topics of older ones are dead, nobody is
-// attached by what was read before, and events that pods of another epoch publish are ignored. Then each socket reads its
-// conversations again, as a new one does, and is asked to sync.
+// A topic (the sessions of a conversation's members, and the revision delivered last) is valid in one history only. So a topic belongs to
+// a generation. A new epoch begins the next generation: topics of older ones are dead, memberships that were read before attach no
+// session, and events of pods with another epoch are ignored. Then each socket reads its conversations again, as a new one does, and its
+// client is asked to sync.
 //
 //	database          old history          | new history
 //	generation        7                    | 8
 //	topics            members, revisions   X empty ── rejoin ──► members, revisions
-//	sockets           hear events          | hear nothing         hear events, "resync"
+//	sockets           get events           | get nothing          get events, "resync"
 func (h *Hub) UseHistory(w *history.Watch, s Sessions) {
 	h.history, h.sessions = w, s
 	w.OnChange(h.begin)
 }
 
-// epoch is the one that the topics are of, "" if none is known.
+// epoch is the epoch of the topics, "" if unknown.
 func (h *Hub) epoch() string {
 	if e := h.present.Load(); e != nil {
 		return *e
@@ -55,13 +55,13 @@ func (h *Hub) epoch() string {
 	return h.history.ID()
 }
 
-// Epoch is the identity of the history that the pod is in, "" if none is known.
+// Epoch is the identity of the history that the pod works with, "" if unknown.
 func (h *Hub) Epoch() string { return h.epoch() }
 
-// betweenEpochs is no epoch's id: while topics of one history are given up, events of none are delivered.
+// betweenEpochs is not the id of any epoch: while the topics of one history are removed, no events are delivered.
 var betweenEpochs = "between"
 
-// foreign reports whether something was published by a pod that knows another history. Pods of versions without epochs name none.
+// foreign reports whether something was published by a pod with another history. Pods of releases without epochs send "".
 func (h *Hub) foreign(epoch string) bool {
 	if epoch == "" || h.history == nil || h.epoch() == epoch {
 		return false
@@ -70,7 +70,7 @@ func (h *Hub) foreign(epoch string) bool {
 	return true
 }
 
-// begin forgets everything that was remembered of conversations. It is called before anything of the new history is read or published.
+// begin removes all topics. It is called before anything of the new history is read or published.
 func (h *Hub) begin(e history.Epoch) {
 	h.present.Store(&betweenEpochs)
 	h.generation.Add(1)
@@ -91,7 +91,7 @@ func (h *Hub) begin(e history.Epoch) {
 	}
 }
 
-// end ends a topic whose history is over.
+// end ends a topic of an earlier history.
 func (t *topic) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -100,17 +100,17 @@ func (t *topic) end() {
 		s.forget(t)
 		s.forgetLeaves()
 	}
-	t.sessions, t.pending, t.typing, t.expecting = nil, nil, nil, 0
+	t.sessions, t.pending, t.typing, t.awaitedJoin = nil, nil, nil, 0
 }
 
-// forgetLeaves forgets what the session left: revisions mean something else now.
+// forgetLeaves clears the conversations that the session left, because revisions of an earlier history are not comparable.
 func (s *Session) forgetLeaves() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.left = nil
 }
 
-// rejoin brings all sockets into their conversations again, until ctx ends, each time that a history begins.
+// rejoin attaches all sockets to their conversations again each time that a history begins, until ctx ends.
 func (h *Hub) rejoin(ctx context.Context) error {
 	for {
 		select {
@@ -148,11 +148,11 @@ func (h *Hub) rejoinAll(ctx context.Context) {
 	for range rejoinWorkers {
 		<-done
 	}
-	h.log.Info("sockets are in the conversations of the new history", slog.Int("sockets", len(list)), slog.String("epoch", h.epoch()),
+	h.log.Info("sockets have joined the conversations of the new history", slog.Int("sockets", len(list)), slog.String("epoch", h.epoch()),
 		slog.String("duration", time.Since(start).Round(time.Millisecond).String()))
 }
 
-// rejoinOne brings one socket in, and asks its client to sync: what is committed after the sync's answer comes live.
+// rejoinOne attaches one socket, and asks its client to sync. Commits after the sync's response are delivered live.
 func (h *Hub) rejoinOne(ctx context.Context, s *Session, within time.Duration) {
 	for ctx.Err() == nil {
 		epoch, err := h.joinPresent(ctx, s)
@@ -165,7 +165,7 @@ func (h *Hub) rejoinOne(ctx context.Context, s *Session, within time.Duration) {
 	}
 }
 
-// endLost closes the sockets of sessions that the new history does not know, or has ended. It returns false if ctx ended.
+// endLost closes the sockets of logins that do not exist in the new history, or have ended. It returns false if ctx ended.
 func (h *Hub) endLost(ctx context.Context, list []*Session) bool {
 	if h.sessions == nil || len(list) == 0 {
 		return ctx.Err() == nil
@@ -199,7 +199,7 @@ func resyncWithin(sockets int) time.Duration {
 	return min(max(resyncLeast, time.Duration(sockets/resyncPace)*time.Second), resyncMost)
 }
 
-// Resync asks all clients to sync: something may have been missed that is not repaired.
+// Resync asks all clients to sync, because frames that are not repaired may have been missed.
 func (h *Hub) Resync() {
 	var n int
 	h.each(func(*Session) { n++ })

@@ -2,10 +2,10 @@ package realtime
 
 import "time"
 
-// expiryGrace is how long a socket outlives its external token, for a renewal that is under way.
+// expiryGrace is how long a socket outlives its external token, for a renewal in progress.
 const expiryGrace = 5 * time.Second
 
-// Extend gives the socket of an external token the end and the signer of a newer one.
+// Extend replaces the expiry and the signer of a socket's external token by those of a newer one.
 func (s *Session) Extend(expires time.Time, signer string) {
 	s.mu.Lock()
 	s.signer = signer
@@ -41,8 +41,8 @@ func (h *Hub) EndUser(userID string, code int) {
 	}
 }
 
-// EndSigners closes the sockets whose tokens were signed by keys that hold no longer. It looks through all sockets, which keys that
-// leave their set are rare enough for.
+// EndSigners closes the sockets whose tokens were signed by keys that are no longer valid. It checks all sockets, which is acceptable
+// because keys are rarely withdrawn.
 func (h *Hub) EndSigners(signers ...string) {
 	gone := make(map[string]bool, len(signers))
 	for _, s := range signers {

@@ -13,19 +13,19 @@ import (
 )
 
 const (
-	// flushWorkers write the queues of all sockets: no socket has a goroutine that waits to write.
+	// flushWorkers is the number of flushers, which write the outboxes of all sockets: idle sockets have no writing goroutine.
 	flushWorkers = 8
-	// coalesce bounds what goes into one write.
+	// coalesce bounds the bytes of one write.
 	coalesce = 64 << 10
-	// turn is how many sockets a worker takes at once: the lock, the clock and the histogram are touched once for all of them.
+	// turn is how many sockets a flusher takes at once: it locks the list, reads the clock and updates the histogram once for all of them.
 	turn = 16
 )
 
-// flushers hold the sessions whose outboxes were claimed, each once.
+// flushers is the list of sessions whose outboxes were claimed, each once, and the goroutines that write them.
 type flushers struct {
 	mu      sync.Mutex // guards ready, first and stopped
 	ready   []*Session
-	first   int // of those that are ready; before it are those who had their turn
+	first   int // index of the first waiting session; those before it have had their turn
 	wakeup  *sync.Cond
 	stopped bool
 }
@@ -36,10 +36,10 @@ func newFlushers() *flushers {
 	return f
 }
 
-// add takes a session whose outbox was just claimed.
+// add queues a session whose outbox was just claimed.
 func (f *flushers) add(s *Session) {
 	f.mu.Lock()
-	if len(f.ready) == cap(f.ready) && f.first > len(f.ready)/2 { // there is room at the front
+	if len(f.ready) == cap(f.ready) && f.first > len(f.ready)/2 { // reuse the room at the front
 		n := copy(f.ready, f.ready[f.first:])
 		clear(f.ready[n:])
 		f.ready, f.first = f.ready[:n], 0
@@ -49,7 +49,7 @@ func (f *flushers) add(s *Session) {
 	f.wakeup.Signal()
 }
 
-// run writes until ctx ends. It is stopped after all sockets are closed.
+// run writes outboxes until ctx ends. The hub is stopped after all sockets are closed, so nothing is lost.
 func (f *flushers) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		f.mu.Lock()
@@ -62,7 +62,7 @@ func (f *flushers) run(ctx context.Context) error {
 	for range flushWorkers {
 		g.Go("flusher", func(ctx context.Context) error {
 			w := newWriter()
-			for lifecycle.Caught(ctx, "flusher", func() { f.work(ctx, w) }) {
+			for lifecycle.Caught(ctx, "flusher", func() { f.writeTurns(ctx, w) }) {
 				w.session.abandon()
 			}
 			return nil
@@ -71,18 +71,19 @@ func (f *flushers) run(ctx context.Context) error {
 	return g.Wait()
 }
 
-func (f *flushers) work(ctx context.Context, w *writer) {
-	for len(w.left) > 0 || f.next(w) {
+// writeTurns writes turn after turn until the flushers stop.
+func (f *flushers) writeTurns(ctx context.Context, w *writer) {
+	for len(w.left) > 0 || f.takeTurn(w) {
 		for len(w.left) > 0 {
 			w.session, w.left = w.left[0], w.left[1:]
 			w.session.flush(ctx, w)
 		}
-		w.over()
+		w.endTurn()
 	}
 }
 
-// next gives a worker its turn. It returns false where no other comes.
-func (f *flushers) next(w *writer) bool {
+// takeTurn waits for sessions and takes a turn of them. It returns false if the flushers have stopped.
+func (f *flushers) takeTurn(w *writer) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for f.first == len(f.ready) {
@@ -100,12 +101,12 @@ func (f *flushers) next(w *writer) bool {
 	return true
 }
 
-// writer is what a worker writes with: a buffer to coalesce in, and one system call that does not wait.
+// writer is the state of a flusher: a buffer to coalesce frames in, and one system call that does not block.
 type writer struct {
-	session *Session       // whose queue is in hand
-	turn    []*Session     // who were taken together
-	left    []*Session     // those of them that come after session
-	oldest  *wire.Envelope // what was committed first of what was written to them
+	session *Session       // whose outbox is being written
+	turn    []*Session     // the sessions of this turn
+	left    []*Session     // the part of turn after session
+	oldest  *wire.Envelope // the event with the earliest commit among those written in this turn
 
 	buf []byte
 	b   []byte
@@ -126,8 +127,8 @@ func newWriter() *writer {
 	return w
 }
 
-// over ends a turn: the clock is read once for all that was written in it.
-func (w *writer) over() {
+// endTurn ends a turn: it reads the clock once for everything that was written in it.
+func (w *writer) endTurn() {
 	now := time.Now()
 	for _, s := range w.turn {
 		s.lastWritten.Store(int64(now.Sub(s.hub.born)))
@@ -139,14 +140,14 @@ func (w *writer) over() {
 	w.session, w.turn, w.oldest = nil, w.turn[:0], nil
 }
 
-// wrote notes an event that was written.
-func (w *writer) wrote(of *wire.Envelope) {
+// noteWritten records an event that was written.
+func (w *writer) noteWritten(of *wire.Envelope) {
 	if of != nil && of.CommittedAt > 0 && (w.oldest == nil || of.CommittedAt < w.oldest.CommittedAt) {
 		w.oldest = of
 	}
 }
 
-// write writes what the socket takes now: n bytes, fewer than len(b) where it is full.
+// write writes as much as the socket accepts without blocking: n bytes, fewer than len(b) if it is full.
 func (w *writer) write(s *Session, b []byte) (n int, err error) {
 	if s.raw == nil {
 		return 0, nil
@@ -161,26 +162,26 @@ func (w *writer) write(s *Session, b []byte) (n int, err error) {
 	return max(w.n, 0), w.err
 }
 
-// popOutbox takes the next piece of the outbox to write. It releases the outbox and returns nil if it is empty.
+// popOutbox returns the next piece of the outbox to write. If there is none, it releases the outbox and returns nil.
 func (s *Session) popOutbox(buf []byte) (piece []byte, of *wire.Envelope) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if piece, of = s.out.pop(buf); piece != nil {
-		s.settle()
+		s.charge()
 		return piece, of
 	}
 	switch {
-	case s.state == closing: // the close frame is written: the peer's own is due
+	case s.state == closing: // the close frame is written; the peer has closeWait for its own
 		_ = s.conn.SetReadDeadline(time.Now().Add(closeWait))
 	case s.out.hand == follower:
 		_ = s.conn.SetWriteDeadline(time.Time{})
 	}
 	s.out.release()
-	s.settle()
+	s.charge()
 	return nil, nil
 }
 
-// abandon gives up a socket whose writing panicked, so that nobody waits for it.
+// abandon gives up a socket whose write panicked. It releases the outbox, because Detach waits for that.
 func (s *Session) abandon() {
 	s.mu.Lock()
 	s.out.release()
@@ -188,7 +189,7 @@ func (s *Session) abandon() {
 	s.fail(reasonPanic)
 }
 
-// flush writes the outbox until it is empty or the socket is full; a goroutine of its own follows a slow reader then.
+// flush writes the outbox until it is empty or the socket is full. In the latter case a follower takes over.
 func (s *Session) flush(ctx context.Context, w *writer) {
 	fault.Point("socket.flush")
 	for piece, of := s.popOutbox(w.buf); piece != nil; piece, of = s.popOutbox(w.buf) {
@@ -198,7 +199,7 @@ func (s *Session) flush(ctx context.Context, w *writer) {
 			continue
 		}
 		if n == len(piece) {
-			w.wrote(of)
+			w.noteWritten(of)
 		} else {
 			rest := append([]byte(nil), piece[n:]...)
 			go func() {
@@ -211,7 +212,7 @@ func (s *Session) flush(ctx context.Context, w *writer) {
 	}
 }
 
-// flushSlowly writes to a reader that is slow, waiting for it. It ends when the queue is empty or the reader is given up.
+// flushSlowly is the follower of a slow client: it waits for the socket. It ends when the outbox is empty or the client is given up.
 func (s *Session) flushSlowly(rest []byte) {
 	buf := make([]byte, 0, coalesce)
 	for ; rest != nil; rest, _ = s.popOutbox(buf) {
@@ -222,7 +223,7 @@ func (s *Session) flushSlowly(rest []byte) {
 				continue
 			}
 			if s.giveUp() {
-				if _, err = s.conn.Write(rest); err == nil { // the close frame must not land within a frame
+				if _, err = s.conn.Write(rest); err == nil { // finish the frame, so that the close frame does not land inside it
 					break
 				}
 			}
@@ -232,8 +233,8 @@ func (s *Session) flushSlowly(rest []byte) {
 	}
 }
 
-// writeSome writes at most coalesce bytes, for which a reader has writeWait: one that reads a long frame slowly is not given
-// up as long as it gets on.
+// writeSome writes at most coalesce bytes within writeWait: a client that reads a long frame slowly is not given up as long as it
+// makes progress.
 func (s *Session) writeSome(b []byte) (n int, err error) {
 	s.mu.Lock()
 	s.out.hand = follower
@@ -246,7 +247,7 @@ func (s *Session) writeSome(b []byte) (n int, err error) {
 	return n, err
 }
 
-// giveUp closes a reader whose write took too long. It returns false if it was closing or leaving already.
+// giveUp closes a socket whose write took too long. It returns false if it was closing or leaving already.
 func (s *Session) giveUp() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,7 +10,7 @@ func TestFlushersKeepNoRoomForThoseWhoHadTheirTurn(t *testing.T) {
 		f.add(&Session{})
 	}
 	for range turns {
-		f.next(w)
+		f.takeTurn(w)
 		for _, s := range w.turn {
 			f.add(s)
 		}

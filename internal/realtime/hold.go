@@ -6,34 +6,34 @@ import (
 )
 
 const (
-	// holdMost is how many publications wait for Redis to be back. The oldest of too many is dropped and counted.
+	// holdMost is how many publications may wait until Redis is available. Beyond that the oldest are dropped and counted.
 	holdMost = 1 << 13
-	// holdOn is how long they wait once it is: other pods make their subscriptions anew within about a second.
+	// holdOn is how long they wait after that: other pods subscribe again within about a second.
 	holdOn = 2 * time.Second
 )
 
-// hold keeps what nobody repairs from Postgres, such as receipts, markers, and changes of privacy, friends and blocks, while Redis is
-// unavailable, and until the pods listen again. What is published then is heard once; had it been published at once, it would have been
-// heard by nobody. Events of conversations are not held: pods read them from Postgres.
+// hold keeps publications that are not repaired from Postgres (receipts, markers, changes of privacy, friends and blocks) while Redis is
+// unavailable, and until the pods have subscribed again. Published earlier, they would reach no pod. Events of conversations are not
+// held: pods read them from Postgres.
 //
 //	flowing ──── a publish fails, or the subscription is lost ───► holding
 //	   ▲                                                             │ both work again
 //	   └────────────── 2 s later, everything is published ◄── settling
 //
-// A pod that is killed while it holds loses what it holds: clients learn most of it by their next sync.
+// If the pod is killed meanwhile, the held publications are lost; clients get most of the information with their next sync.
 type hold struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the next three fields
 	failing bool       // the last publish failed
 	deaf    bool       // this pod's subscription is lost, and so probably those of the others
-	until   time.Time  // when what is held may go, once neither is true
+	until   time.Time  // when held publications may be published, once neither is true
 
-	held []publication // of Run's goroutine alone
+	held []publication // used by Run's goroutine only
 }
 
-// failed takes the outcome of a publish.
+// failed records the outcome of a publish.
 func (h *hold) failed(now bool) { h.set(&h.failing, now) }
 
-// lost takes in that the pod's subscription is lost, or made again.
+// lost records that the pod's subscription is lost, or established again.
 func (h *hold) lost(now bool) { h.set(&h.deaf, now) }
 
 func (h *hold) set(what *bool, now bool) {
@@ -52,7 +52,7 @@ func (h *hold) flowing() bool {
 	return !h.failing && !h.deaf && !time.Now().Before(h.until)
 }
 
-// keep holds those publications that nobody repairs. It returns how many were dropped.
+// keep holds the publications of a batch that are not repaired. It returns how many were dropped.
 func (h *hold) keep(batch []publication) (dropped int) {
 	for _, x := range batch {
 		if x.keep {

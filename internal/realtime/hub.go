@@ -22,37 +22,38 @@ import (
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
-// Bounds and rhythms of sockets.
+// Bounds and intervals of sockets.
 const (
-	// Heartbeat is how often a socket hears something at least; who hears nothing for twice that is given up.
+	// Heartbeat is the longest time without a frame to a socket. A client that sends nothing for twice as long is disconnected.
 	Heartbeat = 25 * time.Second
-	// maxSockets is how many sockets a user has on one pod; the oldest gives way.
+	// maxSockets is the largest number of sockets of a user on one pod; the oldest is closed.
 	maxSockets = 20
-	// subscribeWait bounds how long a new socket waits for Redis before it starts without: the repairs serve it then.
+	// subscribeWait bounds how long a new socket waits for its subscriptions. After that it starts without; repairs serve it.
 	subscribeWait = 2 * time.Second
 	shards        = 64
 )
 
-// Memberships is what the hub needs of the domain of conversations.
+// Memberships is the part of the conversation domain that the hub needs.
 type Memberships interface {
 	// Memberships reads a user's conversations with the revision of each.
 	Memberships(ctx context.Context, userID string) (map[string]int64, error)
 }
 
-// Hub is the pod's map from conversations and users to sockets.
+// Hub maps conversations and users to the sockets of the pod, and delivers events to them. Its methods may be called from any
+// goroutine.
 type Hub struct {
 	memberships Memberships
 	channels    *Channels
 	flushers    *flushers
 	repairs     *repairs
 	typing      *typers
-	memory      *budget.Budget // what waits for slow readers; nil for no bound
+	memory      *budget.Budget // bounds the frames that wait for slow clients; nil for no bound
 	history     *history.Watch // nil if the database has no epoch
-	sessions    Sessions       // nil if nobody's login is looked up
+	sessions    Sessions       // nil if logins are not checked after a new epoch
 	rejoins     chan struct{}
 	generation  atomic.Int64           // of topics; epoch.go
 	present     atomic.Pointer[string] // the epoch of that generation, nil before the first change
-	watches     *watches               // nil where presence is not told
+	watches     *watches               // nil if presence is not delivered
 	profiles    *profiles              // nil if changed profiles are not delivered
 	sent        func(conversationID string, m event.Sent)
 	metrics     *Metrics
@@ -64,7 +65,7 @@ type Hub struct {
 	topics [shards]topicShard
 	users  [shards]userShard
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the following fields
 	bySession map[string][]*Session
 	count     int
 	draining  bool
@@ -80,25 +81,25 @@ type userShard struct {
 	m  map[string][]*Session
 }
 
-// HubConfig is what a Hub works with.
+// HubConfig has the dependencies of a Hub.
 type HubConfig struct {
 	Memberships Memberships
 	Feed        Feed
 	Channels    *Channels
-	// Presence and Heartbeats have the hub deliver presence, and keep sockets online; nil for neither.
+	// Presence and Heartbeats make the hub deliver presence and keep sockets online; nil for neither.
 	Presence   Presences
 	Heartbeats Heartbeats
-	// Profiles has the hub deliver changed profiles; nil for not.
+	// Profiles makes the hub deliver changed profiles; nil for none.
 	Profiles Profiles
-	// Sent is called for every new message, before the sockets of this pod hear of it. It must not wait. Nil for none.
+	// Sent, if not nil, is called for every new message, before its delivery to the sockets of this pod. It must not block.
 	Sent func(conversationID string, m event.Sent)
-	// Memory bounds what waits for slow readers; nil for no bound.
+	// Memory bounds the frames that wait for slow clients; nil for no bound.
 	Memory  *budget.Budget
 	Metrics *Metrics
 	Log     *slog.Logger
 }
 
-// NewHub makes a hub; its Run makes it work.
+// NewHub makes a hub. It needs its Run.
 func NewHub(c HubConfig) *Hub {
 	h := &Hub{
 		memberships: c.Memberships, channels: c.Channels, sent: c.Sent, memory: c.Memory, flushers: newFlushers(), typing: newTypers(),
@@ -125,11 +126,11 @@ func (h *Hub) topicShard(id string) *topicShard { return &h.topics[maphash.Strin
 func (h *Hub) userHash(id string) uint64        { return maphash.String(h.seed, id) }
 func (h *Hub) userShard(id string) *userShard   { return &h.users[maphash.String(h.seed, id)%shards] }
 
-// ErrDraining is returned for a socket that comes while the pod goes away.
+// ErrDraining is returned for a new socket while the pod is shutting down.
 var ErrDraining = fmt.Errorf("the pod is going away")
 
-// Connect makes a session of an open connection and starts it with its ready frame. Its subscriptions hold by then: what
-// is committed afterwards is told.
+// Connect makes a session from an open connection and starts it with its ready frame. Its subscriptions are established by then:
+// every later commit is delivered.
 func (h *Hub) Connect(ctx context.Context, who Identity, conn net.Conn) (*Session, error) {
 	s := &Session{Identity: who, ID: id.New(), hub: h, conn: conn}
 	if !who.ExpiresAt.IsZero() {
@@ -178,10 +179,10 @@ func readyData(who Identity, heartbeat time.Duration) event.Ready {
 	return r
 }
 
-// Refused counts a socket that was upgraded and could not be served.
+// Refused counts a socket that was upgraded but could not be served.
 func (h *Hub) Refused(code int) { h.metrics.closed(code, closings[code].Reason) }
 
-// register makes the session known under its user, so that whoever adds the user to a conversation from here on finds it.
+// register adds the session under its user, so that every later join of the user finds it.
 func (h *Hub) register(s *Session) error {
 	h.mu.Lock()
 	if h.draining {
@@ -213,10 +214,10 @@ func (h *Hub) register(s *Session) error {
 	return nil
 }
 
-// errHistory is of a join while another history began: what was read is of the one before.
+// errHistory means that another history began during a join, so the memberships that were read are outdated.
 var errHistory = errors.New("the database has another history")
 
-// joinPresent is join, again if another history began meanwhile. It returns the epoch that the session has joined.
+// joinPresent is join, repeated if another history began meanwhile. It returns the epoch that the session has joined.
 func (h *Hub) joinPresent(ctx context.Context, s *Session) (epoch string, err error) {
 	for {
 		generation, epoch := h.generation.Load(), h.epoch()
@@ -245,13 +246,14 @@ func (h *Hub) join(ctx context.Context, s *Session) error {
 			return errHistory
 		}
 		channels = append(channels, rediskey.ConversationChannel(id))
-		stale = stale || t.toldAfter(revision)
+		stale = stale || t.deliveredAfter(revision)
 	}
 	h.channels.await(ctx, channels, subscribeWait)
 	if !stale {
 		return nil
 	}
-	// A topic had told more than was read: a removal of this user may be in it. From now on removals find the session.
+	// A topic had delivered more than the revision that was read. The events in between may include a removal of this user, before the
+	// session was attached. Later removals find the session.
 	mine, err = h.memberships.Memberships(ctx, s.UserID)
 	if err != nil {
 		return err
@@ -266,20 +268,22 @@ func (h *Hub) join(ctx context.Context, s *Session) error {
 	return nil
 }
 
-func (t *topic) toldAfter(revision int64) bool {
+// deliveredAfter reports whether the topic has delivered events after the revision.
+func (t *topic) deliveredAfter(revision int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.told > revision
+	return t.delivered > revision
 }
 
+// snapshot returns a copy of the session's topics.
 func (s *Session) snapshot() []*topic {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.topics)
 }
 
-// attach puts the session into the conversation's topic, which is made if there is none, having told up to revision.
-// It returns nil if the revision was read in a generation that is over.
+// attach puts the session into the conversation's topic. If there is none, it makes one that counts the revision as delivered.
+// It returns nil if the revision was read in an earlier generation.
 func (h *Hub) attach(s *Session, conversationID string, revision, generation int64) *topic {
 	for {
 		t := h.topic(conversationID, revision, 0, generation)
@@ -298,9 +302,9 @@ func (h *Hub) attach(s *Session, conversationID string, revision, generation int
 	}
 }
 
-// topic is the conversation's, made if there is none, having told up to revision. With expecting, the revision of a join, it is
-// kept while it has no sockets, until expected is called for that revision. It is nil if the generation in which the revision was read is
-// over.
+// topic returns the conversation's topic. If there is none, it makes one that counts the revision as delivered. With expecting, the
+// revision of a join, the topic stays without sessions until joinsArrived is called for that revision. It returns nil if the revision was
+// read in an earlier generation.
 func (h *Hub) topic(conversationID string, revision, expecting, generation int64) *topic {
 	sh := h.topicShard(conversationID)
 	sh.mu.Lock()
@@ -310,19 +314,19 @@ func (h *Hub) topic(conversationID string, revision, expecting, generation int64
 	}
 	t := sh.m[conversationID]
 	if t == nil {
-		t = &topic{id: conversationID, hub: h, told: revision}
+		t = &topic{id: conversationID, hub: h, delivered: revision}
 		sh.m[conversationID] = t
 		h.channels.add(rediskey.ConversationChannel(conversationID))
 	}
 	if expecting > 0 {
 		t.mu.Lock()
-		t.expecting = max(t.expecting, expecting)
+		t.awaitedJoin = max(t.awaitedJoin, expecting)
 		t.mu.Unlock()
 	}
 	return t
 }
 
-// serving is the conversation's topic, nil where this pod does not serve it.
+// serving returns the conversation's topic, nil if this pod does not serve it.
 func (h *Hub) serving(conversationID string) *topic {
 	sh := h.topicShard(conversationID)
 	sh.mu.Lock()
@@ -330,7 +334,7 @@ func (h *Hub) serving(conversationID string) *topic {
 	return sh.m[conversationID]
 }
 
-// dropIfEmpty forgets a topic that has no sockets.
+// dropIfEmpty removes a topic that has no sessions and awaits none. It unsubscribes the conversation's channel.
 func (h *Hub) dropIfEmpty(t *topic) {
 	t.mu.Lock()
 	empty := t.idle()
@@ -351,9 +355,9 @@ func (h *Hub) dropIfEmpty(t *topic) {
 	h.channels.remove(rediskey.ConversationChannel(t.id))
 }
 
-func (t *topic) idle() bool { return len(t.sessions) == 0 && t.expecting == 0 && !t.dead }
+func (t *topic) idle() bool { return len(t.sessions) == 0 && t.awaitedJoin == 0 && !t.dead }
 
-// sessionsOf are the user's sockets on this pod.
+// sessionsOf returns the user's sessions on this pod.
 func (h *Hub) sessionsOf(userID string) []*Session {
 	sh := h.userShard(userID)
 	sh.mu.RLock()
@@ -361,7 +365,7 @@ func (h *Hub) sessionsOf(userID string) []*Session {
 	return slices.Clone(sh.m[userID])
 }
 
-// remove forgets a session.
+// remove removes a session from the hub and its topics.
 func (h *Hub) remove(s *Session) {
 	if h.watches != nil {
 		h.watches.gone(s)
@@ -396,7 +400,7 @@ func (h *Hub) remove(s *Session) {
 	h.metrics.active.Set(float64(h.count))
 }
 
-// notice gives a user's sockets what concerns that user alone.
+// notice processes a notice: it delivers a frame to the user's sockets, or serves a join, closes replaced sockets, and so on.
 func (h *Hub) notice(n *wire.Notice) {
 	sessions := h.sessionsOf(n.UserID)
 	if len(sessions) == 0 {
@@ -404,7 +408,7 @@ func (h *Hub) notice(n *wire.Notice) {
 	}
 	if n.Join != nil {
 		if generation := h.generation.Load(); !h.foreign(n.Epoch) {
-			h.joined(*n.Join, generation)
+			h.serveJoin(*n.Join, generation)
 		}
 	}
 	if h.watches != nil && (n.Join != nil || n.Related != "") {
@@ -429,32 +433,33 @@ func (h *Hub) notice(n *wire.Notice) {
 	}
 }
 
-// joined serves a conversation that a user of this pod was put into. The event that put them there brings them in; where it was
-// told already, it answers the topic that did, or that was made after it.
-func (h *Hub) joined(j event.Join, generation int64) *topic {
+// serveJoin makes this pod serve a conversation that one of its users was added to. Usually it returns nil: the event of the join will
+// attach the user's sockets. If the topic has delivered the join already, or was made after it, serveJoin returns the topic, and the
+// caller checks for sockets that are not attached (doc.go draws both cases).
+func (h *Hub) serveJoin(j event.Join, generation int64) *topic {
 	t := h.topic(j.ConversationID, j.Revision-1, j.Revision, generation)
 	if t == nil {
 		return nil
 	}
-	if t.toldAfter(j.Revision - 1) {
-		h.expected(t, j.Revision)
+	if t.deliveredAfter(j.Revision - 1) {
+		h.joinsArrived(t, j.Revision)
 		return t
 	}
-	h.repairs.soon(t, j.Revision)
+	h.repairs.repairSoon(t, j.Revision)
 	return nil
 }
 
-// expected says that the sockets that a topic was kept for without any, by joins up to a revision, have come, or won't.
-func (h *Hub) expected(t *topic, revision int64) {
+// joinsArrived ends the wait of a topic for joins up to a revision: their sockets are attached, or won't be.
+func (h *Hub) joinsArrived(t *topic, revision int64) {
 	t.mu.Lock()
-	if t.expecting <= revision {
-		t.expecting = 0
+	if t.awaitedJoin <= revision {
+		t.awaitedJoin = 0
 	}
 	t.mu.Unlock()
 	h.dropIfEmpty(t)
 }
 
-// Serves tells whether a socket of the user's on this pod gets the conversation's events, which only members do.
+// Serves reports whether a socket of the user on this pod gets the conversation's events, which only members do.
 func (h *Hub) Serves(userID, conversationID string) bool {
 	return slices.ContainsFunc(h.sessionsOf(userID), func(s *Session) bool { return s.Serves(conversationID) })
 }

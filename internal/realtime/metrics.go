@@ -38,7 +38,7 @@ type Metrics struct {
 	presence         presenceMetrics
 }
 
-// presenceMetrics are those of what sockets are told of the presence of others.
+// presenceMetrics count the delivery of presence to sockets.
 type presenceMetrics struct {
 	online, offline, hidden, dropped, errors prometheus.Counter
 	watched                                  prometheus.Gauge
@@ -94,12 +94,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	for _, t := range frameTypes {
 		m.frames[t] = frames.WithLabelValues(t)
 	}
-	told := prometheus.NewCounterVec(prometheus.CounterOpts{
+	changes := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_presence_told_total", Help: "Frames of presence that were queued for sockets, by type.",
 	}, []string{"type"})
-	r.MustRegister(m.ended, m.delivery, m.pings, frames, told)
+	r.MustRegister(m.ended, m.delivery, m.pings, frames, changes)
 	m.presence = presenceMetrics{
-		online: told.WithLabelValues(event.TypePresenceOnline), offline: told.WithLabelValues(event.TypePresenceOffline),
+		online: changes.WithLabelValues(event.TypePresenceOnline), offline: changes.WithLabelValues(event.TypePresenceOffline),
 		hidden:  counter("parley_presence_hidden_total", "Changes of presence that were not delivered to a socket because its user may not see them."),
 		dropped: counter("parley_presence_old_total", "Presence updates that were dropped because this pod already had the same or a newer version."),
 		errors:  counter("parley_presence_tell_errors_total", "Batches of presence that could not be delivered because Redis or Postgres did not reply; they are repeated."),
@@ -148,8 +148,8 @@ func (m *Metrics) sent(typ string, n int) {
 	c.Add(float64(n))
 }
 
-// told counts an event's frames.
-func (m *Metrics) told(typ string, sockets int) {
+// queued counts the frames of an event.
+func (m *Metrics) queued(typ string, sockets int) {
 	m.deliveries.Add(float64(sockets))
 	m.sent(typ, sockets)
 }

@@ -5,38 +5,38 @@ import (
 	"github.com/parley-chat/parley/internal/realtime/wire"
 )
 
-// Bounds of an outbox. backlog is the room of one that holds more than a frame at first.
+// Bounds of an outbox. backlog is the initial capacity of an outbox with more than one frame.
 const (
 	backlog         = 8
 	maxQueuedFrames = 1024
 	maxQueuedBytes  = 4 << 20
-	// What waits beyond freeBytes is counted in the process's budget of memory, in steps of chargeStep.
+	// The part of an outbox beyond freeBytes is charged to the process's memory budget, in steps of chargeStep.
 	freeBytes  = 64 << 10
 	chargeStep = 64 << 10
 )
 
-// hand is who has an outbox in hand: at most one writer at a time, so that frames don't overtake each other.
+// hand is the writer of an outbox. There is at most one at a time, so that frames don't overtake each other.
 type hand uint8
 
 const (
-	// nobody: the outbox is empty, or may not be written yet.
+	// nobody: the outbox is empty, or must not be written yet.
 	nobody hand = iota
-	// flusher: it is in the flushers' list, or one of them writes it.
+	// flusher: it is in the flushers' list, or a flusher writes it.
 	flusher
-	// follower: a goroutine of its own writes it, because the reader is slow. The connection has a write deadline.
+	// follower: a separate goroutine writes it, because the client is slow. The connection has a write deadline.
 	follower
 )
 
-// outbox is the frames that wait for one socket, in their order, and who writes them. Its session's lock guards it.
+// outbox holds the frames that wait for one socket, in order, and its writer. The session's lock guards it.
 type outbox struct {
 	frames []wire.Frame
 	bytes  int
-	// inHand is the size of the piece that is being written, charged what the budget counts of both.
+	// inHand is the size of the piece that is being written; charged is the part of both that the budget counts.
 	inHand, charged int
 	oldest          *wire.Envelope // the first event among the frames, whose delivery is measured
-	room            [1]wire.Frame  // for one frame, which is what most outboxes ever hold
+	room            [1]wire.Frame  // room for one frame, which suffices for most outboxes
 	hand            hand
-	// released is closed when nobody has the outbox in hand any more; nil if no one waits for that.
+	// released is closed at the next release; nil if nothing waits for it.
 	released chan struct{}
 }
 
@@ -54,7 +54,7 @@ func (o *outbox) push(f wire.Frame, of *wire.Envelope) bool {
 	return true
 }
 
-// add adds a frame whatever there is: close frames always fit.
+// add adds a frame without checking the bounds: close frames always fit.
 func (o *outbox) add(f wire.Frame) {
 	if len(o.frames) == cap(o.frames) && len(o.frames) <= len(o.room) {
 		o.frames = append(make([]wire.Frame, 0, backlog), o.frames...)
@@ -69,12 +69,13 @@ func (o *outbox) pushFront(f wire.Frame) {
 	o.bytes += len(f)
 }
 
-// clear drops all frames. Who has the outbox in hand keeps it.
+// clear drops all frames. The writer stays the same.
 func (o *outbox) clear() {
 	o.frames, o.bytes, o.oldest = nil, 0, nil
 }
 
-// claim gives the outbox to a flusher, if it has frames and nobody has it. The caller hands it to the flushers.
+// claim makes a flusher the writer, if the outbox has frames and no writer. If it returns true, the caller gives the session to the
+// flushers.
 func (o *outbox) claim() bool {
 	if o.hand != nobody || len(o.frames) == 0 {
 		return false
@@ -83,7 +84,7 @@ func (o *outbox) claim() bool {
 	return true
 }
 
-// release takes the outbox from whoever had it.
+// release ends the writer's hold, and wakes those that wait for it.
 func (o *outbox) release() {
 	o.hand, o.inHand = nobody, 0
 	if o.released != nil {
@@ -100,8 +101,8 @@ func (o *outbox) awaitRelease() <-chan struct{} {
 	return o.released
 }
 
-// pop moves frames into one piece of at most coalesce bytes, or one frame if that alone is longer; into buf if there are
-// several. It returns nil for an empty outbox, which keeps no memory then. of is the first event among those not yet written.
+// pop removes frames as one piece of at most coalesce bytes, or a single frame if it is longer. Several frames are copied into buf. It
+// returns nil for an empty outbox, and frees its memory. of is the first event among those not yet written.
 func (o *outbox) pop(buf []byte) (piece []byte, of *wire.Envelope) {
 	if len(o.frames) == 0 {
 		o.frames = o.room[:0]
@@ -130,9 +131,9 @@ func (o *outbox) pop(buf []byte) (piece []byte, of *wire.Envelope) {
 	return piece, of
 }
 
-// settle has the budget count what waits now for owner. It returns false if that is more than the owner, or all of them, may
-// hold; what is charged stays as it was then.
-func (o *outbox) settle(b *budget.Budget, owner string) bool {
+// charge updates the budget with the present size for the owner. If the owner, or all owners, would exceed the budget, it returns false and
+// leaves the charge unchanged.
+func (o *outbox) charge(b *budget.Budget, owner string) bool {
 	need := 0
 	if over := o.bytes + o.inHand - freeBytes; over > 0 {
 		need = (over + chargeStep - 1) / chargeStep * chargeStep

@@ -12,15 +12,15 @@ import (
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
-// Presences is what the hub needs of the domain of presence.
+// Presences is the part of the presence domain that the hub needs.
 type Presences interface {
-	// Read reads users' presence as the viewer may see it, in their order.
+	// Read returns the presence of users as the viewer may see it, in the order of the ids.
 	Read(ctx context.Context, viewerID string, userIDs []string) ([]event.Presence, error)
-	// States reads what Redis knows of users, in their order.
+	// States returns the states of users in Redis, in the order of the ids.
 	States(ctx context.Context, userIDs []string) ([]event.PresenceState, error)
-	// Peers reads whom viewers watch by themselves.
+	// Peers returns the users whom viewers watch automatically.
 	Peers(ctx context.Context, viewerIDs []string) ([]event.PresencePair, error)
-	// Visible reads which viewers may see their targets now, with when Postgres saw the target last.
+	// Visible returns the pairs whose viewer may see the target now, with the target's last_seen_at in Postgres.
 	Visible(ctx context.Context, pairs []event.PresencePair) (map[event.PresencePair]int64, error)
 }
 
@@ -30,21 +30,21 @@ type Heartbeats interface {
 	Closed(connectionID string)
 }
 
-// ErrTooManyWatched is returned where a socket would watch more users than it may.
-var ErrTooManyWatched = errors.New("a socket watches at most 200 users besides friends and direct peers")
+// ErrTooManyWatched is returned if a socket would subscribe to more users than allowed.
+var ErrTooManyWatched = errors.New("a socket watches at most 200 users in addition to friends and direct peers")
 
-// maxWatched is how many users a socket watches at its own wish.
+// maxWatched is the largest number of users that a socket subscribes to.
 const maxWatched = 200
 
-// view is what a socket was told of a user.
+// view is the presence of a user that was last sent to a socket.
 type view uint8
 
 const (
-	// pending is a socket's that is just being told the present state: events wait.
+	// pending: the present state is being sent to the socket; events wait.
 	pending view = iota
-	// unknown is where the state could not be read: the socket is told as soon as it can be.
+	// unknown: the state could not be read; it is sent as soon as it can be.
 	unknown
-	// hidden is offline, without a time: nobody is there, or the socket's user may not see them.
+	// hidden: offline without a time, because nothing is known of the user, or the socket's user may not see the user.
 	hidden
 	offline
 	online
@@ -64,40 +64,45 @@ func viewOf(p event.Presence) view {
 type watched struct {
 	userID string
 	state  event.PresenceState
-	// known is set once the state was read or told.
+	// known is set once the state was read or received.
 	known bool
-	// lostAt is when Redis was first found to know nothing of one who was online: it may have lost its memory.
+	// lostAt is when Redis was first found to have no state of a user who was online: it may have lost its memory.
 	lostAt time.Time
 	views  map[*Session]view
 }
 
-// watching is what a session watches. watches.mu guards it.
+// watching is the set of users that a session watches. watches.mu guards it.
 type watching struct {
-	own   map[string]bool // at its own wish
-	peers map[string]bool // by themselves
+	own   map[string]bool // by subscription
+	peers map[string]bool // automatically
 }
 
-// watches are whom the sockets of this pod watch, and what each was told. One worker tells all of them, so that nothing
-// overtakes anything.
+// watches has the users that the sockets of this pod watch, and the view of each socket. One worker sends all changes, so that none
+// overtakes another:
+//
+//	event, privacy change ─► changed ─┐
+//	reread, lost memory ───► unread ──┼─► processBatch ─► Redis: states ─► Postgres: visible? ─► frames where the view differs
+//	new friend or peer ────► joined ──┘        ▲                                │
+//	                                           └────── putBack on failure ──────┘
 type watches struct {
 	hub        *Hub
 	presences  Presences
 	heartbeats Heartbeats
 	wake       chan struct{}
-	told       presenceMetrics
+	counts     presenceMetrics
 
-	mu       sync.Mutex // guards what follows; nothing else is locked or asked under it but sessions' queues and the subscriber
+	mu       sync.Mutex // guards the following fields; under it only sessions' and the channels' locks are taken, and nothing is read
 	users    map[string]*watched
 	sessions map[*Session]*watching
-	changed  map[string]bool // users whose sockets are to be told what changed
-	unread   map[string]bool // users whose state is to be read first
+	changed  map[string]bool // users whose changes have to be sent
+	unread   map[string]bool // users whose state has to be read first
 	joined   map[string]bool // viewers who may have new friends or peers
-	rereadAt time.Time       // when all states are to be read, zero for never
+	rereadAt time.Time       // when all states have to be read again, zero for never
 }
 
 func newWatches(h *Hub, p Presences, b Heartbeats) *watches {
 	return &watches{
-		hub: h, presences: p, heartbeats: b, wake: make(chan struct{}, 1), told: h.metrics.presence,
+		hub: h, presences: p, heartbeats: b, wake: make(chan struct{}, 1), counts: h.metrics.presence,
 		users: map[string]*watched{}, sessions: map[*Session]*watching{}, changed: map[string]bool{}, unread: map[string]bool{},
 		joined: map[string]bool{},
 	}
@@ -110,7 +115,7 @@ func (w *watches) poke() {
 	}
 }
 
-// add has a session watch users, pending until activate. It returns those that are new to it.
+// add makes a session watch users, with the view pending until activate. It returns the users that are new to the session.
 func (w *watches) add(s *Session, users []string, own bool) (fresh []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -137,7 +142,7 @@ func (w *watches) add(s *Session, users []string, own bool) (fresh []string) {
 		t.views[s] = pending
 		fresh = append(fresh, u)
 	}
-	w.told.watched.Set(float64(len(w.users)))
+	w.counts.watched.Set(float64(len(w.users)))
 	return fresh
 }
 
@@ -151,12 +156,13 @@ func (w *watches) drop(s *Session, userID string) {
 	if len(t.views) == 0 {
 		delete(w.users, userID)
 		w.hub.channels.remove(rediskey.PresenceChannel(userID))
-		w.told.watched.Set(float64(len(w.users)))
+		w.counts.watched.Set(float64(len(w.users)))
 	}
 }
 
-// activate lets events flow to a session that was told the presence of users just now. What changed since is told.
-func (w *watches) activate(s *Session, users []string, told []event.Presence) {
+// activate ends pending: the session has got the presence of the users, and later changes are sent. shown is what it got, nil if the state
+// could not be read.
+func (w *watches) activate(s *Session, users []string, shown []event.Presence) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, u := range users {
@@ -168,10 +174,10 @@ func (w *watches) activate(s *Session, users []string, told []event.Presence) {
 			continue
 		}
 		t.views[s] = unknown
-		if told != nil {
-			t.views[s] = viewOf(told[i])
+		if shown != nil {
+			t.views[s] = viewOf(shown[i])
 		}
-		if t.known && told != nil {
+		if t.known && shown != nil {
 			w.changed[u] = true
 		} else {
 			w.unread[u] = true
@@ -180,7 +186,7 @@ func (w *watches) activate(s *Session, users []string, told []event.Presence) {
 	w.poke()
 }
 
-// connect has a new session watch its friends and peers. The answer is called once the session has its ready frame.
+// connect makes a new session watch its friends and peers. The caller calls ready once the session has its ready frame.
 func (w *watches) connect(ctx context.Context, s *Session) (ready func(), err error) {
 	w.mu.Lock()
 	w.sessions[s] = &watching{own: map[string]bool{}, peers: map[string]bool{}}
@@ -197,21 +203,21 @@ func (w *watches) connect(ctx context.Context, s *Session) (ready func(), err er
 	return w.present(ctx, s, w.add(s, users, false)), nil
 }
 
-// present waits for the subscriptions and reads what is the baseline of the events to come.
+// present waits for the subscriptions and then reads the present states, on which later events build.
 func (w *watches) present(ctx context.Context, s *Session, fresh []string) (activate func()) {
 	channels := make([]string, len(fresh))
 	for i, u := range fresh {
 		channels[i] = rediskey.PresenceChannel(u)
 	}
 	w.hub.channels.await(ctx, channels, subscribeWait)
-	told, err := w.presences.Read(ctx, s.UserID, fresh)
+	shown, err := w.presences.Read(ctx, s.UserID, fresh)
 	if err != nil {
-		told = nil
+		shown = nil
 	}
-	return func() { w.activate(s, fresh, told) }
+	return func() { w.activate(s, fresh, shown) }
 }
 
-// gone forgets a session.
+// gone removes a session.
 func (w *watches) gone(s *Session) {
 	w.heartbeats.Closed(s.ID)
 	w.mu.Lock()
@@ -229,7 +235,8 @@ func (w *watches) gone(s *Session) {
 	}
 }
 
-// Subscribe has the session watch users, and gives their presence to answer before anything that changes it is told.
+// Subscribe makes the session watch users. It passes their presence to answer, before any later change is sent. It returns
+// ErrTooManyWatched, or the error of reading.
 func (s *Session) Subscribe(ctx context.Context, users []string, answer func([]event.Presence)) error {
 	w := s.hub.watches
 	w.mu.Lock()
@@ -251,21 +258,21 @@ func (s *Session) Subscribe(ctx context.Context, users []string, answer func([]e
 		channels[i] = rediskey.PresenceChannel(u)
 	}
 	w.hub.channels.await(ctx, channels, subscribeWait)
-	told, err := w.presences.Read(ctx, s.UserID, users)
+	shown, err := w.presences.Read(ctx, s.UserID, users)
 	if err != nil {
 		s.Unsubscribe(fresh)
 		return err
 	}
-	answer(told)
+	answer(shown)
 	views := make([]event.Presence, len(fresh))
 	for i, u := range fresh {
-		views[i] = told[slices.Index(users, u)]
+		views[i] = shown[slices.Index(users, u)]
 	}
 	w.activate(s, fresh, views)
 	return nil
 }
 
-// Unsubscribe ends what Subscribe began. Friends and direct peers are watched on.
+// Unsubscribe undoes Subscribe. Friends and direct peers stay watched.
 func (s *Session) Unsubscribe(users []string) {
 	w := s.hub.watches
 	w.mu.Lock()

@@ -15,17 +15,17 @@ import (
 
 const probeEvery = time.Second
 
-// Probe measures how long what this pod publishes takes to be heard. Each pod sends itself a note every second, on the way
-// that events take, so that one clock measures both ends, and an idle pod shows too that it hears nothing.
+// Probe measures the time from publishing to receiving. Each pod sends itself a message every second, on the same path as events. So
+// one clock measures both ends, and even an idle pod notices if it receives nothing.
 type Probe struct {
 	publisher *Publisher
 	channel   string
 	born      time.Time
-	last      atomic.Int64 // when one was heard last, in nanoseconds since born
+	last      atomic.Int64 // when a message was last received, in nanoseconds since born
 	lag       prometheus.Histogram
 }
 
-// NewProbe makes a probe, whose channel is among the channels from here on; its Run makes it work.
+// NewProbe makes a probe and adds its channel to the channels. It needs its Run.
 func NewProbe(p *Publisher, c *Channels, r prometheus.Registerer) *Probe {
 	b := &Probe{
 		publisher: p, channel: rediskey.ProbeChannel(id.New()), born: time.Now(),
@@ -43,14 +43,14 @@ func NewProbe(p *Publisher, c *Channels, r prometheus.Registerer) *Probe {
 
 func (b *Probe) now() time.Duration { return time.Since(b.born) }
 
-// Run sends notes until ctx ends.
+// Run publishes a message every second until ctx ends.
 func (b *Probe) Run(ctx context.Context) error {
 	return lifecycle.Every(ctx, probeEvery, func(context.Context) {
 		b.publisher.add(b.channel, strconv.AppendInt(nil, int64(b.now()), 10))
 	})
 }
 
-// heard takes a note.
+// heard processes a message of the probe.
 func (b *Probe) heard(payload string) {
 	sent, err := strconv.ParseInt(payload, 10, 64)
 	if err != nil {

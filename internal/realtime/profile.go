@@ -11,38 +11,38 @@ import (
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
-// Profiles is what the hub needs of the domain of users.
+// Profiles is the part of the user domain that the hub needs.
 type Profiles interface {
 	// Changed reads which profiles changed within the last while, with the times in microseconds.
 	Changed(ctx context.Context, within time.Duration) (map[string]int64, error)
 	// Profiles reads profiles with the times of their last changes.
 	Profiles(ctx context.Context, ids []string) ([]event.ProfileChange, error)
-	// Apart reads which viewers a block separates from their targets.
+	// Apart reads the pairs that are separated by a block.
 	Apart(ctx context.Context, pairs []event.PresencePair) (map[event.PresencePair]bool, error)
 }
 
 const (
-	// profilesEvery is how often Postgres is asked which profiles changed, profilesMargin how far a look reaches back beyond the
-	// one before: further than a statement takes to commit.
+	// profilesEvery is how often changed profiles are read from Postgres. profilesMargin is how far a read reaches back before the previous
+	// one: longer than a statement takes to commit.
 	profilesEvery  = 2 * time.Second
 	profilesMargin = postgres.StatementTimeout + 10*time.Second
-	// profilePairs bounds the blocks that are looked up at once.
+	// profilePairs bounds the pairs of one query for blocks.
 	profilePairs = 2000
 )
 
-// profiles delivers user:updated: to the sockets that watch the user's presence (friends, direct peers, those who asked for it), to
-// the user's own, and never across a block. A change comes by Redis at once; Postgres is asked every two seconds as well, so that a
-// change whose publication was lost arrives too, and one that was made in another way than by the user.
+// profiles delivers user:updated: to the sockets that watch the user's presence (friends, direct peers, subscribers) and to
+// the user's own, but never across a block. A change is published over Redis at once. Postgres is read every two seconds as well, which
+// finds lost publications and changes by other means than the user's request.
 type profiles struct {
 	hub    *Hub
 	source Profiles
 	wake   chan struct{}
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the next two fields
 	waiting   map[string]event.ProfileChange
 	delivered map[string]sentProfile
 
-	lastLook time.Time // of run's goroutine alone
+	lastRead time.Time // used by run's goroutine only
 }
 
 // sentProfile is the last change of a profile that was delivered, and when.
@@ -54,11 +54,11 @@ type sentProfile struct {
 func newProfiles(h *Hub, source Profiles) *profiles {
 	return &profiles{
 		hub: h, source: source, wake: make(chan struct{}, 1), waiting: map[string]event.ProfileChange{}, delivered: map[string]sentProfile{},
-		lastLook: time.Now(),
+		lastRead: time.Now(),
 	}
 }
 
-// heard notes a change, unless it, or a later one, was delivered already.
+// heard queues a change, unless it or a later one was delivered or queued already.
 func (p *profiles) heard(c event.ProfileChange) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,22 +81,22 @@ func (p *profiles) run(ctx context.Context) error {
 			return nil
 		case <-p.wake:
 		case <-t.C:
-			if err := p.look(ctx); err != nil {
+			if err := p.readChanged(ctx); err != nil {
 				p.hub.log.Debug("changed profiles could not be read", "error", err)
 			}
 		}
 		if err := p.deliver(ctx); err != nil {
-			p.hub.log.Debug("changed profiles could not be delivered, and will be", "error", err)
+			p.hub.log.Debug("changed profiles could not be delivered and are retried", "error", err)
 		}
 	}
 }
 
-// look asks Postgres which profiles changed of users whom this pod's sockets see.
-func (p *profiles) look(ctx context.Context) error {
+// readChanged reads changed profiles from Postgres, of users that this pod's sockets see.
+func (p *profiles) readChanged(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, postgres.StatementTimeout)
 	defer cancel()
 	start := time.Now()
-	changed, err := p.source.Changed(ctx, profilesMargin+start.Sub(p.lastLook))
+	changed, err := p.source.Changed(ctx, profilesMargin+start.Sub(p.lastRead))
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func (p *profiles) look(ctx context.Context) error {
 			ids = append(ids, id)
 		}
 	}
-	for id, d := range p.delivered { // a look reaches no further back
+	for id, d := range p.delivered { // a read reaches no further back
 		if start.Sub(d.when) > 2*profilesMargin && changed[id] == 0 {
 			delete(p.delivered, id)
 		}
@@ -128,11 +128,11 @@ func (p *profiles) look(ctx context.Context) error {
 			p.heard(c)
 		}
 	}
-	p.lastLook = start
+	p.lastRead = start
 	return nil
 }
 
-// deliver sends what waits. What could not be checked for blocks waits on.
+// deliver sends queued changes. If blocks can't be read, the rest stays queued.
 func (p *profiles) deliver(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, postgres.StatementTimeout)
 	defer cancel()
@@ -184,7 +184,7 @@ func (p *profiles) deliverOne(ctx context.Context, c event.ProfileChange) error 
 	return nil
 }
 
-// watchersOf are the sockets that watch a user's presence.
+// watchersOf returns the sockets that watch a user's presence.
 func (h *Hub) watchersOf(userID string) []*Session {
 	if h.watches == nil {
 		return nil
@@ -197,14 +197,14 @@ func (h *Hub) watchersOf(userID string) []*Session {
 	}
 	out := make([]*Session, 0, len(t.views))
 	for s, v := range t.views {
-		if v != pending { // that one reads what is current
+		if v != pending { // a pending one will read the present state
 			out = append(out, s)
 		}
 	}
 	return out
 }
 
-// ProfileChanged reports a changed profile to the pods of those who watch the user's presence, and of the user's own sockets.
+// ProfileChanged publishes a changed profile to the pods whose sockets watch the user's presence, and to those of the user's sockets.
 func (p *Publisher) ProfileChanged(ctx context.Context, c event.ProfileChange) {
 	p.add(rediskey.PresenceChannel(c.User.ID), event.PresenceNews{Recheck: true, Profile: &c}.Encode())
 	p.Notify(event.ProfileNotice(c).In(ctx))

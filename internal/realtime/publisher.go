@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	// publishQueue is how much waits for Redis. What comes when it is full is dropped and counted: the pods repair it.
+	// publishQueue is how many publications may wait for Redis. Further ones are dropped and counted; pods repair events.
 	publishQueue = 1 << 13
 	publishBatch = 256
 	publishWait  = 2 * time.Second
@@ -32,10 +32,11 @@ type publication struct {
 	payload []byte
 	typ     string
 	trace   string // the trace that it belongs to, "" for none
-	keep    bool   // nobody repairs it: it waits while Redis is unavailable
+	keep    bool   // it is not repaired, so it waits while Redis is unavailable
 }
 
-// Publisher tells all pods. Nobody waits for it: events are queued, in order, and go to Redis in pipelines.
+// Publisher publishes to all pods. Its methods never wait for Redis and may be called from any goroutine: publications are queued, in
+// order, and sent to Redis in pipelines.
 type Publisher struct {
 	rdb     redis.UniversalClient
 	tracer  *tracing.Tracer
@@ -43,10 +44,10 @@ type Publisher struct {
 	metrics *Metrics
 	failing *observe.Outage
 	hold    hold
-	history *history.Watch // nil if events are of no epoch
+	history *history.Watch // nil if the database has no epoch
 }
 
-// NewPublisher makes a publisher; its Run makes it work.
+// NewPublisher makes a publisher. It needs its Run.
 func NewPublisher(rdb redis.UniversalClient, metrics *Metrics, tracer *tracing.Tracer, log *slog.Logger) *Publisher {
 	p := &Publisher{rdb: rdb, tracer: tracer, metrics: metrics,
 		failing: observe.NewOutage(log, "events cannot be published to redis; the pods read them from postgres", "events are published to redis again")}
@@ -54,10 +55,10 @@ func NewPublisher(rdb redis.UniversalClient, metrics *Metrics, tracer *tracing.T
 	return p
 }
 
-// UseHistory has events bear the epoch of the database. It is called before Run.
+// UseHistory makes events carry the epoch of the database. Call it before Run.
 func (p *Publisher) UseHistory(w *history.Watch) { p.history = w }
 
-// epoch is the present one, and when it began in microseconds.
+// epoch returns the present epoch, and when it began in microseconds since 1970.
 func (p *Publisher) epoch() (id string, since int64) {
 	if p.history == nil {
 		return "", 0
@@ -66,12 +67,12 @@ func (p *Publisher) epoch() (id string, since int64) {
 	return e.ID, e.Since.UnixMicro()
 }
 
-// Publish tells the pods of events of conversations, and the pods of those who are added by them that they are.
+// Publish publishes events of conversations, and for each added user a notice with the join to the pods of that user.
 func (p *Publisher) Publish(events ...*event.Event) {
 	epoch, since := p.epoch()
 	for _, e := range events {
 		if e.CommittedAt > 0 && e.CommittedAt < since {
-			continue // of the history before, and perhaps lost; if not, the pods read it from Postgres
+			continue // it belongs to the previous history and may be lost; if not, pods read it from Postgres
 		}
 		p.queueUp(publication{channel: rediskey.ConversationChannel(e.ConversationID), payload: wire.Encode(e, epoch), typ: e.Type, trace: e.TraceParent})
 		for _, u := range e.Added {
@@ -81,24 +82,24 @@ func (p *Publisher) Publish(events ...*event.Event) {
 	}
 }
 
-// Notify tells the pods of what concerns one user alone.
+// Notify publishes a notice to the pods of one user.
 func (p *Publisher) Notify(n *event.Notice) {
 	p.queueUp(publication{channel: rediskey.UserChannel(n.UserID), payload: wire.EncodeNotice(n, ""), typ: n.Type, trace: n.TraceParent, keep: true})
 }
 
-// SessionsEnded tells the pods of sessions that ended.
+// SessionsEnded publishes the ids of ended sessions to all pods.
 func (p *Publisher) SessionsEnded(_ context.Context, sessionIDs []string) {
 	if len(sessionIDs) > 0 {
 		p.keep(rediskey.SessionsChannel, []byte(strings.Join(sessionIDs, ",")))
 	}
 }
 
-// add publishes what may get lost.
+// add queues a publication that may get lost.
 func (p *Publisher) add(channel string, payload []byte) {
 	p.queueUp(publication{channel: channel, payload: payload})
 }
 
-// keep publishes what nobody repairs.
+// keep queues a publication that is not repaired.
 func (p *Publisher) keep(channel string, payload []byte) {
 	p.queueUp(publication{channel: channel, payload: payload, keep: true})
 }
@@ -109,14 +110,14 @@ func (p *Publisher) queueUp(x publication) {
 	}
 }
 
-// Run publishes until ctx ends, and then what is queued already.
+// Run publishes until ctx ends, and then the publications that are queued.
 func (p *Publisher) Run(ctx context.Context) error {
 	p.queue.Run(ctx)
 	return nil
 }
 
-// publish sends a batch after what was held before it. While Redis is unavailable it holds what nobody repairs; the rest is tried, by
-// which it is found to be back: the probe sends something every second.
+// publish sends held publications and then a batch. While Redis is unavailable it holds the publications that are not repaired and tries to
+// send the others: the probe publishes every second, so that the return of Redis is noticed.
 func (p *Publisher) publish(batch []publication) {
 	if !p.hold.flowing() {
 		p.metrics.publishDropped.Add(float64(p.hold.keep(batch)))
@@ -135,7 +136,7 @@ func (p *Publisher) publish(batch []publication) {
 	p.metrics.publishQueue.Set(float64(p.queue.Len() + len(p.hold.held)))
 }
 
-// send publishes in one pipeline. It returns false if Redis did not take it.
+// send publishes in one pipeline. It returns false if Redis did not accept it.
 func (p *Publisher) send(batch []publication) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), publishWait)
 	defer cancel()
@@ -158,7 +159,7 @@ func (p *Publisher) send(batch []publication) bool {
 	return err == nil
 }
 
-// trace begins a span for each event that is in a trace. The pipeline is in the first of them.
+// trace begins a span for each event that has a trace. The pipeline belongs to the first.
 func (p *Publisher) trace(ctx context.Context, batch []publication) (first context.Context, done func()) {
 	first = ctx
 	var spans []trace.Span

@@ -321,10 +321,10 @@ func setup(t testing.TB, pods, users int) *env {
 	}
 	e.users = testenv.Users(t, e.pods[0].db.SQL, users)
 	e.group = e.pods[0].group(t, e.users...)
-	// Sockets that open while the group is still being told of may be told of it too.
+	// Sockets that open while the group is still being delivered may get it too.
 	testenv.Eventually(t, 10*time.Second, func() bool {
 		return count(t, e.pods[0].registry, "parley_events_published_total") >= float64(1+users)
-	}, "the group is told of")
+	}, "the group is delivered")
 	return e
 }
 
@@ -452,7 +452,7 @@ func TestRedisAwayDuringSends(t *testing.T) {
 		c.messages(26, 26, 5*time.Second)
 	}
 	if m := newcomer.until(event.TypeMessageNew, 5*time.Second).message(t); m.Seq < 25 {
-		t.Logf("the newcomer was told of seq %d, which it may", m.Seq)
+		t.Logf("the newcomer got seq %d, which is allowed", m.Seq)
 	}
 }
 
@@ -483,8 +483,8 @@ func TestWhoJoinsGetsTheConversationAndWhatFollows(t *testing.T) {
 	}
 }
 
-// A poll hears of joins that a socket was told of long ago. Where the pod has forgotten the conversation since, because the user
-// was removed, it reads it again from there: the socket must not be told again of what it was told.
+// A poll returns joins that a socket got long ago. If the pod has dropped the conversation since, because the user was removed, it reads
+// the conversation again from the join on: the socket must not get the same events again.
 func TestWhoComesBackIsNotToldTwice(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 2, 3)
@@ -516,7 +516,7 @@ func TestWhoComesBackIsNotToldTwice(t *testing.T) {
 	remove()
 	due(event.TypeMemberRemoved, 0)
 	e.pods[0].send(t, e.group, e.users[0], "not for you")
-	e.pods[0].events.losing(func(*event.Event) bool { return true }) // so that a poll tells it, of both joins at once
+	e.pods[0].events.losing(func(*event.Event) bool { return true }) // so that a poll delivers both joins at once
 	add()
 	e.pods[0].send(t, e.group, e.users[0], "hello again")
 	due(event.TypeConversationCreated, 0)
@@ -673,7 +673,7 @@ func TestTheOldestOfTooManySocketsGivesWay(t *testing.T) {
 	}
 }
 
-// A connection belongs to its handler: after Detach a late event may not reach it, whoever has it by then.
+// A connection belongs to its handler: after Detach a late event may not reach it, even if it is reused by then.
 func TestNothingIsWrittenAfterDetach(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 1, 3)

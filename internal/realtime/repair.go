@@ -13,42 +13,42 @@ import (
 )
 
 const (
-	// pollEvery is how often Postgres is asked for what changed lately.
+	// pollEvery is how often recent changes are read from Postgres.
 	pollEvery = 2 * time.Second
-	// lookBack is how far back: further than the longest statement takes from its clock reading to its commit.
+	// lookBack is how far back they are read: longer than a statement can take from its clock reading to its commit.
 	lookBack = postgres.StatementTimeout + 10*time.Second
-	// patience is how long an event that is late is waited for before Postgres is asked.
+	// patience is how long a topic waits for a late event before it is read from Postgres.
 	patience = 50 * time.Millisecond
 	// replayLimit is how many events are read at once.
 	replayLimit = 200
-	// repairWorkers is how many topics are repaired at once, repairQueue how many wait; the next poll finds the others.
+	// repairWorkers is how many topics are repaired at once, repairQueue how many may wait; the next poll finds the others.
 	repairWorkers = 4
 	repairQueue   = 1 << 14
 )
 
-// Feed is what the repairs need of the journal.
+// Feed is the part of the journal that repairs need.
 type Feed interface {
-	// Recent reads the conversations that changed within the last while, with their revisions, and who came into any.
+	// Recent reads the conversations that changed within the last while, with their revisions, and the joins of users.
 	Recent(ctx context.Context, within time.Duration) (map[string]int64, []event.UserJoin, error)
 	// After reads the events of a conversation that follow a revision, limit of them at most.
 	After(ctx context.Context, conversationID string, revision int64, limit int) (event.Missed, error)
 }
 
-// suspicion is a topic that should have told a revision soon after due, or lacks something.
+// suspicion is a topic that should have delivered a revision by due. Otherwise it is repaired.
 type suspicion struct {
 	t        *topic
 	revision int64
 	due      time.Time
 }
 
-// repairs find and tell what Redis did not bring.
+// repairs find events that Redis did not bring, read them from Postgres and deliver them.
 type repairs struct {
 	hub   *Hub
 	feed  Feed
 	queue chan suspicion
 	poll  chan struct{}
 
-	lastPoll time.Time // of the last poll that succeeded; of poll's goroutine alone
+	lastPoll time.Time // start of the last successful poll; used by the poll's goroutine only
 
 	polls, reads *observe.Outage
 }
@@ -60,16 +60,16 @@ func newRepairs(h *Hub, f Feed) *repairs {
 	}
 }
 
-// soon looks, a moment later, whether the topic has told the revision by itself, and repairs it if not.
-func (r *repairs) soon(t *topic, revision int64) {
+// repairSoon repairs the topic unless it has delivered the revision after patience. If the queue is full, the next poll finds the topic.
+func (r *repairs) repairSoon(t *topic, revision int64) {
 	select {
 	case r.queue <- suspicion{t, revision, time.Now().Add(patience)}:
 	default:
 	}
 }
 
-// now polls at once: Redis is back.
-func (r *repairs) now() {
+// pollNow polls at once, because Redis is available again.
+func (r *repairs) pollNow() {
 	select {
 	case r.poll <- struct{}{}:
 	default:
@@ -80,7 +80,7 @@ func (r *repairs) run(ctx context.Context) error {
 	g := lifecycle.NewGroup(ctx)
 	for range repairWorkers {
 		g.Go("repair", func(ctx context.Context) error {
-			r.work(ctx)
+			r.repairLoop(ctx)
 			return nil
 		})
 	}
@@ -95,15 +95,15 @@ func (r *repairs) run(ctx context.Context) error {
 			case <-tick.C:
 			}
 			fault.Point("hub.poll")
-			r.look(ctx)
+			r.pollRecent(ctx)
 		}
 	})
 	return g.Wait()
 }
 
-// look asks Postgres what changed lately. While Postgres was away nothing was committed, but what was committed just
-// before and never told is older then: the look reaches back to the last one that succeeded.
-func (r *repairs) look(ctx context.Context) {
+// pollRecent reads recent changes and joins from Postgres and repairs topics that have not delivered them. After failed polls it reaches
+// back to the last successful one, because commits just before an outage may not have been delivered.
+func (r *repairs) pollRecent(ctx context.Context) {
 	start, generation := time.Now(), r.hub.generation.Load()
 	ctx, cancel := context.WithTimeout(ctx, postgres.StatementTimeout)
 	defer cancel()
@@ -117,38 +117,39 @@ func (r *repairs) look(ctx context.Context) {
 	r.polls.End()
 	r.reads.Settle()
 	for id, revision := range changed {
-		if t := r.hub.serving(id); t != nil && !t.toldAfter(revision-1) {
-			r.soon(t, revision)
+		if t := r.hub.serving(id); t != nil && !t.deliveredAfter(revision-1) {
+			r.repairSoon(t, revision)
 		}
 	}
 	for _, j := range joins {
 		if len(r.hub.sessionsOf(j.UserID)) == 0 {
 			continue
 		}
-		if t := r.hub.joined(j.Join, generation); t != nil {
-			r.catchUp(ctx, t, j)
+		if t := r.hub.serveJoin(j.Join, generation); t != nil {
+			r.attachMissed(ctx, t, j)
 		}
 	}
 }
 
-// catchUp brings in the sockets of a user whose join was lost, where the topic was made after it, for another's socket, and so
-// does not tell it any more.
-func (r *repairs) catchUp(ctx context.Context, t *topic, j event.UserJoin) {
+// attachMissed attaches sockets whose join event was lost, if the topic was created later for another user: it counts the join as
+// delivered and will never deliver it. The events are read from the join on, until they reach the topic's last delivered revision.
+func (r *repairs) attachMissed(ctx context.Context, t *topic, j event.UserJoin) {
 	var events []*wire.Envelope
-	for told := j.Revision - 1; len(t.lacking(j)) > 0; told = events[len(events)-1].Revision {
-		missed, err := r.feed.After(ctx, t.id, told, replayLimit)
+	for delivered := j.Revision - 1; len(t.missingSessions(j)) > 0; delivered = events[len(events)-1].Revision {
+		missed, err := r.feed.After(ctx, t.id, delivered, replayLimit)
 		if err != nil {
 			r.reads.Fail(ctx, err, "conversation_id", t.id)
 			return
 		}
 		events = append(events, sealAll(missed.Events)...)
-		if len(missed.Events) == 0 || t.bringIn(j, events) {
+		if len(missed.Events) == 0 || t.attachLate(j, events) {
 			return
 		}
 	}
 }
 
-func (r *repairs) work(ctx context.Context) {
+// repairLoop repairs queued topics until ctx ends.
+func (r *repairs) repairLoop(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -159,8 +160,8 @@ func (r *repairs) work(ctx context.Context) {
 				return
 			case <-time.After(time.Until(s.due)):
 			}
-			if s.t.toldAfter(s.revision - 1) {
-				r.hub.expected(s.t, s.revision)
+			if s.t.deliveredAfter(s.revision - 1) {
+				r.hub.joinsArrived(s.t, s.revision)
 				continue
 			}
 			r.repair(ctx, s.t, s.revision)
@@ -168,6 +169,7 @@ func (r *repairs) work(ctx context.Context) {
 	}
 }
 
+// sealAll encodes events.
 func sealAll(events []*event.Event) []*wire.Envelope {
 	out := make([]*wire.Envelope, len(events))
 	for i, e := range events {
@@ -176,16 +178,16 @@ func sealAll(events []*event.Event) []*wire.Envelope {
 	return out
 }
 
-// repair reads what the topic did not tell, up to a revision at least, and tells it. What fails is found again by the next poll.
+// repair reads the events that the topic has not delivered, and delivers them. After a failure the next poll tries again.
 func (r *repairs) repair(ctx context.Context, t *topic, revision int64) {
 	r.hub.metrics.repairs.Inc()
 	ctx, cancel := context.WithTimeout(ctx, postgres.StatementTimeout)
 	defer cancel()
 	for {
 		t.mu.Lock()
-		told := t.told
+		delivered := t.delivered
 		t.mu.Unlock()
-		missed, err := r.feed.After(ctx, t.id, told, replayLimit)
+		missed, err := r.feed.After(ctx, t.id, delivered, replayLimit)
 		if err != nil {
 			r.reads.Fail(ctx, err, "conversation_id", t.id)
 			return
@@ -195,5 +197,5 @@ func (r *repairs) repair(ctx context.Context, t *topic, revision int64) {
 			break
 		}
 	}
-	r.hub.expected(t, revision)
+	r.hub.joinsArrived(t, revision)
 }

@@ -19,7 +19,7 @@ const (
 	drainPace = 5 * time.Millisecond
 )
 
-// Run keeps the hub going until ctx ends: the flushers, the repairs, the heartbeats, the ends of typings.
+// Run runs the parts of the hub until ctx ends: flushers, repairs, heartbeats, expiry of typing, presence and profiles.
 func (h *Hub) Run(ctx context.Context) error {
 	g := lifecycle.NewGroup(ctx)
 	g.Go("flushers", h.flushers.run)
@@ -40,8 +40,8 @@ func (h *Hub) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// beat gives every socket that heard nothing else a ping, and one that only listens a protocol ping, which its client
-// answers by itself. Those that said nothing for two heartbeats are cut.
+// beat sends a ping to every socket that was sent nothing for a heartbeat, and a protocol ping to every socket that sent nothing, which
+// its client answers automatically. Sockets that sent nothing for two heartbeats are cut.
 func (h *Hub) beat(now int64) {
 	beat := int64(h.heartbeat)
 	ping, protocolPing := wire.HeartbeatFrame(), wire.PingFrame()
@@ -60,6 +60,7 @@ func (h *Hub) beat(now int64) {
 	})
 }
 
+// each calls f for every session, without holding a lock.
 func (h *Hub) each(f func(*Session)) {
 	for i := range h.users {
 		sh := &h.users[i]
@@ -75,8 +76,8 @@ func (h *Hub) each(f func(*Session)) {
 	}
 }
 
-// Drain closes all sockets with 1012, in random order, at random moments, spread over half of the time that ctx leaves or
-// less, so that their clients don't come to the other pods all at once, and waits until they are gone or ctx ends.
+// Drain closes all sockets with 1012, in random order, at random moments, over at most half of the time until ctx's deadline, so that their
+// clients don't reconnect to the other pods all at once. It returns when all sockets are gone or ctx ends.
 func (h *Hub) Drain(ctx context.Context) {
 	h.mu.Lock()
 	h.draining = true
@@ -97,7 +98,7 @@ func (h *Hub) Drain(ctx context.Context) {
 	for h.open() > 0 && ctx.Err() == nil {
 		wait(ctx, drainLook)
 	}
-	h.log.Info("sockets were told that the pod goes away", "sockets", len(list), "left", h.open(), "duration", time.Since(start).String())
+	h.log.Info("sockets were closed because the pod is stopping", "sockets", len(list), "left", h.open(), "duration", time.Since(start).String())
 }
 
 func wait(ctx context.Context, d time.Duration) {
@@ -118,7 +119,7 @@ func (h *Hub) open() int {
 	return h.count
 }
 
-// typers are the topics in which somebody types.
+// typers are the topics with a typing user.
 type typers struct {
 	mu sync.Mutex // guards m; taken with a topic's lock held
 	m  map[*topic]bool

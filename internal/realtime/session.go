@@ -11,41 +11,40 @@ import (
 )
 
 const (
-	// writeWait bounds one write to a reader that is slow.
+	// writeWait bounds one write to a slow client.
 	writeWait = 10 * time.Second
-	// closeWait bounds what follows a close frame: its write to a slow reader, then the peer's own close.
+	// closeWait bounds the write of a close frame to a slow client, and then the wait for the peer's close frame.
 	closeWait = 5 * time.Second
 )
 
-// Identity says whose socket a session is.
+// Identity identifies the user, device and login of a socket.
 type Identity struct {
 	UserID, DeviceID string
-	// SessionID is the session with which the socket ends, "" for one of an external token.
+	// SessionID is the login with which the socket ends, "" for an external token.
 	SessionID string
-	// ExpiresAt is when an external token ends, and Signer the key that signed it; both are zero for a session. A socket may be given
-	// later ones: Session.Extend.
+	// ExpiresAt is when an external token ends, and Signer the key that signed it; both are zero for a login. Session.Extend replaces them.
 	ExpiresAt time.Time
 	Signer    string
 }
 
-// state is where a session is in its life. doc.go draws it.
+// state is the state of a session. doc.go draws the transitions.
 type state uint8
 
 const (
 	// joining: the hub knows the session, and frames queue up. Nothing is written before the ready frame.
 	joining state = iota
-	// open: the outbox flows.
+	// open: the outbox is being written.
 	open
-	// closing: a close frame is the last of the outbox. No topic takes the session any more.
+	// closing: a close frame is the last of the outbox. No topic attaches the session any more.
 	closing
-	// leaving: the hub has forgotten the session. What is queued has a moment to be written.
+	// leaving: the hub has removed the session. Queued frames have closeWait to be written.
 	leaving
-	// gone: nothing is written to the connection any more, which is somebody else's.
+	// gone: nothing is written to the connection any more; the server may reuse it.
 	gone
 	states
 )
 
-// legal has the states that may follow each.
+// legal has the states that may follow each state.
 var legal = [states][states]bool{
 	joining: {open: true, closing: true, gone: true},
 	open:    {closing: true, leaving: true},
@@ -53,7 +52,7 @@ var legal = [states][states]bool{
 	leaving: {gone: true},
 }
 
-// enter changes the session's state if the change is legal, and reports whether it was. The lock is held.
+// enter changes the session's state if the transition is legal, and reports whether it was. The lock is held.
 func (s *Session) enter(next state) bool {
 	if !legal[s.state][next] {
 		return false
@@ -62,51 +61,52 @@ func (s *Session) enter(next state) bool {
 	return true
 }
 
-// Session is one open socket.
+// Session is one open socket. Its exported methods may be called from any goroutine; Detach once, by the socket's handler.
 type Session struct {
 	Identity
-	// ID is made per socket and never used again.
+	// ID is unique for each socket and never reused.
 	ID string
 
 	hub  *Hub
 	conn net.Conn
-	raw  syscall.RawConn // nil if the connection has none: then every write takes the slow way
+	raw  syscall.RawConn // nil if the connection has none: a follower then writes every frame
 
 	lastHeard, lastWritten atomic.Int64 // nanoseconds since the hub's start
 	expires                atomic.Int64 // when its token ends, in Unix nanoseconds; 0 for one that ends with its session
-	pinged                 atomic.Int64 // when a protocol ping was sent that is not answered yet, 0 for none
+	pinged                 atomic.Int64 // when the outstanding protocol ping was sent, 0 for none
 
-	// What each delivery touches stands together.
-	mu     sync.Mutex // guards what follows
+	// The fields that each delivery uses are adjacent, for the cache.
+	mu     sync.Mutex // guards the following fields
 	out    outbox
 	state  state
 	code   int    // of the close frame that was queued, 0 for none
-	reason string // why the socket ends, for metrics; "" while that is not known
+	reason string // why the socket ends, for metrics; "" if not known yet
 	signer string // the key that signed its token
 	topics []*topic
-	left   []leave // where it was and is no more, the oldest first
+	left   []leave // conversations that it has left, the oldest first
 }
 
-// Send queues a frame of that type. What a closing socket does not get is not an error: its client will sync.
+// Send queues a frame of that type. It never blocks. A closing socket drops the frame; its client will sync.
 func (s *Session) Send(typ string, f wire.Frame) {
 	s.hub.metrics.sent(typ, 1)
 	s.push(f, nil)
 }
 
-// Reply queues the answer to the client's frame with that id, "" for none.
+// Reply queues the response to the client's frame with that id, "" for none.
 func (s *Session) Reply(typ, id string, data any) { s.Send(typ, wire.NewReply(typ, id, data)) }
 
-// Pong queues the answer to a protocol ping.
+// Pong queues the pong for a protocol ping.
 func (s *Session) Pong(payload string) { s.Send(typeProtocolPong, wire.PongFrame(payload)) }
 
-// push queues a frame, and measures its delivery if it is that of an event.
+// push queues a frame, and measures its delivery if it belongs to an event. If the queue or the memory budget is full, it closes
+// the socket as too slow.
 func (s *Session) push(f wire.Frame, of *wire.Envelope) {
 	s.mu.Lock()
 	if s.state > open {
 		s.mu.Unlock()
 		return
 	}
-	if !s.out.push(f, of) || !s.settle() {
+	if !s.out.push(f, of) || !s.charge() {
 		s.closeTooSlow(reasonQueueFull, s.out.len()+1)
 	}
 	flows := s.claim()
@@ -116,12 +116,11 @@ func (s *Session) push(f wire.Frame, of *wire.Envelope) {
 	}
 }
 
-// settle counts what waits for the session in the budget of memory. The lock is held.
-func (s *Session) settle() bool { return s.out.settle(s.hub.memory, s.UserID) }
+// charge updates the memory budget with the size of the outbox. It returns false if the budget is exceeded. The lock is held.
+func (s *Session) charge() bool { return s.out.charge(s.hub.memory, s.UserID) }
 
-// AwaitWritten returns once all that was queued has been written, or the session is closing. Another sync of a reader waits
-// for that: what is asked for again and again is not piled up for somebody who reads none of it. It is bounded by the
-// deadlines of writes.
+// AwaitWritten returns once everything that was queued has been written, or the session is closing. A client's next sync waits for
+// this, so that large responses don't pile up for a client that does not read them. The write deadlines bound the wait.
 func (s *Session) AwaitWritten() {
 	s.mu.Lock()
 	if s.state != open || s.out.hand == nobody {
@@ -133,7 +132,7 @@ func (s *Session) AwaitWritten() {
 	<-written
 }
 
-// update changes the session under its lock and has what is queued then written.
+// update changes the session under its lock and starts the writing of queued frames.
 func (s *Session) update(change func()) {
 	s.mu.Lock()
 	change()
@@ -144,10 +143,10 @@ func (s *Session) update(change func()) {
 	}
 }
 
-// claim reports whether the outbox is to be given to the flushers. The lock is held.
+// claim reports whether the caller must give the session to the flushers. The lock is held.
 func (s *Session) claim() bool { return (s.state == open || s.state == closing) && s.out.claim() }
 
-// start lets the outbox flow, the ready frame first.
+// start opens the session: its outbox is written from now on, the ready frame first.
 func (s *Session) start(ready wire.Frame) {
 	s.update(func() {
 		if s.enter(open) {
@@ -156,30 +155,30 @@ func (s *Session) start(ready wire.Frame) {
 	})
 }
 
-// Close queues a close frame with a code of Closings after what is queued already.
+// Close queues a close frame with a code of Closings, after the frames that are queued already.
 func (s *Session) Close(code int) {
 	s.update(func() { s.closeWith(code) })
 }
 
-// closeWith is Close under the lock.
+// closeWith is Close; the lock is held.
 func (s *Session) closeWith(code int) {
 	if !s.enter(closing) {
 		return
 	}
 	c := closings[code]
-	s.because(c.Reason)
+	s.noteReason(c.Reason)
 	s.code = code
 	s.out.add(wire.CloseFrame(code, c.Text))
 	_ = s.conn.SetWriteDeadline(time.Now().Add(closeWait))
 }
 
-// Echo queues the answer to the peer's own close frame.
+// Echo queues the response to the peer's close frame.
 func (s *Session) Echo(code int) {
 	s.update(func() {
 		if !s.enter(closing) {
 			return
 		}
-		s.because(reasonPeer)
+		s.noteReason(reasonPeer)
 		s.code = code
 		f := wire.EmptyCloseFrame()
 		if code != 1005 { // no status received: RFC 6455, section 7.1.5
@@ -189,34 +188,34 @@ func (s *Session) Echo(code int) {
 	})
 }
 
-// closeTooSlow drops what is queued and closes with 4408. The lock is held.
+// closeTooSlow drops the queued frames and closes with 4408. The lock is held.
 func (s *Session) closeTooSlow(reason string, dropped int) {
-	s.because(reason)
+	s.noteReason(reason)
 	s.hub.metrics.slowReaders.Inc()
 	s.hub.metrics.dropped.Add(float64(dropped))
 	s.out.clear()
-	s.settle()
+	s.charge()
 	s.closeWith(CloseTooSlow)
 }
 
-// because notes why the socket ends. The first reason counts. The lock is held.
-func (s *Session) because(reason string) {
+// noteReason records why the socket ends. The first reason counts. The lock is held.
+func (s *Session) noteReason(reason string) {
 	if s.reason == "" {
 		s.reason = reason
 	}
 }
 
-// Closing reports whether a close frame is on its way: what the peer says from then on is not heard.
+// Closing reports whether a close frame is queued or sent: further frames of the peer are ignored.
 func (s *Session) Closing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.state >= closing
 }
 
-// Heard notes a sign of life of the peer.
+// Heard records that the peer has sent something.
 func (s *Session) Heard() { s.lastHeard.Store(s.hub.now()) }
 
-// Ponged notes the answer to a protocol ping.
+// Ponged records a protocol pong.
 func (s *Session) Ponged() {
 	s.Heard()
 	if at := s.pinged.Swap(0); at != 0 {
@@ -224,11 +223,11 @@ func (s *Session) Ponged() {
 	}
 }
 
-// Detach ends the session: the hub forgets it, what is queued is given a moment to be written, and after that nothing is.
+// Detach ends the session: the hub removes it, queued frames have closeWait to be written, and after that nothing is written.
 // The socket's handler calls it before it returns.
 func (s *Session) Detach() { s.hub.metrics.closed(s.detach()) }
 
-// detach is Detach without counting it. It returns how the socket ended.
+// detach is Detach without the metric. It returns how the socket ended.
 func (s *Session) detach() (code int, reason string) {
 	s.hub.remove(s)
 	s.mu.Lock()
@@ -236,7 +235,7 @@ func (s *Session) detach() (code int, reason string) {
 	if code = s.code; code == 0 {
 		code = CloseAbnormal
 	}
-	s.because(reasonLost)
+	s.noteReason(reasonLost)
 	reason = s.reason
 	if s.out.hand != nobody {
 		released := s.out.awaitRelease()
@@ -247,28 +246,28 @@ func (s *Session) detach() (code int, reason string) {
 	}
 	s.enter(gone)
 	s.out.clear()
-	s.settle()
+	s.charge()
 	return code, reason
 }
 
-// leaveTopics has the session in no topic any more, and lets none take it. It returns those that it was in.
+// leaveTopics clears the session's topics, and no topic can attach it from now on. It returns the previous topics.
 func (s *Session) leaveTopics() []*topic {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.enter(leaving) {
-		s.enter(gone) // it never started
+		s.enter(gone) // it was never started
 	}
 	topics := s.topics
 	s.topics = nil
 	return topics
 }
 
-// fail drops what is queued and cuts the connection: its reader ends, and detaches.
+// fail drops the queued frames and cuts the connection: its reader ends, and detaches.
 func (s *Session) fail(reason string) {
 	s.mu.Lock()
-	s.because(reason)
+	s.noteReason(reason)
 	s.out.clear()
-	s.settle()
+	s.charge()
 	s.mu.Unlock()
 	_ = s.conn.Close()
 }

@@ -24,45 +24,44 @@ import (
 )
 
 const (
-	// channelSize is how many messages wait for the hub before nothing more is read from Redis, which cuts the connection when too much
-	// waits for it there: the repairs heal that.
+	// channelSize is how many messages may wait for the hub. Beyond that nothing more is read from Redis, which cuts the connection if
+	// its output buffer grows too large; repairs deliver the lost events.
 	channelSize = 1 << 14
-	// changeEvery gathers subscriptions that come in a burst.
+	// changeEvery collects changes of subscriptions in a burst.
 	changeEvery = 2 * time.Millisecond
 )
 
-// SubscriberConfig is what a Subscriber works with.
+// SubscriberConfig has the dependencies of a Subscriber.
 type SubscriberConfig struct {
 	Redis    redis.UniversalClient
 	Channels *Channels
 	Hub      *Hub
-	// Publisher holds back what nobody repairs while this pod hears nothing; nil for none.
+	// Publisher holds publications that are not repaired while this pod receives nothing; nil for none.
 	Publisher *Publisher
-	// Probe hears its own notes; nil for none.
+	// Probe receives its own messages; nil for none.
 	Probe *Probe
-	// Ended is called with sessions that ended, as another pod announced.
+	// Ended is called with ended sessions that another pod announced.
 	Ended   func(sessionIDs ...string)
 	Metrics *Metrics
 	Tracer  *tracing.Tracer
 	Log     *slog.Logger
 }
 
-// Subscriber is the pod's one connection that listens to Redis. It brings Redis to the Channels, and gives what it hears to the
-// Hub.
+// Subscriber is the pod's single subscription to Redis. It subscribes to the Channels and passes messages to the Hub.
 type Subscriber struct {
 	SubscriberConfig
 	away *observe.Outage
-	// deaf is set while the subscription was lost without a sign: others published meanwhile, and did not know.
+	// deaf is set after the subscription was dead without an error: other pods published meanwhile and did not hold anything.
 	deaf atomic.Bool
 }
 
-// NewSubscriber makes a subscriber; its Run makes it work.
+// NewSubscriber makes a subscriber. It needs its Run.
 func NewSubscriber(c SubscriberConfig) *Subscriber {
 	return &Subscriber{SubscriberConfig: c, away: observe.NewOutage(c.Log,
-		"the subscription to redis is lost; events come by way of postgres until there is another", "redis is listened to again")}
+		"the subscription to redis is lost; events are read from postgres until it is established again", "the subscription to redis is established again")}
 }
 
-// Run listens until ctx ends.
+// Run receives until ctx ends.
 func (s *Subscriber) Run(ctx context.Context) error {
 	messages := make(chan any, channelSize)
 	l := &redisconn.Listener{Client: s.Redis, Last: rediskey.SessionsChannel, OnLost: s.lost, OnHeard: func(m any) {
@@ -72,7 +71,7 @@ func (s *Subscriber) Run(ctx context.Context) error {
 		}
 	}}
 	g := lifecycle.NewGroup(ctx)
-	has := map[string]bool{rediskey.SessionsChannel: true} // of the loop of changes alone
+	has := map[string]bool{rediskey.SessionsChannel: true} // used by the loop of changes only
 	g.Go("listener", func(ctx context.Context) error {
 		l.Run(ctx)
 		return nil
@@ -84,14 +83,14 @@ func (s *Subscriber) Run(ctx context.Context) error {
 			case <-ctx.Done():
 				return nil
 			case m := <-messages:
-				s.take(m)
+				s.receive(m)
 			}
 		}
 	})
 	return g.Wait()
 }
 
-// lost notes that the connection to Redis ended, or could not be made. The listener makes another.
+// lost records that the connection to Redis ended, or could not be made. The listener makes another one.
 func (s *Subscriber) lost(err error) {
 	s.Channels.setDown(true)
 	s.Metrics.subscriberUp.Set(0)
@@ -105,7 +104,7 @@ func (s *Subscriber) lost(err error) {
 	}
 }
 
-func (s *Subscriber) take(m any) {
+func (s *Subscriber) receive(m any) {
 	switch m := m.(type) {
 	case *redis.Subscription:
 		if m.Kind == "subscribe" {
@@ -116,8 +115,8 @@ func (s *Subscriber) take(m any) {
 	}
 }
 
-// confirmed notes a subscription. The sessions' channel is the last one to be subscribed on a new connection: all others hold by then,
-// and what was published since the connection before was lost is repaired.
+// confirmed records a subscription. On a new connection the sessions' channel is subscribed last: by then all others are established, and
+// the events since the loss of the previous connection are repaired.
 func (s *Subscriber) confirmed(channel string) {
 	s.Channels.confirm(channel)
 	if channel == rediskey.SessionsChannel {
@@ -136,7 +135,7 @@ func (s *Subscriber) hears() {
 	if s.Publisher != nil {
 		s.Publisher.hold.lost(false)
 	}
-	s.Hub.repairs.now()
+	s.Hub.repairs.pollNow()
 	if s.Hub.watches != nil {
 		s.Hub.watches.back()
 	}
@@ -211,7 +210,7 @@ func (s *Subscriber) presence(userID, payload string) {
 	}
 }
 
-// change brings Redis to what is wanted.
+// change subscribes and unsubscribes until Redis has the wanted channels.
 func (s *Subscriber) change(ctx context.Context, l *redisconn.Listener, has map[string]bool) error {
 	return lifecycle.Every(ctx, changeEvery, func(ctx context.Context) {
 		select {

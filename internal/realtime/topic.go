@@ -9,45 +9,45 @@ import (
 	"github.com/parley-chat/parley/internal/realtime/wire"
 )
 
-// maxPending bounds the events of one topic that wait for one that is missing. What is dropped is read from Postgres.
+// maxPending bounds the events of one topic that wait for a missing one. Further ones are dropped and read from Postgres.
 const maxPending = 256
 
-// typingLifetime is how long a typing lasts that nobody renews.
+// typingLifetime is how long typing lasts without renewal.
 const typingLifetime = 6 * time.Second
 
-// topic is a conversation that this pod serves.
+// topic is a conversation that this pod serves: its sessions, and the revision delivered last.
 type topic struct {
 	id  string
 	hub *Hub
 
-	mu        sync.Mutex // guards what follows; held while an event is told, so that the order of telling is one
-	told      int64      // the last revision that was told
-	sessions  []*Session
-	pending   map[int64]*wire.Envelope // heard, but one before them is missing
-	typing    map[string]time.Time     // user -> when their typing ends by itself
-	expecting int64                    // the last join whose user's sockets are about to come in, for which it is kept without any; 0 for none
-	dead      bool                     // out of the hub's map
+	mu          sync.Mutex // guards the following fields; held during a delivery, so that all sessions get events in the same order
+	delivered   int64      // the last revision that was delivered
+	sessions    []*Session
+	pending     map[int64]*wire.Envelope // received, but an earlier one is missing
+	typing      map[string]time.Time     // by user, when the typing ends without renewal
+	awaitedJoin int64                    // see serveJoin; 0 for none
+	dead        bool                     // removed from the hub's map
 }
 
-// receive takes an event that Redis brought.
+// receive processes an event from Redis.
 func (t *topic) receive(e *wire.Envelope) {
 	t.order(e)
 	t.hub.dropIfEmpty(t)
 }
 
-// order tells an event if it is its turn, and keeps it if one before it is missing.
+// order delivers an event if it is the next one, keeps it if an earlier one is missing, and drops it if it was delivered already.
 func (t *topic) order(e *wire.Envelope) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case t.dead: // whoever it brings in would hear nothing more
+	case t.dead: // sessions that it attached would get no further events
 	case e.Revision == 0:
 		t.ephemeral(e)
-	case e.Revision <= t.told:
+	case e.Revision <= t.delivered:
 		t.hub.metrics.duplicates.Inc()
-	case e.Revision == t.told+1:
-		t.tell(e)
-		t.tellPending()
+	case e.Revision == t.delivered+1:
+		t.deliver(e)
+		t.deliverPending()
 	default:
 		if len(t.pending) < maxPending {
 			if t.pending == nil {
@@ -55,11 +55,12 @@ func (t *topic) order(e *wire.Envelope) {
 			}
 			t.pending[e.Revision] = e
 		}
-		t.hub.repairs.soon(t, e.Revision)
+		t.hub.repairs.repairSoon(t, e.Revision)
 	}
 }
 
-// replay delivers events that were read from Postgres.
+// replay delivers events that were read from Postgres. gone are removals of users who are not members now. They are delivered first,
+// because the other events carry the present state, which these users must not get.
 func (t *topic) replay(gone, events []*wire.Envelope) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -67,29 +68,30 @@ func (t *topic) replay(gone, events []*wire.Envelope) {
 		return
 	}
 	for _, e := range gone {
-		if e.Revision > t.told {
+		if e.Revision > t.delivered {
 			t.expel(e)
 		}
 	}
 	for _, e := range events {
-		if e.Revision == t.told+1 {
+		if e.Revision == t.delivered+1 {
 			t.hub.metrics.repaired.Inc()
-			t.tell(e)
+			t.deliver(e)
 		}
 	}
-	t.tellPending()
+	t.deliverPending()
 }
 
-func (t *topic) tellPending() {
+// deliverPending delivers waiting events as long as they follow without a gap.
+func (t *topic) deliverPending() {
 	for len(t.pending) > 0 {
-		e := t.pending[t.told+1]
+		e := t.pending[t.delivered+1]
 		if e == nil {
 			break
 		}
-		t.tell(e)
+		t.deliver(e)
 	}
 	for r := range t.pending {
-		if r <= t.told {
+		if r <= t.delivered {
 			delete(t.pending, r)
 		}
 	}
@@ -98,9 +100,9 @@ func (t *topic) tellPending() {
 	}
 }
 
-// tell gives the next event to whom it concerns, and lets it decide who gets those that follow.
-func (t *topic) tell(e *wire.Envelope) {
-	t.told = e.Revision
+// deliver gives the next event to the sessions, and updates the set of sessions for later events. The lock is held.
+func (t *topic) deliver(e *wire.Envelope) {
+	t.delivered = e.Revision
 	delete(t.pending, e.Revision)
 	if e.Sent != nil && t.hub.sent != nil {
 		t.hub.sent(t.id, *e.Sent)
@@ -114,10 +116,11 @@ func (t *topic) tell(e *wire.Envelope) {
 	}
 	n := len(t.sessions)
 	t.detachUsers(e)
-	t.hub.metrics.told(e.Type, n)
+	t.hub.metrics.queued(e.Type, n)
 }
 
-// welcome brings in those who see the conversation from this event on; the others are told of them.
+// welcome delivers a join: it attaches the sockets of the added users, which get the whole conversation, and the other sessions get the
+// event.
 func (t *topic) welcome(e *wire.Envelope) {
 	added := make(map[string]bool, len(e.Added))
 	for _, u := range e.Added {
@@ -140,43 +143,43 @@ func (t *topic) welcome(e *wire.Envelope) {
 			}
 		}
 	}
-	t.hub.metrics.told(e.Type, others)
-	t.hub.metrics.told(event.TypeConversationCreated, welcomed)
+	t.hub.metrics.queued(e.Type, others)
+	t.hub.metrics.queued(event.TypeConversationCreated, welcomed)
 }
 
-// lacking are the user's sockets that should have come in by a join that was told, and did not.
-func (t *topic) lacking(j event.UserJoin) (out []*Session) {
+// missingSessions returns the user's sockets that a delivered join should have attached, but did not.
+func (t *topic) missingSessions(j event.UserJoin) (out []*Session) {
 	for _, s := range t.hub.sessionsOf(j.UserID) {
-		if s.lacks(t, j.Revision) {
+		if s.misses(t, j.Revision) {
 			out = append(out, s)
 		}
 	}
 	return out
 }
 
-// bringIn tells those sockets all from the join up to what was told to the others. It returns false where more was told than
-// the events that were read.
-func (t *topic) bringIn(j event.UserJoin, events []*wire.Envelope) bool {
+// attachLate delivers the events from the join up to the topic's last delivered revision to the missing sockets only, and attaches them. It
+// returns false if the topic has delivered more than the events that were read; the caller then reads more.
+func (t *topic) attachLate(j event.UserJoin, events []*wire.Envelope) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.dead {
-		return true // the next poll makes another, from the join
+		return true // the next poll makes a new topic, starting at the join
 	}
-	if events[len(events)-1].Revision < t.told {
+	if events[len(events)-1].Revision < t.delivered {
 		return false
 	}
-	for _, s := range t.lacking(j) {
+	for _, s := range t.missingSessions(j) {
 		in := false
 		for _, e := range events {
 			switch {
-			case e.Revision > t.told:
+			case e.Revision > t.delivered:
 			case slices.Contains(e.Added, j.UserID):
 				in = true
 				s.push(e.Welcome, e)
-				t.hub.metrics.told(event.TypeConversationCreated, 1)
+				t.hub.metrics.queued(event.TypeConversationCreated, 1)
 			case in:
 				s.push(e.Frame, e)
-				t.hub.metrics.told(e.Type, 1)
+				t.hub.metrics.queued(e.Type, 1)
 				if e.Ends || slices.Contains(e.Removed, j.UserID) {
 					in = false
 					s.leave(t.id, e.Revision)
@@ -190,18 +193,18 @@ func (t *topic) bringIn(j event.UserJoin, events []*wire.Envelope) bool {
 	return true
 }
 
-// expel tells a removed user alone of the removal, and nothing after it.
+// expel delivers a removal to the removed user only, and detaches that user's sessions.
 func (t *topic) expel(e *wire.Envelope) {
 	for _, s := range t.sessions {
 		if slices.Contains(e.Removed, s.UserID) {
 			s.push(e.Frame, e)
-			t.hub.metrics.told(e.Type, 1)
+			t.hub.metrics.queued(e.Type, 1)
 		}
 	}
 	t.detachUsers(e)
 }
 
-// ephemeral delivers an event that changes nothing and that nobody repairs, but not to the users whom it excepts.
+// ephemeral delivers an event without a revision, which is never repaired, to all sessions except those of excepted users.
 func (t *topic) ephemeral(e *wire.Envelope) {
 	if e.Typing != nil && !t.noteTyping(e.Typing) {
 		return
@@ -213,7 +216,7 @@ func (t *topic) ephemeral(e *wire.Envelope) {
 	}
 }
 
-// noteTyping tells whether the others are to be told of it.
+// noteTyping records that a user is or is not typing. It reports whether the others have to be notified.
 func (t *topic) noteTyping(y *event.Typing) bool {
 	_, was := t.typing[y.UserID]
 	if !y.Active {
@@ -228,7 +231,7 @@ func (t *topic) noteTyping(y *event.Typing) bool {
 	return true
 }
 
-// expireTyping ends what nobody renewed, and tells whether any is left.
+// expireTyping ends typing that was not renewed, and reports whether any remains.
 func (t *topic) expireTyping(now time.Time) (left bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -244,7 +247,7 @@ func (t *topic) expireTyping(now time.Time) (left bool) {
 	return t.typing != nil
 }
 
-// attach puts a session in, unless it is closed or in already. It returns false where the session is closed.
+// attach adds a session, unless it is closed or attached already. It returns false if the session is closed.
 func (t *topic) attach(s *Session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -279,6 +282,7 @@ func (t *topic) detachUsers(e *wire.Envelope) {
 	}
 }
 
+// detach removes a session.
 func (t *topic) detach(s *Session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -290,24 +294,25 @@ func (t *topic) detach(s *Session) {
 	}
 }
 
+// forget removes a topic from the session's list.
 func (s *Session) forget(t *topic) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.topics = slices.DeleteFunc(s.topics, func(x *topic) bool { return x == t })
 }
 
-// maxLeft bounds what a session remembers of conversations that it left.
+// maxLeft is how many left conversations a session remembers.
 const maxLeft = 64
 
 // leave is the end of a session's time in a conversation.
 type leave struct {
 	conversationID string
-	revision       int64 // of the event that ended it, the last that the session was told
+	revision       int64 // of the event that ended it, the last that the session got
 }
 
-// lacks tells whether the session is not in the topic, though its user came in by that revision and did not leave since. One
-// that has not started reads by itself where it belongs.
-func (s *Session) lacks(t *topic, joined int64) bool {
+// misses reports whether the session is not in the topic although its user joined at that revision and has not left since. A session
+// that has not started yet is never missing, because it reads its memberships itself.
+func (s *Session) misses(t *topic, joined int64) bool {
 	if s.leftAfter(t.id, joined) {
 		return false
 	}
@@ -316,7 +321,7 @@ func (s *Session) lacks(t *topic, joined int64) bool {
 	return s.state == open && !slices.Contains(s.topics, t)
 }
 
-// leave notes that the session is out of a conversation. The oldest of too many is forgotten.
+// leave remembers that the session has left a conversation. Beyond maxLeft the oldest is dropped.
 func (s *Session) leave(conversationID string, revision int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -327,8 +332,9 @@ func (s *Session) leave(conversationID string, revision int64) {
 	s.left = append(s.left, leave{conversationID, revision})
 }
 
-// leftAfter tells whether the session was told of an event, and left after it. A poll hears of joins that are over, and where
-// the pod has forgotten the conversation since, its events are read again from there.
+// leftAfter reports whether the session left the conversation after a revision. A poll may return an old join of a user who was removed
+// since. If the pod has dropped the topic meanwhile, the events are read again from the join on, and without this check the session would
+// get them again.
 func (s *Session) leftAfter(conversationID string, revision int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

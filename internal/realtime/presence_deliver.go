@@ -12,22 +12,22 @@ import (
 )
 
 const (
-	// rereadEvery is in what time all states are read again, one slice after the other: what got lost is told then.
+	// rereadEvery is the time in which all states are read again, slice by slice, so that lost events are corrected.
 	rereadEvery  = 30 * time.Second
 	rereadSlices = 30
-	// rereadAfter is when they are read after Redis came back: by then pods have renewed the sockets that live.
+	// rereadAfter is when all are read after Redis is available again: by then pods have renewed their open sockets.
 	rereadAfter = 2500 * time.Millisecond
-	// lostFor is how long Redis must know nothing of one who was online before they are told to be offline.
+	// lostFor is how long Redis must have no state of a user who was online before the user is reported offline.
 	lostFor = 3 * time.Second
-	// gather is how long changes are gathered that come in a burst, tellBatch how many users are told of at once, and
-	// tellWait bounds what a batch asks of Redis and Postgres.
-	gather    = 10 * time.Millisecond
-	tellBatch = 200
-	tellWait  = 6 * time.Second
-	tellPause = time.Second
+	// gather is how long the changes of a burst are collected, batchSize how many users are processed at once, and
+	// batchWait bounds the queries of a batch.
+	gather      = 10 * time.Millisecond
+	batchSize   = 200
+	batchWait   = 6 * time.Second
+	failedPause = time.Second
 )
 
-// heard takes a user's news.
+// heard processes a message of a user's presence channel.
 func (w *watches) heard(userID string, n event.PresenceNews) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -35,8 +35,8 @@ func (w *watches) heard(userID string, n event.PresenceNews) {
 	if t == nil {
 		return
 	}
-	if !n.Recheck && !t.take(n.PresenceState) {
-		w.told.dropped.Inc()
+	if !n.Recheck && !t.update(n.PresenceState) {
+		w.counts.dropped.Inc()
 		return
 	}
 	w.changed[userID] = true
@@ -46,8 +46,8 @@ func (w *watches) heard(userID string, n event.PresenceNews) {
 	w.poke()
 }
 
-// take takes a state that is newer than the one that is known.
-func (t *watched) take(s event.PresenceState) bool {
+// update replaces the state by a newer one. It returns false if the present one is as new.
+func (t *watched) update(s event.PresenceState) bool {
 	if t.known && s.Version <= t.state.Version {
 		return false
 	}
@@ -55,7 +55,7 @@ func (t *watched) take(s event.PresenceState) bool {
 	return true
 }
 
-// related takes in that a viewer may have a new friend or peer, or may see others than before.
+// related records that a viewer may have a new friend or peer, or may see other users than before.
 func (w *watches) related(viewerID, otherID string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -66,14 +66,14 @@ func (w *watches) related(viewerID, otherID string) {
 	w.poke()
 }
 
-// back has all states read: Redis was away, and what it told meanwhile is lost.
+// back schedules a read of all states: Redis was unavailable, and events of that time are lost.
 func (w *watches) back() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.rereadAt = time.Now().Add(rereadAfter)
 }
 
-// run tells until ctx ends.
+// run sends changes until ctx ends.
 func (w *watches) run(ctx context.Context) error {
 	slice := time.NewTicker(rereadEvery / rereadSlices)
 	defer slice.Stop()
@@ -86,7 +86,7 @@ func (w *watches) run(ctx context.Context) error {
 		case <-w.wake:
 			wait(ctx, gather)
 		}
-		for w.work(ctx) {
+		for w.processBatch(ctx) {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -94,7 +94,7 @@ func (w *watches) run(ctx context.Context) error {
 	}
 }
 
-// reread marks a slice of the users, or all of them, and those of whom Redis knew nothing, to be read.
+// reread marks users to be read: a slice of them, or all, and those whose state Redis did not have.
 func (w *watches) reread(now time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -110,11 +110,11 @@ func (w *watches) reread(now time.Time) {
 	}
 }
 
-// work does one batch of what waits. It returns false when there is nothing more, or it must wait.
-func (w *watches) work(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, tellWait)
+// processBatch processes one batch of each waiting set. It returns false if nothing is left, or after a failure.
+func (w *watches) processBatch(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, batchWait)
 	defer cancel()
-	viewers, unread, changed := w.next()
+	viewers, unread, changed := w.takeWaiting()
 	if len(viewers)+len(unread)+len(changed) == 0 {
 		return false
 	}
@@ -123,29 +123,30 @@ func (w *watches) work(ctx context.Context) bool {
 		err = w.read(ctx, unread)
 	}
 	if err == nil {
-		err = w.tell(ctx, append(changed, unread...))
+		err = w.deliver(ctx, append(changed, unread...))
 	}
 	if err == nil {
 		return true
 	}
-	w.told.errors.Inc()
-	w.hub.log.Debug("presence could not be told, and will be", "error", err)
-	w.again(viewers, unread, changed)
-	wait(ctx, tellPause)
+	w.counts.errors.Inc()
+	w.hub.log.Debug("presence could not be delivered and is retried", "error", err)
+	w.putBack(viewers, unread, changed)
+	wait(ctx, failedPause)
 	return false
 }
 
-// next takes what waits.
-func (w *watches) next() (viewers, unread, changed []string) {
+// takeWaiting removes and returns one batch of each waiting set.
+func (w *watches) takeWaiting() (viewers, unread, changed []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return takeSome(w.joined), takeSome(w.unread), takeSome(w.changed)
 }
 
+// takeSome removes up to batchSize users from a set.
 func takeSome(set map[string]bool) []string {
 	var out []string
 	for u := range set {
-		if len(out) == tellBatch {
+		if len(out) == batchSize {
 			break
 		}
 		out = append(out, u)
@@ -154,8 +155,8 @@ func takeSome(set map[string]bool) []string {
 	return out
 }
 
-// again puts back what could not be done.
-func (w *watches) again(viewers, unread, changed []string) {
+// putBack queues a failed batch again.
+func (w *watches) putBack(viewers, unread, changed []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, u := range viewers {
@@ -170,7 +171,7 @@ func (w *watches) again(viewers, unread, changed []string) {
 	w.poke()
 }
 
-// refresh has viewers' sockets watch friends and peers that are new. Who is none any more is watched on, as a stranger.
+// refresh makes viewers' sockets watch new friends and peers. Former ones stay watched, with the visibility of strangers.
 func (w *watches) refresh(ctx context.Context, viewers []string) error {
 	if len(viewers) == 0 {
 		return nil
@@ -193,7 +194,7 @@ func (w *watches) refresh(ctx context.Context, viewers []string) error {
 	return nil
 }
 
-// read reads users' states from Redis.
+// read reads users' states from Redis. If Redis has no state of a user who was online, the state is kept for lostFor.
 func (w *watches) read(ctx context.Context, users []string) error {
 	if len(users) == 0 {
 		return nil
@@ -210,7 +211,7 @@ func (w *watches) read(ctx context.Context, users []string) error {
 		switch {
 		case t == nil:
 		case s.Version > 0 || !t.known || !t.state.Online:
-			t.take(s)
+			t.update(s)
 			t.lostAt = time.Time{}
 		case t.lostAt.IsZero():
 			t.lostAt = now
@@ -221,17 +222,17 @@ func (w *watches) read(ctx context.Context, users []string) error {
 	return nil
 }
 
-// glance is what one socket was told of a user, and what is true.
+// glance is a socket and a watched user whose view has to be checked.
 type glance struct {
 	session *Session
 	pair    event.PresencePair
 }
 
-// tell tells sockets what is not as they were told last.
-func (w *watches) tell(ctx context.Context, users []string) error {
+// deliver sends the differences between the present state and the sockets' views.
+func (w *watches) deliver(ctx context.Context, users []string) error {
 	glances := w.glances(users)
 	for len(glances) > 0 {
-		n := min(len(glances), 10*tellBatch)
+		n := min(len(glances), 10*batchSize)
 		pairs := map[event.PresencePair]bool{}
 		for _, g := range glances[:n] {
 			pairs[g.pair] = true
@@ -251,7 +252,7 @@ func (w *watches) tell(ctx context.Context, users []string) error {
 	return nil
 }
 
-// glances are the sockets to look at: not those that know already that one who is offline is.
+// glances returns the sockets to check. Sockets with the view hidden are skipped for a user who is offline, as nothing can change.
 func (w *watches) glances(users []string) []glance {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -272,7 +273,7 @@ func (w *watches) glances(users []string) []glance {
 	return out
 }
 
-// show tells a socket, where it may see the user, what it was not told. The lock is held.
+// show updates a socket's view and sends a frame if it changed. The lock is held.
 func (w *watches) show(g glance, may bool, seen int64) {
 	t := w.users[g.pair.Target]
 	if t == nil {
@@ -296,13 +297,13 @@ func (w *watches) show(g glance, may bool, seen int64) {
 	switch {
 	case now == was:
 	case now == online:
-		w.told.online.Inc()
+		w.counts.online.Inc()
 		g.session.Send(event.TypePresenceOnline, wire.NewFrame(event.TypePresenceOnline, event.PresenceChange{UserID: t.userID}))
 	case was == online, was == offline && now == hidden:
-		w.told.offline.Inc()
+		w.counts.offline.Inc()
 		g.session.Send(event.TypePresenceOffline, wire.NewFrame(event.TypePresenceOffline, event.PresenceChange{UserID: t.userID, LastSeenAt: at}))
 	}
 	if !may {
-		w.told.hidden.Inc()
+		w.counts.hidden.Inc()
 	}
 }

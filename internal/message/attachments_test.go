@@ -253,8 +253,12 @@ func TestEditingToNoText(t *testing.T) {
 		return &e
 	}
 	for name, change := range map[string]func(id string, e *message.Edit) (chat.Message, error){
-		"its sender":   func(id string, e *message.Edit) (chat.Message, error) { return p.messages.Edit(t.Context(), id, users[0], e) },
-		"a server key": func(id string, e *message.Edit) (chat.Message, error) { return p.messages.EditByKey(t.Context(), id, e) },
+		"its sender": func(id string, e *message.Edit) (chat.Message, error) {
+			return p.messages.Edit(t.Context(), id, users[0], e)
+		},
+		"a server key": func(id string, e *message.Edit) (chat.Message, error) {
+			return p.messages.EditByKey(t.Context(), id, e)
+		},
 	} {
 		if m, err := change(withFile.ID, edit(`{"content":""}`)); err != nil || m.Content != "" || len(m.Attachments) != 1 || m.EditedAt == nil {
 			t.Errorf("%s: %+v, %v", name, m, err)

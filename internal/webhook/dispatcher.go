@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/outbound"
 	"github.com/parley-chat/parley/internal/timestamp"
@@ -33,13 +34,16 @@ type Config struct {
 const (
 	// pollEvery is how often is looked for what is to be delivered.
 	pollEvery = 300 * time.Millisecond
-	// leaseMargin is how much longer than a delivery a lease holds.
-	leaseMargin = 15 * time.Second
 	// eventsAtOnce is how many events of a conversation are read at once, eventsPerLease how many are delivered before others have
-	// their turn.
-	eventsAtOnce   = 50
+	// their turn, turnFor for how long at most.
+	eventsAtOnce   = 100
 	eventsPerLease = 500
-	sweepEvery     = time.Hour
+	turnFor        = 5 * time.Second
+	// slotFor is how long a slot goes on to further conversations, with the endpoint as it was read before.
+	slotFor = 2 * time.Second
+	// noteEvery is how often the successes of an endpoint that is not failing are noted, by conversation.
+	noteEvery  = 250 * time.Millisecond
+	sweepEvery = time.Hour
 	// observeEvery is how often the gauges of endpoints are read.
 	observeEvery = 5 * time.Second
 )
@@ -65,7 +69,7 @@ type Dispatcher struct {
 // NewDispatcher makes a dispatcher; Run makes it work.
 func NewDispatcher(c Config, db *sql.DB, feed Feed, sealer *Sealer, guard *outbound.Guard, m *Metrics, log *slog.Logger) *Dispatcher {
 	return &Dispatcher{
-		config: c, places: &places{db: db, lease: c.Timeout + leaseMargin}, feed: feed, sender: newSender(sealer, guard, c.Timeout), metrics: m, log: log,
+		config: c, places: &places{db: db, lease: leaseOf(c.Timeout)}, feed: feed, sender: newSender(sealer, guard, c.Timeout), metrics: m, log: log,
 	}
 }
 
@@ -121,7 +125,7 @@ func (d *Dispatcher) startWork(ctx context.Context, works *errgroup.Group, e *en
 		more, err = d.places.discover(ctx, e.id)
 		failed = errors.Join(failed, err)
 	}
-	claimed, err := d.places.claim(ctx, e)
+	claimed, err := d.places.claim(ctx, e, slotsPerEndpoint)
 	failed = errors.Join(failed, err)
 	subjects, err := d.places.claimSubjects(ctx, e)
 	failed = errors.Join(failed, err)
@@ -129,70 +133,109 @@ func (d *Dispatcher) startWork(ctx context.Context, works *errgroup.Group, e *en
 	failed = errors.Join(failed, err)
 	for _, w := range slices.Concat(claimed, subjects, replays) {
 		works.Go(func() error {
-			ctx := context.WithoutCancel(ctx)
-			if err := d.deliver(ctx, &w); err != nil && !errors.Is(err, errLeaseLost) {
-				d.warn(ctx, "a conversation's events cannot be delivered", fmt.Errorf("%s: %w", w.endpoint.name, err))
-			}
+			d.fillSlot(ctx, &w)
 			return nil
 		})
 	}
 	return failed
 }
 
-func (d *Dispatcher) deliver(ctx context.Context, w *work) error {
+// fillSlot delivers what was claimed, and goes on with other conversations of the endpoint for a while, so that a slot does not stand
+// idle until the next poll. Once stop ends it finishes the delivery that is on its way.
+func (d *Dispatcher) fillSlot(stop context.Context, w *work) {
+	ctx := context.WithoutCancel(stop)
+	for begun := time.Now(); ; {
+		went, err := d.deliver(stop, w)
+		if err != nil && !errors.Is(err, errLeaseLost) {
+			d.warn(ctx, "a conversation's events cannot be delivered", fmt.Errorf("%s: %w", w.endpoint.name, err))
+		}
+		if err != nil || !went || stop.Err() != nil || w.replay || w.subject != "" || time.Since(begun) > slotFor {
+			return
+		}
+		next, err := d.places.claim(ctx, &w.endpoint, 1)
+		if err != nil || len(next) == 0 {
+			return // the next poll reports it
+		}
+		w = &next[0]
+	}
+}
+
+// deliver delivers what follows in a conversation, or of a subject. It returns false if an event has to wait.
+func (d *Dispatcher) deliver(stop context.Context, w *work) (went bool, err error) {
+	ctx := context.WithoutCancel(stop)
 	if w.subject != "" {
-		return d.deliverSubject(ctx, w)
+		return true, d.deliverSubject(ctx, w)
 	}
 	defer func() { _ = d.places.release(ctx, w) }()
 	ref, err := d.places.conversation(ctx, w.conversationID)
 	if err != nil {
-		return err
-	}
-	for delivered := 0; delivered < eventsPerLease; {
-		missed, err := d.feed.After(ctx, w.conversationID, w.revision, eventsAtOnce)
-		if err == nil && len(missed.Events) == 0 && w.replay { // fewer than were counted
-			return d.places.advance(ctx, w, w.until)
-		}
-		if err != nil || len(missed.Events) == 0 {
-			return err
-		}
-		for _, e := range missed.Events {
-			if w.replay && e.Revision > w.until {
-				return nil
-			}
-			went, err := d.deliverEvent(ctx, w, ref, e)
-			if err != nil || !went {
-				return err
-			}
-			delivered++
-		}
-	}
-	return nil
-}
-
-// deliverEvent delivers one event and moves the place. It returns false if the event has to wait.
-func (d *Dispatcher) deliverEvent(ctx context.Context, w *work, ref *conversationRef, e *event.Event) (went bool, err error) {
-	one, ok, err := deliveryOf(e, ref)
-	if err != nil {
 		return false, err
 	}
-	if ok && w.endpoint.wants(one.typ) {
-		if err := d.places.renew(ctx, w); err != nil {
+	begun := time.Now()
+	for delivered := 0; delivered < eventsPerLease && time.Since(begun) < turnFor && stop.Err() == nil; delivered += eventsAtOnce {
+		missed, err := d.feed.After(ctx, w.conversationID, w.revision, eventsAtOnce)
+		if err == nil && len(missed.Events) == 0 && w.replay { // fewer than were counted
+			return true, d.places.advance(ctx, w, w.until)
+		}
+		if err != nil {
 			return false, err
 		}
-		if went, err := d.attempt(ctx, w, one, time.UnixMicro(e.CommittedAt), d.places.postpone); err != nil || !went {
+		if went, err := d.deliverEvents(stop, w, ref, missed.Events); err != nil || !went {
 			return false, err
+		}
+		if len(missed.Events) < eventsAtOnce {
+			return true, nil
 		}
 	}
-	w.reached = time.UnixMicro(e.CommittedAt)
-	return true, d.places.advance(ctx, w, e.Revision)
+	return true, nil
+}
+
+// deliverEvents delivers events in order and moves the place after each. Events that the endpoint does not want move it together. It
+// returns false if one has to wait.
+func (d *Dispatcher) deliverEvents(stop context.Context, w *work, ref *conversationRef, events []*event.Event) (went bool, err error) {
+	ctx := context.WithoutCancel(stop)
+	reached := w.revision
+	for _, e := range events {
+		if w.replay && e.Revision > w.until || stop.Err() != nil {
+			break
+		}
+		one, ok, err := deliveryOf(e, ref)
+		if err != nil {
+			return false, err
+		}
+		if ok && w.endpoint.wants(one.typ) {
+			if err := d.places.hold(ctx, w); err != nil {
+				return false, err
+			}
+			if went, err := d.attempt(ctx, w, one, time.UnixMicro(e.CommittedAt), d.places.postpone); err != nil || !went {
+				return false, err
+			}
+			if err := d.places.advance(ctx, w, e.Revision); err != nil {
+				return false, err
+			}
+		}
+		reached, w.reached = e.Revision, time.UnixMicro(e.CommittedAt)
+	}
+	if reached > w.revision {
+		return true, d.places.advance(ctx, w, reached)
+	}
+	return true, nil
 }
 
 // attempt delivers once. It returns true if the event was answered 2xx or is dead, and false after it was postponed.
 func (d *Dispatcher) attempt(ctx context.Context, w *work, one delivery, committed time.Time, postpone func(context.Context, *work, int, time.Duration) error) (bool, error) {
-	o := d.sender.send(ctx, w.endpoint.target, one, w.replay)
+	fault.Point("dispatcher.send")
+	o := d.sender.send(outbound.Before(ctx, d.places.fence(w)), w.endpoint.target, one, w.replay)
+	if o.late {
+		return false, errLeaseLost
+	}
 	d.metrics.attempt(w, o, committed)
 	if o.ok() {
+		fault.Point("dispatcher.accepted")
+		if !w.endpoint.failing && time.Since(w.noted) < noteEvery {
+			return true, nil
+		}
+		w.noted = time.Now()
 		return true, d.places.succeeded(ctx, &w.endpoint)
 	}
 	if err := noteAttempt(ctx, d.places.db, w.endpoint.id, one, o); err != nil {
@@ -207,6 +250,9 @@ func (d *Dispatcher) attempt(ctx context.Context, w *work, one delivery, committ
 		w.attempts++
 	}
 	if w.attempts > len(d.config.Retries) {
+		if err := d.keepHold(ctx, w); err != nil { // or another dispatcher may have delivered it
+			return false, err
+		}
 		return true, bury(ctx, d.places.db, w.endpoint.id, one, o.reason)
 	}
 	disabled, err := d.places.failed(ctx, &w.endpoint, o.gone(), o.after, d.config.DisableAfter)
@@ -217,6 +263,14 @@ func (d *Dispatcher) attempt(ctx context.Context, w *work, one delivery, committ
 		d.log.WarnContext(ctx, "a webhook was disabled", "webhook", w.endpoint.name, "status", o.status)
 	}
 	return false, postpone(ctx, w, w.attempts, d.pause(w.attempts, o.after))
+}
+
+// keepHold returns errLeaseLost unless the lease is still held.
+func (d *Dispatcher) keepHold(ctx context.Context, w *work) error {
+	if w.subject != "" {
+		return d.places.renewSubject(ctx, w)
+	}
+	return d.places.renew(ctx, w)
 }
 
 // pause is how long an event waits after so many counted attempts, give or take a fifth.

@@ -89,10 +89,14 @@ func (d *Dispatcher) deliverSubject(ctx context.Context, w *work) error {
 			return fmt.Errorf("encode an event: %w", err)
 		}
 		w.replay = o.replay
-		err = held(d.places.db.ExecContext(ctx, `UPDATE outbox_places SET leased_until = clock_timestamp() + make_interval(secs => $4)
-			WHERE webhook_id = $1 AND subject = $2 AND lease = $3 AND leased_until > clock_timestamp()`, w.endpoint.id, w.subject, w.lease, d.places.lease.Seconds()))
-		if err != nil {
+		if err := d.places.renewSubject(ctx, w); err != nil {
 			return err
+		}
+		if !w.endpoint.wants(o.typ) { // since the event was written
+			if err := d.places.sent(ctx, w, o.id); err != nil {
+				return err
+			}
+			continue
 		}
 		went, err := d.attempt(ctx, w, delivery{id: "evt_" + o.eventID, typ: o.typ, body: b}, o.at, d.places.postponeSubject)
 		if err != nil || !went {
@@ -137,6 +141,13 @@ func (p *places) sent(ctx context.Context, w *work, outboxID int64) error {
 			ON CONFLICT DO NOTHING
 		)
 		SELECT FROM gone`, w.endpoint.id, w.subject, w.lease, outboxID))
+}
+
+// renewSubject is renew for a subject.
+func (p *places) renewSubject(ctx context.Context, w *work) error {
+	w.leasedAt = time.Now()
+	return held(p.db.ExecContext(ctx, `UPDATE outbox_places SET leased_until = clock_timestamp() + make_interval(secs => $4)
+		WHERE webhook_id = $1 AND subject = $2 AND lease = $3 AND leased_until > clock_timestamp()`, w.endpoint.id, w.subject, w.lease, p.lease.Seconds()))
 }
 
 func (p *places) postponeSubject(ctx context.Context, w *work, attempts int, in time.Duration) error {

@@ -13,7 +13,7 @@ import (
 // places holds the SQL of how far endpoints have got. It uses the pool alone: the dispatcher links no GORM.
 type places struct {
 	db *sql.DB
-	// lease is how long a dispatcher may work on a place without a word: longer than one delivery takes.
+	// lease is how long a dispatcher may work on a place without a word: twice as long as a delivery takes (fence.go).
 	lease time.Duration
 }
 
@@ -128,6 +128,8 @@ type work struct {
 	reached     time.Time
 	attempts    int
 	firstFailed time.Time
+	// leasedAt is when the lease was asked for last, by this process's clock; noted is when a success was.
+	leasedAt, noted time.Time
 }
 
 // freeSQL counts an endpoint's free slots: one to an endpoint that is failing, and only when its next probe is due. The endpoint's row is
@@ -152,24 +154,25 @@ const claimSQL = freeSQL + `
 		SELECT p.conversation_id FROM webhook_places p
 		WHERE p.webhook_id = $1 AND p.behind AND (p.next_at IS NULL OR p.next_at <= clock_timestamp())
 			AND (p.leased_until IS NULL OR p.leased_until <= clock_timestamp())
-		ORDER BY p.next_at NULLS FIRST LIMIT (SELECT n FROM free)
+		ORDER BY p.next_at NULLS FIRST LIMIT (SELECT least(n, $4) FROM free)
 		FOR UPDATE SKIP LOCKED
 	)
 	UPDATE webhook_places p SET lease = gen_random_uuid(), leased_until = clock_timestamp() + make_interval(secs => $3)
 	FROM due d WHERE p.webhook_id = $1 AND p.conversation_id = d.conversation_id
 	RETURNING p.lease, p.conversation_id, p.revision, p.attempts, p.first_failed_at`
 
-func (p *places) claim(ctx context.Context, e *endpointRow) ([]work, error) {
+func (p *places) claim(ctx context.Context, e *endpointRow, most int) ([]work, error) {
+	at := time.Now()
 	out, err := postgres.Collect(ctx, p.db, func(r postgres.Row, w *work) error {
 		var first *time.Time
 		if err := r.Scan(&w.lease, &w.conversationID, &w.revision, &w.attempts, &first); err != nil {
 			return err
 		}
-		if w.endpoint = *e; first != nil {
+		if w.endpoint, w.leasedAt = *e, at; first != nil {
 			w.firstFailed = *first
 		}
 		return nil
-	}, claimSQL, e.id, slotsPerEndpoint, p.lease.Seconds())
+	}, claimSQL, e.id, slotsPerEndpoint, p.lease.Seconds(), most)
 	if err != nil {
 		return nil, fmt.Errorf("take leases: %w", err)
 	}
@@ -198,17 +201,24 @@ func (w *work) table() string {
 
 // renew prolongs a lease for one delivery.
 func (p *places) renew(ctx context.Context, w *work) error {
-	return held(p.db.ExecContext(ctx, `UPDATE `+w.table()+` SET leased_until = clock_timestamp() + make_interval(secs => $4)
+	at := time.Now()
+	err := held(p.db.ExecContext(ctx, `UPDATE `+w.table()+` SET leased_until = clock_timestamp() + make_interval(secs => $4)
 		WHERE webhook_id = $1 AND conversation_id = $2 AND lease = $3 AND leased_until > clock_timestamp()`,
 		w.endpoint.id, w.conversationID, w.lease, p.lease.Seconds()))
+	if err == nil {
+		w.leasedAt = at
+	}
+	return err
 }
 
-// advance moves a place after a delivery that was answered or needed none.
+// advance moves a place after a delivery that was answered or needed none, and prolongs its lease.
 func (p *places) advance(ctx context.Context, w *work, revision int64) error {
-	err := held(p.db.ExecContext(ctx, `UPDATE `+w.table()+` SET revision = $4, attempts = 0, first_failed_at = NULL, next_at = NULL
-		WHERE webhook_id = $1 AND conversation_id = $2 AND lease = $3`, w.endpoint.id, w.conversationID, w.lease, revision))
+	at := time.Now()
+	err := held(p.db.ExecContext(ctx, `UPDATE `+w.table()+` SET revision = $4, attempts = 0, first_failed_at = NULL, next_at = NULL,
+			leased_until = clock_timestamp() + make_interval(secs => $5)
+		WHERE webhook_id = $1 AND conversation_id = $2 AND lease = $3`, w.endpoint.id, w.conversationID, w.lease, revision, p.lease.Seconds()))
 	if err == nil {
-		w.revision, w.attempts, w.firstFailed = revision, 0, time.Time{}
+		w.revision, w.attempts, w.firstFailed, w.leasedAt = revision, 0, time.Time{}, at
 	}
 	return err
 }

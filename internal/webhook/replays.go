@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"gorm.io/gorm"
 
@@ -166,10 +167,11 @@ const claimReplaysSQL = freeSQL + `
 	RETURNING p.lease, p.conversation_id, p.revision, p.until_revision, p.attempts, p.first_failed_at`
 
 func (p *places) claimReplays(ctx context.Context, e *endpointRow) ([]work, error) {
+	at := time.Now()
 	out, err := postgres.Collect(ctx, p.db, func(r postgres.Row, w *work) error {
 		var first sql.NullTime
 		err := r.Scan(&w.lease, &w.conversationID, &w.revision, &w.until, &w.attempts, &first)
-		w.endpoint, w.replay, w.firstFailed = *e, true, first.Time
+		w.endpoint, w.replay, w.firstFailed, w.leasedAt = *e, true, first.Time, at
 		return err
 	}, claimReplaysSQL, e.id, slotsPerEndpoint, p.lease.Seconds(), replaySlots)
 	if err != nil {

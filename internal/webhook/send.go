@@ -3,6 +3,7 @@ package webhook
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,6 +21,8 @@ type outcome struct {
 	reason string
 	answer string // the first KiB of it
 	after  time.Duration
+	// late is set if the lease ran out before the event was sent: it was not attempted.
+	late bool
 }
 
 func (o outcome) ok() bool   { return o.status >= 200 && o.status < 300 }
@@ -45,7 +48,7 @@ type sender struct {
 }
 
 func newSender(sealer *Sealer, guard *outbound.Guard, timeout time.Duration) *sender {
-	return &sender{sealer: sealer, client: guard.Client(timeout, slotsPerEndpoint)}
+	return &sender{sealer: sealer, client: guard.FencedClient(timeout, slotsPerEndpoint)}
 }
 
 // send delivers once.
@@ -72,6 +75,9 @@ func (s *sender) send(ctx context.Context, t target, d delivery, replay bool) ou
 		req.Header.Set("parley-replay", "true")
 	}
 	res, err := s.client.Do(req)
+	if errors.Is(err, outbound.ErrLate) {
+		return outcome{reason: outbound.ErrLate.Error(), late: true}
+	}
 	if err != nil {
 		return outcome{reason: outbound.Plain(err).Error()}
 	}

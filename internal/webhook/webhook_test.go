@@ -414,7 +414,7 @@ func TestALostLeaseMovesNothing(t *testing.T) {
 			if _, err := p.discover(t.Context(), list[0].id); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := p.claim(t.Context(), &list[0]); err != nil {
+			if got, err := p.claim(t.Context(), &list[0], 16); err != nil {
 				t.Fatal(err)
 			} else if len(got) == 1 {
 				return got[0]

@@ -1,0 +1,78 @@
+package webhook
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// Of a hundred events an endpoint refuses one. It gets the other 99, in order.
+func TestOneOfAHundredIsRefused(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	r := newReceiver(t)
+	e := h.endpoint(r, `{"name":"a","url":%q,"types":["message.created"]}`)
+	groups := []string{h.group(), h.group(), h.group(), h.group()}
+	r.set(func(g got) int {
+		if g.conversation == groups[1] && g.revision == 12 {
+			return 500
+		}
+		return 200
+	})
+	h.dispatcher(time.Second, time.Second)
+	for i := range 25 {
+		for _, g := range groups {
+			h.send(g, fmt.Sprint(i))
+		}
+	}
+	busy := h.group() // so that the endpoint accepts something between the attempts
+	list := r.await("99 events", func(l []got) bool {
+		h.send(busy, "meanwhile")
+		n := 0
+		for _, g := range groups {
+			n += r.messages(g)
+		}
+		return n >= 99
+	})
+	checkOrder(t, list)
+	for i, g := range groups {
+		if n, want := r.messages(g), 25; n != want && (i != 1 || n != want-1) {
+			t.Errorf("%d of 25 messages of conversation %d", n, i)
+		}
+	}
+	if dead, _, err := h.service.DeadEvents(t.Context(), e.ID, nil, 10); err != nil || len(dead) != 1 || dead[0].Event != fmt.Sprintf("evt_%s_12", groups[1]) {
+		t.Errorf("dead are %+v, %v", dead, err)
+	}
+}
+
+// While one endpoint answers nothing at all, another one gets everything.
+func TestASlowEndpointDelaysNoOther(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	slow, quick := newReceiver(t), newReceiver(t)
+	h.endpoint(slow, `{"name":"slow","url":%q,"types":["*"]}`)
+	h.endpoint(quick, `{"name":"quick","url":%q,"types":["*"]}`)
+	release := make(chan struct{})
+	slow.set(func(got) int { <-release; return 200 })
+	stop := h.dispatcher(time.Second)
+	groups := make([]string, 2*slotsPerEndpoint)
+	for i := range groups {
+		groups[i] = h.group()
+		h.send(groups[i], "hello")
+	}
+	all := func(r *receiver) func([]got) bool {
+		return func([]got) bool {
+			for _, g := range groups {
+				if r.messages(g) == 0 {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	checkOrder(t, quick.await("all of it, while the other one hangs", all(quick)))
+	close(release)
+	slow.set(nil)
+	checkOrder(t, slow.await("all of it, once it answers", all(slow)))
+	stop()
+}

@@ -1,0 +1,377 @@
+package test
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/internal/testenv"
+)
+
+// hook is a product's back end, at an address that stays. It holds every delivery against what is promised: an event comes after the one
+// before it was accepted, and from then on never again, but for the one that was accepted last.
+type hook struct {
+	t    testing.TB
+	addr string
+
+	mu       sync.Mutex
+	server   *http.Server
+	conns    map[net.Conn]bool
+	accepted map[string]int    // by conversation, the last revision
+	ids      map[string]string // by webhook-id, the conversation and revision
+	repeats  int
+	pause    time.Duration // before each answer
+	refuse   func(conversation string, revision int) bool
+}
+
+func newHook(t testing.TB) *hook {
+	t.Helper()
+	h := &hook{t: t, addr: fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(t)), accepted: map[string]int{}, ids: map[string]string{}}
+	h.start()
+	t.Cleanup(h.kill)
+	return h
+}
+
+func (h *hook) start() {
+	h.t.Helper()
+	var l net.Listener
+	testenv.Eventually(h.t, 20*time.Second, func() (ok bool) {
+		var err error
+		l, err = net.Listen("tcp", h.addr)
+		return err == nil
+	}, "the receiver listens")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.conns = map[net.Conn]bool{}
+	h.server = &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, ConnState: func(c net.Conn, s http.ConnState) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if s == http.StateClosed {
+			delete(h.conns, c)
+		} else {
+			h.conns[c] = true
+		}
+	}}
+	go func(s *http.Server) { _ = s.Serve(l) }(h.server)
+}
+
+// kill ends it as SIGKILL would: connections are reset, whatever they were about.
+func (h *hook) kill() {
+	h.mu.Lock()
+	server := h.server
+	for c := range h.conns {
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+	}
+	h.mu.Unlock()
+	_ = server.Close()
+}
+
+func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // cut off: it never came
+	}
+	var in struct {
+		Data struct {
+			Revision     int
+			Conversation struct{ ID string }
+		}
+	}
+	if err := json.Unmarshal(b, &in); err != nil {
+		h.t.Errorf("%s: %v", b, err)
+	}
+	conversation, revision := in.Data.Conversation.ID, in.Data.Revision
+	h.mu.Lock()
+	pause, refuse := h.pause, h.refuse
+	h.mu.Unlock()
+	time.Sleep(pause)
+	if refuse != nil && refuse(conversation, revision) {
+		w.WriteHeader(http.StatusInternalServerError)
+		return
+	}
+	h.accept(r.Header.Get("webhook-id"), conversation, revision)
+}
+
+func (h *hook) accept(id, conversation string, revision int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	event := fmt.Sprint(conversation, " ", revision)
+	if other, ok := h.ids[id]; ok && other != event {
+		h.t.Errorf("%s is %s, and was %s", id, event, other)
+	} else if ok {
+		h.repeats++
+	}
+	h.ids[id] = event
+	switch last := h.accepted[conversation]; {
+	case revision < last:
+		h.t.Errorf("%s came after %d: out of order", event, last)
+	case revision > last+1:
+		h.t.Errorf("%s came after %d: without those between", event, last)
+	default:
+		h.accepted[conversation] = revision
+	}
+}
+
+func (h *hook) reached(conversation string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.accepted[conversation]
+}
+
+// followed is a system with dispatchers and one endpoint.
+type followed struct {
+	*system
+	hook        *hook
+	user        user
+	groups      []group
+	db          *sql.DB
+	dispatchers []*testenv.Process
+	env         []string
+}
+
+type group = struct{ ID string }
+
+// follow starts a system with n dispatchers, and an endpoint that has everything from the beginning.
+func follow(t testing.TB, s *system, n, groups int, env ...string) *followed {
+	t.Helper()
+	s.extra = append(s.extra, "PARLEY_BOOTSTRAP_KEY="+bootstrapKey, "PARLEY_SECRETS_KEY="+strings.Repeat("k", 43)+"=", "PARLEY_WEBHOOK_ALLOW_CIDRS=127.0.0.0/8")
+	f := &followed{system: s, hook: newHook(t), env: append([]string{"PARLEY_WEBHOOK_TIMEOUT=1s"}, env...)}
+	p := s.addPod()
+	testenv.Eventually(t, 20*time.Second, func() bool { return p.call(t, bootstrapKey, "GET", "/api/server/keys", nil).status == 200 }, "the key is made")
+	f.user = p.register(t)
+	p.want(t, 201, bootstrapKey, "POST", "/api/server/webhooks", map[string]any{
+		"name": "hook", "url": "http://" + f.hook.addr, "types": []string{"message.created", "message.updated", "message.deleted", "message.reacted", "conversation.created"}, "from": "beginning",
+	})
+	for range groups {
+		var g group
+		p.want(t, 201, f.user.token, "POST", "/api/conversations", map[string]any{"type": "group", "name": "g", "memberIds": []string{}}).into(t, &g)
+		f.groups = append(f.groups, g)
+	}
+	var err error
+	if f.db, err = sql.Open("pgx", s.pg); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.db.Close() })
+	for range n {
+		f.dispatchers = append(f.dispatchers, nil)
+		f.run(len(f.dispatchers) - 1)
+	}
+	return f
+}
+
+// run starts the dispatcher of that number.
+func (f *followed) run(i int) { f.dispatchers[i], _ = f.launchBeside("dispatcher", f.env...) }
+
+// write sends, edits and reacts in a conversation until stop, each until it is done.
+func (f *followed) write(stop context.Context, g group) {
+	p := f.pods[0]
+	var last struct{ ID string }
+	for i := 0; stop.Err() == nil; i++ {
+		method, path, body := "POST", "/api/conversations/"+g.ID+"/messages", any(map[string]any{"content": "x", "clientMessageId": strconv.Itoa(i)})
+		switch {
+		case last.ID != "" && i%5 == 3:
+			method, path, body = "PATCH", "/api/messages/"+last.ID, map[string]any{"content": fmt.Sprint(i)}
+		case last.ID != "" && i%5 == 4:
+			method, path, body = "PUT", "/api/messages/"+last.ID+"/reactions/%F0%9F%91%8D", nil
+		}
+		for stop.Err() == nil {
+			a, err := p.try(f.user.token, method, path, body)
+			if err == nil && a.status < 300 {
+				if method == "POST" {
+					_ = json.Unmarshal(a.body, &last)
+				}
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// revisions are those that the conversations have, by id.
+func (f *followed) revisions() (map[string]int, error) {
+	rows, err := f.db.Query(`SELECT id, revision FROM conversations`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	out := map[string]int{}
+	for rows.Next() {
+		var id string
+		var revision int
+		if err := rows.Scan(&id, &revision); err != nil {
+			return nil, err
+		}
+		out[id] = revision
+	}
+	return out, rows.Err()
+}
+
+// arrives waits until all that was committed was accepted.
+func (f *followed) arrives(t testing.TB, within time.Duration) {
+	t.Helper()
+	var missing string
+	testenv.Eventually(t, within, func() bool {
+		want, err := f.revisions()
+		if err != nil {
+			return false
+		}
+		missing = ""
+		for id, revision := range want {
+			if got := f.hook.reached(id); got < revision {
+				missing += fmt.Sprintf(" %d of %d", got, revision)
+			}
+		}
+		return missing == ""
+	}, "every committed event arrives")
+}
+
+// kills is how often TestWebhooksSurviveKills kills something. A thousand take an hour.
+func kills(t testing.TB) int {
+	s := os.Getenv("PARLEY_WEBHOOK_KILLS")
+	if s == "" {
+		return 12
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Dispatchers, the receiver, Postgres and Redis are killed at random instants, and Redis forgets everything. Every committed event
+// arrives, in order, under one id.
+func TestWebhooksSurviveKills(t *testing.T) {
+	t.Parallel()
+	pg := testenv.PostgresServer(t)
+	f := follow(t, &system{t: t, pg: pg.URL(), redis: testenv.NewRedis(t)}, 2, 4)
+	stop, cancel := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	for _, g := range f.groups {
+		writers.Go(func() { f.write(stop, g) })
+	}
+	n, done := kills(t), map[string]int{}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's
+	for range n {
+		time.Sleep(time.Duration(random.IntN(400)) * time.Millisecond)
+		switch k := random.IntN(10); {
+		case k < 4:
+			i := random.IntN(len(f.dispatchers))
+			f.dispatchers[i].Kill()
+			f.run(i)
+			done["dispatcher"]++
+		case k < 7:
+			f.hook.kill()
+			time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond)
+			f.hook.start()
+			done["receiver"]++
+		case k < 8:
+			pg.Stop()
+			pg.Start()
+			done["postgres"]++
+		case k < 9:
+			f.redis.Stop()
+			f.redis.Start()
+			done["redis"]++
+		default:
+			f.redis.Flush(t)
+			done["flushall"]++
+		}
+	}
+	cancel()
+	writers.Wait()
+	f.arrives(t, 2*time.Minute)
+	f.hook.mu.Lock()
+	defer f.hook.mu.Unlock()
+	t.Logf("%v killed: %d events, %d repeated", done, len(f.hook.ids), f.hook.repeats)
+	if len(f.hook.ids) < 10 {
+		t.Errorf("only %d events", len(f.hook.ids))
+	}
+}
+
+// A dispatcher that is paused when it is about to send, for longer than its lease, sends nothing once it wakes up: another one has gone on.
+func TestAPausedDispatcherSendsNothingLate(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "stall")
+	f := follow(t, &system{t: t, pg: testenv.Postgres(t), redis: testenv.NewRedis(t)}, 1, 3, "PARLEY_FAULT=dispatcher.send=stall:"+file)
+	for _, g := range f.groups {
+		f.pods[0].send(t, f.user, g.ID, "first")
+	}
+	f.arrives(t, time.Minute)
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		for _, g := range f.groups {
+			f.pods[0].send(t, f.user, g.ID, "while it is paused")
+		}
+	}
+	held := func() (n int) {
+		if err := f.db.QueryRow(`SELECT count(*) FROM webhook_places WHERE lease IS NOT NULL`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	testenv.Eventually(t, 20*time.Second, func() bool { return held() == len(f.groups) }, "it holds all leases")
+	f.dispatchers[0].Pause()
+	f.env = f.env[:1]
+	f.dispatchers = append(f.dispatchers, nil)
+	f.run(1)
+	f.arrives(t, time.Minute) // by the other one
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	before := f.hook.repeats
+	f.dispatchers[0].Resume()
+	for _, g := range f.groups {
+		f.pods[0].send(t, f.user, g.ID, "after it woke up")
+	}
+	f.dispatchers[1].Signal(syscall.SIGTERM)
+	f.dispatchers[1].Wait(20 * time.Second)
+	f.pods[0].send(t, f.user, f.groups[0].ID, "by the one that was paused")
+	f.arrives(t, time.Minute)
+	f.hook.mu.Lock()
+	defer f.hook.mu.Unlock()
+	if f.hook.repeats != before {
+		t.Errorf("%d events came again", f.hook.repeats-before)
+	}
+}
+
+// Two dispatchers take turns in being paused at random instants, for longer than their leases last. Nothing comes out of order.
+func TestPausedDispatchersKeepTheOrder(t *testing.T) {
+	t.Parallel()
+	f := follow(t, &system{t: t, pg: testenv.Postgres(t), redis: testenv.NewRedis(t)}, 2, 4)
+	stop, cancel := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	for _, g := range f.groups {
+		writers.Go(func() { f.write(stop, g) })
+	}
+	rounds := max(3, kills(t)/10)
+	for i := range rounds {
+		d := f.dispatchers[i%2]
+		time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond) //nolint:gosec // a test's
+		d.Pause()
+		time.Sleep(2500 * time.Millisecond) // its leases last 2 s
+		d.Resume()
+	}
+	cancel()
+	writers.Wait()
+	f.arrives(t, time.Minute)
+}

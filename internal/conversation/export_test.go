@@ -8,3 +8,6 @@ func PageSQL(sel Selection) string {
 	more, _ := sel.page(nil, 0)
 	return stateSQL + more
 }
+
+// MembershipsSQL is the statement that reads whose conversations a new socket joins, whose plan a test pins.
+const MembershipsSQL = membershipsSQL

@@ -24,22 +24,31 @@ func NewService(db *sql.DB, rdb redis.UniversalClient) *Service {
 // Read returns the presence of users as the viewer may see it, in the order of the ids. A hidden user looks the same as one
 // who was never online. It returns an error that wraps ErrUnavailable if Redis is unavailable.
 func (s *Service) Read(ctx context.Context, viewerID string, userIDs []string) ([]event.Presence, error) {
-	if len(userIDs) == 0 {
+	pairs := make([]event.PresencePair, len(userIDs))
+	for i, u := range userIDs {
+		pairs[i] = event.PresencePair{Viewer: viewerID, Target: u}
+	}
+	return s.ReadPairs(ctx, pairs)
+}
+
+// ReadPairs is Read for several viewers, in the order of the pairs.
+func (s *Service) ReadPairs(ctx context.Context, pairs []event.PresencePair) ([]event.Presence, error) {
+	if len(pairs) == 0 {
 		return []event.Presence{}, nil
+	}
+	userIDs := make([]string, len(pairs))
+	for i, p := range pairs {
+		userIDs[i] = p.Target
 	}
 	known, err := s.records.read(ctx, userIDs)
 	if err != nil {
 		return nil, err
 	}
-	pairs := make([]event.PresencePair, len(userIDs))
-	for i, u := range userIDs {
-		pairs[i] = event.PresencePair{Viewer: viewerID, Target: u}
-	}
 	visible, err := s.store.visible(ctx, pairs)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]event.Presence, len(userIDs))
+	out := make([]event.Presence, len(pairs))
 	for i, p := range pairs {
 		out[i] = event.Presence{UserID: p.Target, Status: event.StatusOffline}
 		seen, may := visible[p]

@@ -13,10 +13,12 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/parley-chat/parley/internal/batch"
 	"github.com/parley-chat/parley/internal/budget"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/history"
 	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/realtime/wire"
 	"github.com/parley-chat/parley/internal/rediskey"
 	"github.com/parley-chat/parley/internal/timestamp"
@@ -31,18 +33,24 @@ const (
 	// subscribeWait bounds how long a new socket waits for its subscriptions. After that it starts without; repairs serve it.
 	subscribeWait = 2 * time.Second
 	shards        = 64
+
+	// What is read for new sockets is read for joinsAtOnce that come together, within joinWait. For more than maxJoins that wait, each
+	// reads on its own.
+	joinsAtOnce = 64
+	maxJoins    = 1 << 12
+	joinWait    = postgres.StatementTimeout
 )
 
 // Memberships is the part of the conversation domain that the hub needs.
 type Memberships interface {
-	// Memberships reads a user's conversations with the revision of each.
-	Memberships(ctx context.Context, userID string) (map[string]int64, error)
+	// MembershipsOf reads users' conversations with the revision of each, in the order of the users.
+	MembershipsOf(ctx context.Context, userIDs []string) ([]map[string]int64, error)
 }
 
 // Hub maps conversations and users to the sockets of the pod, and delivers events to them. Its methods may be called from any
 // goroutine.
 type Hub struct {
-	memberships Memberships
+	memberships *batch.Calls[string, map[string]int64]
 	channels    *Channels
 	flushers    *flushers
 	repairs     *repairs
@@ -102,7 +110,7 @@ type HubConfig struct {
 // NewHub makes a hub. It needs its Run.
 func NewHub(c HubConfig) *Hub {
 	h := &Hub{
-		memberships: c.Memberships, channels: c.Channels, sent: c.Sent, memory: c.Memory, flushers: newFlushers(), typing: newTypers(),
+		memberships: batch.NewCalls(maxJoins, joinsAtOnce, joinWait, c.Memberships.MembershipsOf), channels: c.Channels, sent: c.Sent, memory: c.Memory, flushers: newFlushers(), typing: newTypers(),
 		metrics: c.Metrics, log: c.Log, seed: maphash.MakeSeed(), born: time.Now(), heartbeat: Heartbeat, bySession: map[string][]*Session{},
 		rejoins: make(chan struct{}, 1),
 	}
@@ -234,7 +242,7 @@ func (h *Hub) joinPresent(ctx context.Context, s *Session) (epoch string, err er
 // join puts the session into the topics of its user's conversations.
 func (h *Hub) join(ctx context.Context, s *Session) error {
 	generation := h.generation.Load()
-	mine, err := h.memberships.Memberships(ctx, s.UserID)
+	mine, err := h.memberships.Call(ctx, s.UserID)
 	if err != nil {
 		return err
 	}
@@ -254,7 +262,7 @@ func (h *Hub) join(ctx context.Context, s *Session) error {
 	}
 	// A topic had delivered more than the revision that was read. The events in between may include a removal of this user, before the
 	// session was attached. Later removals find the session.
-	mine, err = h.memberships.Memberships(ctx, s.UserID)
+	mine, err = h.memberships.Call(ctx, s.UserID)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parley-chat/parley/internal/batch"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/rediskey"
 )
@@ -16,6 +17,8 @@ import (
 type Presences interface {
 	// Read returns the presence of users as the viewer may see it, in the order of the ids.
 	Read(ctx context.Context, viewerID string, userIDs []string) ([]event.Presence, error)
+	// ReadPairs is Read for several viewers.
+	ReadPairs(ctx context.Context, pairs []event.PresencePair) ([]event.Presence, error)
 	// States returns the states of users in Redis, in the order of the ids.
 	States(ctx context.Context, userIDs []string) ([]event.PresenceState, error)
 	// Peers returns the users whom viewers watch automatically.
@@ -88,6 +91,8 @@ type watches struct {
 	hub        *Hub
 	presences  Presences
 	heartbeats Heartbeats
+	peers      *batch.Calls[string, []string]           // of new sockets
+	baselines  *batch.Calls[baseline, []event.Presence] // of new sockets
 	wake       chan struct{}
 	counts     presenceMetrics
 
@@ -102,7 +107,10 @@ type watches struct {
 
 func newWatches(h *Hub, p Presences, b Heartbeats) *watches {
 	return &watches{
-		hub: h, presences: p, heartbeats: b, wake: make(chan struct{}, 1), counts: h.metrics.presence,
+		hub: h, presences: p, heartbeats: b,
+		peers:     batch.NewCalls(maxJoins, joinsAtOnce, joinWait, peersBy(p)),
+		baselines: batch.NewCalls(maxJoins, joinsAtOnce, joinWait, baselinesBy(p)),
+		wake:      make(chan struct{}, 1), counts: h.metrics.presence,
 		users: map[string]*watched{}, sessions: map[*Session]*watching{}, changed: map[string]bool{}, unread: map[string]bool{},
 		joined: map[string]bool{},
 	}
@@ -192,13 +200,9 @@ func (w *watches) connect(ctx context.Context, s *Session) (ready func(), err er
 	w.sessions[s] = &watching{own: map[string]bool{}, peers: map[string]bool{}}
 	w.mu.Unlock()
 	w.heartbeats.Opened(s.UserID, s.DeviceID, s.ID)
-	pairs, err := w.presences.Peers(ctx, []string{s.UserID})
+	users, err := w.peers.Call(ctx, s.UserID)
 	if err != nil {
 		return nil, err
-	}
-	users := make([]string, len(pairs))
-	for i, p := range pairs {
-		users[i] = p.Target
 	}
 	return w.present(ctx, s, w.add(s, users, false)), nil
 }
@@ -210,7 +214,7 @@ func (w *watches) present(ctx context.Context, s *Session, fresh []string) (acti
 		channels[i] = rediskey.PresenceChannel(u)
 	}
 	w.hub.channels.await(ctx, channels, subscribeWait)
-	shown, err := w.presences.Read(ctx, s.UserID, fresh)
+	shown, err := w.baseline(ctx, s.UserID, fresh)
 	if err != nil {
 		shown = nil
 	}

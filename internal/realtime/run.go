@@ -23,6 +23,7 @@ const (
 func (h *Hub) Run(ctx context.Context) error {
 	g := lifecycle.NewGroup(ctx)
 	g.Go("flushers", h.flushers.run)
+	g.Go("memberships", h.memberships.Run)
 	g.Go("repairs", h.repairs.run)
 	g.Go("rejoin", h.rejoin)
 	g.Go("heartbeat", func(ctx context.Context) error {
@@ -33,6 +34,8 @@ func (h *Hub) Run(ctx context.Context) error {
 	})
 	if h.watches != nil {
 		g.Go("presence", h.watches.run)
+		g.Go("peers", h.watches.peers.Run)
+		g.Go("baselines", h.watches.baselines.Run)
 	}
 	if h.profiles != nil {
 		g.Go("profiles", h.profiles.run)

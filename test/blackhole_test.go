@@ -104,12 +104,14 @@ func TestWhatWasAcceptedWithoutRedisReachesLiveSockets(t *testing.T) {
 	s := start(t, 2, presenceTimes...)
 	s.addWatcher()
 	a, b := s.pods[0], s.pods[1]
-	u := a.users(t, 4)
+	u := a.users(t, 5)
 	direct, group := a.direct(t, u[0], u[1]), a.group(t, u[0], u[1:]...)
 	in := map[string]message{direct.ID: a.send(t, u[0], direct.ID, "direct"), group.ID: a.send(t, u[0], group.ID, "group")}
 	sender, other, hiding := a.open(t, u[0]), a.openAs(t, u[1], "other"), b.openAs(t, u[2], "hiding")
+	blocking := b.openAs(t, u[4], "blocking")
 	defer hiding.cut()
-	if p := sender.watch(u[2].ID); p[0].Status != "online" {
+	defer blocking.cut()
+	if p := sender.watch(u[2].ID, u[4].ID); p[0].Status != "online" || p[1].Status != "online" {
 		t.Fatalf("the presence is %v", p)
 	}
 	s.redis.Stop()
@@ -119,11 +121,13 @@ func TestWhatWasAcceptedWithoutRedisReachesLiveSockets(t *testing.T) {
 		}, "the read is taken")
 	}
 	b.want(t, 200, u[2].token, "PATCH", "/api/users/me/privacy", map[string]any{"presenceSharing": "nobody"})
+	b.want(t, 204, u[4].token, "PUT", "/api/blocks/"+u[0].ID, nil)
+	b.want(t, 200, u[1].token, "PATCH", "/api/users/me", map[string]any{"displayName": "Renamed"})
 	b.ask(t, u[3], u[0], 201)
 	time.Sleep(2 * time.Second) // pods find out
 	s.redis.Start()
 
-	wanted := map[string]bool{"receipt " + direct.ID: true, "receipt " + group.ID: true, "hidden": true, "friend": true}
+	wanted := map[string]bool{"receipt " + direct.ID: true, "receipt " + group.ID: true, "hidden": true, "blocked": true, "renamed": true, "friend": true}
 	testenv.Eventually(t, 30*time.Second, func() bool {
 		for _, f := range sender.rest(100 * time.Millisecond) {
 			var x struct{ ConversationID, UserID string }
@@ -133,9 +137,9 @@ func TestWhatWasAcceptedWithoutRedisReachesLiveSockets(t *testing.T) {
 				delete(wanted, "receipt "+x.ConversationID)
 			case "presence:offline":
 				f.into(t, &x)
-				if x.UserID == u[2].ID {
-					delete(wanted, "hidden")
-				}
+				delete(wanted, map[string]string{u[2].ID: "hidden", u[4].ID: "blocked"}[x.UserID])
+			case "user:updated":
+				delete(wanted, "renamed")
 			case "friend:requested":
 				delete(wanted, "friend")
 			}

@@ -189,6 +189,20 @@ func TestWhatCrossesABlock(t *testing.T) {
 			x.ears.ask("sync", map[string]any{"conversations": map[string]any{x.direct.ID: 0}}).into(x.t, &a)
 			return x.shown(a.Conversations[x.direct.ID].Conversation.Members)
 		}},
+		{"how far the peer has read", "<nil>", func(x *across) string {
+			var c struct{ PeerLastReadSeq *int64 }
+			x.q.want(x.t, 200, x.other.token, "GET", "/api/conversations/"+x.direct.ID, nil).into(x.t, &c)
+			return fmt.Sprint(c.PeerLastReadSeq)
+		}},
+		{"read markers", "204; []", func(x *across) string {
+			got := x.call("POST", "/api/messages/"+x.theirs.ID+"/read", nil)
+			var l struct{ Data []struct{ UserID string } }
+			x.q.want(x.t, 200, x.other.token, "GET", "/api/conversations/"+x.direct.ID+"/markers", nil).into(x.t, &l)
+			return fmt.Sprint(got, "; ", slices.DeleteFunc(l.Data, func(m struct{ UserID string }) bool { return m.UserID == x.other.ID }))
+		}},
+		{"a pin", "403 cannot_message; nothing", func(x *across) string {
+			return x.call("PUT", "/api/messages/"+x.theirs.ID+"/pin", nil) + "; " + x.reached(strings.Fields(message)...)
+		}},
 		{"asking for the direct conversation", "404 user_not_found", func(x *across) string {
 			return x.call("POST", "/api/conversations", map[string]any{"type": "direct", "memberIds": []string{x.other.ID}})
 		}},
@@ -230,6 +244,18 @@ func TestWhatCrossesABlock(t *testing.T) {
 			return got + fmt.Sprint(frames, "; ", x.q.receipts(x.t, x.other, x.theirsInGroup.ID).Count, " for other, ", x.q.receipts(x.t, x.third, x.theirsInGroup.ID).Count, " for others")
 		}},
 		{"a receipt from before in a group", "0", func(x *across) string { return fmt.Sprint(x.p.receipts(x.t, x.actor, x.mineInGroup.ID).Count) }},
+		{"read markers in a group", "not for other, shown to others", func(x *across) string {
+			shows := func(u user) bool {
+				var l struct{ Data []struct{ UserID string } }
+				x.q.want(x.t, 200, u.token, "GET", "/api/conversations/"+x.group.ID+"/markers", nil).into(x.t, &l)
+				return slices.ContainsFunc(l.Data, func(m struct{ UserID string }) bool { return m.UserID == x.actor.ID })
+			}
+			return map[bool]string{true: "shown to other", false: "not for other"}[shows(x.other)] + map[bool]string{true: ", shown to others", false: ", not for others"}[shows(x.third)]
+		}},
+		{"a mention in a group", "400 invalid_request; nothing", func(x *across) string {
+			in := map[string]any{"content": "x", "mentions": map[string]any{"userIds": []string{x.other.ID}}}
+			return x.call("POST", "/api/conversations/"+x.group.ID+"/messages", in) + "; " + x.reached(strings.Fields(message)...)
+		}},
 		{"name and picture in a group", "Actor After, a picture", func(x *across) string {
 			if a, b := x.shown(x.read("/api/conversations/"+x.group.ID)), x.shown(x.read("/api/conversations/"+x.group.ID+"/members")); a == b {
 				return a

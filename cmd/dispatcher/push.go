@@ -17,7 +17,7 @@ import (
 )
 
 // openPush makes what decides on pushes and what sends them.
-func openPush(c *config.Dispatcher, db *postgres.DB, rdb redis.UniversalClient, store *conversation.Store, r prometheus.Registerer, log *slog.Logger) (*push.Decider, *push.Sender, error) {
+func openPush(c *config.Dispatcher, db *postgres.DB, rdb redis.UniversalClient, store *conversation.Store, r prometheus.Registerer, lag func(float64), log *slog.Logger) (*push.Decider, *push.Sender, error) {
 	pending := receipt.NewPending(rdb)
 	states := conversation.NewService(db, store, pending, nil, nil) // which changes nothing here
 	contents := push.Contents{Hidden: c.Push.NoContent, Unread: func(ctx context.Context, userID string) (push.Unread, error) {
@@ -38,7 +38,7 @@ func openPush(c *config.Dispatcher, db *postgres.DB, rdb redis.UniversalClient, 
 		providers[push.ProviderFCM] = push.NewFCM(fcm, &outbound.Guard{Allow: c.AllowCIDRs, Hosts: ownHosts(f.TokenURI, c.Push.FCMEndpoint)})
 	}
 	metrics := push.NewMetrics(r)
-	return push.NewDecider(c.Push.Delay, db.SQL, pending, push.NewWatch(rdb), contents, metrics, log),
+	return push.NewDecider(c.Push.Delay, db.SQL, pending, push.NewWatch(rdb), contents, metrics, lag, log),
 		push.NewSender(db.SQL, providers, contents, metrics, log), nil
 }
 

@@ -55,13 +55,14 @@ func run(ctx context.Context, c config.Dispatcher, log *slog.Logger) error {
 	}
 	conversations := conversation.NewStore(db, message.NewStore(db))
 	feed := journal.NewFeed(db.SQL, conversations)
-	decider, pusher, err := openPush(&c, db, rdb, conversations, registry, log)
+	metrics := webhook.NewMetrics(registry)
+	decider, pusher, err := openPush(&c, db, rdb, conversations, registry, func(seconds float64) { metrics.Lag("push", seconds) }, log)
 	if err != nil {
 		return err
 	}
 	dispatcher := webhook.NewDispatcher(webhook.Config{
 		Timeout: c.Webhooks.Timeout, Retries: c.Retries, DisableAfter: c.DisableAfter, OutboxKeep: c.OutboxKeep,
-	}, db.SQL, feed, sealer, &outbound.Guard{Allow: c.Webhooks.AllowCIDRs}, webhook.NewMetrics(registry), log)
+	}, db.SQL, feed, sealer, &outbound.Guard{Allow: c.Webhooks.AllowCIDRs}, metrics, log)
 	observe.RegisterPools(registry, db.SQL, rdb, redisConns)
 	monitor := observe.NewMonitor(health, registry, log)
 	ops := &observe.Ops{Addr: c.OpsAddr, Registry: registry, Ready: health.Ready, Log: log}

@@ -47,12 +47,14 @@ type Decider struct {
 	active  Active
 	content *content
 	metrics *Metrics
+	lag     func(seconds float64)
 	log     *slog.Logger
 }
 
-// NewDecider makes a decider; Run makes it work. Delay is how long after its commit a message is decided on.
-func NewDecider(delay time.Duration, db *sql.DB, reads Reads, active Active, c Contents, m *Metrics, log *slog.Logger) *Decider {
-	return &Decider{delay: delay, places: &places{db}, reads: reads, active: active, content: newContent(db, c), metrics: m, log: log}
+// NewDecider makes a decider; Run makes it work. Delay is how long after its commit a message is decided on. Lag gets how long the oldest
+// message has waited beyond that.
+func NewDecider(delay time.Duration, db *sql.DB, reads Reads, active Active, c Contents, m *Metrics, lag func(seconds float64), log *slog.Logger) *Decider {
+	return &Decider{delay: delay, places: &places{db}, reads: reads, active: active, content: newContent(db, c), metrics: m, lag: lag, log: log}
 }
 
 // Run decides until ctx ends. Decisions that have begun are finished.
@@ -70,9 +72,12 @@ func (d *Decider) Run(ctx context.Context) error {
 		var err error
 		if time.Since(asked) >= askEvery {
 			asked = time.Now()
-			if used, err = inUse(ctx, d.places.db); err != nil {
-				d.warn(ctx, "it is not known whether anybody gets pushes", err)
+			var waits float64
+			if used, err = inUse(ctx, d.places.db); err == nil && used {
+				waits, err = d.places.waiting(ctx, d.delay)
 			}
+			d.warn(ctx, "it is not known whether anybody gets pushes", err)
+			d.lag(waits)
 		}
 		if used {
 			err = errors.Join(err, d.poll(ctx))

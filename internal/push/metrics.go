@@ -34,13 +34,16 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "parley_push_send_seconds", Help: "How long a provider took to answer.", Buckets: []float64{.05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"provider"}),
 		decided: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "parley_push_decided_timestamp_seconds", Help: "When this process looked for messages to push last, in Unix time.",
+			Name: "parley_push_poll_last_success_timestamp_seconds",
+			Help: "When this dispatcher last looked for messages to decide on, without an error; when it started, until then.",
 		}),
 	}
+	m.decided.SetToCurrentTime()
 	for _, o := range outcomes {
 		m.decisions.WithLabelValues(o)
 	}
 	for _, p := range []string{ProviderWebPush, ProviderFCM} {
+		m.seconds.WithLabelValues(p)
 		for _, o := range []string{sendDelivered, sendGone, sendRetried, sendDropped, sendRefused, sendUnnecessary} {
 			m.sends.WithLabelValues(p, o)
 		}

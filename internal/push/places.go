@@ -131,6 +131,18 @@ func (p *places) dueMessages(ctx context.Context, w *place, delay time.Duration)
 	return out, upTo, time.Duration(seconds * float64(time.Second)), nil
 }
 
+// waiting is how long the oldest message has waited for a decision beyond the delay, in seconds, of the conversations that are due first.
+func (p *places) waiting(ctx context.Context, delay time.Duration) (seconds float64, err error) {
+	err = p.db.QueryRowContext(ctx, `SELECT coalesce(greatest(0, extract(epoch FROM clock_timestamp() - min(m.at)) - $1::float8), 0)::float8
+		FROM (SELECT conversation_id, seq FROM push_places WHERE behind ORDER BY next_at NULLS FIRST LIMIT 100) p
+		CROSS JOIN LATERAL (SELECT created_at AS at FROM messages y WHERE y.conversation_id = p.conversation_id AND y.seq > p.seq ORDER BY y.seq LIMIT 1) m`,
+		delay.Seconds()).Scan(&seconds)
+	if err != nil {
+		return 0, fmt.Errorf("read what waits for a decision: %w", err)
+	}
+	return seconds, nil
+}
+
 // liveDevice are the conditions under which a device d gets pushes; its session s is joined if it has one.
 const (
 	joinSession = ` LEFT JOIN sessions s ON s.id = d.session_id `

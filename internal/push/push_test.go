@@ -90,7 +90,7 @@ func (h *house) run(more map[string]Provider) {
 		u, err := h.groups.Unread(ctx, userID, false)
 		return Unread{u.Messages, u.Mentions}, err
 	}}
-	runPart(h.t, NewDecider(testDelay, h.db.SQL, pending, NewWatch(h.rdb), contents, h.metrics, log).Run)
+	runPart(h.t, NewDecider(testDelay, h.db.SQL, pending, NewWatch(h.rdb), contents, h.metrics, func(float64) {}, log).Run)
 	runPart(h.t, NewSender(h.db.SQL, providers, contents, h.metrics, log).Run)
 	h.t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)
 	h.t.Cleanup(web.(*webPush).client.CloseIdleConnections)

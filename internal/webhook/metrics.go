@@ -33,7 +33,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 			Name: "parley_webhook_endpoint_state", Help: "1 for the state that an endpoint is in: active, failing or disabled. All dispatchers report the same.",
 		}, []string{"endpoint", "state"}),
 		lag: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "parley_journal_lag_seconds", Help: "Age of the oldest change that waits for a follower of the journal, 0 if none does; of a webhook that is not disabled, as webhook:NAME. All dispatchers report the same.",
+			Name: "parley_journal_lag_seconds", Help: "Age of the oldest change that waits for a follower of the journal, 0 if none does; of a webhook that is not disabled, as webhook:NAME, of pushes as push. All dispatchers report the same.",
 		}, []string{"consumer"}),
 	}
 	m.polled = prometheus.NewGauge(prometheus.GaugeOpts{
@@ -48,6 +48,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 func consumer(endpoint string) string { return "webhook:" + endpoint }
 
 var endpointStates = []string{StateActive, StateFailing, StateDisabled}
+
+// Lag sets the lag of another follower of the journal, in seconds.
+func (m *Metrics) Lag(consumer string, seconds float64) { m.lag.WithLabelValues(consumer).Set(seconds) }
 
 // set sets the gauges of an endpoint.
 func (m *Metrics) set(s *standing) {

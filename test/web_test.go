@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/internal/testenv"
+	"github.com/parley-chat/parley/scripts/playground/seed"
 )
 
 // The page in a real Chromium, by two people on two pods, with the faults that it must outlive; web/test has the scenarios. Pictures
@@ -24,9 +25,13 @@ import (
 func TestThePageInABrowser(t *testing.T) {
 	t.Parallel()
 	b := newBrowserRun(t)
-	s := start(t, 2, append(testenv.Storage(t).Settings(), "PARLEY_WEB=on", "PARLEY_ACCESS_TOKEN_TTL=10s", "PARLEY_ALLOWED_ORIGINS=http://127.0.0.1:*")...)
+	s := start(t, 2, append(testenv.Storage(t).Settings(), "PARLEY_WEB=on", "PARLEY_ACCESS_TOKEN_TTL=10s", "PARLEY_ALLOWED_ORIGINS=http://127.0.0.1:*",
+		"PARLEY_BOOTSTRAP_KEY="+bootstrapKey)...)
 	s.addWatcher()
 	s.addWorker()
+	if _, err := (&seed.Seeder{URL: s.pods[0].url, Key: bootstrapKey, History: 40}).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	b.run(s, s.playground(t))
 }
 

@@ -31,7 +31,10 @@ export class App implements Host {
     fill(root, this.banner, h("main", { class: "columns" }, side, this.pane), this.news);
     const status = scheduled(() => this.status());
     const title = scheduled(() => this.title());
-    this.ends.push(chat.status.subscribe(status), chat.unread.subscribe(title), chat.on("message", (e) => this.announce(e.conversationId, e.message.senderId, e.message.content)));
+    this.ends.push(chat.status.subscribe(status), chat.unread.subscribe(title), chat.on("message", (e) => this.announce(e.conversationId, e.message.senderId, e.message.content)),
+      chat.on("friend", ({ type, user }) => {
+        if (type !== "friend:removed") toast(type === "friend:requested" ? `${user.displayName} wants to be your friend: see New chat.` : `${user.displayName} is your friend now.`);
+      }));
     for (const event of ["hashchange", "online", "offline"]) this.listen(window, event, () => (event === "hashchange" ? this.route() : status()));
     this.listen(document, "visibilitychange", () => this.attention());
     this.listen(window, "focus", () => this.attention());

@@ -1,6 +1,18 @@
-import type { Attachment, Message, Room } from "@parley-chat/client";
+import type { Attachment, Message, Room, User } from "@parley-chat/client";
 import type { Host } from "./host.js";
 import { attempt, fill, h, iconButton, toast } from "./dom.js";
+import { MentionPicker } from "./mention.js";
+
+/** What the composer needs of the conversation around it. */
+interface Around {
+  nameOf(id: string): string;
+  /** Those whom one can mention. */
+  members(): readonly User[];
+  /** Something was sent. */
+  sent(): void;
+  /** One goes up from an empty text. */
+  up(): void;
+}
 
 interface Upload {
   readonly name: string;
@@ -19,14 +31,16 @@ export class Composer {
   private uploads: Upload[] = [];
   private replyTo: Message | undefined;
   private editing: Message | undefined;
+  private readonly mentions: MentionPicker;
 
-  constructor(private readonly app: Host, private readonly room: Room, private readonly nameOf: (id: string) => string, private readonly events: { sent(): void; up(): void }) {
+  constructor(private readonly app: Host, private readonly room: Room, private readonly around: Around) {
+    this.mentions = new MentionPicker(this.text, () => around.members());
     const file = h("input", { type: "file", multiple: true, class: "visually-hidden", tabindex: "-1", "aria-hidden": "true" });
     file.addEventListener("change", () => {
       this.attach(file.files);
       file.value = "";
     });
-    this.el = h("form", { class: "composer" }, this.about, this.chips, h("div", { class: "composer-row" },
+    this.el = h("form", { class: "composer" }, this.mentions.el, this.about, this.chips, h("div", { class: "composer-row" },
       app.uploads && iconButton("attach", "Attach files", () => file.click()), app.uploads && file, this.text,
       iconButton("send", "Send", () => undefined, { type: "submit", class: "icon-button send" })));
     this.text.value = drafts.get(room.id) ?? "";
@@ -60,13 +74,17 @@ export class Composer {
     this.cancel();
     this.editing = m;
     this.text.value = m.content;
+    this.mentions.reset(m.mentions, (id) => this.around.nameOf(id));
     this.draw();
     this.fit();
     this.focus();
   }
 
   private cancel(): void {
-    if (this.editing) this.text.value = drafts.get(this.room.id) ?? "";
+    if (this.editing) {
+      this.text.value = drafts.get(this.room.id) ?? "";
+      this.mentions.reset();
+    }
     this.editing = this.replyTo = undefined;
     this.draw();
     this.fit();
@@ -75,7 +93,7 @@ export class Composer {
   private draw(): void {
     const m = this.editing ?? this.replyTo;
     fill(this.about, m && [
-      h("span", null, h("b", null, this.editing ? "Edit message" : `Reply to ${this.nameOf(m.senderId)}`), h("span", { class: "faint-text" }, m.content || "Attachment")),
+      h("span", null, h("b", null, this.editing ? "Edit message" : `Reply to ${this.around.nameOf(m.senderId)}`), h("span", { class: "faint-text" }, m.content || "Attachment")),
       iconButton("close", "Cancel", () => { this.cancel(); this.focus(); })]);
     fill(this.chips, this.uploads.map((u) => h("li", { class: "chip" }, u.done ? u.name : `${u.name} …`,
       iconButton("close", `Leave out ${u.name}`, () => { this.uploads = this.uploads.filter((x) => x !== u); this.draw(); }))));
@@ -83,6 +101,7 @@ export class Composer {
 
   private typed(): void {
     this.fit();
+    this.mentions.update();
     if (this.editing) return;
     drafts.set(this.room.id, this.text.value);
     if (this.text.value.trim()) this.room.typing();
@@ -94,6 +113,7 @@ export class Composer {
   }
 
   private key(e: KeyboardEvent): void {
+    if (!e.isComposing && this.mentions.key(e)) return;
     if (e.key === "Enter" && !e.shiftKey && !e.isComposing) {
       e.preventDefault();
       this.submit();
@@ -101,7 +121,7 @@ export class Composer {
       this.cancel();
     } else if (e.key === "ArrowUp" && this.text.value === "") {
       e.preventDefault();
-      this.events.up();
+      this.around.up();
     }
   }
 
@@ -121,20 +141,23 @@ export class Composer {
   private submit(): void {
     const content = this.text.value.trim();
     const { editing, replyTo, uploads } = this;
+    const mentions = this.mentions.of(content);
     if (editing) {
       this.cancel();
-      if (content && content !== editing.content) void attempt(this.room.edit(editing.id, content));
+      const patch = { content, ...((mentions || editing.mentions) && { mentions: mentions ?? { userIds: [], all: false } }) };
+      if (content && content !== editing.content) void attempt(this.room.edit(editing.id, patch));
       return;
     }
     if (uploads.some((u) => !u.done)) return toast("A file is still on its way.");
     if (!content && uploads.length === 0) return;
     // It rejects if the server refuses it; the draft shows why.
-    this.room.send(content, { ...(replyTo && { replyToId: replyTo.id }), ...(uploads.length > 0 && { attachments: uploads.map((u) => u.done!.id) }) }).catch(() => {});
+    this.room.send(content, { ...(replyTo && { replyToId: replyTo.id }), ...(mentions && { mentions }), ...(uploads.length > 0 && { attachments: uploads.map((u) => u.done!.id) }) }).catch(() => {});
     this.text.value = "";
     drafts.delete(this.room.id);
+    this.mentions.reset();
     this.uploads = [];
     this.cancel();
     this.focus();
-    this.events.sent();
+    this.around.sent();
   }
 }

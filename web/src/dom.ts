@@ -37,7 +37,7 @@ const paths = {
   reply: "M9 7l-5 5 5 5M4 12h10a6 6 0 0 1 6 6", edit: "M4 20h4L19 9l-4-4L4 16z", remove: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
   close: "M6 6l12 12M18 6L6 18", attach: "M19 11l-7 7a5 5 0 0 1-7-7l8-8a3.3 3.3 0 0 1 5 5l-8 8a1.7 1.7 0 0 1-2.5-2.5l7-7",
   settings: "M4 7h9M17 7h3M4 17h3M11 17h9M15 5v4M9 15v4", down: "M6 9l6 6 6-6", pin: "M9 4h6l-1 7 3 3H7l3-3zM12 14v6",
-  muted: "M4 9v6h4l5 4V5L8 9zM17 9l4 6M21 9l-4 6",
+  unread: "M4 6h16v12H4zM4 7l8 6 8-6M19 3h.01", muted: "M4 9v6h4l5 4V5L8 9zM17 9l4 6M21 9l-4 6",
 };
 const svg = "http://www.w3.org/2000/svg";
 

@@ -12,6 +12,8 @@ export interface RowContext {
   /** Sent, or read by whom; "" for messages of others. */
   readonly tick: "" | "sent" | "read";
   readonly tickLabel: string;
+  /** Of those mentioned, as they stand in the text, the longest first. */
+  readonly names: readonly { readonly name: string; readonly me: boolean }[];
 }
 
 export interface RowActions {
@@ -24,15 +26,26 @@ export interface RowActions {
 
 const url = /\bhttps?:\/\/[^\s<>"']+[^\s<>"'.,;:!?)\]]/g;
 
-/** The text, with its addresses as links. */
-function linked(text: string): (Node | string)[] {
+/** The text, with its addresses as links and the names of those mentioned marked. */
+function rich(text: string, names: RowContext["names"]): (Node | string)[] {
   const out: (Node | string)[] = [];
   let at = 0;
   for (const m of text.matchAll(url)) {
-    out.push(text.slice(at, m.index), h("a", { href: m[0], target: "_blank", rel: "noopener noreferrer nofollow" }, m[0]));
+    out.push(...marked(text.slice(at, m.index), names), h("a", { href: m[0], target: "_blank", rel: "noopener noreferrer nofollow" }, m[0]));
     at = m.index + m[0].length;
   }
-  out.push(text.slice(at));
+  out.push(...marked(text.slice(at), names));
+  return out;
+}
+
+function marked(text: string, names: RowContext["names"]): (Node | string)[] {
+  const out: (Node | string)[] = [];
+  for (let at = 0; at < text.length;) {
+    const next = names.map((n) => ({ n, i: text.indexOf(n.name, at) })).filter(({ i }) => i >= 0).sort((a, b) => a.i - b.i)[0];
+    if (!next) return [...out, text.slice(at)];
+    out.push(text.slice(at, next.i), h("b", { class: next.n.me ? "mention me" : "mention" }, next.n.name));
+    at = next.i + next.n.name.length;
+  }
   return out;
 }
 
@@ -46,7 +59,7 @@ export function messageRow(m: Message, key: string, x: RowContext, on: RowAction
       x.name && !x.mine ? h("span", { class: "name" }, x.name) : h("span", { class: "visually-hidden" }, x.mine ? "You: " : ""),
       h("div", { class: "bubble" },
         x.quote && h("button", { type: "button", class: "quote", "data-focus": "quote", onclick: () => on.jump(x.quote!.id) }, h("b", null, x.quote.name), h("span", null, x.quote.text)),
-        deleted ? h("p", { class: "deleted" }, "This message was deleted.") : m.content !== "" && h("p", null, linked(m.content)),
+        deleted ? h("p", { class: "deleted" }, "This message was deleted.") : m.content !== "" && h("p", null, rich(m.content, x.names)),
         !deleted && m.attachments?.map((a) => attachment(on.chat, a)),
         h("span", { class: "meta" }, m.pinnedAt && "Pinned · ", m.editedAt && !deleted && "Edited · ", h("time", { datetime: m.createdAt }, timeOf(m.createdAt)),
           x.tick && h("span", { class: `tick ${x.tick}`, title: x.tickLabel }, h("span", { "aria-hidden": "true" }, x.tick === "read" ? " ✓✓" : " ✓"), h("span", { class: "visually-hidden" }, `, ${x.tickLabel}`)))),
@@ -65,7 +78,7 @@ export function draftRow(d: Draft, x: RowContext, on: RowActions): HTMLElement {
     h("div", { class: "body" },
       h("div", { class: "bubble" },
         x.quote && h("div", { class: "quote" }, h("b", null, x.quote.name), h("span", null, x.quote.text)),
-        d.content !== "" && h("p", null, linked(d.content)), !!d.attachments?.length && h("p", { class: "faint-text" }, "With attachments"),
+        d.content !== "" && h("p", null, rich(d.content, [])), !!d.attachments?.length && h("p", { class: "faint-text" }, "With attachments"),
         h("span", { class: "meta" }, d.state === "failed" ? "Not sent" : states[d.state])),
       failed && h("div", { class: "failure", role: "alert" }, h("span", null, d.problem?.detail || "It was refused."),
         h("button", { type: "button", class: "link", onclick: () => on.retry(d) }, "Try again"), h("button", { type: "button", class: "link", onclick: () => on.discard(d) }, "Discard"))));

@@ -1,8 +1,9 @@
 import type { Conversation, Member, Room, User } from "@parley-chat/client";
 import { isMuted } from "@parley-chat/client";
 import type { Host } from "./host.js";
-import { avatar } from "./avatar.js";
 import { attempt, confirmed, dialog, fill, h, iconButton } from "./dom.js";
+import { blocked, friendList, friendship } from "./friends.js";
+import { person } from "./person.js";
 import { peerOf, plural, titleOf } from "./text.js";
 
 const pause = 300;
@@ -35,10 +36,6 @@ export function peopleSearch(app: Host, label: string, choose: (u: User) => void
   return h("div", { class: "search" }, input, state, found);
 }
 
-function person(u: User): HTMLElement[] {
-  return [avatar(u.id, u.displayName), h("span", { class: "row-main" }, h("span", { class: "row-title" }, u.displayName), h("span", { class: "faint-text" }, "@" + u.username))];
-}
-
 /** Starts a conversation with one person, or a group of several. */
 export function newChat(app: Host): void {
   const chosen = new Map<string, User>();
@@ -62,10 +59,12 @@ export function newChat(app: Host): void {
     }));
     start.disabled = false;
   };
+  const choose = (u: User): void => { chosen.set(u.id, u); draw(); };
+  const known = friendList(app, choose);
   const box = dialog("New chat", [
-    peopleSearch(app, "Find people by name", (u) => { chosen.set(u.id, u); draw(); }, (id) => chosen.has(id)),
-    picked, name, h("div", { class: "row end" }, start),
-  ]);
+    peopleSearch(app, "Find people by name", choose, (id) => chosen.has(id)),
+    picked, name, h("div", { class: "row end" }, start), known.el,
+  ], known.end);
   draw();
   box.querySelector("input")?.focus();
 }
@@ -105,11 +104,11 @@ export function details(app: Host, room: Room): void {
 async function direct(app: Host, c: Conversation, again: (p: Promise<unknown>) => Promise<void>): Promise<HTMLElement> {
   const peer = peerOf(c, app.chat.userId);
   if (!peer) return h("p", null, "This account was deleted.");
-  const { data } = await app.chat.request<{ data: { user?: User; id?: string }[] }>("GET", "/blocks").catch(() => ({ data: [] }));
-  const blocked = data.some((b) => (b.user?.id ?? b.id) === peer.id);
+  const isBlocked = (await blocked(app).catch(() => [])).some((u) => u.id === peer.id);
   return h("div", { class: "stack" }, h("div", { class: "person" }, person(peer)),
-    h("button", { type: "button", class: blocked ? "quiet" : "danger", onclick: () => void again(app.chat.request(blocked ? "DELETE" : "PUT", `/blocks/${peer.id}`)) },
-      blocked ? `Unblock ${peer.displayName}` : `Block ${peer.displayName}`));
+    !isBlocked && await friendship(app, peer, again),
+    h("button", { type: "button", class: isBlocked ? "quiet" : "danger", onclick: () => void again(app.chat.request(isBlocked ? "DELETE" : "PUT", `/blocks/${peer.id}`)) },
+      isBlocked ? `Unblock ${peer.displayName}` : `Block ${peer.displayName}`));
 }
 
 async function group(

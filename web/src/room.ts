@@ -1,10 +1,11 @@
-import type { Conversation, Draft, Message, Room } from "@parley-chat/client";
+import type { Conversation, Draft, Message, Room, User } from "@parley-chat/client";
 import type { Host } from "./host.js";
 import { avatar } from "./avatar.js";
 import { Composer } from "./composer.js";
 import { attempt, confirmed, elementOf, fill, h, icon, iconButton, reconcile, scheduled, type Item } from "./dom.js";
 import { draftRow, messageRow, type RowActions, type RowContext } from "./message.js";
 import { details } from "./people.js";
+import { mentionedNames } from "./mention.js";
 import { dayOf, lastSeen, nameOf, people, peerOf, plural, titleOf } from "./text.js";
 
 const mostRows = 150; // in the DOM at once
@@ -38,13 +39,16 @@ export class RoomPane implements RowActions {
   private stuck = true;
   /** Up to where it was read when it was opened: a line shows what is new since. */
   private readBefore: number | undefined;
+  /** It was marked as unread: showing it does not count as reading it until it is opened again. */
+  private leftUnread = false;
   private headStamp: unknown[] = [];
+  private more: User[] | undefined;
   private peer: string | undefined;
 
   constructor(private readonly app: Host, readonly id: string) {
     this.chat = app.chat;
     this.room = app.chat.open(id);
-    this.composer = new Composer(app, this.room, (u) => this.name(u), { sent: () => this.toBottom(), up: () => this.focusLast() });
+    this.composer = new Composer(app, this.room, { nameOf: (u) => this.name(u), members: () => this.others(), sent: () => this.sent(), up: () => this.focusLast() });
     this.scroll.append(this.notice, this.list);
     this.el = h("div", { class: "room" }, this.head, this.scroll, this.jumpButton, this.typing, this.composer.el);
     this.scroll.addEventListener("scroll", () => this.scrolled(), { passive: true });
@@ -70,7 +74,7 @@ export class RoomPane implements RowActions {
 
   /** What is shown counts as read once somebody looks at it. */
   seen(): void {
-    if (this.app.watched && this.stuck && this.room.value.messages.length > 0) this.room.markRead();
+    if (this.app.watched && this.stuck && !this.leftUnread && this.room.value.messages.length > 0) this.room.markRead();
   }
 
   private name(id: string): string {
@@ -79,6 +83,24 @@ export class RoomPane implements RowActions {
       if (!this.room.value.info?.members.some((m) => m.user.id === id)) this.ends.push(this.chat.user(id).subscribe(this.plan));
     }
     return nameOf(this.chat, id, this.room.value.info);
+  }
+
+  /** Those whom one can mention. Of a large group more are read when they are first needed. */
+  private others(): User[] {
+    const c = this.room.value.info;
+    if (!c) return [];
+    if (!this.more && c.memberCount > c.members.length) {
+      this.more = [];
+      this.room.members().then((p) => (this.more = p.data.map((m) => m.user)), () => (this.more = undefined));
+    }
+    const all = new Map([...c.members.map((m) => m.user), ...(this.more ?? [])].map((u) => [u.id, u]));
+    all.delete(this.chat.userId ?? "");
+    return [...all.values()];
+  }
+
+  private sent(): void {
+    this.leftUnread = false;
+    this.toBottom();
   }
 
   // --- drawing -------------------------------------------------------------------------------------------------------
@@ -149,18 +171,18 @@ export class RoomPane implements RowActions {
       const newDay = !previous || dayOf(previous.createdAt) !== day;
       if (newDay) out.push({ key: "day " + m.id, stamp: [day], make: () => h("li", { class: "day" }, h("span", null, day)) });
       const mine = m.senderId === me;
-      if (!divided && !mine && this.readBefore !== undefined && m.seq > this.readBefore && (!previous || previous.seq <= this.readBefore) && this.readBefore > 0) {
+      if (!divided && !mine && this.readBefore !== undefined && m.seq > this.readBefore && (!previous || previous.seq <= this.readBefore) && (this.readBefore > 0 || this.leftUnread)) {
         divided = true;
         out.push({ key: "new", stamp: [], make: () => h("li", { class: "day new" }, h("span", null, "New")) });
       }
       const starts = newDay || !previous || previous.senderId !== m.senderId || previous.kind === "system" || Date.parse(m.createdAt) - Date.parse(previous.createdAt) > together;
       const x = this.context(m, mine, starts);
       const key = m.clientMessageId ?? m.id;
-      out.push({ key, stamp: [m, x.mine, x.name, x.tick, x.tickLabel, x.quote?.name, x.quote?.text], make: () => messageRow(m, key, x, this) });
+      out.push({ key, stamp: [m, x.mine, x.name, x.tick, x.tickLabel, x.quote?.name, x.quote?.text, x.names.map((n) => n.name).join()], make: () => messageRow(m, key, x, this) });
       previous = m;
     }
     for (const d of drafts) {
-      const x: RowContext = { mine: true, name: "", tick: "", tickLabel: "", quote: this.quote(d.replyToId) };
+      const x: RowContext = { mine: true, name: "", tick: "", tickLabel: "", quote: this.quote(d.replyToId), names: [] };
       out.push({ key: d.clientMessageId, stamp: [d, x.quote?.text], make: () => draftRow(d, x, this) });
     }
     return out;
@@ -174,7 +196,7 @@ export class RoomPane implements RowActions {
       const group = this.room.value.info?.type === "group";
       tickLabel = by.length === 0 ? "sent" : group ? `read by ${people(by.map((u) => this.name(u)))}` : "read";
     }
-    return { mine, name: starts ? this.name(m.senderId) : "", tick, tickLabel, quote: this.quote(m.replyToId) };
+    return { mine, name: starts ? this.name(m.senderId) : "", tick, tickLabel, quote: this.quote(m.replyToId), names: m.mentions ? mentionedNames(m, (id) => this.name(id), this.chat.userId) : [] };
   }
 
   private quote(id: string | null | undefined): RowContext["quote"] {
@@ -287,8 +309,17 @@ export class RoomPane implements RowActions {
       this.react(now, r, !now.mine?.includes(r));
     } }, r);
     fill(this.tools, quick.map(react), iconButton("reply", "Reply", () => this.composer.reply(m)),
+      !mine && iconButton("unread", "Mark as unread", () => void this.markUnread(m)),
       mine && iconButton("edit", "Edit", () => this.composer.edit(this.messageOf(row) ?? m)), (mine || runs) && iconButton("remove", "Delete", () => void this.remove(m)));
     row.append(this.tools);
+  }
+
+  /** Moves what is read back to before a message. */
+  private async markUnread(m: Message): Promise<void> {
+    this.leftUnread = true;
+    if (!(await attempt(this.room.setOwn({ unreadFrom: m.id })))) return void (this.leftUnread = false);
+    this.readBefore = m.seq - 1;
+    this.draw();
   }
 
   private async remove(m: Message): Promise<void> {
@@ -327,6 +358,7 @@ export class RoomPane implements RowActions {
     if (e.key === "ArrowUp") rows[at - 1]?.focus();
     else if (e.key === "ArrowDown") (rows[at + 1] ?? this.composer).focus();
     else if (e.key === "r" && m && !e.ctrlKey && !e.metaKey) this.composer.reply(m);
+    else if (e.key === "u" && m && !mine && !e.ctrlKey && !e.metaKey) void this.markUnread(m);
     else if (e.key === "e" && m && mine) this.composer.edit(m);
     else if (e.key === "Delete" && m && mine) void this.remove(m);
     else return;

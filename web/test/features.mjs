@@ -179,6 +179,80 @@ export async function ownState({ anna, ben, cleo }) {
 // A picture of two by two pixels.
 const png = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFUlEQVR4nGPUS5vMwMDAxMDAwMDAAAAPpwFd9lYDZwAAAABJRU5ErkJggg==", "base64");
 
+/** Names in a message: suggested, marked, counted. And what is marked as unread. */
+export async function mentions({ anna, ben, cleo }) {
+  const { page } = anna;
+  await anna.show(anna.group);
+  await ben.show(ben.direct);
+  await anna.text.pressSequentially("Lunch, @be");
+  const list = page.getByRole("listbox");
+  await list.getByRole("option", { name: "Ben" }).waitFor();
+  assert.equal(await list.getByRole("option").count(), 1);
+  await anna.text.press("Enter");
+  assert.equal(await anna.text.inputValue(), "Lunch, @Ben ");
+  await anna.text.pressSequentially("and @");
+  await until(async () => (await list.getByRole("option").count()) === 3, "two people and everybody");
+  await anna.text.press("ArrowUp");
+  await anna.text.press("Tab");
+  await anna.text.pressSequentially("else? a@cleo.example");
+  await list.waitFor({ state: "hidden" });
+  await anna.text.press("Enter");
+  await ben.listed("Trip").locator(".badge").getByText("@").waitFor();
+  const sent = (await anna.rest("GET", `/conversations/${anna.group}/messages?limit=1`)).data[0];
+  assert.deepEqual(sent.mentions, { userIds: [ben.id], all: true });
+  await ben.show(ben.group);
+  await until(async () => (await ben.row("Lunch").locator(".mention.me").allTextContents()).join() === "@Ben,@everybody", "both are marked");
+  // An edit that leaves a name out takes the mention back.
+  await anna.tool("Lunch", "Edit");
+  await anna.send("Lunch, @Ben?");
+  await until(async () => (await anna.rest("GET", `/messages/${sent.id}`)).mentions?.all !== true, "everybody is mentioned no more");
+  assert.deepEqual((await anna.rest("GET", `/messages/${sent.id}`)).mentions.userIds, [ben.id]);
+
+  await cleo.rest("POST", `/conversations/${anna.group}/messages`, { content: "Mark me", clientMessageId: "mark" });
+  await cleo.rest("POST", `/conversations/${anna.group}/messages`, { content: "And me", clientMessageId: "mark 2" });
+  await anna.sees("And me");
+  await until(async () => (await anna.rest("GET", `/conversations/${anna.group}`)).unreadCount === 0, "it is read");
+  await anna.tool("Mark me", "Mark as unread");
+  await anna.listed("Trip").locator(".badge").getByText("2").waitFor();
+  await page.locator(".day.new").waitFor();
+  await anna.show(anna.direct);
+  await anna.listed("Trip").locator(".badge").getByText("2").waitFor();
+  await anna.show(anna.group);
+  await anna.listed("Trip").locator(".badge").waitFor({ state: "detached" });
+  await until(async () => (await anna.rest("GET", `/conversations/${anna.group}`)).unreadCount === 0, "it is read again");
+  await anna.show(anna.direct);
+  await ben.show(ben.direct);
+}
+
+/** Friends and blocks. */
+export async function relations({ anna, ben }) {
+  let box = await anna.details();
+  await box.getByRole("button", { name: "Add to friends" }).click();
+  await box.getByRole("button", { name: "Take the request back" }).waitFor();
+  await anna.closeDialog();
+  await ben.page.getByText("Anna wants to be your friend").waitFor();
+  await ben.page.getByRole("button", { name: "New chat" }).first().click();
+  await ben.page.getByRole("button", { name: "Accept Anna" }).click();
+  await ben.page.getByRole("list", { name: "Friends" }).getByText("Anna", { exact: true }).waitFor();
+  await ben.closeDialog();
+  await anna.page.getByText("Ben is your friend now").waitFor();
+  box = await anna.details();
+  await box.getByRole("button", { name: "Remove from friends" }).waitFor();
+  await box.getByRole("button", { name: "Block Ben" }).click();
+  await box.getByRole("button", { name: "Unblock Ben" }).waitFor();
+  await anna.closeDialog();
+  await ben.send("Do you hear me?");
+  await ben.page.locator(".message.failed").waitFor();
+  await ben.page.locator(".message.failed").getByRole("button", { name: "Discard" }).click();
+  await anna.page.getByRole("button", { name: "Settings" }).click();
+  await anna.page.getByRole("list", { name: "Blocked people" }).getByRole("button", { name: "Unblock Ben" }).click();
+  await anna.page.getByRole("list", { name: "Blocked people" }).getByText("Nobody.").waitFor();
+  await anna.closeDialog();
+  await ben.send("And now?");
+  await anna.sees("And now?");
+  await agree([anna, ben], anna.direct);
+}
+
 /** A picture and a text, from one browser to the other through the storage. */
 export async function attachments({ anna, ben }) {
   await anna.page.locator("input[type=file]").setInputFiles([

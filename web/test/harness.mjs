@@ -13,7 +13,7 @@ export const urls = process.env.PARLEY_TEST_URLS.split(",");
 /** Whether the long scenarios run. */
 export const long = process.env.PARLEY_TEST_BROWSER === "long";
 export const password = "correct horse battery";
-const pictures = process.env.PARLEY_TEST_PICTURES;
+export const pictures = process.env.PARLEY_TEST_PICTURES;
 mkdirSync(pictures, { recursive: true });
 
 export const browser = await chromium.launch({
@@ -50,6 +50,13 @@ const pages = new Map(); // name by page
 // What Chromium itself prints when a network is away. Everything else in a console is a fault of the page.
 const ofTheNetwork = /net::ERR_|WebSocket connection to|Failed to load resource: the server responded with a status of (401|503)/;
 export const consoleFaults = [];
+
+/** Takes pictures of all pages as they are: of a run that failed. */
+export async function remains() {
+  for (const [page, name] of pages) {
+    if (!page.isClosed()) await page.screenshot({ path: path.join(pictures, `failed-${name.replace(/\W+/g, "-")}.png`), timeout: 5_000 }).catch(() => {});
+  }
+}
 
 /** Watches the console of a page. */
 export function watch(page, name) {

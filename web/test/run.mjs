@@ -1,9 +1,9 @@
 // The page in a real browser, on two pods: `go test ./test -run ThePageInABrowser` starts it.
 import assert from "node:assert/strict";
-import { browser, consoleFaults, Person, step } from "./harness.mjs";
-import { accounts, attachments, conversation, groups, ownState, settings } from "./features.mjs";
+import { browser, consoleFaults, Person, remains, step } from "./harness.mjs";
+import { accounts, attachments, conversation, groups, mentions, ownState, relations, settings } from "./features.mjs";
 import { clock, histories, kills, offline, redis, tabs, flood } from "./faults.mjs";
-import { demo, views } from "./views.mjs";
+import { demo, seeded, views } from "./views.mjs";
 
 try {
   const anna = await Person.open("Anna", 0);
@@ -14,8 +14,11 @@ try {
   await step("a conversation", () => conversation(people));
   await step("groups", () => groups(people));
   await step("one's own state", () => ownState(people));
+  await step("mentions", () => mentions(people));
+  await step("friends and blocks", () => relations(people));
   await step("attachments", () => attachments(people));
   await step("views", () => views(people));
+  await step("what make run has", seeded);
   await step("a pod is killed", () => kills(people));
   await step("offline", () => offline(people));
   await step("Redis stopped", () => redis(people));
@@ -23,13 +26,14 @@ try {
   await step("five minutes asleep", () => clock(people));
   await step("a long history", () => histories(people));
   await step("many messages a second", () => flood(people));
-  await step("the demo", () => demo());
+  await step("the demo", demo);
   await step("settings", () => settings(people));
   assert.deepEqual(consoleFaults, []);
   console.log("all as promised");
 } catch (err) {
   console.error(err.stack);
   console.error(consoleFaults.join("\n"));
+  await remains();
   process.exitCode = 1;
 }
 await browser.close();

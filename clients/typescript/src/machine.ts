@@ -121,7 +121,7 @@ export function begin(me: string, c: Conversation): State {
 
 /** A conversation as a frame brings it, for a viewer to whom it is new: nothing of it is unread. */
 export function asViewer(c: SharedConversation): Conversation {
-  return { ...c, lastReadSeq: c.lastSeq, unreadCount: 0 };
+  return { ...c, lastReadSeq: c.lastSeq, unreadCount: 0, mentionCount: 0 };
 }
 
 /** The part of a conversation that is the viewer's own. */
@@ -488,6 +488,7 @@ class Work {
     const { s } = this;
     const read = Math.max(c.lastReadSeq, s.reading);
     const next: Conversation = { ...c, lastReadSeq: c.lastReadSeq, unreadCount: Math.max(0, c.lastSeq - read) };
+    next.markedUnread &&= next.unreadCount > 0;
     if (next.mentionCount !== undefined) next.mentionCount = countMentions({ ...s, info: next }, read);
     if (!same(next, s.info)) this.set({ info: next });
   }

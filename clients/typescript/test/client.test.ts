@@ -69,6 +69,35 @@ test("a member's new name is everywhere, and stays after the next message", asyn
   assert.equal(chat.user(other.id).value?.displayName, "Somebody New");
 });
 
+test("a conversation that begins with a frame counts mentions", async () => {
+  const chat = open();
+  await settle();
+  server.broadcast("conversation:created", { ...server.conversation(), id: "n", lastSeq: 0, revision: 1, lastMessage: null, lastReadSeq: undefined, unreadCount: undefined, mentionCount: undefined });
+  await settle();
+  const m = { ...server.say("x", { deliver: false }), id: "m1", conversationId: "n", seq: 1, revision: 2, senderId: "you", mentions: { userIds: ["me"], all: false } };
+  server.broadcast("message:new", m);
+  await settle();
+  assert.equal(chat.conversations.value.find((c) => c.id === "n")?.mentionCount, 1);
+  assert.equal(chat.unread.value.mentions, 1);
+});
+
+test("what was marked as unread is not any more once it is read", async () => {
+  for (const text of ["one", "two"]) server.say(text);
+  const chat = open();
+  const room = chat.open("c");
+  await settle();
+  room.markRead();
+  await pass(2_000);
+  server.broadcast("state:updated", { conversationId: "c", stateRevision: 9, lastReadSeq: 1, unreadCount: 1, mentionCount: 0, markedUnread: true, notifications: null, mutedUntil: null, archivedAt: null, pinnedAt: null, hidden: false });
+  await settle();
+  assert.equal(room.value.info?.markedUnread, true);
+  assert.equal(chat.unread.value.messages, 1);
+  room.markRead();
+  await pass(2_000);
+  assert.equal(room.value.info?.markedUnread, false);
+  assert.deepEqual(chat.unread.value, { messages: 0, mentions: 0, conversations: 0 });
+});
+
 test("the bound of the wait doubles from half a second to half a minute", () => {
   assert.deepEqual([0, 1, 2, 5, 6, 7, 100].map(backOff), [500, 1000, 2000, 16_000, 30_000, 30_000, 30_000]);
 });

@@ -15,6 +15,7 @@ import (
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/process"
 	"github.com/parley-chat/parley/internal/serverkey"
 	"github.com/parley-chat/parley/internal/timestamp"
 )
@@ -56,7 +57,7 @@ func key(args []string) error {
 
 func usageOf(text string) error {
 	fmt.Fprint(os.Stderr, text)
-	os.Exit(exitSettings)
+	os.Exit(process.ExitSettings)
 	return nil
 }
 

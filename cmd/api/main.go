@@ -17,14 +17,11 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/internal/config"
-	"github.com/parley-chat/parley/internal/lifecycle"
-	"github.com/parley-chat/parley/internal/observe"
+	"github.com/parley-chat/parley/internal/process"
 	"github.com/parley-chat/parley/migrations"
 )
 
 const (
-	exitFailed   = 1
-	exitSettings = 2
 	// exitUnreachable says that a database could not be reached; everything that could be checked was right.
 	exitUnreachable = 3
 	// migrateTimeout bounds all migrations together, waiting for another pod's among them.
@@ -53,21 +50,16 @@ func main() {
 	default:
 		usage()
 	}
-	if err != nil {
+	if errors.Is(err, errUnreachable) {
 		fmt.Fprintln(os.Stderr, "api:", err)
-		if config.IsFault(err) {
-			os.Exit(exitSettings)
-		}
-		if errors.Is(err, errUnreachable) {
-			os.Exit(exitUnreachable)
-		}
-		os.Exit(exitFailed)
+		os.Exit(exitUnreachable)
 	}
+	process.Exit(process.API, err)
 }
 
 func usage() {
 	fmt.Fprintf(os.Stderr, "usage: %s [serve | migrate | verify [-wait 30s] [-unreachable warn] | key create|list|end … | push keys | check URL]\n", os.Args[0])
-	os.Exit(exitSettings)
+	os.Exit(process.ExitSettings)
 }
 
 func serve() error {
@@ -75,11 +67,7 @@ func serve() error {
 	if err != nil {
 		return err
 	}
-	log := observe.NewLogger(os.Stderr, "api", c.LogFormat, c.LogLevel)
-	lifecycle.LimitMemory(log)
-	ctx, cancel := lifecycle.Signals(log)
-	defer cancel()
-	return run(ctx, c, log)
+	return process.Serve(process.API, &c.Common, func(ctx context.Context, log *slog.Logger) error { return run(ctx, &c, log) })
 }
 
 func migrate() error {

@@ -32,7 +32,7 @@ func pushCommand(args []string) error {
 }
 
 // openPush makes the domain of devices and preferences.
-func openPush(db *postgres.DB, c config.API) (*push.Service, error) {
+func openPush(db *postgres.DB, c *config.API) (*push.Service, error) {
 	served := push.Config{FCM: c.Push.FCM != nil}
 	if c.Push.VAPIDPrivateKey != "" {
 		public, err := push.PublicKey(c.Push.VAPIDPrivateKey)

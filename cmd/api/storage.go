@@ -13,7 +13,7 @@ import (
 )
 
 // openAttachments makes the domain of files, over the storage that the settings name, if they name one. health asks that storage then.
-func openAttachments(c config.API, db *sql.DB, health *observe.Health, r prometheus.Registerer, log *slog.Logger) (*attachment.Service, func(), error) {
+func openAttachments(c *config.API, db *sql.DB, health *observe.Health, r prometheus.Registerer, log *slog.Logger) (*attachment.Service, func(), error) {
 	rules := attachment.Config{MaxSize: c.Uploads.MaxSize, Types: c.Uploads.Types, Denied: c.Uploads.DenyTypes}
 	if rules.Denied == nil {
 		rules.Denied = attachment.DefaultDenied

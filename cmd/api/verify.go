@@ -53,7 +53,7 @@ func verify(args []string) error {
 		databases = append(databases, struct {
 			name string
 			try  func(ctx context.Context) error
-		}{"storage", func(ctx context.Context) error { return verifyStorage(ctx, c) }})
+		}{"storage", func(ctx context.Context) error { return verifyStorage(ctx, &c) }})
 	}
 	results := make(chan error, len(databases))
 	for _, d := range databases {

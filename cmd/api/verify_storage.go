@@ -10,7 +10,7 @@ import (
 )
 
 // verifyStorage tries the bucket for files out: credentials, that it is not public, and that pages of the allowed origins can upload.
-func verifyStorage(ctx context.Context, c config.API) error {
+func verifyStorage(ctx context.Context, c *config.API) error {
 	objects, err := objectstore.New(objectstore.Config(c.Storage))
 	if err != nil {
 		return config.Fault("S3_ENDPOINT", "does not work: %v", err)

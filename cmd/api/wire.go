@@ -21,13 +21,12 @@ import (
 	"github.com/parley-chat/parley/internal/outbound"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/presence"
+	"github.com/parley-chat/parley/internal/process"
 	"github.com/parley-chat/parley/internal/push"
 	"github.com/parley-chat/parley/internal/ratelimit"
 	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/receipt"
-	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/serverkey"
-	"github.com/parley-chat/parley/internal/tracing"
 	"github.com/parley-chat/parley/internal/user"
 	"github.com/parley-chat/parley/internal/webhook"
 )
@@ -40,39 +39,20 @@ const (
 )
 
 // run joins the parts of the api and runs them until ctx ends.
-func run(ctx context.Context, c config.API, log *slog.Logger) error {
-	tracer, err := tracing.Start(ctx, "api", observe.Version, c.Tracing, log)
-	if err != nil {
-		return err
-	}
-	defer tracer.Close()
-	redisconn.LogTo(log)
-	registry := observe.NewRegistry("api", log)
-	epochs := history.New(registry, log)
-	db, err := postgres.Open(postgres.Config{
-		URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: databaseConns, Application: "parley-api", Identify: epochs.Identify, Tracer: tracer.Postgres(),
-	})
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	healthDB, err := postgres.OpenPool(postgres.Config{URL: c.Database.URL, PgBouncer: c.Database.PgBouncer, MaxConns: 1, Application: "parley-api-health"})
-	if err != nil {
-		return err
-	}
-	defer healthDB.Close()
-	rdb, err := redisconn.Open(redisconn.Config{URL: c.Redis.URL, Username: c.Redis.Username, Password: c.Redis.Password, SentinelMaster: c.Redis.SentinelMaster, PoolSize: redisConns, ClientName: "parley-api"})
-	if err != nil {
-		return err
-	}
-	defer rdb.Close()
-	if err := tracer.Redis(rdb); err != nil {
-		return err
-	}
-
-	panics := observe.NewPanicCounter(registry)
+func run(ctx context.Context, c *config.API, log *slog.Logger) error {
 	gate := &lifecycle.Gate{}
-	health := &observe.Health{DB: healthDB, Redis: rdb, Stopping: gate.Closed}
+	base, err := process.Connect(ctx, process.Config{
+		Name: process.API, DatabaseConns: databaseConns, RedisConns: redisConns, Epochs: true, Stopping: gate.Closed,
+	}, &c.Common, log)
+	if err != nil {
+		return err
+	}
+	defer base.Close()
+	db, err := postgres.Over(base.DB)
+	if err != nil {
+		return err
+	}
+	rdb, registry, tracer, epochs, health := base.Redis, base.Registry, base.Tracer, base.Epochs, base.Health
 
 	memory := budget.OfProcess()
 	metrics := realtime.NewMetrics(registry)
@@ -151,18 +131,13 @@ func run(ctx context.Context, c config.API, log *slog.Logger) error {
 		Conversations: conversations, Messages: messages, Receipts: receipts, Attachments: attachments,
 		Syncer: syncer, Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
 		Memory:   memory,
-		Registry: registry, Panics: panics, Tracer: tracer, Refusals: refusals, Log: log,
+		Registry: registry, Panics: base.Panics, Tracer: tracer, Refusals: refusals, Log: log,
 	})
 	if err != nil {
 		return err
 	}
-	observe.RegisterPools(registry, db.SQL, rdb, redisConns)
-	monitor := observe.NewMonitor(health, registry, log)
-	monitor.Watch(refusals)
-	ops := &observe.Ops{Addr: c.OpsAddr, Registry: registry, Ready: health.Ready, Log: log}
-	return lifecycle.Run(ctx, lifecycle.Config{Log: log, StopTimeout: c.ShutdownTimeout, Panics: panics},
-		lifecycle.Part{Name: "ops", Run: ops.Run},
-		lifecycle.Part{Name: "monitor", Run: monitor.Run},
+	base.Outages = []*observe.Outage{refusals}
+	return base.Run(ctx,
 		epochs.Part(db.SQL),
 		lifecycle.Part{Name: "publisher", Run: publisher.Run},
 		lifecycle.Part{Name: "subscriber", Run: subscriber.Run},

@@ -2,37 +2,19 @@
 package main
 
 import (
-	"fmt"
-	"os"
+	"context"
+	"log/slog"
 
 	"github.com/parley-chat/parley/internal/config"
-	"github.com/parley-chat/parley/internal/lifecycle"
-	"github.com/parley-chat/parley/internal/observe"
+	"github.com/parley-chat/parley/internal/process"
 )
 
-const (
-	exitFailed   = 1
-	exitSettings = 2
-)
-
-func main() {
-	if err := serve(); err != nil {
-		fmt.Fprintln(os.Stderr, "receipt-worker:", err)
-		if config.IsFault(err) {
-			os.Exit(exitSettings)
-		}
-		os.Exit(exitFailed)
-	}
-}
+func main() { process.Exit(process.Worker, serve()) }
 
 func serve() error {
 	c, err := config.LoadWorker()
 	if err != nil {
 		return err
 	}
-	log := observe.NewLogger(os.Stderr, "receipt-worker", c.LogFormat, c.LogLevel)
-	lifecycle.LimitMemory(log)
-	ctx, cancel := lifecycle.Signals(log)
-	defer cancel()
-	return run(ctx, c, log)
+	return process.Serve(process.Worker, &c.Common, func(ctx context.Context, log *slog.Logger) error { return run(ctx, &c, log) })
 }

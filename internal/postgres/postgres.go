@@ -49,6 +49,11 @@ func Open(c Config) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	return Over(pool)
+}
+
+// Over puts GORM over a pool of OpenPool.
+func Over(pool *sql.DB) (*DB, error) {
 	g, err := gorm.Open(gormpg.New(gormpg.Config{Conn: pool}), &gorm.Config{
 		SkipDefaultTransaction: true,
 		DisableAutomaticPing:   true,

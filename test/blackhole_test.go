@@ -61,7 +61,7 @@ func TestRedisInABlackHole(t *testing.T) {
 		if metric(t, p.ops, "parley_subscriber_silent_total") < 1 || metric(t, p.ops, "parley_subscriber_up") != 1 {
 			t.Errorf("the metrics show nothing")
 		}
-		if !strings.Contains(p.Logs(), "the subscription to redis is lost") || !strings.Contains(p.Logs(), "redis is listened to again") {
+		if !strings.Contains(p.Logs(), "the subscription to redis is lost") || !strings.Contains(p.Logs(), "the subscription to redis is established again") {
 			t.Errorf("the log shows nothing: %s", p.Logs())
 		}
 	}

@@ -1,6 +1,6 @@
 package main
 
-// gates are the goals. docs/performance.md tells where they come from.
+// gates are the goals. docs/performance.md explains their origin.
 var gates = []gate{
 	{figure: "KiB per idle socket", bench: "Connections", unit: "KiB/socket", goal: 17, limits: []string{"bare-KiB/socket", "centrifugo-KiB/socket"}},
 	{figure: "KiB per socket after traffic", bench: "Connections", unit: "KiB/socket-after-traffic", goal: 20},

@@ -1,6 +1,6 @@
 // Command gates puts what the benchmarks measured beside their goals. It reads the output of go test -bench, passes it on,
 // and ends with a table: each figure that has a goal, the limits that the same run measured, the goal, and "pass" or "short".
-// Of several runs (-count) it takes the median and tells the spread.
+// Of several runs (-count) it reports the median and the spread.
 //
 //	go test -run '^$' -bench . ./bench/... | go run ./bench/gates
 //
@@ -99,13 +99,13 @@ func table(out io.Writer, gates []gate, all figures) error {
 }
 
 func limits(g gate, all figures) string {
-	var told []string
+	var spreads []string
 	for _, unit := range g.limits {
 		if values := all[g.bench][unit]; len(values) > 0 {
-			told = append(told, spread(values)+" "+unit)
+			spreads = append(spreads, spread(values)+" "+unit)
 		}
 	}
-	return strings.Join(told, ", ")
+	return strings.Join(spreads, ", ")
 }
 
 func goal(g gate) string {

@@ -61,7 +61,7 @@ func (b *bench) say(format string, args ...any) {
 // url is one of the addresses.
 func (b *bench) url(n int) string { return b.URLs[n%len(b.URLs)] }
 
-// hopeless tells whether it is of no use to try again, and then ends the run.
+// hopeless reports whether a retry is useless, and ends the run in that case.
 func (b *bench) hopeless(err error) bool {
 	l, pr := (*limited)(nil), (*problem)(nil)
 	if !errors.As(err, &l) && (!errors.As(err, &pr) || pr.Status >= http.StatusInternalServerError) {
@@ -74,7 +74,7 @@ func (b *bench) hopeless(err error) bool {
 // frameID is one that no other frame has.
 func (b *bench) frameID() string { return b.run + "." + strconv.FormatInt(b.asked.Add(1), 36) }
 
-// newConversation makes a conversation that has messages up to seq base, of whom the members know all up to the revision.
+// newConversation makes a conversation that has messages up to seq base, and whose members hold it up to the revision.
 func (b *bench) newConversation(id string, base, revision int64, members []*person) *conversation {
 	c := newConversation(id, base)
 	c.members = members

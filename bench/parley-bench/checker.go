@@ -8,19 +8,19 @@ import (
 	"sync/atomic"
 )
 
-// kept is how many violations are told one by one; more are only counted.
+// kept is how many violations are listed individually; more are only counted.
 const kept = 50
 
-// violations are the promises that were found broken, whoever found them.
+// violations are the broken guarantees that were found. Safe for concurrent use.
 type violations struct {
 	mu       sync.Mutex
 	counts   map[string]int64
 	examples []string
-	told     func(string) // prints each of the first ones
+	report   func(string) // prints each of the first ones
 }
 
-func newViolations(told func(string)) *violations {
-	return &violations{counts: map[string]int64{}, told: told}
+func newViolations(report func(string)) *violations {
+	return &violations{counts: map[string]int64{}, report: report}
 }
 
 func (v *violations) add(kind, format string, args ...any) {
@@ -30,7 +30,7 @@ func (v *violations) add(kind, format string, args ...any) {
 	if len(v.examples) < kept {
 		text := kind + ": " + fmt.Sprintf(format, args...)
 		v.examples = append(v.examples, text)
-		v.told(text)
+		v.report(text)
 	}
 }
 

@@ -1,5 +1,5 @@
 // Parley-bench loads a deployment of Parley as its users would, holds every delivery against what was acknowledged, and
-// tells how long things took. docs/benchmarking.md shows how it is used.
+// measures latencies. docs/benchmarking.md shows its use.
 package main
 
 import (
@@ -121,7 +121,7 @@ func (b *bench) measure(ctx context.Context) (r *results, err error) {
 	r.Load.CPUSeconds, r.Load.MemoryMiB = used()
 	r.Load.CPUSeconds -= cpu
 	r.Interrupted = ctx.Err() != nil
-	return r, nil //nolint:nilerr // what a pod that is gone would have told is left out
+	return r, nil //nolint:nilerr // the figures of a pod that is gone are left out
 }
 
 // fault is why the load ended early: what was found to be wrong with it rather than the end of its context.

@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// podResult is what a pod's metrics told before and after the load: sums over all labels, without histograms.
+// podResult has a pod's metrics before and after the load: sums over all labels, without histograms.
 type podResult struct {
 	URL string `json:"url"`
 	// CPUSeconds is of the load, MemoryMiB resident at its end.

@@ -69,7 +69,7 @@ func (p *person) frame(b []byte) {
 	case "presence:online", "presence:offline":
 		p.presence(string(field(b, `"userId":"`)), typ == "presence:online")
 	case "receipt:read":
-		p.b.stats.add("receipts told", 1)
+		p.b.stats.add("receipts delivered", 1)
 	}
 }
 

@@ -41,7 +41,7 @@ func (v *visit) hear(p *person, online, event bool) {
 	if event {
 		kind := map[bool]string{true: "online", false: "offline"}[online]
 		p.b.stats.timings(kind).record(p.n, time.Since(v.since))
-		p.b.stats.add(kind+" told", 1)
+		p.b.stats.add(kind+" delivered", 1)
 	}
 	if len(v.heard) == len(v.friends) {
 		close(v.all)
@@ -96,7 +96,7 @@ func presence(ctx context.Context, b *bench) error {
 	})
 }
 
-// presenceTime is how long a change may take to be told: longer than a presence lives whose pod was killed.
+// presenceTime is how long the delivery of a change may take: longer than a presence outlives a killed pod.
 const presenceTime = 90 * time.Second
 
 // known waits until all friends know, or the time is over.
@@ -111,11 +111,11 @@ func (b *bench) known(ctx context.Context, v *visit, all chan struct{}, g *perso
 		v.mu.Lock()
 		n := len(v.friends) - len(v.heard)
 		v.mu.Unlock()
-		b.violations.add("presence lost", "%d of %d friends were not told that %s is %s", n, len(v.friends), g.id, what)
+		b.violations.add("presence lost", "%d of %d friends were not notified that %s is %s", n, len(v.friends), g.id, what)
 	}
 }
 
-// presence takes an event. Each change is told once on a socket.
+// presence processes an event. Each change is delivered once to a socket.
 func (p *person) presence(who string, online bool) {
 	v := p.b.visits[who]
 	if v == nil {
@@ -134,7 +134,7 @@ func (p *person) presence(who string, online bool) {
 // maxWatched is how many users one presence:subscribe may name.
 const maxWatched = 200
 
-// watch asks for the state of the friends, of whom a new socket knows nothing.
+// watch requests the state of the friends, because a new socket knows nothing of them.
 func (p *person) watch() {
 	for friends := range slices.Chunk(p.friends, maxWatched) {
 		p.ask("presence:subscribe", p.b.frameID(), map[string][]string{"userIds": friends}, p.watched)

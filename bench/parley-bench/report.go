@@ -89,8 +89,8 @@ func (r *results) figures() (out []figure, err error) {
 	}{
 		{"Messages a second", []string{"sent", "acked"}},
 		{"Deliveries a second", []string{"deliveries", "deliveries by sync"}},
-		{"Reads a second", []string{"reads", "receipts told", "requests"}},
-		{"Presence told a second", []string{"online told", "offline told"}},
+		{"Reads a second", []string{"reads", "receipts delivered", "requests"}},
+		{"Presence delivered a second", []string{"online delivered", "offline delivered"}},
 		{"Sockets opened a second", []string{"connects", "reconnects", "syncs"}},
 		{"What went wrong, a second", faults},
 	} {

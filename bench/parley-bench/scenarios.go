@@ -62,7 +62,7 @@ func prepareFanout(ctx context.Context, b *bench) error {
 	return b.connect(ctx, b.people)
 }
 
-// fanout has each group send by itself.
+// fanout lets each group send independently.
 func fanout(ctx context.Context, b *bench) error {
 	ctx, cancel := b.lasting(ctx)
 	defer cancel()

@@ -47,7 +47,7 @@ func (l *list) Set(v string) error {
 	return nil
 }
 
-// errUsage is returned for a command line that was told to be wrong already.
+// errUsage is returned for a wrong command line, after the fault was printed.
 var errUsage = errors.New("usage")
 
 func parse(args []string, out io.Writer) (*settings, error) {

@@ -198,7 +198,7 @@ func (p *person) listen() error {
 	}
 }
 
-// loopback tells whether all addresses are this machine's, by IPv4.
+// loopback reports whether all addresses are IPv4 addresses of this machine.
 func loopback(urls []string) bool {
 	for _, u := range urls {
 		p, err := url.Parse(u)

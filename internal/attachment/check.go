@@ -31,7 +31,7 @@ func inspect(announced string, denied []string, head []byte, size int64, more wi
 	return c, err == nil, err
 }
 
-// checkable tells whether files of the type can be held against it: a picture, sound or film must be of a format that is known.
+// checkable reports whether the content of files of the type can be checked: pictures, audio and video must have a known format.
 func checkable(t string) bool {
 	if familyOf(t) != familyExact {
 		return true

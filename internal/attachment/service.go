@@ -35,7 +35,7 @@ func NewService(c Config, db *sql.DB, objects *objectstore.Store, m *Metrics, lo
 	return &Service{config: c, store: &store{db}, objects: objects, metrics: m, log: log}
 }
 
-// Configured tells whether there is storage for files.
+// Configured reports whether there is storage for files.
 func (s *Service) Configured() bool { return s.objects != nil }
 
 // keyPrefix is where a file's object is in the bucket.

@@ -102,7 +102,7 @@ func sniff(b []byte) sniffed {
 	return sniffed{}
 }
 
-// isPE tells whether it is a Windows program: a DOS header whose pointer leads to "PE", or, for one that lies further on, whose
+// isPE reports whether it is a Windows program: a DOS header whose pointer leads to "PE", or, for one that lies further on, whose
 // pointer is plausible.
 func isPE(b []byte) bool {
 	if len(b) < 64 || string(b[:2]) != "MZ" {
@@ -146,7 +146,7 @@ func isMP3(b []byte) bool {
 	return len(b) >= 3 && b[0] == 0xff && b[1]&0xe0 == 0xe0 && b[1]&0x06 != 0 && b[2]&0xf0 != 0xf0 && b[2]&0x0c != 0x0c
 }
 
-// isText tells whether the bytes are UTF-8, or UTF-16 with its mark, without control characters that no text has. whole says that
+// isText reports whether the bytes are UTF-8, or UTF-16 with its mark, without control characters that no text has. whole says that
 // they are the whole file, so that no character is cut.
 func isText(b []byte, whole bool) bool {
 	if len(b) >= 2 && (b[0] == 0xff && b[1] == 0xfe || b[0] == 0xfe && b[1] == 0xff) {

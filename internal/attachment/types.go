@@ -88,10 +88,10 @@ var (
 	zipTypes = map[string]bool{"java-archive": true, "vnd.android.package-archive": true}
 )
 
-// shown tells whether browsers may show files of the type in place; all others are downloads.
+// shown reports whether browsers may show files of the type in place; all others are downloads.
 func shown(t string) bool { return familyOf(t) == familyExact }
 
-// matches tells whether a type is one of those named, each exactly or as "image/*" or "*".
+// matches reports whether a type is one of those named, each exactly or as "image/*" or "*".
 func matches(patterns []string, t string) bool {
 	for _, p := range patterns {
 		if p == "*" || p == "*/*" || strings.EqualFold(p, t) {

@@ -23,8 +23,8 @@ const (
 )
 
 // Watch is what a pod knows of users who are banned or deactivated. It refuses their requests and has their sockets closed, within five
-// seconds of the change on any pod, and without a query a request: whoever comes with a new token is looked up by those who issue or
-// accept it, and whoever holds an old one had it before the change, which the watch has seen.
+// seconds of the change on any pod, and without a query a request: the user of a new token is looked up when it is issued or
+// accepted, and the user of an older token had it before the change, which the watch has seen.
 //
 // Its methods may be called by any goroutine.
 type Watch struct {

@@ -92,7 +92,7 @@ func (s *Server) admitted(ctx context.Context, b bearer) (principal.Principal, e
 	return p, s.Standings.Check(p.UserID)
 }
 
-// externalUser looks up the user of an external token. One whom the pod remembers may have been deleted since: then whoever comes with a
+// externalUser looks up the user of an external token. A user whom the pod remembers may have been deleted since: then a request with a
 // token that was issued later is somebody new.
 func (s *Server) externalUser(ctx context.Context, t identity.Token) (string, error) {
 	userID, err := s.Identity.User(ctx, t)

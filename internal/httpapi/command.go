@@ -275,7 +275,7 @@ type conversationData struct {
 	ConversationID string `json:"conversationId"`
 }
 
-// Check has nothing to note: an id that is malformed is as good as unknown.
+// Check notes no faults: a malformed id is treated as unknown.
 func (*conversationData) Check(*invalid.Faults) {}
 
 func (r *reader) startTyping(ctx context.Context, data json.RawMessage) error {

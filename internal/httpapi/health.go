@@ -26,7 +26,7 @@ type healthChecks struct {
 	Identity string `json:"identity,omitempty"`
 }
 
-// health says that the process lives. It touches no dependency: a probe must not kill pods because Postgres is away.
+// health reports that the process is alive. It uses no dependency: a probe must not kill pods because Postgres is unavailable.
 func (s *Server) health(c *fiber.Ctx) error { return c.JSON(healthBody{Status: "ok"}) }
 
 // ready says whether the pod can serve requests.

@@ -26,7 +26,7 @@ func decode(c *fiber.Ctx, dst jsonbody.Checker) error {
 	return jsonbody.Decode(body, dst)
 }
 
-// pathID reads an id of the path; one that is malformed is as good as unknown.
+// pathID reads an id of the path; a malformed id is treated as unknown.
 func pathID(c *fiber.Ctx, name string, unknown error) (string, error) {
 	v := c.Params(name)
 	if !id.Valid(v) {
@@ -35,7 +35,7 @@ func pathID(c *fiber.Ctx, name string, unknown error) (string, error) {
 	return strings.Clone(v), nil
 }
 
-// queryInt reads a whole number of the query; what is not one of the range is told by its name.
+// queryInt reads an integer of the query; a value outside the range is a fault of its name.
 func queryInt(c *fiber.Ctx, f *invalid.Faults, name string, def, least, most int64) int64 {
 	s := c.Query(name)
 	if s == "" {

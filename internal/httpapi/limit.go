@@ -189,7 +189,7 @@ const ipv6Prefix = 64
 
 func (s *Server) byAddress(c *fiber.Ctx) string { return "address:" + s.address(c) }
 
-// address is where a request comes from, as far as clients are told apart by it.
+// address is the client address of a request, reduced to the part by which clients are distinguished.
 func (s *Server) address(c *fiber.Ctx) string {
 	return addressOf(s.proxies.client(c))
 }

@@ -83,7 +83,7 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	c.Set("X-Content-Type-Options", "nosniff")
 	c.Set(fiber.HeaderCacheControl, "no-store") // but for the docs, all is about somebody, or about now
 	if s.Gate.Closed() {
-		c.Context().SetConnectionClose() // whoever keeps the connection learns that the pod goes away before it does
+		c.Context().SetConnectionClose() // clients that keep the connection open learn that the pod is stopping
 	}
 	err := s.next(c)
 	if err == nil {

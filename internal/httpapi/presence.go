@@ -68,7 +68,7 @@ type presenceAnswer struct {
 	Presence []event.Presence `json:"presence"`
 }
 
-// watch carries out a presence:subscribe. It answers by itself: what changes after the answer must come after it.
+// watch processes a presence:subscribe. It sends the response itself, because later changes must come after it.
 func (r *reader) watch(ctx context.Context, c command) error {
 	var in presenceData
 	if err := decodeData(c.data, &in); err != nil {

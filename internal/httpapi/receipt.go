@@ -100,7 +100,7 @@ type readData struct {
 	MessageID string `json:"messageId"`
 }
 
-// Check has nothing to note: an id that is malformed is as good as unknown.
+// Check notes no faults: a malformed id is treated as unknown.
 func (*readData) Check(*invalid.Faults) {}
 
 func (r *reader) markRead(ctx context.Context, data json.RawMessage) (any, error) {

@@ -99,7 +99,7 @@ func (s *Server) routes(d *docs) []route {
 		{"GET", "/api/presence", user, by.everything, s.presences},
 		{"GET", "/api/presence/:userId", user, by.everything, s.presence},
 
-		{"GET", socketRoute, anyone, by.socket, s.socket()}, // which authenticates by itself, for browsers
+		{"GET", socketRoute, anyone, by.socket, s.socket()}, // which authenticates itself, for browsers
 	})
 	if s.Docs {
 		table = append(table,

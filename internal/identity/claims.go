@@ -61,7 +61,7 @@ func (c claimSet) at(path string) (json.RawMessage, bool) {
 	return claimSet(o).at(inner)
 }
 
-// user is the user claim. What Postgres can't keep as it is, or what JSON can't tell from another text, is none: two identities must
+// user is the user claim. A value that Postgres can't store unchanged, or that JSON can't distinguish from another, is refused: two identities must
 // never become one.
 func (c claimSet) user(path string) (string, bool) {
 	raw, ok := c.at(path)

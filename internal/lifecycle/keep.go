@@ -12,7 +12,7 @@ import (
 )
 
 // A loop that panics is run again after restartFirst, and after twice as long each time that it panics again. One that
-// panicked restartTries times, and never ran restartHealthy in between, is given up, and the process with it: whoever
+// panicked restartTries times, and never ran restartHealthy in between, is given up, and the process with it: the platform that
 // runs processes starts another, which is better than one that lives and does not work.
 const (
 	restartFirst   = 100 * time.Millisecond

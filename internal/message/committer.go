@@ -146,7 +146,7 @@ func (p *pending) await(ctx context.Context) error {
 	}
 }
 
-// commit stores a batch. Where Postgres refuses it, nothing of it was stored: its halves are stored by themselves then, so
+// commit stores a batch. If Postgres refuses it, nothing of it was stored: its halves are then stored separately, so
 // that what is wrong with one send fails that one alone.
 func (c *Committer) commit(batch []*pending) {
 	err := c.commitOnce(batch)

@@ -53,7 +53,7 @@ const (
 	outcomeBadAttachment = "bad_attachment"
 )
 
-// clientMessageIDKey makes a repeated send the same send, for ever.
+// clientMessageIDKey makes a repeated send the same message, at any later time.
 const clientMessageIDKey = "messages_client_message_id_key"
 
 type sendRow struct {
@@ -162,7 +162,7 @@ func (s *Store) ByIDs(ctx context.Context, q postgres.Querier, ids []string) (ma
 	return out, nil
 }
 
-// isMember tells whether the user is in the conversation.
+// isMember reports whether the user is a member of the conversation.
 func (s *Store) isMember(ctx context.Context, conversationID, userID string) (bool, error) {
 	var yes bool
 	err := s.db.SQL.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM conversation_members WHERE conversation_id = $1 AND user_id = $2)`,

@@ -296,7 +296,7 @@ func (s *Syncer) finish(ctx context.Context, part *SyncPart, conversationID, use
 	if c == nil {
 		return ErrConversationNotFound
 	}
-	c.Revision = current // a later change is told by its own event
+	c.Revision = current // a later change has its own event
 	b, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("encode a conversation: %w", err)

@@ -12,7 +12,7 @@ import (
 )
 
 // NewLogger makes the process's logger. format is json or text; level one of debug, info, warn, error: an error is something
-// that somebody must act on, a warning something that heals by itself. Records that are logged with a context name its
+// that needs action, a warning something that resolves without it. Records that are logged with a context have its
 // request and its trace. A warning that repeats is logged once a minute, see repeats; all are counted.
 func NewLogger(w io.Writer, process, format string, level slog.Level) *slog.Logger {
 	return newLogger(w, process, format, level, time.Now)

@@ -25,7 +25,7 @@ type Watcher struct {
 	metrics *WatcherMetrics
 	log     *slog.Logger
 
-	expired   chan string     // users of whom a device key expired; expiries are dropped if it is full
+	expired   chan string     // users with an expired device key; expiries are dropped if it is full
 	seen      chan []sighting // from the sweep to writeSeen
 	settled   atomic.Bool     // the last sweep found that users may be claimed
 	advised   atomic.Bool     // the log has the advice for a Redis whose notifications can't be switched on

@@ -15,7 +15,7 @@ import (
 // keepFor is how long a provider keeps a push for a device that is away.
 const keepFor = 24 * time.Hour
 
-// recordSize is that of the encrypted record, which is padded to it so that its length tells nothing. The longest push fits in.
+// recordSize is that of the encrypted record, which is padded to it so that its length reveals nothing. The longest push fits in.
 const recordSize = 4096
 
 // webPush sends by web push (RFC 8030, 8291, 8292).
@@ -30,7 +30,7 @@ func NewWebPush(private, subject string, guard *outbound.Guard) (Provider, error
 	if err != nil {
 		return nil, err
 	}
-	// The library adds mailto: by itself, to a subject that has it too.
+	// The library always adds mailto:, even to a subject that has it already.
 	return &webPush{client: guard.Client(SendTimeout, perLane), subject: strings.TrimPrefix(subject, "mailto:"), private: private, public: public}, nil
 }
 

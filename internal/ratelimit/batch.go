@@ -17,7 +17,7 @@ const (
 	// maxBatch is how many requests share a round trip at most: some of Redis's milliseconds, in which it serves nobody else.
 	maxBatch = 128
 	// maxWaiting bounds the requests that wait for a round trip. Each waits for patience at most; for more of them this process
-	// counts by itself.
+	// counts in its own memory.
 	maxWaiting = 1 << 13
 )
 
@@ -34,7 +34,7 @@ type asking struct {
 	ctx   context.Context //nolint:containedctx // of the request, for its trace
 	until time.Time       // when it stops waiting
 	calls []redisconn.Call
-	// taken is set by whoever is first: the round trip that asks for it, or the request that waits no longer.
+	// taken is set by the first of the two: the round trip that includes it, or the request that stops waiting.
 	taken atomic.Bool
 	done  chan struct{}
 

@@ -173,7 +173,7 @@ func (l *Limiter) ask(ctx context.Context, takes []Take, also ...redisconn.Call)
 	return cmds
 }
 
-// verdict reads an answer. It returns false where there is none: for a bucket that is broken, this process counts by itself; for
+// verdict reads a reply. It returns false if there is none: for a corrupt bucket this process counts in its own memory; for
 // any other error it does so for all.
 func (l *Limiter) verdict(t Take, cmd *redis.Cmd) (Verdict, bool) {
 	v, err := cmd.Int64Slice()

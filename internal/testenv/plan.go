@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// KeptPlan is the plan that Postgres would keep for a statement that the connection prepared, told by its name with
+// KeptPlan is the plan that Postgres would keep for a statement that the connection prepared, identified by its name, with
 // arguments, such as "send (1, 2)".
 func KeptPlan(t testing.TB, c *sql.Conn, statement string) string {
 	t.Helper()

@@ -102,7 +102,7 @@ func ensureTemplate(ctx context.Context, c *sql.Conn, server string) error {
 	return makeTemplate(ctx, c, server)
 }
 
-// templateThere tells whether the template is complete: it is marked as one when it is.
+// templateThere reports whether the template is complete: it is marked as a template then.
 func templateThere(ctx context.Context, c *sql.Conn) (there bool, err error) {
 	err = c.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1 AND datistemplate)`, templateName()).Scan(&there)
 	return there, err

@@ -126,7 +126,7 @@ func (p *Process) Resume() { p.child.resume() }
 // Done is closed when the process is gone.
 func (p *Process) Done() <-chan struct{} { return p.child.done }
 
-// Wait waits until it ends by itself and answers its exit code, -1 where a signal ended it.
+// Wait waits until the process exits and returns its exit code, -1 if a signal ended it.
 func (p *Process) Wait(timeout time.Duration) int {
 	p.t.Helper()
 	select {

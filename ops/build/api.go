@@ -34,7 +34,7 @@ func api() dashboard {
 			}},
 			{"Limits and refusals", []panel{
 				lines("Refused by a limit", perSec, "Requests and frames, by rule.", rate("parley_rate_limited_total", "rule", "{{rule}}")).stack().runbook("ParleyLoginsLimited"),
-				lines("Pods that count by themselves", count, "Redis is away for them: limits hold per pod.",
+				lines("Pods that count in their own memory", count, "Redis is unavailable for them: limits apply per pod.",
 					gauge("sum", "parley_rate_limit_fallback", "", "pods")).over(1).runbook("ParleyLimiterOnFallback"),
 				lines("Refused with 503", perSec, "A dependency was down, or the pod too busy.",
 					rate("parley_requests_unavailable_total", "", "503"), rate("parley_socket_frames_failed_total", "", "frames"), query{sum(own(perSecond("http_requests_total", served, `status="429"`)), "") + " or vector(0)", "429"}).

@@ -9,7 +9,7 @@ func dependencies() dashboard {
 				lines("Reached by", share, "The share of processes that reach the dependency; schema: that find it new enough.",
 					gauge("avg", "parley_dependency_up", "dependency", "{{dependency}}")).under(1).ofOne().runbook("ParleyPostgresDown"),
 				lines("Ready", count, "1 for a process that is ready.", perPod(selector("parley_ready"))).under(1).ofOne().runbook("ParleyNotReady"),
-				lines("Redis's settings", count, "1: evicts nothing; tells of expiries. Nothing where Redis does not say.",
+				lines("Redis's settings", count, "1: evicts nothing; publishes expiries. No value if Redis does not show its settings.",
 					gauge("min", "parley_redis_noeviction", "", "noeviction"), gauge("min", "parley_redis_expiry_events", "", "expiry events")).
 					under(1).ofOne().runbook("ParleyRedisEvicts"),
 				lines("Clock", seconds, "How far each process's clock is ahead of Postgres's.", perPod(selector("parley_clock_skew_seconds"))).

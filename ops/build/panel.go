@@ -14,7 +14,7 @@ type (
 	panel struct {
 		kind, title, about, unit string
 		queries                  []query
-		// limit is where it turns from good to bad; 0 is none. below tells that bad is less than that.
+		// limit is where it turns from good to bad; 0 is none. below means that values under the limit are bad.
 		limit   float64
 		below   bool
 		stacked bool

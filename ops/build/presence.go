@@ -2,14 +2,14 @@ package main
 
 func presence() dashboard {
 	return dashboard{
-		uid: "parley-presence", title: "Presence", about: "Heartbeats of the pods, sweeps of the watchers, and what sockets are told.",
+		uid: "parley-presence", title: "Presence", about: "Heartbeats of the pods, sweeps of the watchers, and deliveries to sockets.",
 		rows: []row{
 			{"Offline", []panel{
 				lines("Lag", seconds, "From a user's last deadline to the published event. The objective is 99 % within 5 s.",
 					quantiles("parley_presence_offline_lag_seconds")...).over(5).runbook("ParleyOfflineLagBurn"),
-				lines("Told", perSec, "Users told to be offline, and claims that another watcher had made before.",
-					rate("parley_presence_offline_total", "", "told"), rate("parley_presence_claims_lost_total", "", "lost claims")),
-				lines("Expiries", perSec, "Expiries that Redis told, and those left to the sweep because too many waited.",
+				lines("Marked offline", perSec, "Users marked offline, and claims that another watcher had made before.",
+					rate("parley_presence_offline_total", "", "offline"), rate("parley_presence_claims_lost_total", "", "lost claims")),
+				lines("Expiries", perSec, "Expiries received from Redis, and those left to the sweep because the queue was full.",
 					rate("parley_presence_expiries_total", "", "heard"), rate("parley_presence_expiries_dropped_total", "", "dropped")).runbook("ParleyExpiriesUnheard"),
 			}},
 			{"Watchers", []panel{
@@ -28,7 +28,7 @@ func presence() dashboard {
 					rate("parley_presence_renewals_total", "", "renewed"), rate("parley_presence_heartbeat_errors_total", "", "failed")).runbook("ParleyHeartbeatFailing"),
 				lines("Users watched", count, "Users whose presence sockets watch, by pod.", gauge("sum", "parley_presence_watched", "pod, instance", "{{pod}} {{instance}}")),
 				lines("Told to sockets", perSec, "Frames of presence, by type.", rate("parley_presence_told_total", "type", "{{type}}")).wide(12),
-				lines("Not told", perSec, "Because of privacy, because newer news were known, and because Redis or Postgres did not answer.",
+				lines("Not delivered", perSec, "Because of privacy, because a newer state was known, and because Redis or Postgres did not reply.",
 					rate("parley_presence_hidden_total", "", "hidden"), rate("parley_presence_old_total", "", "old"),
 					rate("parley_presence_tell_errors_total", "", "errors")).wide(12).runbook("ParleyPresenceUntold"),
 			}},

@@ -22,7 +22,7 @@ func receipts() dashboard {
 				lines("Duration of a flush", seconds, "One run over all that waits.", quantiles("parley_receipts_flush_seconds")...).wide(6),
 			}},
 			{"Reads", []panel{
-				lines("Accepted", perSec, "By the way they take: direct to Postgres, buffered in Redis, fallback where Redis is away, marker where there is no receipt.",
+				lines("Accepted", perSec, "By destination: direct to Postgres, buffered in Redis, fallback if Redis is unavailable, marker if there is no receipt.",
 					rate("parley_receipts_reads_total", "path", "{{path}}"), rate("parley_receipts_refused_total", "", "refused: too many waited")).stack().wide(12),
 				lines("Told to senders", perSec, "Frames, and receipts for which another's frame stood.",
 					rate("parley_receipts_frames_total", "", "frames"), rate("parley_receipts_coalesced_total", "", "coalesced")).wide(12),

@@ -125,7 +125,7 @@ func typeFor(ctx context.Context, conversation string, from, to *client.Person) 
 		return err
 	}
 	begun := time.Now()
-	// Typing is told at most once and without a promise: who missed it missed little.
+	// Typing is delivered at most once and without a guarantee; a lost one does not matter.
 	if _, err := to.Await(ctx, typingTime, "typing", client.Frame.Active); err == nil {
 		fmt.Printf("%s             %s is typing ...\n", clock(), from.Name)
 	}

@@ -1,4 +1,4 @@
-{{/* What the schema cannot tell: values that do not go together. Every fault in one message. */}}
+{{/* Checks that the schema cannot express: values that contradict each other. All faults are in one message. */}}
 {{- define "parley.checks" -}}
 {{- $faults := list -}}
 {{- $v := .Values -}}

@@ -1,7 +1,7 @@
-// Command load chats through a Service from within the cluster, and tells what it lost.
+// Command load chats through a Service from within the cluster, and reports losses.
 //
-//	load run URL PEOPLE RATE   chats until it is told to stop, and prints a report as the last line
-//	load stop                  tells it, from a second process in the same pod
+//	load run URL PEOPLE RATE   chats until it is stopped, and prints a report as the last line
+//	load stop                  stops it, from a second process in the same pod
 //	load dial HOST:PORT        exits with 0 where somebody listens
 package main
 
@@ -297,7 +297,7 @@ func (l *load) verify(history []message) {
 	}
 }
 
-// listen keeps a socket open until ctx ends: who is told to go comes back, and asks what it missed.
+// listen keeps a socket open until ctx ends: after a close it reconnects and syncs.
 func (l *load) listen(ctx context.Context, p *person) {
 	for first := true; ctx.Err() == nil; first = false {
 		begun := time.Now()
@@ -402,7 +402,7 @@ func (p *person) saw(m message) {
 	p.seen[m.ID] = m.Seq
 }
 
-// synced takes the answer to a sync, and tells whether there is more.
+// synced applies the response to a sync, and reports whether there is more.
 func (p *person) synced(data json.RawMessage, conversation string) bool {
 	var answer struct {
 		Conversations map[string]struct {

@@ -1,7 +1,7 @@
-// Package report is what the load tells the cluster's tests.
+// Package report is the report of the load for the cluster's tests.
 package report
 
-// Progress begins the lines that tell, once a second, how many messages were sent.
+// Progress begins the lines that report, once a second, the number of sent messages.
 const Progress = "sent"
 
 // Load is what came of chatting for a while.
@@ -16,7 +16,7 @@ type Load struct {
 	Lost int `json:"lost"`
 	// Gaps are messages of the history whose seq is not the next one, or that are there twice.
 	Gaps int `json:"gaps"`
-	// Doubled are messages that one socket was told twice, or out of order.
+	// Doubled are messages that one socket got twice, or out of order.
 	Doubled int `json:"doubled"`
 	// Unseen are messages that somebody got neither live nor by sync.
 	Unseen int `json:"unseen"`

@@ -64,7 +64,7 @@ export interface CompletedUpload {
   state: "ready";
   contentType: string;
   size: number;
-  /** Of a picture, where its header tells. */
+  /** Of a picture, if its header has it. */
   width?: number;
   height?: number;
 }
@@ -577,7 +577,7 @@ export interface Operations {
       data: Session[];
     };
   };
-  /** End one of one's own sessions */
+  /** End one of the user's sessions */
   endSession: {
     method: "DELETE";
     path: "/api/auth/sessions/{id}";
@@ -837,7 +837,7 @@ export interface Operations {
     query: { muted?: boolean };
     response: Unread;
   };
-  /** Change one's own state of a conversation */
+  /** Change the user's own state of a conversation */
   updateState: {
     method: "PATCH";
     path: "/api/conversations/{id}/me";
@@ -898,7 +898,7 @@ export interface Operations {
     path: "/api/messages/{id}";
     response: Message;
   };
-  /** Edit one's own message */
+  /** Edit the user's own message */
   editMessage: {
     method: "PATCH";
     path: "/api/messages/{id}";

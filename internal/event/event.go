@@ -22,6 +22,8 @@ type Event struct {
 	CommittedAt int64
 	// Actor is set on events that are read from the journal (journal.Feed.After), for webhooks.
 	Actor Actor
+	// Concerned are the users whom a change of members is about, members or not by now. It is set together with Actor.
+	Concerned []string
 
 	Routing
 	// TraceParent is the trace that the event belongs to (W3C Trace Context), "" if it is in none that is recorded.

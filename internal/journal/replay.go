@@ -136,7 +136,7 @@ func (r *replay) eventAt(revision int64) (*event.Event, error) {
 		if err != nil {
 			return nil, err
 		}
-		e.Actor = c.actor
+		e.Actor, e.Concerned = c.actor, c.userIDs
 		return e, nil
 	}
 	r.seq++

@@ -310,25 +310,3 @@ func deliveryOf(e *event.Event, ref *conversationRef) (d delivery, ok bool, err 
 	})
 	return d, err == nil, err
 }
-
-// shownMembers is how many members an event of new or former members has at most; userIds has all.
-const shownMembers = 20
-
-// dataOf is a frame's data as webhooks have it.
-func dataOf(e *event.Event) any {
-	switch d := e.Data.(type) {
-	case event.MembersAdded:
-		ids := event.IDsOf(d.Members)
-		d.Members = d.Members[:min(len(d.Members), shownMembers)]
-		return struct {
-			event.MembersAdded
-			UserIDs []string `json:"userIds"`
-		}{d, ids}
-	case event.MemberRemoved:
-		return struct {
-			event.MemberRemoved
-			UserIDs []string `json:"userIds"`
-		}{d, e.Removed}
-	}
-	return e.Data
-}

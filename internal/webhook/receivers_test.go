@@ -2,8 +2,12 @@ package webhook
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/parley-chat/parley/internal/conversation"
+	"github.com/parley-chat/parley/internal/testenv"
 )
 
 // Of a hundred events an endpoint refuses one. It gets the other 99, in order.
@@ -75,4 +79,28 @@ func TestASlowEndpointDelaysNoOther(t *testing.T) {
 	slow.set(nil)
 	checkOrder(t, slow.await("all of it, once it answers", all(slow)))
 	stop()
+}
+
+// An event of members names all whom it was about, also those who have left before it is sent.
+func TestEventsOfMembersNameThoseWhoLeft(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	g := h.group()
+	users := testenv.Users(t, h.db.SQL, 2)
+	if _, err := h.groups.Add(t.Context(), g, h.users[0], &conversation.Addition{UserIDs: users}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.groups.Remove(t.Context(), g, h.users[0], users[0]); err != nil {
+		t.Fatal(err)
+	}
+	missed, err := h.feed.After(t.Context(), g, 1, 10)
+	if err != nil || len(missed.Events) != 2 {
+		t.Fatalf("%d events, %v", len(missed.Events), err)
+	}
+	for i, want := range []string{fmt.Sprintf(`"userIds":[%q,%q]`, users[0], users[1]), fmt.Sprintf(`"userIds":[%q]`, users[0])} {
+		d, ok, err := deliveryOf(missed.Events[i], &conversationRef{ID: g, Metadata: []byte("null")})
+		if err != nil || !ok || !strings.Contains(string(d.body), want) {
+			t.Errorf("%s, %v, want %s", d.body, err, want)
+		}
+	}
 }

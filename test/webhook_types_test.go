@@ -1,0 +1,151 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/parley-chat/parley/internal/testenv"
+)
+
+// hookEvent is a delivery as a receiver reads it.
+type hookEvent struct {
+	Type      string
+	Timestamp time.Time
+	Data      struct {
+		ID, Content           string
+		ConversationID        string
+		Conversation          *struct{ ID, ExternalID, Type string }
+		User                  *struct{ ID, DisplayName string }
+		Users                 []struct{ ID string }
+		UserIDs               []string
+		Members               []struct{ User struct{ ID string } }
+		MemberCount, Revision int
+		Reactions             []struct{ Reaction string }
+		DeletedAt             *time.Time
+		Name                  string
+	}
+	Actor struct{ UserID, KeyID *string }
+}
+
+// Every type of event comes, with what the contract says about its data and its actor.
+func TestEveryTypeOfWebhook(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	events := map[string][]hookEvent{}
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		var e hookEvent
+		if err := json.Unmarshal(b, &e); err != nil || len(b) > 256<<10 {
+			t.Errorf("%d bytes: %v: %.300s", len(b), err, b)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		events[e.Type] = append(events[e.Type], e)
+	}))
+	t.Cleanup(receiver.Close)
+	s := start(t, 1, "PARLEY_BOOTSTRAP_KEY="+bootstrapKey, "PARLEY_SECRETS_KEY="+strings.Repeat("k", 43)+"=", "PARLEY_WEBHOOK_ALLOW_CIDRS=127.0.0.0/8")
+	p := s.pods[0]
+	testenv.Eventually(t, 20*time.Second, func() bool { return p.call(t, bootstrapKey, "GET", "/api/server/keys", nil).status == 200 }, "the key is made")
+	p.want(t, 201, bootstrapKey, "POST", "/api/server/webhooks", map[string]any{"name": "all", "url": receiver.URL, "types": []string{"*"}})
+	s.launchBeside("dispatcher")
+
+	const many = 25
+	var people, names []map[string]any
+	for i := range many {
+		people = append(people, map[string]any{"externalId": fmt.Sprint("u", i), "displayName": fmt.Sprint("U", i)})
+		names = append(names, map[string]any{"user": fmt.Sprint("ext:u", i)})
+	}
+	await := func(typ string) {
+		t.Helper()
+		testenv.Eventually(t, time.Minute, func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(events[typ]) > 0
+		}, "%s comes", typ)
+	}
+	key := func(status int, method, path string, body any, headers ...string) answer {
+		t.Helper()
+		return p.want(t, status, bootstrapKey, method, path, body, headers...)
+	}
+	key(200, "PUT", "/api/server/users", map[string]any{"users": people})
+	key(200, "PATCH", "/api/server/users/ext:u1", map[string]any{"displayName": "Renamed"})
+	key(200, "PUT", "/api/server/users/ext:u2/ban", map[string]any{})
+	key(204, "DELETE", "/api/server/users/ext:u2/ban", nil)
+	key(200, "POST", "/api/server/users/ext:u2/deactivate", nil)
+	key(200, "POST", "/api/server/users/ext:u2/reactivate", nil)
+	ana, ben := p.register(t), p.register(t)
+	p.want(t, 201, ana.token, "POST", "/api/friends/requests", map[string]any{"userId": ben.ID})
+	p.want(t, 200, ben.token, "POST", "/api/friends/requests/"+ana.ID+"/accept", nil)
+	p.want(t, 204, ana.token, "DELETE", "/api/friends/"+ben.ID, nil)
+	p.want(t, 204, ben.token, "DELETE", "/api/users/me", map[string]any{"password": password})
+
+	key(201, "PUT", "/api/server/conversations/ext:room", map[string]any{"name": "Room"})
+	key(200, "POST", "/api/server/conversations/ext:room/members", map[string]any{"users": names})
+	await("conversation.members_added")
+	key(200, "POST", "/api/server/conversations/ext:room/members", map[string]any{"users": []map[string]any{{"user": "ext:u0", "role": "admin"}}})
+	key(200, "PATCH", "/api/server/conversations/ext:room", map[string]any{"name": "Renamed"})
+	var m struct{ ID string }
+	key(201, "POST", "/api/server/conversations/ext:room/messages", map[string]any{"sender": "ext:u0", "content": "hello", "clientMessageId": "1"}).into(t, &m)
+	key(200, "PUT", "/api/messages/"+m.ID+"/reactions/+1", nil, "Parley-User", "ext:u1")
+	await("message.reacted")
+	key(200, "PATCH", "/api/server/messages/"+m.ID, map[string]any{"content": "edited"})
+	key(204, "DELETE", "/api/server/messages/"+m.ID, nil)
+	key(200, "DELETE", "/api/server/conversations/ext:room/members", map[string]any{"users": []string{"ext:u3", "ext:u4"}})
+	await("conversation.members_removed")
+	key(204, "DELETE", "/api/server/conversations/ext:room", nil)
+
+	want := []string{
+		"message.created", "message.updated", "message.deleted", "message.reacted", "conversation.created", "conversation.updated", "conversation.deleted",
+		"conversation.members_added", "conversation.members_removed", "conversation.members_updated", "user.created", "user.updated", "user.deactivated",
+		"user.reactivated", "user.banned", "user.unbanned", "user.deleted", "friend.added", "friend.removed",
+	}
+	var missing []string
+	testenv.Eventually(t, time.Minute, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		missing = slices.DeleteFunc(slices.Clone(want), func(s string) bool { return len(events[s]) > 0 })
+		return len(missing) == 0 && len(events["user.created"]) == many+2
+	}, "every type comes")
+	mu.Lock()
+	defer mu.Unlock()
+	if len(missing) > 0 {
+		t.Errorf("missing are %q", missing)
+	}
+	for typ, list := range events {
+		for _, e := range list {
+			thing, _, _ := strings.Cut(typ, ".")
+			switch {
+			case e.Timestamp.IsZero():
+				t.Errorf("%s has no timestamp", typ)
+			case thing == "user" && (e.Data.User == nil || e.Data.User.ID == ""):
+				t.Errorf("%s has the user %+v", typ, e.Data.User)
+			case thing == "friend" && len(e.Data.Users) != 2:
+				t.Errorf("%s has the users %+v", typ, e.Data.Users)
+			case (thing == "message" || thing == "conversation") && (e.Data.Conversation == nil || e.Data.Conversation.ExternalID != "room" || e.Data.Conversation.Type != "group"):
+				t.Errorf("%s has the conversation %+v", typ, e.Data.Conversation)
+			case (thing == "message" || thing == "conversation") && (e.Actor.KeyID == nil && typ != "message.reacted" || typ == "message.created" && e.Data.Revision == 0):
+				t.Errorf("%s has the actor %+v and the revision %d", typ, e.Actor, e.Data.Revision)
+			}
+		}
+	}
+	if e := events["conversation.members_added"][0].Data; len(e.UserIDs) != many || len(e.Members) != 20 || e.MemberCount != many {
+		t.Errorf("%d members were added: %d ids, %d members, %d in all", many, len(e.UserIDs), len(e.Members), e.MemberCount)
+	}
+	if e := events["conversation.members_removed"][0].Data; len(e.UserIDs) != 2 || e.MemberCount != many-2 {
+		t.Errorf("two members were removed: %+v", e)
+	}
+	if e := events["message.reacted"][0]; e.Actor.UserID == nil || len(e.Data.Reactions) != 1 || e.Data.Reactions[0].Reaction != "+1" {
+		t.Errorf("a reaction: %+v by %+v", e.Data.Reactions, e.Actor)
+	}
+	if e := events["user.updated"][0].Data; e.User.DisplayName != "Renamed" {
+		t.Errorf("a user was renamed: %+v", e.User)
+	}
+}

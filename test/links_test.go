@@ -8,7 +8,7 @@ import (
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
-// Each process links only what it runs: the image holds three binaries. What is named by a method here is what keeps all exported
+// Each process links only what it runs: the image holds four binaries. What is named by a method here is what keeps all exported
 // methods of everything in a binary (Go's linker can't tell which are called by reflection), a third of its size.
 func TestEachProcessLinksOnlyWhatItRuns(t *testing.T) {
 	t.Parallel()
@@ -18,6 +18,7 @@ func TestEachProcessLinksOnlyWhatItRuns(t *testing.T) {
 		"api":              {grpc},
 		"presence-watcher": {grpc, gorm, fiber, templates, asynq},
 		"receipt-worker":   {grpc, gorm, fiber, templates},
+		"dispatcher":       {grpc, fiber, templates},
 	} {
 		f, err := elf.Open(testenv.Binary(t, name))
 		if err != nil {

@@ -25,8 +25,9 @@ import (
 func TestThePageInABrowser(t *testing.T) {
 	t.Parallel()
 	b := newBrowserRun(t)
+	vapid, _ := vapidKey(t)
 	s := start(t, 2, append(testenv.Storage(t).Settings(), "PARLEY_WEB=on", "PARLEY_ACCESS_TOKEN_TTL=10s", "PARLEY_ALLOWED_ORIGINS=http://127.0.0.1:*",
-		"PARLEY_BOOTSTRAP_KEY="+bootstrapKey)...)
+		"PARLEY_BOOTSTRAP_KEY="+bootstrapKey, "PARLEY_PUSH_VAPID_PRIVATE_KEY="+vapid, "PARLEY_PUSH_VAPID_SUBJECT=mailto:ops@example.com")...)
 	s.addWatcher()
 	s.addWorker()
 	if _, err := (&seed.Seeder{URL: s.pods[0].url, Key: bootstrapKey, History: 40}).Run(t.Context()); err != nil {

@@ -58,6 +58,7 @@ async function put(files, folder) {
 const sizeOf = (files) => [...files.values()].reduce((n, bytes) => n + gzipSync(bytes, { level: 9 }).length, 0);
 
 const app = await page({ name: "app", script: "src/main.ts", style: "src/style.css", html: "index.html", index: "index.html" });
+app.set("push-worker.js", await bundle("src/push-worker.ts", { format: "iife" })); // a browser knows its worker by its address
 const size = sizeOf(app);
 if (size > most) throw new Error(`the page is ${size} bytes gzipped, more than ${most}`);
 await put(app, "internal/web/dist");

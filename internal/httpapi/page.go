@@ -11,9 +11,12 @@ import (
 )
 
 const (
-	pagePath  = "/"
-	assetPath = "/assets/:file"
+	pagePath   = "/"
+	workerPath = "/" + web.Worker // at the root, since a service worker serves what is below it
+	assetPath  = "/assets/:file"
 )
+
+const filePolicy = "default-src 'none'; frame-ancestors 'none'"
 
 // webPage is Parley's own page at / and its files.
 type webPage struct {
@@ -42,20 +45,21 @@ func storageOrigin(s config.Storage) string {
 }
 
 // pagePolicy is the page's Content-Security-Policy. 'self' covers the socket, too. The page writes no markup from strings, so that
-// Trusted Types can forbid it.
+// Trusted Types can forbid it; parley-worker is the address of its service worker.
 func pagePolicy(storage string) string {
 	if storage != "" {
 		storage = " " + storage
 	}
 	return strings.Join([]string{
 		"default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' blob: data:" + storage, "connect-src 'self'" + storage,
-		"require-trusted-types-for 'script'", "trusted-types 'none'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
+		"require-trusted-types-for 'script'", "trusted-types parley-worker", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
 	}, "; ")
 }
 
 func (p *webPage) routes(by limit) []route {
 	return []route{
 		{"GET", pagePath, access{}, by, p.index},
+		{"GET", workerPath, access{}, by, p.worker},
 		{"GET", assetPath, access{}, by, p.asset},
 	}
 }
@@ -69,11 +73,16 @@ func (p *webPage) index(c *fiber.Ctx) error {
 func (p *webPage) asset(c *fiber.Ctx) error {
 	name := c.Params("file")
 	f := p.files[name]
-	if f == nil || name == web.Index {
+	if f == nil || name == web.Index || name == web.Worker {
 		return errNotFound
 	}
-	c.Set(fiber.HeaderContentSecurityPolicy, "default-src 'none'; frame-ancestors 'none'")
+	c.Set(fiber.HeaderContentSecurityPolicy, filePolicy)
 	return p.send(c, f, "public, max-age=31536000, immutable")
+}
+
+func (p *webPage) worker(c *fiber.Ctx) error {
+	c.Set(fiber.HeaderContentSecurityPolicy, filePolicy)
+	return p.send(c, p.files[web.Worker], "no-cache")
 }
 
 // send answers with a file's bytes, which all requests share, or with 304.

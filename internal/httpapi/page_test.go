@@ -65,6 +65,13 @@ func TestThePageNeedsNothingFromOutside(t *testing.T) {
 	if len(loads) != 2 {
 		t.Fatalf("the page loads %v", loads)
 	}
+	// The service worker has no hash in its name, so that nothing may keep it.
+	if res, _ := get("/push-worker.js"); res.StatusCode != 200 || res.Header.Get("Cache-Control") != "no-cache" || !strings.HasPrefix(res.Header.Get("Content-Type"), "text/javascript") {
+		t.Errorf("the service worker is %d %v", res.StatusCode, res.Header)
+	}
+	if res, _ := get("/assets/push-worker.js"); res.StatusCode != 404 {
+		t.Errorf("the service worker is an asset: %d", res.StatusCode)
+	}
 	size := len(index)
 	for _, l := range loads {
 		res, body := get(l[1], "Accept-Encoding", "gzip")

@@ -17,8 +17,12 @@ import (
 //go:embed all:dist
 var built embed.FS
 
-// Index is the name of the page itself. All other files have a hash in their names and never change under it.
-const Index = "index.html"
+// Index is the name of the page itself, Worker that of its service worker. All other files have a hash in their names and never change
+// under it.
+const (
+	Index  = "index.html"
+	Worker = "push-worker.js"
+)
 
 // File is one file of the page, ready to be sent. It is immutable and shared.
 type File struct {

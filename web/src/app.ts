@@ -3,6 +3,7 @@ import { fill, h, icon, iconButton, scheduled, toast } from "./dom.js";
 import type { Host } from "./host.js";
 import { List } from "./list.js";
 import { newChat } from "./people.js";
+import { renewNotifications } from "./notify.js";
 import { RoomPane } from "./room.js";
 import { settings } from "./settings.js";
 import { nameOf, plural } from "./text.js";
@@ -42,6 +43,7 @@ export class App implements Host {
     this.status();
     this.title();
     this.route();
+    void renewNotifications(chat);
   }
 
   get selected(): string | undefined {

@@ -2,6 +2,7 @@ import type { Privacy, SessionInfo } from "@parley-chat/client";
 import type { App } from "./app.js";
 import { attempt, dialog, fill, h, toast } from "./dom.js";
 import { drawBlocked } from "./friends.js";
+import { notifications } from "./notify.js";
 import { briefTime } from "./text.js";
 
 /** Profile, privacy, password, sessions, and signing out. */
@@ -19,7 +20,7 @@ export function settings(app: App): void {
   const sessions = h("ul", { class: "people", "aria-label": "Sessions" });
   const blocks = h("ul", { class: "people", "aria-label": "Blocked people" });
   dialog("Settings", [
-    profile, h("h3", null, "Privacy"), privacy, h("h3", null, "Blocked"), blocks, h("h3", null, "Password"), password(app), h("h3", null, "Signed in on"), sessions,
+    profile, h("h3", null, "Privacy"), privacy, notifications(chat), h("h3", null, "Blocked"), blocks, h("h3", null, "Password"), password(app), h("h3", null, "Signed in on"), sessions,
     h("div", { class: "row end" }, h("button", { type: "button", class: "danger", onclick: () => void app.logout() }, "Log out")),
   ]);
   void drawPrivacy(app, privacy);

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { browser, consoleFaults, Person, remains, step } from "./harness.mjs";
 import { accounts, attachments, conversation, groups, mentions, ownState, relations, settings } from "./features.mjs";
 import { clock, histories, kills, offline, redis, tabs, flood } from "./faults.mjs";
+import { pushes } from "./push.mjs";
 import { demo, seeded, views } from "./views.mjs";
 
 try {
@@ -27,6 +28,7 @@ try {
   await step("a long history", () => histories(people));
   await step("many messages a second", () => flood(people));
   await step("the demo", demo);
+  await step("push", pushes);
   await step("settings", () => settings(people));
   assert.deepEqual(consoleFaults, []);
   console.log("all as promised");

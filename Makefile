@@ -37,7 +37,7 @@ page: ## build the pages of web/ anew, into internal/web/dist and scripts/playgr
 fmt: ## format the Go code
 	@gofmt -w .
 
-lint: ## golangci-lint, which is built first, once a machine, in some minutes
+lint: ## golangci-lint, which is built first, once per machine, in some minutes
 	@scripts/lint.sh
 
 build: ## the four binaries, into bin/

@@ -19,15 +19,7 @@ format() {
 $bad"
 }
 
-lint() {
-	local linter
-	linter=$(scripts/lint.sh --path)
-	if [ -x "$linter" ]; then
-		GOFLAGS="${GOFLAGS:-} -race" "$linter" run
-	else
-		say "   not installed: make lint builds it"
-	fi
-}
+lint() { scripts/lint.sh --quick; }
 
 # The processes that tests start. They have the points at which a test can kill one.
 build() { go build -race -tags faultpoints -buildvcs=false -o "$PARLEY_TEST_BIN_DIR/" ./cmd/...; }

@@ -78,7 +78,7 @@ func ready(ctx context.Context, base string) error {
 		}
 	}
 	slices.Sort(wrong)
-	return fmt.Errorf("Parley at %s is %s: %s", base, state.Status, strings.Join(wrong, ", "))
+	return fmt.Errorf("the Parley at %s is %s: %s", base, state.Status, strings.Join(wrong, ", "))
 }
 
 // chat sends a message from one to the other and returns how long it was under way.

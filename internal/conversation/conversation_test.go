@@ -65,7 +65,6 @@ type pod struct {
 	published *recorder
 	notified  *notices
 	pending   markers
-	messages  *message.Service
 }
 
 func newPod(t *testing.T, url string) *pod {

@@ -29,7 +29,7 @@ func (m *MentionList) UnmarshalJSON(b []byte) error {
 	if err := jsonbody.Decode(b, &in); err != nil {
 		return err
 	}
-	*m = MentionList{UserIDs: in.UserIDs, All: in.All}
+	*m = MentionList(in)
 	return nil
 }
 

@@ -14,12 +14,12 @@ import (
 	"github.com/parley-chat/parley/internal/metadata"
 )
 
-// What can be wrong with a request, besides *invalid.Faults.
-// ErrHistoryChanged is of a sync during which the database failed over: what was read may be of two histories.
+// ErrHistoryChanged is returned for a sync during which the database failed over: its reads may belong to two histories.
 var ErrHistoryChanged = errors.New("the database has another history")
 
+// Errors of requests, in addition to *invalid.Faults.
 var (
-	// ErrConversationNotFound is also the answer for a conversation that the asker is no member of.
+	// ErrConversationNotFound is also returned if the caller is not a member of the conversation.
 	ErrConversationNotFound = errors.New("conversation not found")
 	// ErrNotFound is also the answer for a message of a conversation that the asker is no member of.
 	ErrNotFound = errors.New("message not found")

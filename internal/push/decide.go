@@ -40,12 +40,12 @@ type member struct {
 	// readSeq is how far they have read, pending reads included.
 	readSeq int64
 	// notifications is the conversation's setting, "" for the default; level is the user's own.
-	notifications, level         string
-	muted, barred, active        bool
-	devicesSince                 time.Time // when their first device was registered
-	blocked                      map[string]bool
-	markerVersion                int
-	lastReadSeq, lastPush, count int64
+	notifications, level  string
+	muted, barred, active bool
+	devicesSince          time.Time // when their first device was registered
+	blocked               map[string]bool
+	markerVersion         int
+	lastReadSeq, lastPush int64
 }
 
 // decide returns the newest message to push to a member, nil for none, and why. The messages are in the order of their seqs.

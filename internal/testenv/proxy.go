@@ -30,7 +30,8 @@ type link struct {
 type flow int
 
 const (
-	passing flow = iota
+	// The zero value passes everything.
+	_ flow = iota
 	// halving passes the first half of the next chunk, and swallows from then on: the peer sees a frame that never ends.
 	halving
 	// swallowing takes bytes and passes none. Neither end sees an error, as behind a NAT entry that was dropped.

@@ -40,7 +40,7 @@ func serveBare(addr, redisURL string) error {
 	b := &bare{conns: map[net.Conn]struct{}{}}
 	app := fiber.New(fiber.Config{DisableStartupMessage: true, ReduceMemoryUsage: true})
 	app.Get("/api/ws", websocket.New(b.serve, websocket.Config{ReadBufferSize: 512, WriteBufferSize: 512, WriteBufferPool: &sync.Pool{}}))
-	go b.tell(redis.NewClient(options).Subscribe(context.Background(), bareChannel).Channel(redis.WithChannelSize(1 << 16)))
+	go b.fanOut(redis.NewClient(options).Subscribe(context.Background(), bareChannel).Channel(redis.WithChannelSize(1 << 16)))
 	return app.Listen(addr)
 }
 
@@ -62,7 +62,7 @@ func (b *bare) serve(c *websocket.Conn) {
 	b.mu.Unlock()
 }
 
-func (b *bare) tell(heard <-chan *redis.Message) {
+func (b *bare) fanOut(heard <-chan *redis.Message) {
 	var out []byte
 	for m := range heard {
 		out = append(out[:0], m.Payload...)

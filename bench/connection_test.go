@@ -20,7 +20,7 @@ func BenchmarkConnections(b *testing.B) {
 	for i := 0; i < n; i += groupSize {
 		groups = append(groups, s.group(b, who[i:min(n, i+groupSize)]))
 	}
-	s.exec(b, `VACUUM ANALYZE`) // as Postgres does by itself within a minute
+	s.exec(b, `VACUUM ANALYZE`) // as autovacuum does within a minute
 	api := s.pods[0].PID()
 	// The first ones pay for what is made once.
 	first := s.openAll(b, who[:groupSize])

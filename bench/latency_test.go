@@ -12,7 +12,7 @@ import (
 	"github.com/parley-chat/parley/internal/id"
 )
 
-// BenchmarkLatency finds how many messages a second can be told to a group of 1,000, sends at half of that rate whether
+// BenchmarkLatency finds how many messages a second can be delivered to a group of 1,000, sends at half of that rate whether
 // or not what went before has come, and reports how long a message took from when it was due to each receiver. Its rivals
 // are measured in the same way beside it; and all of them at one rate, half of what the slowest can.
 func BenchmarkLatency(b *testing.B) {
@@ -52,7 +52,7 @@ func BenchmarkLatency(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// timed is sockets that all get each message, which tells when it was due.
+// timed is sockets that all get each message, which contains the time it was due.
 type timed struct {
 	name string // before its units
 	*receivers
@@ -83,7 +83,7 @@ func stamp(t time.Time) string {
 	return s + text[len(s):]
 }
 
-// watch has the sockets tell the lag of what they get, in µs. One thread may read them all.
+// watch makes the sockets report the lag of what they get, in µs. One thread may read them all.
 func watch(sockets []*socket) *hdrhistogram.Histogram {
 	lags := hdrhistogram.New(1, time.Minute.Microseconds(), 3)
 	on := func(payload []byte) {

@@ -26,7 +26,7 @@ const (
 	centrifugo    = "centrifugo"
 )
 
-// rival is something else that tells every socket what say says.
+// rival is something else that sends every socket what say publishes.
 type rival struct {
 	name string
 	*system

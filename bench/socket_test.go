@@ -16,7 +16,7 @@ type socket struct {
 	rest []byte
 	last map[string]int64 // conversation -> seq of the last message that came
 	got  int              // messages
-	on   func([]byte)     // told each message, nil for none
+	on   func([]byte)     // called with each message, nil for none
 }
 
 var mask = [4]byte{0x1f, 0x2e, 0x3d, 0x4c}

@@ -145,7 +145,7 @@ func TestEveryAlertIsTested(t *testing.T) {
 	}
 }
 
-// wants are the annotations that whoever is woken needs.
+// wants are the annotations that the person on call needs.
 var wants = map[string]*regexp.Regexp{
 	"summary": regexp.MustCompile(`^[A-Z]`), "description": regexp.MustCompile(`\.$`),
 	"dashboard": regexp.MustCompile(`^/d/(parley-\w+)\?var-namespace=`), "runbook_url": regexp.MustCompile(`/docs/runbooks/(\w+)\.md$`),

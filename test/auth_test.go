@@ -36,7 +36,7 @@ func TestRegisterAndLogin(t *testing.T) {
 		wrong[i].RequestID = ""
 	}
 	if fmt.Sprint(wrong[0]) != fmt.Sprint(wrong[1]) || wrong[0].Code != "invalid_credentials" {
-		t.Errorf("a wrong password and an unknown user are told apart: %+v, %+v", wrong[0], wrong[1])
+		t.Errorf("a wrong password and an unknown user are distinguishable: %+v, %+v", wrong[0], wrong[1])
 	}
 }
 

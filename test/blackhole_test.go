@@ -97,7 +97,7 @@ func TestPostgresInABlackHole(t *testing.T) {
 	p.send(t, u[0], c.ID, "after it")
 }
 
-// What was accepted while Redis was away reaches live sockets once it is back, as messages do: receipts and markers, in direct
+// What was accepted while Redis was unavailable reaches live sockets once it is back, as messages do: receipts and markers, in direct
 // conversations and groups, privacy, and friends.
 func TestWhatWasAcceptedWithoutRedisReachesLiveSockets(t *testing.T) {
 	t.Parallel()

@@ -143,7 +143,7 @@ func (x *across) read(path string) []member {
 	return out
 }
 
-// What a block lets through, in both directions. In a direct conversation nothing crosses but the deletion of one's own; a common
+// What a block lets through, in both directions. In a direct conversation nothing crosses but the deletion of the user's own; a common
 // group goes on as it was, but for receipts; outside of conversations each is as nobody to the other. What is added to Parley
 // later and can cross a block gets a line here.
 func TestWhatCrossesABlock(t *testing.T) {
@@ -206,7 +206,7 @@ func TestWhatCrossesABlock(t *testing.T) {
 		{"asking for the direct conversation", "404 user_not_found", func(x *across) string {
 			return x.call("POST", "/api/conversations", map[string]any{"type": "direct", "memberIds": []string{x.other.ID}})
 		}},
-		{"the deletion of one's own", "204; message:deleted", func(x *across) string {
+		{"the deletion of the user's own", "204; message:deleted", func(x *across) string {
 			return x.call("DELETE", "/api/messages/"+x.mine.ID, nil) + "; " + x.reached(strings.Fields(message)...)
 		}},
 

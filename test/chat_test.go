@@ -26,7 +26,7 @@ func TestTwoPeopleChatOverTwoPods(t *testing.T) {
 			t.Fatalf("got %s %s", f.Type, f.Data)
 		}
 		f.into(t, &acked)
-		for heard.Seq < acked.Seq { // one's own come too
+		for heard.Seq < acked.Seq { // the user's own come too
 			to.until("message:new", 5*time.Second).into(t, &heard)
 		}
 		if acked.Seq != int64(n+1) || heard.ID != acked.ID || heard.Content != fmt.Sprint("hello ", n) {

@@ -70,7 +70,7 @@ func TestRedisFailover(t *testing.T) {
 	}
 }
 
-// takeover answers what tells whether a replica took over what the first node had.
+// takeover answers what reports whether a replica took over what the first node had.
 func takeover(t testing.TB, g *testenv.RedisGroup) func() bool {
 	t.Helper()
 	var others []*redis.Client

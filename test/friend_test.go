@@ -49,7 +49,7 @@ func (s *socket) friend(typ string, who user) {
 		User struct{ ID, Username, DisplayName string }
 	}
 	if s.until(typ, 5*time.Second).into(s.t, &d); d.User.ID != who.ID || d.User.Username != who.Username {
-		s.t.Errorf("%s tells of %+v, want %s", typ, d, who.Username)
+		s.t.Errorf("%s reports %+v, want %s", typ, d, who.Username)
 	}
 }
 
@@ -292,7 +292,7 @@ func TestOpenRequestsAreBounded(t *testing.T) {
 	}
 }
 
-// To block is a 204 for any id, so what it leaves must not tell who is there either.
+// To block is a 204 for any id, so what it leaves must not reveal whether the user exists either.
 func TestBlockingBackShowsNothing(t *testing.T) {
 	t.Parallel()
 	s := start(t, 1)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Wrong passwords of one's own account are guesses too, wherever they are sent, and however many at once.
+// Wrong passwords of the user's own account are guesses too, wherever they are sent, and however many at once.
 func TestWrongPasswordsOfOnesOwnAreLimited(t *testing.T) {
 	t.Parallel()
 	s := start(t, 2, "PARLEY_RATE_LIMIT_AUTH=1000/15m")

@@ -171,7 +171,7 @@ func TestTheProfileFollowsTheTokenOrNot(t *testing.T) {
 	p := sync.pods[0]
 	p.me(t, product.token("anna", map[string]any{"name": "Anna", "picture": "https://img.example.com/1"}))
 	if r := p.call(t, product.token("anna", nil), "PATCH", "/api/users/me", map[string]any{"displayName": "Other"}); r.status != 403 || r.code() != "managed_externally" {
-		t.Errorf("a PATCH of one's own: %d %s", r.status, r.body)
+		t.Errorf("a PATCH of the user's own: %d %s", r.status, r.body)
 	}
 	second := sync.addPod() // which has not checked yet
 	if me := second.me(t, product.token("anna", map[string]any{"name": "Anna Maria", "picture": nil})); me.DisplayName != "Anna Maria" || me.AvatarURL != nil {

@@ -108,7 +108,7 @@ func TestWhoseAddressCounts(t *testing.T) {
 	behind := s.addPod("PARLEY_TRUSTED_PROXIES=127.0.0.0/8,10.0.0.0/8")
 	attempt := 0
 	login := func(p *pod, forwarded string) int {
-		attempt++ // a username each: those are guarded by themselves
+		attempt++ // a username each: each has a limit
 		body := map[string]any{"username": fmt.Sprint("nobody", attempt), "password": "wrong password"}
 		return p.call(t, "", "POST", "/api/auth/login", body, "X-Forwarded-For", forwarded).status
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
-// Each process links only what it runs: the image holds four binaries. What is named by a method here is what keeps all exported
-// methods of everything in a binary (Go's linker can't tell which are called by reflection), a third of its size.
+// Each process links only what it runs: the image has four binaries. The methods named here make the linker keep all exported methods of
+// everything in a binary (it doesn't know which are called by reflection), a third of its size.
 func TestEachProcessLinksOnlyWhatItRuns(t *testing.T) {
 	t.Parallel()
 	const grpc, gorm, fiber, asynq, templates = "google.golang.org/grpc.", "gorm.io/gorm.(*DB)", "github.com/gofiber/fiber", "github.com/hibiken/asynq",

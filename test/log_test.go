@@ -11,7 +11,7 @@ import (
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
-// At its most talkative the log tells no secret and nothing that people write, and calls nothing an error that a client or a
+// At its most talkative the log reveals no secret and nothing that people write, and calls nothing an error that a client or a
 // dependency's outage can cause.
 func TestLogsTellNoSecrets(t *testing.T) {
 	t.Parallel()
@@ -81,7 +81,7 @@ func TestLogsTellNoSecrets(t *testing.T) {
 			content, edited, name, search, password, newPassword, pgPassword, metricsToken, secret, u[0].token, u[1].token, u[2].refresh, "bearer.",
 		} {
 			if strings.Contains(logs, secret) {
-				t.Errorf("the log of %s tells %q", process, secret)
+				t.Errorf("the log of %s contains %q", process, secret)
 			}
 		}
 		for line := range strings.Lines(logs) {
@@ -94,6 +94,6 @@ func TestLogsTellNoSecrets(t *testing.T) {
 		}
 	}
 	if !strings.Contains(p.Logs(), `"level":"WARN"`) || !strings.Contains(p.Logs(), `"request_id"`) {
-		t.Error("the log tells nothing of the outages")
+		t.Error("the log has nothing of the outages")
 	}
 }

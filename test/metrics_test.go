@@ -304,7 +304,7 @@ func metricsPage(processes map[string]families) []byte {
 	return b.Bytes()
 }
 
-// own tells whether a metric is the project's, or one that is read with the project's.
+// own reports whether a metric is the project's, or one that is read with the project's.
 func own(name string) bool {
 	for _, prefix := range []string{"parley_", "http_", "websocket_", "go_sql_"} {
 		if strings.HasPrefix(name, prefix) {
@@ -441,7 +441,7 @@ func TestRedisAwayIsSeen(t *testing.T) {
 	see("all is well", well)
 	before := scrape(t, p.ops).value("parley_pubsub_lag_seconds")
 	s.redis.Stop()
-	see("Redis is away", func(f families) bool {
+	see("Redis is unavailable", func(f families) bool {
 		return f.value("parley_pubsub_silence_seconds") > 3 && f.value("parley_subscriber_up") == 0 && f.value("parley_rate_limit_fallback") == 1 &&
 			f.value("parley_rate_limit_fallbacks_total") == 1 && f.value("parley_dependency_up", "dependency", "redis") == 0 &&
 			f.value("parley_publish_errors_total") > 0 && f.value("parley_ready") == 1

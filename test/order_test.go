@@ -160,7 +160,7 @@ func (v *voice) heardAll(stored []message) error {
 	return nil
 }
 
-// sendOnce sends by REST. stored tells that it had been stored before.
+// sendOnce sends by REST. stored reports that it had been stored before.
 func (p *pod) sendOnce(u user, conversationID string, body map[string]any) (m message, stored bool, err error) {
 	a, err := p.try(u.token, "POST", "/api/conversations/"+conversationID+"/messages", body)
 	switch {

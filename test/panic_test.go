@@ -63,7 +63,7 @@ func TestAPanicInAHandlerIsA500(t *testing.T) {
 	counted(t, p.ops, "request")
 	for _, want := range []string{"fault point http.request", "request_id=the-one-that-panics", "middleware.go"} {
 		if !strings.Contains(p.Logs(), want) {
-			t.Errorf("the log does not tell %q", want)
+			t.Errorf("the log does not show %q", want)
 		}
 	}
 }
@@ -126,7 +126,7 @@ func TestAPanicInALoopRunsItAgain(t *testing.T) {
 	p.want(t, 200, "", "GET", "/api/health/ready", nil)
 }
 
-// The senders of a commit that panics are told so, and what they repeat is what was stored.
+// The senders of a commit that panics get an error, and their repeated sends are the stored ones.
 func TestAPanicInAGroupCommitIsA500(t *testing.T) {
 	t.Parallel()
 	const senders = 20
@@ -155,8 +155,8 @@ func TestAPanicInAGroupCommitIsA500(t *testing.T) {
 	send(200)
 	sock.messages(1, senders, time.Minute)
 	panics := scrape(t, p.ops).value("parley_panics_total", "part", "committer")
-	if told := strings.Count(p.Logs(), `panic="fault point message.committed"`); panics < 1 || float64(told) != panics {
-		t.Errorf("%v panics are counted, %d were logged", panics, told)
+	if logged := strings.Count(p.Logs(), `panic="fault point message.committed"`); panics < 1 || float64(logged) != panics {
+		t.Errorf("%v panics are counted, %d were logged", panics, logged)
 	}
 	p.send(t, u[0], c.ID, "next")
 	sock.messages(senders+1, senders+1, time.Minute)
@@ -194,7 +194,7 @@ func TestAPanicInAFlushFailsThatFlushAlone(t *testing.T) {
 	}
 }
 
-// A loop that panics for ever ends its process: better none than one that says ok and does nothing.
+// A loop that keeps panicking ends its process: better none than one that says ok and does nothing.
 func TestAPanicForEverEndsTheProcess(t *testing.T) {
 	t.Parallel()
 	s := start(t, 0)
@@ -203,6 +203,6 @@ func TestAPanicForEverEndsTheProcess(t *testing.T) {
 		t.Errorf("exited with %d", code)
 	}
 	if !strings.Contains(p.Logs(), "monitor: monitor: it panicked too often") {
-		t.Error("the log does not tell why")
+		t.Error("the log does not show why")
 	}
 }

@@ -78,7 +78,7 @@ func (p *pod) openAs(t testing.TB, u user, device string) *socket {
 func (s *socket) cut() { _ = s.conn.NetConn().Close() }
 
 // presence reads the next frame of presence, which must be of the type and the user. Friendships that were made just before
-// may still be told.
+// may still be delivered.
 func (s *socket) presence(typ string, who user, within time.Duration) presence {
 	s.t.Helper()
 	f := s.next(within)
@@ -90,7 +90,7 @@ func (s *socket) presence(typ string, who user, within time.Duration) presence {
 		s.t.Fatalf("got %s %s where %s was due", f.Type, f.Data, typ)
 	}
 	if f.into(s.t, &p); p.UserID != who.ID {
-		s.t.Fatalf("%s tells of %s, want %s", typ, p.UserID, who.ID)
+		s.t.Fatalf("%s reports %s, want %s", typ, p.UserID, who.ID)
 	}
 	return p
 }
@@ -162,7 +162,7 @@ func TestPresenceComesAndGoesOnce(t *testing.T) {
 		}
 	}
 	if got := p.presence(t, stranger, anna.ID); got.Status != "offline" || got.LastSeenAt == nil || *got.LastSeenAt != *seen {
-		t.Errorf("read: %+v, told %v", got, seen)
+		t.Errorf("read: %+v, delivered %v", got, seen)
 	}
 	db, err := sql.Open("pgx", s.pg)
 	if err != nil {
@@ -253,7 +253,7 @@ func TestPresenceMissedByAPodThatWasCutOff(t *testing.T) {
 		got[x.UserID] = f.Type
 	}
 	if got[u[0].ID] != "presence:offline" || got[u[2].ID] != "presence:online" {
-		t.Errorf("told %v", got)
+		t.Errorf("delivered %v", got)
 	}
 	w.silent(time.Second)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
-// The watcher and the worker start, serve their ops endpoints, tell when they are not ready, and stop cleanly.
+// The watcher and the worker start, serve their ops endpoints, report when they are not ready, and stop cleanly.
 func TestTheProcessesBesideTheAPI(t *testing.T) {
 	t.Parallel()
 	pg := testenv.PostgresServer(t)
@@ -63,7 +63,7 @@ func TestEveryProcessRefusesWrongSettings(t *testing.T) {
 		}
 		for _, want := range []string{"PARLEY_DATABASE_URL", "PARLEY_REDIS_URL", "PARLEY_SHUTDOWN_TIMEOUT"} {
 			if !strings.Contains(p.Logs(), want) {
-				t.Errorf("%s does not tell of %s: %s", name, want, p.Logs())
+				t.Errorf("%s does not report %s: %s", name, want, p.Logs())
 			}
 		}
 		if strings.Contains(p.Logs(), "hunter2") {

@@ -128,10 +128,10 @@ func TestReadsOfADirectConversationAreWrittenAtOnce(t *testing.T) {
 	var got receiptRead
 	sender.until("receipt:read", 10*time.Second).into(t, &got)
 	if got.MessageID != sent[2].ID || got.ConversationID != c.ID || got.UserID != u[1].ID || got.Count != 1 || got.ReadAt.IsZero() {
-		t.Errorf("the sender was told %+v", got)
+		t.Errorf("the sender got %+v", got)
 	}
 	if f := laptop.until("conversation:read", 10*time.Second); string(f.Data) != fmt.Sprintf(`{"conversationId":%q,"lastReadSeq":3,"unreadCount":2}`, c.ID) {
-		t.Errorf("the other device was told %s", f.Data)
+		t.Errorf("the other device got %s", f.Data)
 	}
 	if n := s.rows(t, sent[2].ID); n != 1 {
 		t.Errorf("%d rows", n)
@@ -152,9 +152,9 @@ func TestReadsOfADirectConversationAreWrittenAtOnce(t *testing.T) {
 		t.Errorf("%d receipts where the one call makes one", n)
 	}
 	phone.until("conversation:read", 10*time.Second)
-	phone.silent(200 * time.Millisecond) // of what it did itself nothing was told, and the sender's marker did not move
+	phone.silent(200 * time.Millisecond) // it gets nothing about its own reads, and the sender's marker did not move
 
-	p.read(t, u[0], sent[4].ID) // one's own
+	p.read(t, u[0], sent[4].ID) // the user's own
 	if n := s.rows(t, sent[4].ID); n != 1 {
 		t.Errorf("%d rows of a message that one has read", n)
 	}
@@ -254,10 +254,10 @@ func TestReadsOfAGroupWaitInRedis(t *testing.T) {
 	var got receiptRead
 	sender.until("receipt:read", 10*time.Second).into(t, &got)
 	if got.MessageID != first.ID || got.UserID != u[1].ID || got.Count != 1 {
-		t.Errorf("the sender was told %+v", got)
+		t.Errorf("the sender got %+v", got)
 	}
 	if f := laptop.until("conversation:read", 10*time.Second); string(f.Data) != fmt.Sprintf(`{"conversationId":%q,"lastReadSeq":1,"unreadCount":1}`, c.ID) {
-		t.Errorf("the other device was told %s", f.Data)
+		t.Errorf("the other device got %s", f.Data)
 	}
 	q.read(t, u[2], first.ID)
 	q.read(t, u[2], first.ID)
@@ -336,7 +336,7 @@ func TestReceiptsAreSharedBothWaysOrNotAtAll(t *testing.T) {
 	p.read(t, u[2], m.ID)
 	var got receiptRead
 	if sender.until("receipt:read", 10*time.Second).into(t, &got); got.UserID != u[2].ID || got.Count != 1 {
-		t.Errorf("the sender was told %+v", got)
+		t.Errorf("the sender got %+v", got)
 	}
 	if r := p.receipts(t, u[0], m.ID); r.Count != 1 || len(r.Data) != 1 || r.Data[0].UserID != u[2].ID {
 		t.Errorf("with one who hides theirs: %+v", r)
@@ -362,7 +362,7 @@ func TestReceiptsAreSharedBothWaysOrNotAtAll(t *testing.T) {
 	p.read(t, u[3], next.ID)
 	for _, f := range sender.rest(2 * time.Second) {
 		if f.Type == "receipt:read" {
-			t.Errorf("told while they were off: %s", f.Data)
+			t.Errorf("delivered while they were off: %s", f.Data)
 		}
 	}
 	switchTo(u[0], true)

@@ -38,7 +38,7 @@ func newCrowd(t testing.TB, s *system, members, messages int) *crowd {
 }
 
 // reads makes every member read every message, in random orders, by as many clients at once. Those that are refused while a
-// dependency is away are repeated, as a client would.
+// dependency is unavailable are repeated, as a client would.
 func (c *crowd) reads(t testing.TB, clients int) {
 	t.Helper()
 	type pair struct{ u, m int }
@@ -118,7 +118,7 @@ func TestReadsRaceTwoWorkers(t *testing.T) {
 	sender := s.pods[1].open(t, c.users[0])
 	stop := make(chan struct{})
 	var g sync.WaitGroup
-	g.Go(func() { // whoever looks meanwhile sees nobody twice, and nobody go
+	g.Go(func() { // no page meanwhile repeats a reader or loses one
 		seen := 0
 		for {
 			select {

@@ -221,7 +221,7 @@ func TestWrongSettingsAreAllToldAndExit2(t *testing.T) {
 	}
 	for _, want := range []string{"PARLEY_JWT_SECRET", "PARLEY_REDIS_URL", "PARLEY_LOG_LEVEL"} {
 		if !strings.Contains(p.Logs(), want) {
-			t.Errorf("%s is not told of in %s", want, p.Logs())
+			t.Errorf("%s is not reported in %s", want, p.Logs())
 		}
 	}
 	if strings.Contains(p.Logs(), "hunter2") {

@@ -160,14 +160,14 @@ func TestPodsAreReplacedUnderLoad(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	close(closings)
-	told := 0
+	closed := 0
 	for c := range closings {
-		if told++; c.code != 1012 {
+		if closed++; c.code != 1012 {
 			t.Errorf("a socket was closed with %d", c.code)
 		}
 	}
-	if told < listeners {
-		t.Errorf("%d sockets were told, %d were open", told, listeners)
+	if closed < listeners {
+		t.Errorf("%d sockets got 1012, %d were open", closed, listeners)
 	}
 
 	// Every acknowledged message is there, once.
@@ -184,7 +184,7 @@ func TestPodsAreReplacedUnderLoad(t *testing.T) {
 		}
 		return true
 	})
-	t.Logf("%d messages, %d sockets closed, %d failures", sent.Load(), told, failed.Load())
+	t.Logf("%d messages, %d sockets closed, %d failures", sent.Load(), closed, failed.Load())
 }
 
 // unconnected waits until Postgres has no connection of that name. A process that ended closed them; that Postgres sees it
@@ -205,7 +205,7 @@ func (s *system) unconnected(t testing.TB, application string) {
 	}, "no connection of %s is left", application)
 }
 
-// A request that is being served when the pod is told to stop is finished.
+// A request that is being served when the pod is stopped is finished.
 func TestARequestInFlightIsFinished(t *testing.T) {
 	t.Parallel()
 	hold := filepath.Join(t.TempDir(), "hold")
@@ -270,7 +270,7 @@ func TestAStopIsBounded(t *testing.T) {
 		t.Errorf("exited with %d", code)
 	}
 	if !strings.Contains(p.Logs(), "connections were cut off") {
-		t.Error("the log does not tell of what was cut off")
+		t.Error("the log does not report what was cut off")
 	}
 	s.unconnected(t, "bounded")
 }

@@ -88,7 +88,7 @@ func (p *pod) ready(t testing.TB) int {
 }
 
 // The primary goes and the proxy leads to its standby, which is promoted only later, as a load balancer that is quicker than its
-// cluster manager does. Writes are 503 and readiness says so; once the standby is promoted all pods write again by themselves. The
+// cluster manager does. Writes are 503 and readiness says so; once the standby is promoted all pods write again without a restart. The
 // worker keeps what waits, and takes none of it for unwritable.
 func TestASwitchoverOfPostgres(t *testing.T) {
 	t.Parallel()

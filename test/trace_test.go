@@ -168,14 +168,14 @@ func TestATraceGoesFromASendToItsDelivery(t *testing.T) {
 		return s.Name == "deliver message:new" && s.trace() == frame.trace() && s.parent() == frame.id()
 	})
 
-	// What the pods do by themselves all the time is no trace, and no span tells what people write.
+	// What the pods do in the background is no trace, and no span contains what users write.
 	for _, s := range c.all() {
 		if s.parent() == "" && s.Kind != trace.Span_SPAN_KIND_SERVER {
 			t.Errorf("a trace of its own: %s", s.Name)
 		}
 		for _, secret := range []string{content, password, u[0].token, u[0].Username} {
 			if strings.Contains(s.String(), secret) {
-				t.Errorf("a span tells %q: %v", secret, s.Span)
+				t.Errorf("a span shows %q: %v", secret, s.Span)
 			}
 		}
 	}

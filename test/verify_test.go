@@ -33,7 +33,7 @@ func TestVerify(t *testing.T) {
 	for name, x := range map[string]struct {
 		wrong map[string]string
 		code  int
-		told  []string
+		shown []string
 		args  []string
 	}{
 		"all is right":      {nil, 0, []string{`"postgres"`, `"redis"`}, nil},
@@ -60,16 +60,16 @@ func TestVerify(t *testing.T) {
 			if code != x.code || strings.Contains(logs, "a-secret") {
 				t.Errorf("exit code %d: %s", code, logs)
 			}
-			for _, told := range x.told {
-				if !strings.Contains(logs, told) {
-					t.Errorf("it does not tell %s: %s", told, logs)
+			for _, shown := range x.shown {
+				if !strings.Contains(logs, shown) {
+					t.Errorf("it does not show %s: %s", shown, logs)
 				}
 			}
 		})
 	}
 }
 
-// What helm test runs fails if a dependency is away, although people can chat without Redis.
+// What helm test runs fails if a dependency is unavailable, although people can chat without Redis.
 func TestCheckAsksReadiness(t *testing.T) {
 	t.Parallel()
 	s := &system{t: t, pg: testenv.PostgresServer(t).URL(), redis: testenv.NewRedis(t)}

@@ -180,7 +180,7 @@ func TestScenarios(t *testing.T) {
 	t.Run("presence", func(t *testing.T) {
 		s.process("presence-watcher")
 		r := s.fine(&output{}, s.seeded("presence", "--users", "8", "--members", "3", "--duration", "9s")...)
-		if c := r.Counters; c["online told"] < 12 || c["offline told"] < 12 || c["changes"] < 8 {
+		if c := r.Counters; c["online delivered"] < 12 || c["offline delivered"] < 12 || c["changes"] < 8 {
 			t.Errorf("%v", c)
 		}
 	})
@@ -319,7 +319,7 @@ func TestUsersAreRegisteredWhereThereIsNoDatabase(t *testing.T) {
 	}
 }
 
-// checkReport wants a whole page with plots that loads nothing from elsewhere and tells no secret.
+// checkReport checks that the page is complete, has plots, loads nothing from elsewhere and reveals no secret.
 func checkReport(t *testing.T, file string) {
 	t.Helper()
 	raw, err := os.ReadFile(file) //nolint:gosec // a test's own

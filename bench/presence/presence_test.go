@@ -1,4 +1,4 @@
-// Package presence measures how late users are told to be offline, and what presence costs Redis.
+// Package presence measures the delay of offline events, and what presence costs Redis.
 //
 //	go test -run '^$' -bench . ./bench/presence/
 //
@@ -99,7 +99,7 @@ func percentile(d []time.Duration, p float64) float64 {
 }
 
 // BenchmarkOfflineLag lets a thousand devices go while others live, and measures from each one's deadline, by Redis's
-// clock, to the published presence:offline; and, beside it, to the expiry that Redis tells by itself.
+// clock, to the published presence:offline; and, beside it, to the expiry that Redis publishes.
 func BenchmarkOfflineLag(b *testing.B) {
 	server := testenv.Redis(b)
 	rdb := server.Client(b)
@@ -128,9 +128,9 @@ func BenchmarkOfflineLag(b *testing.B) {
 func measure(b *testing.B, rdb *redis.Client, server *testenv.RedisServer, ttl time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	told := rdb.PSubscribe(ctx, rediskey.PresenceChannel("*"))
+	transitions := rdb.PSubscribe(ctx, rediskey.PresenceChannel("*"))
 	expired := rdb.Subscribe(ctx, rediskey.ExpiredChannel(0))
-	defer told.Close()
+	defer transitions.Close()
 	defer expired.Close()
 	going := ids(doomed)
 	stop := alive(b, rdb, going, ttl, spread)
@@ -145,7 +145,7 @@ func measure(b *testing.B, rdb *redis.Client, server *testenv.RedisServer, ttl t
 		deadline[u] = time.UnixMilli(int64(z[0].Score))
 	}
 	var lags, hints []time.Duration
-	published, expiries := told.Channel(redis.WithChannelSize(1<<16)), expired.Channel(redis.WithChannelSize(1<<16))
+	published, expiries := transitions.Channel(redis.WithChannelSize(1<<16)), expired.Channel(redis.WithChannelSize(1<<16))
 	before, start := meter.CPU(server.PID()), time.Now()
 	give := time.After(ttl + time.Duration(meter.Size(b, "WAIT", 30))*time.Second)
 	for waiting := true; waiting && (len(lags) < doomed || len(hints) < doomed); {
@@ -167,7 +167,7 @@ func measure(b *testing.B, rdb *redis.Client, server *testenv.RedisServer, ttl t
 		}
 	}
 	if len(lags) != doomed {
-		b.Fatalf("%d of %d were told", len(lags), doomed)
+		b.Fatalf("%d of %d were published", len(lags), doomed)
 	}
 	b.ReportMetric(100*(meter.CPU(server.PID())-before)/time.Since(start).Seconds(), "redis-%cpu")
 	b.ReportMetric(percentile(lags, .5), "p50-ms")

@@ -125,8 +125,8 @@ func BenchmarkReads(b *testing.B) {
 	n, clients := meter.Size(b, "READS", 100_000), meter.Size(b, "CLIENTS", 1000)
 	e := start(b)
 	users, sent := e.group(1+n/messages, messages)
-	told := &notices{}
-	service := receipt.NewService(e.db.SQL, e.rdb, told, receipt.NewMemory(), nil, 100, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	notified := &notices{}
+	service := receipt.NewService(e.db.SQL, e.rdb, notified, receipt.NewMemory(), nil, 100, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 	stop := run(b, service.Run)
 	defer stop()
 	f := e.flusher()
@@ -166,7 +166,7 @@ func BenchmarkReads(b *testing.B) {
 	b.ReportMetric(float64(in.statements+out.statements)/per, "statements/100k")
 	b.ReportMetric(float64(n*b.N)/inTime.Seconds(), "reads/s")
 	b.ReportMetric(float64(n*b.N)/outTime.Seconds(), "flushed/s")
-	b.ReportMetric(float64(told.n.Load())/per, "notices/100k")
+	b.ReportMetric(float64(notified.n.Load())/per, "notices/100k")
 	b.ReportMetric(0, "ns/op")
 }
 

@@ -150,7 +150,7 @@ func (w *world) rows(t testing.TB) (n int) {
 	return n
 }
 
-// sees tells whether the user gets a link, and that one request and a batch agree.
+// sees reports whether the user gets a link, and that one request and a batch agree.
 func (w *world) sees(t testing.TB, user, file string) bool {
 	t.Helper()
 	links, err := w.service.Links(t.Context(), user, &attachment.Wanted{IDs: []string{id.New(), file, file}})

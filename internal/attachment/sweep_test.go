@@ -144,7 +144,7 @@ func TestADeletedConversationTakesItsFiles(t *testing.T) {
 	}
 }
 
-// While the storage is away each step says so; once it is back each can be repeated, and housekeeping leaves nothing.
+// While the storage is unavailable each step says so; once it is back each can be repeated, and housekeeping leaves nothing.
 func TestTheStorageIsAwayAtEachStep(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -185,7 +185,7 @@ func TestTheStorageIsAwayAtEachStep(t *testing.T) {
 	}
 	w.put(t, &announced, text(10), nil)
 	if _, err := w.service.Complete(t.Context(), announced.ID, ana); err != nil {
-		t.Errorf("announced while it was away: %v", err)
+		t.Errorf("announced while it was unavailable: %v", err)
 	}
 	if err := w.sweeper.SweepAt(t.Context(), later); err != nil || w.rows(t) != 3 || len(w.storage.Objects()) != 3 {
 		t.Errorf("swept: %v, %d rows, %v", err, w.rows(t), w.storage.Objects())

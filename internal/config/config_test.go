@@ -63,7 +63,7 @@ func TestEveryFaultIsInOneMessageAndNoSecretIs(t *testing.T) {
 		"DATABASE_MODE", "PRESENCE_GRACE", "DRAIN_DELAY",
 	} {
 		if !strings.Contains(err.Error(), "PARLEY_"+want+" ") {
-			t.Errorf("%s is not told of in %v", want, err)
+			t.Errorf("%s is not reported in %v", want, err)
 		}
 	}
 	for _, s := range []string{"hunter2", "tooshortsecret"} {

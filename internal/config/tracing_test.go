@@ -39,9 +39,9 @@ func TestTracingIsOffUntilItIsAskedFor(t *testing.T) {
 			if got := r.tracing(); got != x.want {
 				t.Errorf("got %v, want %v", got, x.want)
 			}
-			told := strings.Join(r.faults.list, " ")
-			if x.fault == "" && told != "" || !strings.Contains(told, x.fault) {
-				t.Errorf("the faults are %q", told)
+			faults := strings.Join(r.faults.list, " ")
+			if x.fault == "" && faults != "" || !strings.Contains(faults, x.fault) {
+				t.Errorf("the faults are %q", faults)
 			}
 		})
 	}

@@ -33,7 +33,7 @@ func TestAFlushMeanwhileMovesNoUnreadCountBack(t *testing.T) {
 		if _, err := p.db.SQL.Exec(`UPDATE conversation_members SET last_read_seq = $1 WHERE user_id = $2`, seq, users[1]); err != nil {
 			t.Error(err)
 		}
-	}), p.told, noMarkers{})
+	}), p.published, noMarkers{})
 	o, err := conversations.Object(t.Context(), c, users[1])
 	if err != nil || o.LastReadSeq != 1 || o.UnreadCount != 4 {
 		t.Errorf("got %+v, %v", o.Marker, err)

@@ -27,19 +27,19 @@ import (
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
-// told collects what would be published.
-type told struct {
+// published collects what would be published.
+type published struct {
 	mu     sync.Mutex
 	events []*event.Event
 }
 
-func (t *told) Publish(events ...*event.Event) {
+func (t *published) Publish(events ...*event.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.events = append(t.events, events...)
 }
 
-func (t *told) count(typ string) int {
+func (t *published) count(typ string) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := 0
@@ -51,7 +51,7 @@ func (t *told) count(typ string) int {
 	return n
 }
 
-func (t *told) last() *event.Event {
+func (t *published) last() *event.Event {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.events[len(t.events)-1]
@@ -71,7 +71,7 @@ type pod struct {
 	feed          *journal.Feed
 	sync          *message.Syncer
 	reactor       *message.Reactor
-	told          *told
+	published     *published
 }
 
 func newPod(t testing.TB, url string) *pod {
@@ -80,14 +80,14 @@ func newPod(t testing.TB, url string) *pod {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pod{db: db, told: &told{}}
+	p := &pod{db: db, published: &published{}}
 	store := message.NewStore(db)
 	conversations := conversation.NewStore(db, store)
-	p.conversations = conversation.NewService(db, conversations, noMarkers{}, p.told, noMarkers{})
+	p.conversations = conversation.NewService(db, conversations, noMarkers{}, p.published, noMarkers{})
 	metrics := message.NewMetrics(prometheus.NewRegistry())
-	committer := message.NewCommitter(store, p.told, slog.New(slog.DiscardHandler), metrics)
-	reactor := message.NewReactor(store, p.told, metrics)
-	p.messages, p.reactor = message.NewService(db, store, committer, reactor, p.told), reactor
+	committer := message.NewCommitter(store, p.published, slog.New(slog.DiscardHandler), metrics)
+	reactor := message.NewReactor(store, p.published, metrics)
+	p.messages, p.reactor = message.NewService(db, store, committer, reactor, p.published), reactor
 	p.feed = journal.NewFeed(db.SQL, conversations)
 	p.sync = message.NewSyncer(p.feed, store, p.conversations)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -214,7 +214,7 @@ func TestOneClientMessageIDIsOneMessage(t *testing.T) {
 			t.Fatalf("round %d: %d rows, last_seq %d, %v", round, rows, last, err)
 		}
 	}
-	if n := pods[0].told.count(event.TypeMessageNew) + pods[1].told.count(event.TypeMessageNew); n != 10 {
+	if n := pods[0].published.count(event.TypeMessageNew) + pods[1].published.count(event.TypeMessageNew); n != 10 {
 		t.Errorf("%d messages were published, want 10", n)
 	}
 }
@@ -451,8 +451,8 @@ func TestWhoMayEditAndDelete(t *testing.T) {
 	if m := page.Messages[0]; err != nil || m.Content != "" || m.DeletedAt == nil || m.EditedAt == nil || m.Revision != 4 || m.Seq != 1 {
 		t.Errorf("the deleted message is %+v, %v", m, err)
 	}
-	if n := p.told.count(event.TypeMessageDeleted); n != 2 {
-		t.Errorf("%d deletions were told, want 2", n)
+	if n := p.published.count(event.TypeMessageDeleted); n != 2 {
+		t.Errorf("%d deletions were published, want 2", n)
 	}
 }
 

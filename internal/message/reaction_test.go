@@ -57,7 +57,7 @@ func TestReactionsAreCountedInTheOrderOfTheirFirstUse(t *testing.T) {
 	if seen.EditedAt != nil {
 		t.Error("a reaction counts as an edit")
 	}
-	if n := p.told.count(event.TypeMessageReacted); n != 6 {
+	if n := p.published.count(event.TypeMessageReacted); n != 6 {
 		t.Errorf("%d events for 6 changes", n)
 	}
 }
@@ -159,9 +159,9 @@ func TestACrowdSharesCommits(t *testing.T) {
 			t.Errorf("%s has %d of 100", r.Reaction, r.Count)
 		}
 	}
-	told := pods[0].told.count(event.TypeMessageReacted) + pods[1].told.count(event.TypeMessageReacted)
-	if n := int(seen.Revision - before); n != told || n > 100 {
-		t.Errorf("%d revisions and %d events for 300 reactions", n, told)
+	published := pods[0].published.count(event.TypeMessageReacted) + pods[1].published.count(event.TypeMessageReacted)
+	if n := int(seen.Revision - before); n != published || n > 100 {
+		t.Errorf("%d revisions and %d events for 300 reactions", n, published)
 	}
 }
 
@@ -273,8 +273,8 @@ func TestTheLastMessageHasTheViewersReactions(t *testing.T) {
 	if err != nil || !slices.Equal(renamed.LastMessage.Mine, []string{"👍"}) {
 		t.Errorf("renamed: %v, %v", renamed.LastMessage.Mine, err)
 	}
-	shown, ok := p.told.last().Data.(*chat.Conversation)
+	shown, ok := p.published.last().Data.(*chat.Conversation)
 	if !ok || shown.LastMessage.Mine != nil || shown.LastMessage.ID != m.ID {
-		t.Errorf("published: %+v", p.told.last())
+		t.Errorf("published: %+v", p.published.last())
 	}
 }

@@ -21,7 +21,7 @@ func TestDecisions(t *testing.T) {
 		push     string
 	}{
 		{"unread", member{}, 2, plain, outcomeSent, "m1"},
-		{"one's own", member{userID: "ben"}, 2, plain, outcomeOwn, ""},
+		{"the user's own", member{userID: "ben"}, 2, plain, outcomeOwn, ""},
 		{"read in between", member{readSeq: 5}, 2, plain, outcomeRead, ""},
 		{"read before", member{readSeq: 4}, 2, plain, outcomeSent, "m1"},
 		{"active", member{active: true}, 2, plain, outcomeActive, ""},

@@ -447,7 +447,7 @@ func (h hangs) send(ctx context.Context, _ *parcel) answer {
 	return answer{}
 }
 
-// While Redis is away decisions wait, since nobody knows who is active; then they are made.
+// While Redis is unavailable decisions wait, since nobody knows who is active; then they are made.
 func TestDecisionsWaitForRedis(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)

@@ -23,7 +23,7 @@ import (
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
-// gate counts the pipelines of scripts of a client, and does with each what it is told to.
+// gate counts the pipelines of scripts of a client, and does with each as it is set.
 type gate struct {
 	pipelines, commands atomic.Int64
 	// before runs before the nth.

@@ -74,7 +74,7 @@ func (e *ear) losses() []error {
 	return append([]error(nil), e.lost...)
 }
 
-// A subscription that dies without a reset is noticed by itself, closed, and made anew with all its channels.
+// A subscription that dies without a reset is noticed, closed, and replaced with all its channels.
 func TestASubscriptionInABlackHoleIsMadeAnew(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t)

@@ -33,7 +33,7 @@ func TestScriptsThatRedisDoesNotKnowRunOnceAllTheSame(t *testing.T) {
 		t.Errorf("errors %v, %v, %v", cmds[0].Err(), cmds[1].Err(), cmds[2].Err())
 	}
 	if redisconn.FirstError(cmds) == nil {
-		t.Error("the error of one script is not told")
+		t.Error("the error of one script is lost")
 	}
 	away := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1, DialerRetries: 1})
 	defer away.Close()

@@ -95,7 +95,7 @@ func TestSpansAreSentAsTheVariablesSay(t *testing.T) {
 	}
 }
 
-// A collector that is busy or away is asked again; one that refuses is not, and what it says is told.
+// A collector that is busy or unavailable is tried again; one that refuses is not, and its reply is logged.
 func TestSpansAreSentAgain(t *testing.T) {
 	for name, x := range map[string]struct {
 		fail  func(w http.ResponseWriter)
@@ -174,6 +174,6 @@ func TestWrongVariablesAreToldAllAtOnce(t *testing.T) {
 		}
 	}
 	if strings.Contains(err.Error(), "secret") {
-		t.Errorf("a secret is told: %v", err)
+		t.Errorf("a secret is shown: %v", err)
 	}
 }

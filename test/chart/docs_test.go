@@ -11,14 +11,14 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// The README tells every value.
+// The README lists every value.
 func TestReadme(t *testing.T) {
 	cmd := exec.Command("go", "tool", "helm-docs", "--chart-search-root", chartDir, "--dry-run", "--log-level", "error")
-	var told strings.Builder
-	cmd.Stderr = &told
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("helm-docs: %v: %s", err, told.String())
+		t.Fatalf("helm-docs: %v: %s", err, stderr.String())
 	}
 	golden(t, chartDir+"/README.md", strings.TrimRight(string(out), "\n")+"\n")
 }

@@ -7,7 +7,7 @@ import (
 	"helm.sh/helm/v3/pkg/strvals"
 )
 
-// external is the least that an installation with databases of one's own needs.
+// external is the least that an installation with its own databases needs.
 const external = "database.url=postgres://u:p@db/parley,redis.url=redis://r,jwt.secret=0123456789abcdef0123456789abcdef"
 
 func TestFaults(t *testing.T) {

@@ -63,7 +63,7 @@ func TestTheAPIServerTakesIt(t *testing.T) {
 	}
 }
 
-// A field that no API has, or that is missing, is told.
+// A field that no API has, or that is missing, is reported.
 func TestTheSchemasBite(t *testing.T) {
 	schema := schemas(t)
 	for _, o := range []object{
@@ -167,7 +167,7 @@ func TestPodsAreLockedDown(t *testing.T) {
 	})
 }
 
-// A selector that selects nothing is a typing error that Kubernetes does not tell.
+// A selector that selects nothing is a typing error that Kubernetes does not show.
 func TestSelectorsSelect(t *testing.T) {
 	each(t, func(t *testing.T, list []object) {
 		all := pods(t, list)

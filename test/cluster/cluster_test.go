@@ -193,7 +193,7 @@ func (n *namespace) runPod(name string, args ...string) {
 	}
 }
 
-// ended waits for a pod of the load's image and tells whether it succeeded, and what it printed last.
+// ended waits for a pod of the load's image and reports whether it succeeded, and what it printed last.
 func (n *namespace) ended(name string) (succeeded bool, last string) {
 	n.t.Helper()
 	phase := ""
@@ -401,7 +401,7 @@ func testUpgrade(t *testing.T, n *namespace) {
 	closedOnlyBy1012(t, l)
 }
 
-// closedOnlyBy1012 checks that every socket that was closed was told to come back.
+// closedOnlyBy1012 checks that every socket that was closed got 1012.
 func closedOnlyBy1012(t *testing.T, r report.Load) {
 	t.Helper()
 	for how, count := range r.Closes {
@@ -442,7 +442,7 @@ func testRollback(t *testing.T, n *namespace) {
 	n.must("helm", "-n", n.name, "test", "parley")
 }
 
-// What was answered is kept, whoever dies; requests in flight to a pod that dies may fail.
+// What was answered is kept, whichever process dies; requests in flight to a pod that dies may fail.
 func testForceDelete(t *testing.T, n *namespace) {
 	n.startLoad("load-force", rate)
 	for _, component := range []string{"api", "presence-watcher", "receipt-worker"} {
@@ -490,9 +490,9 @@ func testWrongSecrets(t *testing.T, n *namespace) {
 	if r.err == nil {
 		t.Error("helm says that it is ready")
 	}
-	for _, told := range []string{"PARLEY_DATABASE_URL", "password authentication failed", "PARLEY_REDIS_URL", "WRONGPASS"} {
-		if !strings.Contains(r.out, told) {
-			t.Errorf("helm does not tell %s", told)
+	for _, shown := range []string{"PARLEY_DATABASE_URL", "password authentication failed", "PARLEY_REDIS_URL", "WRONGPASS"} {
+		if !strings.Contains(r.out, shown) {
+			t.Errorf("helm does not show %s", shown)
 		}
 	}
 	if after := versions(); after != before {
@@ -513,12 +513,12 @@ func testWrongPassword(t *testing.T, n *namespace) {
 		return strings.Contains(n.kubectl("get", "jobs", "-l", "app.kubernetes.io/component=migrate", "-o", `jsonpath={.items[*].status.conditions[?(@.type=="Failed")].reason}`), "PodFailurePolicy")
 	}, "the migration fails for good")
 	t.Logf("failed after %.1f s", time.Since(begun).Seconds())
-	told := n.kubectl("get", "pods", "-l", "app.kubernetes.io/component=migrate", "-o",
+	shown := n.kubectl("get", "pods", "-l", "app.kubernetes.io/component=migrate", "-o",
 		`jsonpath={.items[*].status.containerStatuses[*].state.terminated.message}`)
-	if !strings.Contains(told, "PARLEY_DATABASE_URL") || !strings.Contains(told, "password authentication failed") {
-		t.Errorf("the pods tell %q", told)
+	if !strings.Contains(shown, "PARLEY_DATABASE_URL") || !strings.Contains(shown, "password authentication failed") {
+		t.Errorf("the pods show %q", shown)
 	}
-	t.Logf("its pod tells: %s", told)
+	t.Logf("its pod shows: %s", shown)
 	if r := <-upgraded; r.err == nil {
 		t.Error("helm says that it is ready")
 	}
@@ -626,15 +626,15 @@ func TestWrongSecret(t *testing.T) {
 	done := make(chan result, 1)
 	go func() { done <- n.helm(30*time.Second, os.Getenv(imageVar), append(set, "verify.enabled=false")...) }()
 	begun = time.Now()
-	var told string
+	var shown string
 	testenv.Eventually(t, patience, func() bool {
-		told = n.kubectl("get", "pods", "-l", "app.kubernetes.io/component=api", "-o",
+		shown = n.kubectl("get", "pods", "-l", "app.kubernetes.io/component=api", "-o",
 			`jsonpath={.items[*].status.containerStatuses[*].state.terminated.message}{.items[*].status.containerStatuses[*].lastState.terminated.message}`)
-		return strings.Contains(told, "PARLEY_JWT_SECRET")
-	}, "the pods tell of it")
-	t.Logf("told after %.1f s: %s", time.Since(begun).Seconds(), told)
-	if !strings.Contains(told, "at least 32 bytes") || strings.Contains(told, "too-short") {
-		t.Errorf("the pods tell %q", told)
+		return strings.Contains(shown, "PARLEY_JWT_SECRET")
+	}, "the pods report it")
+	t.Logf("reported after %.1f s: %s", time.Since(begun).Seconds(), shown)
+	if !strings.Contains(shown, "at least 32 bytes") || strings.Contains(shown, "too-short") {
+		t.Errorf("the pods show %q", shown)
 	}
 	if r := <-done; r.err == nil {
 		t.Error("helm says that it is ready")

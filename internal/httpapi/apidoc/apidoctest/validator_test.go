@@ -53,7 +53,7 @@ func TestAnswersNotAsDescribedAreToldOf(t *testing.T) {
 		"a wrong id":           {"GET", "/api/users/x", 200, plain, of(user, "019ab2c3", "x"), false},
 		"a wrong type":         {"GET", "/api/users/x", 200, plain, of(user, "null", "7"), false},
 		"a status":             {"GET", "/api/users/x", 418, plain, user, false},
-		"literals win":         {"GET", "/api/users/me", 200, plain, user, false}, // one's own has more
+		"literals win":         {"GET", "/api/users/me", 200, plain, user, false}, // the user's own has more
 		"no JSON":              {"GET", "/api/users/x", 200, plain, `{`, false},
 		"another media":        {"GET", "/api/users/x", 404, plain, missing, false},
 		"a head":               {"HEAD", "/api/users/x", 200, plain, "", true},

@@ -130,6 +130,9 @@ func String(raw json.RawMessage) (s string, ok bool) {
 	return s, err == nil
 }
 
+// itemList is the type of a list whose items are decoded one by one, each with its own faults.
+var itemList = reflect.TypeFor[[]json.RawMessage]()
+
 // blank skips white space.
 func blank(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n") }
 
@@ -193,6 +196,12 @@ func assign(v reflect.Value, members Object, faults *invalid.Faults) {
 }
 
 func set(field reflect.Value, raw json.RawMessage, name string, faults *invalid.Faults) {
+	if field.Type() != itemList {
+		if wrong := flaw(raw); wrong != "" {
+			faults.Add(name, "%s", wrong)
+			return
+		}
+	}
 	_, takesNull := field.Addr().Interface().(json.Unmarshaler)
 	if string(raw) == "null" && !takesNull && field.Kind() != reflect.Pointer {
 		faults.Add(name, "must be %s, not null", kindName(field.Type()))

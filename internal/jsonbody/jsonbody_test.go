@@ -19,6 +19,8 @@ type body struct {
 	Age   *int                      `json:"age,omitempty"`
 	Link  jsonbody.Optional[string] `json:"link,omitempty"`
 	Names []string                  `json:"names,omitempty"`
+	Tags  json.RawMessage           `json:"tags,omitempty"`
+	Items []json.RawMessage         `json:"items,omitempty"`
 }
 
 func (b *body) Check(f *invalid.Faults) {
@@ -57,6 +59,18 @@ func TestDecode(t *testing.T) {
 		{`{"name":"Zoe","extra":{"a":["}",{"b":"\\\"]"}],"c":-1e3}}`, "extra"},
 		{"\n{ \"n\\u0061me\" :\t\"Zoe\" , \"age\" : 3 }\r\n", ""},
 		{`{"extra":1,"extra":2,"name":"Zoe"}`, "extra"},
+		{`{"name":"Zo\ud800"}`, "name"},
+		{`{"name":"Zo\udc00\ud800"}`, "name"},
+		{`{"name":"Zo\ud800\u0041"}`, "name"},
+		{`{"name":"Zo\ud83d\ude00"}`, ""},
+		{`{"name":"Zo\\ud8"}`, "name"}, // six characters, no escape
+		{`{"name":"\\ud80"}`, ""},
+		{`{"name":"Zoe","names":["a","\ud800b"]}`, "names"},
+		{`{"name":"Zoe","tags":{"a":{"x":1,"y":{"x":2}},"b":[{"x":1},{"x":2}]}}`, ""},
+		{`{"name":"Zoe","tags":{"a":1,"b":"a","a":1}}`, "tags"},
+		{`{"name":"Zoe","tags":{"a":[{"x":1},{"x":2, "\u0078" :3}]}}`, "tags"},
+		{`{"name":"Zoe","tags":{"a":"\ud800"}}`, "tags"},
+		{`{"name":"Zoe","items":[{"a":1,"a":2}]}`, ""}, // an item's own faults
 	} {
 		var b body
 		err := jsonbody.Decode([]byte(c.in), &b)

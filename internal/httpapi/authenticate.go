@@ -108,7 +108,7 @@ func (s *Server) identify(c *fiber.Ctx) bearer {
 	if b, ok := c.Locals(localBearer).(bearer); ok {
 		return b
 	}
-	token, ok := strings.CutPrefix(c.Get(fiber.HeaderAuthorization), "Bearer ")
+	token, ok := bearerToken(c.Get(fiber.HeaderAuthorization))
 	if !ok && routeOf(c) == socketRoute {
 		token = socketToken(c, protocols(c))
 	}
@@ -118,6 +118,15 @@ func (s *Server) identify(c *fiber.Ctx) bearer {
 	}
 	c.Locals(localBearer, b)
 	return b
+}
+
+// bearerToken is the token of an Authorization header, whose scheme has any case (RFC 9110).
+func bearerToken(header string) (token string, ok bool) {
+	const scheme = "Bearer "
+	if len(header) < len(scheme) || !strings.EqualFold(header[:len(scheme)], scheme) {
+		return "", false
+	}
+	return header[len(scheme):], true
 }
 
 func fromBrowser(c *fiber.Ctx) bool {

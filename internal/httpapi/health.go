@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"crypto/subtle"
-	"strings"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/adaptor"
@@ -71,7 +70,7 @@ func (s *Server) metricsPage() fiber.Handler {
 			return errNotFound
 		}
 		if s.MetricsToken != "" {
-			token, _ := strings.CutPrefix(c.Get(fiber.HeaderAuthorization), "Bearer ")
+			token, _ := bearerToken(c.Get(fiber.HeaderAuthorization))
 			if subtle.ConstantTimeCompare([]byte(token), []byte(s.MetricsToken)) != 1 {
 				return auth.ErrUnauthorized
 			}

@@ -81,7 +81,7 @@ func boundOf(h *fasthttp.RequestHeader) int {
 	if !bytes.HasPrefix(uri, []byte(serverPath)) {
 		return maxBody
 	}
-	token, _ := strings.CutPrefix(string(h.Peek(fasthttp.HeaderAuthorization)), "Bearer ")
+	token, _ := bearerToken(string(h.Peek(fasthttp.HeaderAuthorization)))
 	path, _, _ := bytes.Cut(uri, []byte("?"))
 	for _, b := range bodyBounds {
 		if b.method == string(h.Method()) && b.path.Match(path) && serverkey.Is(token) {

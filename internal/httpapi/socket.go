@@ -90,7 +90,7 @@ func protocols(c *fiber.Ctx) []string {
 
 // socketToken is the access token: of the header, or, from a browser, of a sub-protocol.
 func socketToken(c *fiber.Ctx, offered []string) string {
-	if token, ok := strings.CutPrefix(c.Get(fiber.HeaderAuthorization), "Bearer "); ok {
+	if token, ok := bearerToken(c.Get(fiber.HeaderAuthorization)); ok {
 		return token
 	}
 	for _, p := range offered {

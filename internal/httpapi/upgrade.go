@@ -51,8 +51,8 @@ func (s *Server) upgrade(c *fiber.Ctx) error {
 		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
 		"Sec-Websocket-Key": {strings.Clone(c.Get("Sec-WebSocket-Key"))},
 	}}
-	for _, p := range protocols(c) {
-		request.Header.Add("Sec-Websocket-Protocol", strings.Clone(p))
+	if offered := protocols(c); len(offered) > 0 { // on one line: the library reads the first only
+		request.Header.Set("Sec-Websocket-Protocol", strings.Join(offered, ", "))
 	}
 	c.Status(fiber.StatusSwitchingProtocols)
 	answer := http.Header{}

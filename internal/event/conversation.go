@@ -70,7 +70,7 @@ type MembersAdded struct {
 	Members     []chat.Member `json:"members"`
 	MemberCount int           `json:"memberCount"`
 	Revision    int64         `json:"revision"`
-	// UserIDs are all added users, if there are more than in Members.
+	// UserIDs are all added users, if there are several.
 	UserIDs []string `json:"userIds,omitempty"`
 }
 
@@ -80,8 +80,8 @@ const maxShown = 20
 // MemberAdded reports new members to the others, and the conversation to the new members.
 func MemberAdded(c *chat.Conversation, added []chat.Member, at int64) *Event {
 	data := MembersAdded{ConversationID: c.ID, Members: added, MemberCount: c.MemberCount, Revision: c.Revision}
-	if len(added) > maxShown {
-		data.Members, data.UserIDs = added[:maxShown], IDsOf(added)
+	if len(added) > 1 {
+		data.Members, data.UserIDs = added[:min(len(added), maxShown)], IDsOf(added)
 	}
 	e := ofConversation(TypeMemberAdded, c, data, at)
 	e.Added, e.Welcome = IDsOf(added), c

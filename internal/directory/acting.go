@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
@@ -48,7 +49,7 @@ func (r *Resolver) Resolve(ctx context.Context, name string) (string, error) {
 		return k.userID, nil
 	}
 	column, value := "id", name
-	if ext, is := strings.CutPrefix(name, externalPrefix); is {
+	if ext, is := strings.CutPrefix(name, externalPrefix); is && invalid.Storable(ext) {
 		column, value = "external_id", ext
 	} else if !id.Valid(name) {
 		return "", ErrNotFound
@@ -83,7 +84,7 @@ type Named struct {
 func (r *Resolver) ResolveAll(ctx context.Context, names []string) ([]Named, error) {
 	ids, externals := []string{}, []string{}
 	for _, n := range names {
-		if ext, is := strings.CutPrefix(n, externalPrefix); is {
+		if ext, is := strings.CutPrefix(n, externalPrefix); is && invalid.Storable(ext) {
 			externals = append(externals, ext)
 		} else if id.Valid(n) {
 			ids = append(ids, n)

@@ -101,7 +101,7 @@ func (s *Server) listSessions(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(fiber.Map{"data": sessions})
+	return whole(c, sessions)
 }
 
 func (s *Server) endSession(c *fiber.Ctx) error {

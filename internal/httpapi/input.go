@@ -93,6 +93,9 @@ func list[T any](c *fiber.Ctx, items []T, hasMore bool, position func(T) cursor.
 	return c.JSON(listBody{Data: items, Pagination: paginate(items, hasMore, position)})
 }
 
+// whole answers a list that has no further pages.
+func whole(c *fiber.Ctx, items any) error { return c.JSON(listBody{Data: items}) }
+
 func paginate[T any](items []T, hasMore bool, position func(T) cursor.Position) pagination {
 	p := pagination{HasMore: hasMore}
 	if hasMore {
@@ -116,19 +119,22 @@ func queryList(c *fiber.Ctx, name string) []string {
 // queryLists are the query parameters that are lists: comma separated, repeated, or both.
 var queryLists = []string{"ids", "userIds"}
 
-// checkQuery refuses a query that gives another parameter twice: one of the two would be ignored.
+// checkQuery refuses a query that gives another parameter twice, of which one would be ignored, and values that are not text.
 func checkQuery(c *fiber.Ctx) error {
 	if len(c.Request().URI().QueryString()) == 0 {
 		return nil
 	}
 	var f invalid.Faults
 	seen := map[string]bool{}
-	for key := range c.Context().QueryArgs().All() {
-		if name := string(key); seen[name] && !slices.Contains(queryLists, name) {
+	for key, value := range c.Context().QueryArgs().All() {
+		name := strings.ToValidUTF8(string(key), "\uFFFD")
+		if seen[name] && !slices.Contains(queryLists, name) {
 			f.Add(name, "is given twice")
-		} else {
-			seen[name] = true
 		}
+		if !invalid.Storable(string(value)) {
+			f.Add(name, "must be UTF-8 without NUL")
+		}
+		seen[name] = true
 	}
 	return f.Err()
 }

@@ -144,7 +144,7 @@ func (s *Server) putConversation(c *fiber.Ctx) error {
 func (s *Server) keyedConversation(c *fiber.Ctx) (string, error) {
 	name := pathName(c, "conversation")
 	if external, is := strings.CutPrefix(name, externalPrefix); is {
-		if strings.ContainsRune(external, 0) {
+		if !invalid.Storable(external) {
 			return "", conversation.ErrNotFound
 		}
 		return s.Conversations.ResolveByKey(c.UserContext(), external)

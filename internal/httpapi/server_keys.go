@@ -18,7 +18,7 @@ func (s *Server) listKeys(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(fiber.Map{"data": keys})
+	return whole(c, keys)
 }
 
 func (s *Server) createKey(c *fiber.Ctx) error {

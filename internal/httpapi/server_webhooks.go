@@ -8,6 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/parley-chat/parley/internal/cursor"
+	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/webhook"
 )
 
@@ -30,7 +31,7 @@ func (s *Server) listWebhooks(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	return c.JSON(fiber.Map{"data": list})
+	return whole(c, list)
 }
 
 func (s *Server) createWebhook(c *fiber.Ctx) error {
@@ -161,7 +162,7 @@ func deadEvent(c *fiber.Ctx, do func(ctx context.Context, id, event string) erro
 		return err
 	}
 	event, err := url.PathUnescape(c.Params("event"))
-	if err != nil {
+	if err != nil || !invalid.Storable(event) {
 		return webhook.ErrNotFound
 	}
 	if err := do(c.UserContext(), id, event); err != nil {

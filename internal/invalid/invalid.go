@@ -117,6 +117,8 @@ func (r Text) Check(f *Faults, field string, s *string) {
 	*s = v
 	n := utf8.RuneCountInString(v)
 	switch {
+	case !utf8.ValidString(v):
+		f.Add(field, "must be UTF-8")
 	case strings.ContainsFunc(v, r.refused):
 		f.Add(field, "must not contain control characters")
 	case n < r.Min || n > r.Max:
@@ -125,6 +127,9 @@ func (r Text) Check(f *Faults, field string, s *string) {
 		f.Add(field, "must not be only white space or invisible characters")
 	}
 }
+
+// Storable reports whether Postgres can hold a text: UTF-8 without NUL.
+func Storable(s string) bool { return utf8.ValidString(s) && strings.IndexByte(s, 0) < 0 }
 
 func (r Text) refused(c rune) bool {
 	if r.Lines && (c == '\n' || c == '\t') {

@@ -22,7 +22,7 @@ const externalPrefix = "ext:"
 func conversationID(ctx context.Context, q postgres.Querier, name string) (out string, err error) {
 	query := `SELECT id FROM conversations WHERE id = $1::uuid`
 	external, isExternal := strings.CutPrefix(name, externalPrefix)
-	if isExternal {
+	if isExternal && invalid.Storable(external) {
 		name, query = external, `SELECT id FROM conversations WHERE external_id = $1`
 	} else if !id.Valid(name) {
 		err = sql.ErrNoRows

@@ -575,6 +575,7 @@ export interface Operations {
     path: "/api/auth/sessions";
     response: {
       data: Session[];
+      pagination: Pagination;
     };
   };
   /** End one of the user's sessions */
@@ -1082,6 +1083,7 @@ export interface Operations {
     path: "/api/server/webhooks";
     response: {
       data: Webhook[];
+      pagination: Pagination;
     };
   };
   /** Make a webhook */
@@ -1184,6 +1186,7 @@ export interface Operations {
     path: "/api/server/keys";
     response: {
       data: ServerKey[];
+      pagination: Pagination;
     };
   };
   /** Make a server key */

@@ -38,6 +38,7 @@ type system struct {
 	db    *sql.DB
 	redis *testenv.RedisServer
 	pods  []*pod
+	extra []string // settings of the pods besides
 }
 
 // pod is an api process.
@@ -51,12 +52,12 @@ type pod struct {
 
 func (p *pod) url() string { return fmt.Sprintf("http://127.0.0.1:%d", p.port) }
 
-// start starts n api processes on databases of their own.
-func start(b *testing.B, n int) *system {
+// start starts n api processes on databases of their own. env are further settings.
+func start(b *testing.B, n int, env ...string) *system {
 	b.Helper()
 	raiseFiles(b)
 	s := &system{
-		pg: testenv.PostgresServer(b, "-c", "fsync=on", "-c", "shared_buffers=256MB", "-c", "max_wal_size=4GB"), redis: testenv.Redis(b),
+		pg: testenv.PostgresServer(b, "-c", "fsync=on", "-c", "shared_buffers=256MB", "-c", "max_wal_size=4GB"), redis: testenv.Redis(b), extra: env,
 	}
 	db, err := sql.Open("pgx", s.pg.URL())
 	if err != nil {
@@ -82,7 +83,7 @@ func (s *system) addPod(b *testing.B) {
 		p.profile = fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(b))
 		env = append(env, "BENCH_PROFILE_ADDR="+p.profile)
 	}
-	p.Process = testenv.Start(b, apiBinary(b), nil, env)
+	p.Process = testenv.Start(b, apiBinary(b), nil, append(env, s.extra...))
 	testenv.Eventually(b, 20*time.Second, func() bool {
 		r, err := http.Get(p.url() + "/api/health/ready")
 		if err != nil {

@@ -97,12 +97,19 @@ func watch(sockets []*socket) *hdrhistogram.Histogram {
 	return lags
 }
 
-// at sends so many messages a second and answers how long they took.
+// at sends so many messages a second and returns how long they took.
 func (a *timed) at(b *testing.B, rate float64, span time.Duration) quantiles {
+	b.Helper()
+	end := time.Now().Add(span)
+	return a.while(b, rate, func() bool { return time.Now().Before(end) })
+}
+
+// while is at for as long as goOn says.
+func (a *timed) while(b *testing.B, rate float64, goOn func() bool) quantiles {
 	b.Helper()
 	a.lags.Reset()
 	had, sent := a.got.Load(), int64(0)
-	for begun := time.Now(); time.Since(begun) < span; sent++ {
+	for begun := time.Now(); goOn(); sent++ {
 		due := begun.Add(time.Duration(float64(sent) / rate * float64(time.Second)))
 		time.Sleep(time.Until(due))
 		if err := a.say(sent, stamp(due)); err != nil {

@@ -219,6 +219,9 @@ provide_settings() {
 	export PARLEY_JWT_SECRET="${PARLEY_JWT_SECRET:-$(keep jwt-secret)}"
 	export PARLEY_SECRETS_KEY="${PARLEY_SECRETS_KEY:-$(keep secrets-key | as_base64)}"
 	export PARLEY_BOOTSTRAP_KEY="${PARLEY_BOOTSTRAP_KEY:-$(server_key)}"
+	# Any 32 bytes are a key of web push, but for one in four billion.
+	export PARLEY_PUSH_VAPID_PRIVATE_KEY="${PARLEY_PUSH_VAPID_PRIVATE_KEY:-$(keep vapid-key | as_base64 | tr '+/' '-_' | tr -d '=')}"
+	export PARLEY_PUSH_VAPID_SUBJECT="${PARLEY_PUSH_VAPID_SUBJECT:-https://github.com/parley-chat/parley}"
 	export PARLEY_WEBHOOK_ALLOW_CIDRS="${PARLEY_WEBHOOK_ALLOW_CIDRS:-127.0.0.0/8}"
 	export PARLEY_LOG_FORMAT="${PARLEY_LOG_FORMAT:-text}"
 	# For trying things out: pages of a dev server, and more than five people in a quarter of an hour. Wrong passwords count as ever.

@@ -236,3 +236,42 @@ func TestTheKeySetsAddress(t *testing.T) {
 		}
 	}
 }
+
+func TestPushIsChecked(t *testing.T) {
+	key, account := strings.Repeat("A", 42)+"E", `{"project_id":"p","client_email":"a@b","token_uri":"https://oauth2.googleapis.com/token","private_key":"none"}`
+	for _, c := range []struct {
+		env   map[string]string
+		wrong []string
+	}{
+		{map[string]string{}, nil},
+		{map[string]string{"PUSH_VAPID_PRIVATE_KEY": key, "PUSH_VAPID_SUBJECT": "mailto:a@b", "PUSH_WEBPUSH_HOSTS": "push.example, *.push.example,127.0.0.1", "PUSH_DELAY": "1s"}, nil},
+		{map[string]string{"PUSH_VAPID_PRIVATE_KEY": key}, []string{"PUSH_VAPID_SUBJECT"}},
+		{map[string]string{"PUSH_VAPID_PRIVATE_KEY": "hunter2", "PUSH_VAPID_SUBJECT": "a@b", "PUSH_WEBPUSH_HOSTS": "https://push.example/", "PUSH_FCM_CREDENTIALS": "hunter2",
+			"PUSH_FCM_ENDPOINT": "fcm", "PUSH_DELAY": "soon", "PUSH_CONTENT": "some"},
+			[]string{"PUSH_VAPID_PRIVATE_KEY", "PUSH_VAPID_SUBJECT", "PUSH_WEBPUSH_HOSTS", "PUSH_FCM_CREDENTIALS", "PUSH_FCM_ENDPOINT", "PUSH_DELAY", "PUSH_CONTENT"}},
+		{map[string]string{"PUSH_WEBPUSH_HOSTS": "push.example:443"}, []string{"PUSH_WEBPUSH_HOSTS"}},
+		{map[string]string{"PUSH_FCM_CREDENTIALS": account}, []string{"PUSH_FCM_CREDENTIALS"}},
+	} {
+		env := least()
+		for k, v := range c.env {
+			env[k] = v
+		}
+		set(t, env)
+		got, err := config.LoadAPI()
+		if (err == nil) != (c.wrong == nil) {
+			t.Errorf("%v: %v", c.env, err)
+			continue
+		}
+		for _, want := range c.wrong {
+			if !strings.Contains(err.Error(), "PARLEY_"+want+" ") {
+				t.Errorf("%s is missing in %v", want, err)
+			}
+		}
+		if err != nil && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("a secret is shown in %v", err)
+		}
+		if err == nil && len(c.env) == 0 && (got.Push.Delay != 5*time.Second || got.Push.FCM != nil || got.Push.FCMEndpoint != "https://fcm.googleapis.com") {
+			t.Errorf("the defaults are %+v", got.Push)
+		}
+	}
+}

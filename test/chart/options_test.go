@@ -147,6 +147,7 @@ func TestDispatcher(t *testing.T) {
 func TestNoDispatcher(t *testing.T) {
 	values := readValues(t, "testdata/dispatcher/values.yaml")
 	values["dispatcher"] = object{"enabled": false}
+	delete(values, "push") // which would need it
 	files, err := render(t, values)
 	if err != nil {
 		t.Fatal(err)

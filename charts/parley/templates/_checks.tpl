@@ -189,6 +189,13 @@
 {{- define "parley.checks.dispatcher" -}}
 {{- $v := .Values -}}
 {{- $faults := list -}}
+{{- $vapid := or $v.push.vapid.privateKey $v.push.vapid.existingSecret.name -}}
+{{- if and (or $vapid $v.push.fcm.credentials $v.push.fcm.existingSecret.name) (not $v.dispatcher.enabled) -}}
+{{- $faults = append $faults "push needs dispatcher.enabled, which sends" -}}
+{{- end -}}
+{{- if and $vapid (not $v.config.pushVapidSubject) -}}
+{{- $faults = append $faults "push.vapid needs config.pushVapidSubject, by which push services can reach you: mailto:ops@example.com" -}}
+{{- end -}}
 {{- with $v.dispatcher -}}
 {{- if .enabled -}}
 {{- if not (or $v.secretsKey.value $v.secretsKey.existingSecret.name) -}}

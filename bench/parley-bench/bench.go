@@ -28,6 +28,7 @@ type bench struct {
 	http       *http.Client
 	loopback   bool
 	keepLast   bool // people remember their newest messages, to read them
+	lively     bool // people react, mention, edit and mute too
 	visits     map[string]*visit
 	fail       context.CancelCauseFunc // ends the load: it can't be measured so
 	log        io.Writer

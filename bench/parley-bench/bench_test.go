@@ -63,6 +63,7 @@ func start(t testing.TB, pods int, env ...string) *system {
 
 var unlimited = []string{
 	"PARLEY_RATE_LIMIT_DEFAULT=off", "PARLEY_RATE_LIMIT_AUTH=off", "PARLEY_RATE_LIMIT_SEND=off", "PARLEY_RATE_LIMIT_SOCKET=off", "PARLEY_RATE_LIMIT_FRAMES=off", "PARLEY_RATE_LIMIT_SYNC=off",
+	"PARLEY_RATE_LIMIT_REACT=off",
 }
 
 func (s *system) process(name string, env ...string) *testenv.Process {
@@ -190,6 +191,11 @@ func TestScenarios(t *testing.T) {
 		c := r.Counters
 		if c["acked"] < 50 || c["acked"] != c["sent"] || c["deliveries"] < c["acked"] || c["syncs"] == 0 || c["reads"] == 0 || c["requests"] == 0 {
 			t.Errorf("%v", c)
+		}
+		for _, kind := range []string{"reactions", "message:reacted", "own state", "state:updated"} {
+			if c[kind] == 0 {
+				t.Errorf("no %s: %v", kind, c)
+			}
 		}
 		if len(r.Pods) != 1 || r.Pods[0].CPUSeconds <= 0 || r.Pods[0].MemoryMiB <= 0 || r.Load.CPUSeconds <= 0 {
 			t.Errorf("%v %v", r.Pods, r.Load)

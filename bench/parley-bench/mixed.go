@@ -48,7 +48,7 @@ func prepareMixed(ctx context.Context, b *bench) error {
 		}
 		groups = append(groups, g)
 	}
-	b.keepLast = true
+	b.keepLast, b.lively = true, true
 	_, err := b.made.groups(ctx, groups, 0)
 	return err
 }
@@ -147,6 +147,7 @@ func (t *town) come(ctx context.Context) {
 		if err := p.get(ctx, "conversations", time.Now(), "/conversations?limit=20", &list); err == nil && len(list.Data) == 0 {
 			t.violations.add("wrong list", "%s has no conversations, want %d", p.id, len(t.mine[p.id]))
 		}
+		t.countUnread(ctx, p)
 	})
 }
 
@@ -175,7 +176,7 @@ func (p *person) waits() bool {
 	return len(p.pending) > 0
 }
 
-// talk sends at the rate of the hour; some read what came, fewer page back.
+// talk sends at the rate of the hour; some read what came or react to it, fewer page back, edit, or change their own state.
 func (t *town) talk(ctx context.Context) {
 	const reading, paging = 0.5, 0.1 // for each message sent
 	start := time.Now()
@@ -192,6 +193,7 @@ func (t *town) talk(ctx context.Context) {
 			if rand.Float64() < reading {
 				t.here[rand.IntN(n)].readLast()
 			}
+			t.doMore(ctx)
 			if rand.Float64() < paging {
 				p := t.here[rand.IntN(n)]
 				t.wg.Go(func() { t.pageBack(ctx, p) })
@@ -206,12 +208,7 @@ func (t *town) one(p *person) *conversation { return t.mine[p.id][rand.IntN(len(
 
 // readLast reads the newest message of some conversation.
 func (p *person) readLast() {
-	p.mu.Lock()
-	var newest string
-	for _, newest = range p.last { // any
-		break
-	}
-	p.mu.Unlock()
+	newest := p.newest()
 	if newest != "" {
 		p.read(newest, func(error) {})
 	}

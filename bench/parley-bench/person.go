@@ -24,6 +24,7 @@ type person struct {
 	id       string
 	password string
 	failed   atomic.Int64 // sockets and requests
+	state    atomic.Int64 // the revision of their own states that they hold
 	friends  []string     // whose presence is watched
 
 	signing sync.Mutex // guards what follows
@@ -70,6 +71,8 @@ func (p *person) frame(b []byte) {
 		p.presence(string(field(b, `"userId":"`)), typ == "presence:online")
 	case "receipt:read":
 		p.b.stats.add("receipts delivered", 1)
+	case "message:reacted", "message:updated", "state:updated":
+		p.b.stats.add(typ, 1)
 	}
 }
 
@@ -189,7 +192,10 @@ func (p *person) send(c *conversation, intended time.Time, done func()) {
 	client := p.b.frameID() + "." + strconv.FormatInt(int64(intended.Sub(p.b.epoch)), 36) // receivers read the time from it
 	c.try()
 	p.b.stats.add("sent", 1)
-	data := map[string]string{"conversationId": c.id, "clientMessageId": client, "content": text}
+	data := map[string]any{"conversationId": c.id, "clientMessageId": client, "content": text}
+	if p.b.lively {
+		p.addExtras(c, data)
+	}
 	var answered func(ack []byte, err error)
 	answered = func(ack []byte, err error) {
 		if pr := (*problem)(nil); errors.As(err, &pr) && pr.Status >= http.StatusInternalServerError {
@@ -232,7 +238,11 @@ func (p *person) sync() {
 		p.resend()
 		return
 	}
-	frame, err := json.Marshal(map[string]any{"type": "sync", "id": "sync", "data": map[string]any{"conversations": held}})
+	data := map[string]any{"conversations": held}
+	if p.b.lively {
+		data["state"] = p.state.Load()
+	}
+	frame, err := json.Marshal(map[string]any{"type": "sync", "id": "sync", "data": data})
 	if err == nil {
 		p.write(frame)
 	}
@@ -246,7 +256,8 @@ func (p *person) synced(conn *websocket.Conn, held map[string]int64, ack []byte,
 				Revision int64
 				Complete bool
 			}
-			Gone []string
+			Gone  []string
+			State *struct{ Revision int64 }
 		}
 	}
 	if err == nil {
@@ -258,6 +269,9 @@ func (p *person) synced(conn *websocket.Conn, held map[string]int64, ack []byte,
 		return
 	}
 	p.b.stats.add("syncs", 1)
+	if a.Data.State != nil {
+		p.state.Store(a.Data.State.Revision)
+	}
 	for _, id := range a.Data.Gone {
 		p.b.violations.add("gone", "%s: sync says that %s is gone", p.id, id)
 	}

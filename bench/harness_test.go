@@ -77,6 +77,7 @@ func (s *system) addPod(b *testing.B) {
 	env := []string{
 		"PARLEY_DATABASE_URL=" + s.pg.URL(), "PARLEY_REDIS_URL=" + s.redis.URL(), "PARLEY_JWT_SECRET=" + secret, "PARLEY_LOG_FORMAT=text",
 		"PARLEY_RATE_LIMIT_DEFAULT=off", "PARLEY_RATE_LIMIT_SEND=off", "PARLEY_RATE_LIMIT_SOCKET=off", "PARLEY_RATE_LIMIT_FRAMES=off", "PARLEY_RATE_LIMIT_SYNC=off",
+		"PARLEY_RATE_LIMIT_REACT=off",
 		fmt.Sprintf("PARLEY_HTTP_ADDR=127.0.0.1:%d", p.port), fmt.Sprintf("PARLEY_OPS_ADDR=127.0.0.1:%d", testenv.FreePort(b)),
 	}
 	if os.Getenv("PARLEY_BENCH_PROFILES") != "" && len(s.pods) == 0 {

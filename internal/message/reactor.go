@@ -19,8 +19,10 @@ const (
 	maxReactions     = 1024
 	maxReactionQueue = 8192
 	// reactionPause lies between two commits of reactions to one message on this pod, so that a crowd that reacts at once makes
-	// few revisions and few frames. The first reaction to a message waits for nothing. A commit of many is followed by a pause
-	// that is longer by perReaction for each of them, up to maxReactionPause.
+	// few revisions and few frames. The first reaction to a message waits for reactionGather only, for those that come with it: a
+	// commit and a frame fewer. A commit of many is followed by a pause that is longer by perReaction for each of them, up to
+	// maxReactionPause.
+	reactionGather   = 2 * time.Millisecond
 	reactionPause    = 250 * time.Millisecond
 	perReaction      = time.Millisecond
 	maxReactionPause = time.Second
@@ -127,7 +129,7 @@ func (r *Reactor) add(c *reactionChange) bool {
 	}
 	s := r.slots[c.messageID]
 	if s == nil {
-		s = &slot{}
+		s = &slot{next: time.Now().Add(reactionGather)}
 		r.slots[c.messageID] = s
 	}
 	s.waiting = append(s.waiting, c)
@@ -153,10 +155,13 @@ func (r *Reactor) takeReady(now time.Time, hurry bool) (batch []*reactionChange,
 		left := s.next.Sub(now)
 		switch {
 		case s.committing:
+		case len(s.waiting) == 0: // nobody has to be woken for it
+			if left <= 0 {
+				delete(r.slots, id)
+			}
+			wait = min(wait, maxReactionPause)
 		case left > 0 && !hurry:
 			wait = min(wait, left)
-		case len(s.waiting) == 0:
-			delete(r.slots, id)
 		case len(batch) == 0 || len(batch)+len(s.waiting) <= maxReactions:
 			n := min(len(s.waiting), maxReactions)
 			batch = append(batch, latest(s.waiting[:n])...)

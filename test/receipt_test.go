@@ -408,3 +408,26 @@ func TestDeletedMessagesAndTheirReads(t *testing.T) {
 		t.Errorf("the receipts of a deleted message: %+v", r)
 	}
 }
+
+// Whoever writes has read what came before, and their other sockets are notified, if there was anything unread.
+func TestASendMarksAsReadOnOtherSockets(t *testing.T) {
+	t.Parallel()
+	s := start(t, 2)
+	u := s.pods[0].users(t, 3)
+	g := s.pods[0].group(t, u[0], u[1], u[2])
+	phone, laptop := s.pods[0].open(t, u[1]), s.pods[1].open(t, u[1])
+	s.pods[0].send(t, u[0], g.ID, "one")
+	s.pods[0].send(t, u[0], g.ID, "two")
+	phone.ask("message:send", map[string]any{"conversationId": g.ID, "content": "three", "clientMessageId": "3"})
+	if f := laptop.until("conversation:read", time.Minute); string(f.Data) != fmt.Sprintf(`{"conversationId":%q,"lastReadSeq":3,"unreadCount":0}`, g.ID) {
+		t.Errorf("the laptop hears %s", f.Data)
+	}
+	s.pods[1].send(t, u[1], g.ID, "four") // with nothing unread
+	s.pods[0].send(t, u[0], g.ID, "five")
+	s.pods[1].send(t, u[1], g.ID, "six")
+	for name, sock := range map[string]*socket{"phone": phone, "laptop": laptop} {
+		if f := sock.until("conversation:read", time.Minute); string(f.Data) != fmt.Sprintf(`{"conversationId":%q,"lastReadSeq":6,"unreadCount":0}`, g.ID) {
+			t.Errorf("the %s hears %s", name, f.Data)
+		}
+	}
+}

@@ -60,7 +60,7 @@ func run(ctx context.Context, c *config.API, log *slog.Logger) error {
 	publisher.UseHistory(epochs)
 	messageStore := message.NewStore(db)
 	messageMetrics := message.NewMetrics(registry)
-	committer := message.NewCommitter(messageStore, publisher, log, messageMetrics)
+	committer := message.NewCommitter(messageStore, publisher, publisher.Notify, log, messageMetrics)
 	reactor := message.NewReactor(messageStore, publisher, messageMetrics)
 	messages := message.NewService(db, messageStore, committer, reactor, publisher)
 	conversationStore := conversation.NewStore(db, messageStore)

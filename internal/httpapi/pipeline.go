@@ -114,7 +114,9 @@ func (r *reader) begin(ctx context.Context, c command) (message.Queued, error) {
 		return message.Queued{}, err
 	}
 	r.server.noteActive(nil, r.principal())
-	return r.server.Messages.Begin(ctx, &r.sends.lane, in.ConversationID, r.session.UserID, in.draft())
+	d := in.draft()
+	d.SetSocket(r.session.ID)
+	return r.server.Messages.Begin(ctx, &r.sends.lane, in.ConversationID, r.session.UserID, d)
 }
 
 // answerSend waits for a send's commit and answers it.

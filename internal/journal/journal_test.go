@@ -48,7 +48,7 @@ func newHouse(t *testing.T) *house {
 	}
 	store := message.NewStore(db)
 	conversations := conversation.NewStore(db, store)
-	committer := message.NewCommitter(store, nobody{}, slog.New(slog.DiscardHandler), message.NewMetrics(prometheus.NewRegistry()))
+	committer := message.NewCommitter(store, nobody{}, nil, slog.New(slog.DiscardHandler), message.NewMetrics(prometheus.NewRegistry()))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = committer.Run(ctx) }()

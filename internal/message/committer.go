@@ -58,14 +58,19 @@ type pending struct {
 type Committer struct {
 	store     *Store
 	publisher Publisher
+	notify    func(*event.Notice)
 	log       *slog.Logger
 	metrics   *Metrics
 	queue     *queue
 }
 
-// NewCommitter makes a committer; Run makes it work.
-func NewCommitter(store *Store, p Publisher, log *slog.Logger, m *Metrics) *Committer {
-	return &Committer{store: store, publisher: p, log: log, metrics: m, queue: newQueue()}
+// NewCommitter makes a committer; Run makes it work. notify reports a sender's read marker to the sender's other sockets, if the send
+// marked messages of others as read; nil for nothing.
+func NewCommitter(store *Store, p Publisher, notify func(*event.Notice), log *slog.Logger, m *Metrics) *Committer {
+	if notify == nil {
+		notify = func(*event.Notice) {}
+	}
+	return &Committer{store: store, publisher: p, notify: notify, log: log, metrics: m, queue: newQueue()}
 }
 
 // Run commits until ctx ends, and then what is queued already.
@@ -188,7 +193,23 @@ func (c *Committer) commitOnce(batch []*pending) error {
 	}
 	c.metrics.accepted.Add(float64(len(events)))
 	c.publisher.Publish(events...)
+	c.notifySenders(batch, rows)
 	return nil
+}
+
+// notifySenders reports the new markers of senders who had messages of others unread. For anybody else, the message itself says that
+// they have read it.
+func (c *Committer) notifySenders(batch []*pending, rows []sendRow) {
+	last := map[string]int64{}
+	for i, p := range batch {
+		last[p.conversationID] = max(last[p.conversationID], rows[i].seq)
+	}
+	for i, p := range batch {
+		if r := rows[i]; r.outcome == outcomeStored && r.behind {
+			marker := chat.Marker{LastReadSeq: r.seq, UnreadCount: last[p.conversationID] - r.seq}
+			c.notify(event.ReadNotice(p.senderID, p.draft.socketID, event.ConversationRead{ConversationID: p.conversationID, Marker: marker}).In(p.ctx))
+		}
+	}
 }
 
 // finish answers a sender. It returns the event of what was stored.

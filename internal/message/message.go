@@ -66,7 +66,12 @@ type Draft struct {
 	Attachments []string `json:"attachments,omitempty"`
 
 	keyed *keyed // how a server key sends it, nil for a user's own
+	// socketID is the sender's socket that it comes from, "" for REST.
+	socketID string
 }
+
+// SetSocket names the sender's socket that the draft comes from.
+func (d *Draft) SetSocket(id string) { d.socketID = id }
 
 // plain reports whether the draft has nothing but content and a reply.
 func (d *Draft) plain() bool {

@@ -85,7 +85,7 @@ func newPod(t testing.TB, url string) *pod {
 	conversations := conversation.NewStore(db, store)
 	p.conversations = conversation.NewService(db, conversations, noMarkers{}, p.published, noMarkers{})
 	metrics := message.NewMetrics(prometheus.NewRegistry())
-	committer := message.NewCommitter(store, p.published, slog.New(slog.DiscardHandler), metrics)
+	committer := message.NewCommitter(store, p.published, nil, slog.New(slog.DiscardHandler), metrics)
 	reactor := message.NewReactor(store, p.published, metrics)
 	p.messages, p.reactor = message.NewService(db, store, committer, reactor, p.published), reactor
 	p.feed = journal.NewFeed(db.SQL, conversations)

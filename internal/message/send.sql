@@ -1,14 +1,14 @@
 -- Stores a batch of messages, all of it or nothing, and hands out seq, revision and created_at under the locks of the
 -- conversations' rows. Parameters, each an array with one element a message: its place in the batch, conversation,
 -- sender, id, content, client's id, message replied to, hash of the original; then a time for tests, or null.
--- Returns a row a message: ord, outcome, seq, revision, created_at.
+-- Returns a row a message: ord, outcome, seq, revision, created_at, whether the sender had messages of others unread.
 --
 -- Lines that begin with a plus after the dashes are for batches in which a message has more than that; a batch of plain
 -- messages does not pay for them. Their parameters, arrays too: kind, metadata, mentioned users (an array literal each), whether
 -- all are mentioned, the server key that sends, and by which rules: 'member' for those of the sender, 'key' for a member whom
 -- neither a block nor the conversation's posting stops, 'bot' for a sender who need not be a member; files (an array literal each);
 -- and for the audit log the request and its address.
--- Their rows have a sixth column: the files as clients see them.
+-- Their rows have a seventh column: the files as clients see them.
 --
 -- The statement's snapshot is older than the locks that it waits for. What must be new is therefore read through locks
 -- (conversations, members: a row that changed meanwhile is read again, one that went is gone), and what can't be
@@ -43,7 +43,7 @@ locked AS MATERIALIZED (
     FOR NO KEY UPDATE OF c
 ),
 members AS MATERIALIZED (
-    SELECT m.conversation_id, m.user_id, m.role
+    SELECT m.conversation_id, m.user_id, m.role, m.last_read_seq
     FROM locked l
     JOIN conversation_members m ON m.conversation_id = l.id
     WHERE (m.conversation_id, m.user_id) IN (SELECT i.conversation_id, i.sender_id FROM input i)
@@ -63,7 +63,7 @@ members AS MATERIALIZED (
 --+     SELECT ord, row_number() OVER (PARTITION BY id ORDER BY ord) AS turn FROM files
 --+ ),
 checked AS MATERIALIZED (
-    SELECT i.*, l.last_seq, l.revision, l.base,
+    SELECT i.*, l.last_seq, l.revision, l.base, m.last_read_seq AS read_seq,
            CASE
                WHEN m.user_id IS NULL
 --+                AND (i.rules <> 'bot' OR l.id IS NULL)
@@ -149,7 +149,7 @@ marked AS (
     FROM (SELECT conversation_id, sender_id, max(seq) AS seq FROM numbered GROUP BY 1, 2) n
     WHERE m.conversation_id = n.conversation_id AND m.user_id = n.sender_id
 )
-SELECT k.ord, k.outcome, coalesce(n.seq, 0), coalesce(n.revision, 0), coalesce(n.created_at, 'epoch')
+SELECT k.ord, k.outcome, coalesce(n.seq, 0), coalesce(n.revision, 0), coalesce(n.created_at, 'epoch'), coalesce(n.seq > k.read_seq + 1, false)
 --+    , n.attachments
 FROM checked k
 LEFT JOIN numbered n ON n.ord = k.ord

@@ -60,6 +60,7 @@ type sendRow struct {
 	outcome       string
 	seq, revision int64
 	createdAt     time.Time
+	behind        bool // whether the sender had messages of others unread, which the send marked as read
 	attachments   []chat.Attachment
 }
 
@@ -90,7 +91,7 @@ func (s *Store) send(ctx context.Context, batch []*pending) ([]sendRow, error) {
 	for rows.Next() {
 		var i int
 		var r sendRow
-		dest := []any{&i, &r.outcome, &r.seq, &r.revision, &r.createdAt}
+		dest := []any{&i, &r.outcome, &r.seq, &r.revision, &r.createdAt, &r.behind}
 		var files []byte
 		if more {
 			dest = append(dest, &files)

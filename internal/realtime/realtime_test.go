@@ -91,7 +91,7 @@ func newPod(t testing.TB, databaseURL, redisURL string) *pod {
 	store := message.NewStore(db)
 	conversations := conversation.NewStore(db, store)
 	p.conversations = conversation.NewService(db, conversations, noMarkers{}, p.events, noMarkers{})
-	committer := message.NewCommitter(store, p.events, log, message.NewMetrics(p.registry))
+	committer := message.NewCommitter(store, p.events, nil, log, message.NewMetrics(p.registry))
 	p.messages = message.NewService(db, store, committer, nil, p.events)
 	channels := realtime.NewChannels()
 	p.hub = realtime.NewHub(realtime.HubConfig{

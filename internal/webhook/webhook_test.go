@@ -147,7 +147,7 @@ func newHouse(t *testing.T) *house {
 	store := message.NewStore(db)
 	conversations := conversation.NewStore(db, store)
 	metrics := message.NewMetrics(prometheus.NewRegistry())
-	committer := message.NewCommitter(store, nothing{}, slog.New(slog.DiscardHandler), metrics)
+	committer := message.NewCommitter(store, nothing{}, nil, slog.New(slog.DiscardHandler), metrics)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = committer.Run(ctx) }()

@@ -23,10 +23,21 @@ async function subscribed(): Promise<ServiceWorkerRegistration | undefined> {
   return (await worker?.pushManager.getSubscription()) ? worker : undefined;
 }
 
+/** Subscribes this browser. A subscription for a former key of the server is replaced. */
+async function enable(chat: Parley, worker: ServiceWorkerRegistration): Promise<void> {
+  const [{ webPush }, held] = await Promise.all([
+    chat.request<{ webPush: { publicKey: string } | null }>("GET", "/push/config"), worker.pushManager.getSubscription(),
+  ]);
+  const key = held?.options.applicationServerKey;
+  const text = key && btoa(String.fromCharCode(...new Uint8Array(key))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
+  if (text && webPush && text !== webPush.publicKey) await held?.unsubscribe();
+  await chat.push.enable(worker);
+}
+
 /** Registers this browser again, at each start: whoever is signed in gets its pushes, and it is seen. */
 export async function renewNotifications(chat: Parley): Promise<void> {
   const worker = await subscribed();
-  if (worker) await chat.push.enable(worker).catch(() => undefined);
+  if (worker) await enable(chat, worker).catch(() => undefined);
 }
 
 /** The settings of notifications. Nothing is shown if the server or the browser has no web push. */
@@ -59,7 +70,7 @@ async function toggle(chat: Parley, here: HTMLInputElement): Promise<void> {
   here.disabled = true;
   try {
     const worker = await register();
-    await (wanted ? chat.push.enable(worker) : chat.push.disable(worker));
+    await (wanted ? enable(chat, worker) : chat.push.disable(worker));
   } catch (err) {
     here.checked = !wanted;
     toast(Notification.permission === "denied" ? "The browser does not allow notifications of this page." : (err as Error).message);

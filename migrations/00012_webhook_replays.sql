@@ -52,7 +52,11 @@ ALTER TABLE webhook_places ADD COLUMN IF NOT EXISTS behind_since timestamptz;
 -- Those that are being worked on, which are counted at each claim.
 CREATE INDEX CONCURRENTLY IF NOT EXISTS webhook_places_leased_idx ON webhook_places (webhook_id) WHERE lease IS NOT NULL;
 
+-- The oldest events of an endpoint, which are looked for at each claim.
+CREATE INDEX CONCURRENTLY IF NOT EXISTS outbox_oldest_idx ON outbox (webhook_id, id);
+
 -- +goose Down
+DROP INDEX IF EXISTS outbox_oldest_idx;
 ALTER TABLE webhook_places DROP COLUMN IF EXISTS behind_since;
 DROP INDEX IF EXISTS webhook_places_leased_idx;
 DELETE FROM outbox WHERE subject LIKE 'replay:%';

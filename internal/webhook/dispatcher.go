@@ -120,15 +120,22 @@ func (d *Dispatcher) warn(ctx context.Context, msg string, err error) {
 // startWork starts what an endpoint has free slots for.
 func (d *Dispatcher) startWork(ctx context.Context, works *errgroup.Group, e *endpointRow) error {
 	var failed error
-	for more := true; more && ctx.Err() == nil; {
+	for found := discoverBatch; found == discoverBatch && ctx.Err() == nil; {
 		var err error
-		more, err = d.places.discover(ctx, e.id)
+		found, err = d.places.discover(ctx, e.id)
+		failed = errors.Join(failed, err)
+		e.behind = e.behind || found > 0
+	}
+	var claimed, subjects []work
+	var err error
+	if e.behind {
+		claimed, err = d.places.claim(ctx, e, slotsPerEndpoint)
 		failed = errors.Join(failed, err)
 	}
-	claimed, err := d.places.claim(ctx, e, slotsPerEndpoint)
-	failed = errors.Join(failed, err)
-	subjects, err := d.places.claimSubjects(ctx, e)
-	failed = errors.Join(failed, err)
+	if e.waiting {
+		subjects, err = d.places.claimSubjects(ctx, e, slotsPerEndpoint)
+		failed = errors.Join(failed, err)
+	}
 	replays, err := d.replays(ctx, e)
 	failed = errors.Join(failed, err)
 	for _, w := range slices.Concat(claimed, subjects, replays) {
@@ -149,10 +156,17 @@ func (d *Dispatcher) fillSlot(stop context.Context, w *work) {
 		if err != nil && !errors.Is(err, errLeaseLost) {
 			d.warn(ctx, "a conversation's events cannot be delivered", fmt.Errorf("%s: %w", w.endpoint.name, err))
 		}
-		if err != nil || !went || stop.Err() != nil || w.replay || w.subject != "" || time.Since(begun) > slotFor {
+		if err != nil || !went || stop.Err() != nil || time.Since(begun) > slotFor {
 			return
 		}
-		next, err := d.places.claim(ctx, &w.endpoint, 1)
+		claim := d.places.claim
+		switch {
+		case w.subject != "":
+			claim = d.places.claimSubjects
+		case w.replay:
+			claim = d.places.claimReplays
+		}
+		next, err := claim(ctx, &w.endpoint, 1)
 		if err != nil || len(next) == 0 {
 			return // the next poll reports it
 		}

@@ -11,33 +11,47 @@ import (
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
-// claimSubjects leases subjects of the outbox that are due, as claim does places.
-func (p *places) claimSubjects(ctx context.Context, e *endpointRow) ([]work, error) {
-	out, err := postgres.Collect(ctx, p.db, func(r postgres.Row, w *work) error {
+// claimSubjects leases subjects of the outbox that are due, most of them at most, as claim does places. It looks at the oldest events that
+// are due and not at all, of which there are many after an import of users.
+func (p *places) claimSubjects(ctx context.Context, e *endpointRow, most int) (out []work, err error) {
+	at := time.Now()
+	scan := func(r postgres.Row, w *work) error {
 		var first *time.Time
 		if err := r.Scan(&w.lease, &w.subject, &w.attempts, &first); err != nil {
 			return err
 		}
-		if w.endpoint = *e; first != nil {
+		if w.endpoint, w.leasedAt = *e, at; first != nil {
 			w.firstFailed = *first
 		}
 		return nil
-	}, freeSQL+`
-		due AS MATERIALIZED (
-			SELECT o.subject FROM outbox o LEFT JOIN outbox_places p ON p.webhook_id = o.webhook_id AND p.subject = o.subject
-			WHERE o.webhook_id = $1 AND (p.next_at IS NULL OR p.next_at <= clock_timestamp()) AND (p.leased_until IS NULL OR p.leased_until <= clock_timestamp())
-			GROUP BY o.subject ORDER BY min(o.id) LIMIT (SELECT n FROM free)
-		)
-		INSERT INTO outbox_places AS p (webhook_id, subject, lease, leased_until)
-		SELECT $1, d.subject, gen_random_uuid(), clock_timestamp() + make_interval(secs => $3) FROM due d
-		ON CONFLICT (webhook_id, subject) DO UPDATE SET lease = excluded.lease, leased_until = excluded.leased_until
-			WHERE (p.next_at IS NULL OR p.next_at <= clock_timestamp()) AND (p.leased_until IS NULL OR p.leased_until <= clock_timestamp())
-		RETURNING p.lease, p.subject, p.attempts, p.first_failed_at`, e.id, slotsPerEndpoint, p.lease.Seconds())
+	}
+	err = p.inTurn(ctx, e.id, func(q postgres.Querier) (err error) {
+		out, err = postgres.Collect(ctx, q, scan, claimSubjectsSQL, e.id, slotsPerEndpoint, p.lease.Seconds(), most, oldestEvents)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("take leases of subjects: %w", err)
 	}
 	return out, nil
 }
+
+// oldestEvents is how many events are looked at for a claim.
+const oldestEvents = 200
+
+const claimSubjectsSQL = freeSQL + `
+	oldest AS MATERIALIZED (
+		SELECT o.subject, o.id FROM outbox o LEFT JOIN outbox_places p ON p.webhook_id = o.webhook_id AND p.subject = o.subject
+		WHERE o.webhook_id = $1 AND (p.next_at IS NULL OR p.next_at <= clock_timestamp()) AND (p.leased_until IS NULL OR p.leased_until <= clock_timestamp())
+		ORDER BY o.id LIMIT (SELECT CASE WHEN n > 0 THEN $5::bigint ELSE 0 END FROM free)
+	),
+	due AS MATERIALIZED (
+		SELECT subject FROM oldest GROUP BY subject ORDER BY min(id) LIMIT (SELECT least(n, $4) FROM free)
+	)
+	INSERT INTO outbox_places AS p (webhook_id, subject, lease, leased_until)
+	SELECT $1, d.subject, gen_random_uuid(), clock_timestamp() + make_interval(secs => $3) FROM due d
+	ON CONFLICT (webhook_id, subject) DO UPDATE SET lease = excluded.lease, leased_until = excluded.leased_until
+		WHERE (p.next_at IS NULL OR p.next_at <= clock_timestamp()) AND (p.leased_until IS NULL OR p.leased_until <= clock_timestamp())
+	RETURNING p.lease, p.subject, p.attempts, p.first_failed_at`
 
 // outboxRow is an event of the outbox.
 type outboxRow struct {

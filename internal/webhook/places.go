@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/parley-chat/parley/internal/postgres"
@@ -15,6 +16,8 @@ type places struct {
 	db *sql.DB
 	// lease is how long a dispatcher may work on a place without a word: twice as long as a delivery takes (fence.go).
 	lease time.Duration
+	// turns has a lock for each endpoint, so that of this process's claims one at a time waits in Postgres and holds a connection.
+	turns sync.Map // of *sync.Mutex by endpoint
 }
 
 // endpointRow is an endpoint as the dispatcher works on it.
@@ -25,6 +28,8 @@ type endpointRow struct {
 	failing bool
 	// replays is set while a replay of it is incomplete.
 	replays bool
+	// behind and waiting are set if places, or events of the outbox, wait for anything.
+	behind, waiting bool
 	// lastSuccess is when it answered 2xx last, the zero Time for never.
 	lastSuccess time.Time
 }
@@ -44,7 +49,7 @@ func (p *places) endpoints(ctx context.Context) ([]endpointRow, error) {
 		var secret, former []byte
 		var types []byte
 		var success *time.Time
-		if err := r.Scan(&e.id, &e.name, &e.url, &types, &secret, &former, &e.failing, &success, &e.replays); err != nil {
+		if err := r.Scan(&e.id, &e.name, &e.url, &types, &secret, &former, &e.failing, &success, &e.replays, &e.behind, &e.waiting); err != nil {
 			return err
 		}
 		e.types = map[string]bool{}
@@ -59,7 +64,8 @@ func (p *places) endpoints(ctx context.Context) ([]endpointRow, error) {
 		}
 		return nil
 	}, `SELECT id, name, url, array_to_string(types, ','), secret, CASE WHEN former_until > clock_timestamp() THEN former_secret END,
-			failing_since IS NOT NULL, last_success_at, EXISTS (SELECT FROM webhook_replays r WHERE r.webhook_id = webhooks.id)
+			failing_since IS NOT NULL, last_success_at, EXISTS (SELECT FROM webhook_replays r WHERE r.webhook_id = webhooks.id),
+			EXISTS (SELECT FROM webhook_places p WHERE p.webhook_id = webhooks.id AND p.behind), EXISTS (SELECT FROM outbox o WHERE o.webhook_id = webhooks.id)
 		FROM webhooks WHERE disabled_reason IS NULL ORDER BY created_at`)
 	if err != nil {
 		return nil, fmt.Errorf("read webhooks: %w", err)
@@ -100,17 +106,17 @@ const discoverSQL = `WITH w AS MATERIALIZED (
 	FROM w, last l WHERE t.id = w.id
 	RETURNING l.n`
 
-// discover finds the conversations that an endpoint is behind in. more is set if it has to be called again at once.
-func (p *places) discover(ctx context.Context, endpointID string) (more bool, err error) {
-	var n int
-	err = p.db.QueryRowContext(ctx, discoverSQL, endpointID, discoverBatch, lookBack.Seconds()).Scan(&n)
+// discover finds the conversations that an endpoint is behind in. found is how many were looked at; with discoverBatch of them it has to be
+// called again at once.
+func (p *places) discover(ctx context.Context, endpointID string) (found int, err error) {
+	err = p.db.QueryRowContext(ctx, discoverSQL, endpointID, discoverBatch, lookBack.Seconds()).Scan(&found)
 	if errors.Is(err, sql.ErrNoRows) { // another dispatcher is at it
-		return false, nil
+		return 0, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look for changed conversations: %w", err)
+		return 0, fmt.Errorf("look for changed conversations: %w", err)
 	}
-	return n == discoverBatch, nil
+	return found, nil
 }
 
 // work is a place, or a subject of the outbox, that this dispatcher holds the lease of.
@@ -132,11 +138,31 @@ type work struct {
 	leasedAt, noted time.Time
 }
 
-// freeSQL counts an endpoint's free slots: one to an endpoint that is failing, and only when its next probe is due. The endpoint's row is
-// locked, so that two dispatchers count the slots one after the other.
+// inTurn runs a claim for an endpoint while no other claim for it runs. The lock is taken by a statement of its own: one that waited for
+// the lock would count the slots as they were before.
+func (p *places) inTurn(ctx context.Context, endpointID string, claim func(q postgres.Querier) error) error {
+	lock, _ := p.turns.LoadOrStore(endpointID, &sync.Mutex{})
+	turn := lock.(*sync.Mutex) //nolint:forcetypeassert // nothing else is stored
+	turn.Lock()
+	defer turn.Unlock()
+	tx, err := p.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	if _, err := tx.ExecContext(ctx, `SELECT FROM webhooks WHERE id = $1 FOR NO KEY UPDATE`, endpointID); err != nil {
+		return err
+	}
+	if err := claim(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// freeSQL counts an endpoint's free slots: one to an endpoint that is failing, and only when its next probe is due. It is for inTurn.
 const freeSQL = `WITH w AS MATERIALIZED (
 		SELECT id, CASE WHEN failing_since IS NULL THEN $2::int WHEN next_probe_at IS NULL OR next_probe_at <= clock_timestamp() THEN 1 ELSE 0 END AS slots
-		FROM webhooks WHERE id = $1 AND disabled_reason IS NULL FOR NO KEY UPDATE
+		FROM webhooks WHERE id = $1 AND disabled_reason IS NULL
 	),
 	replaying AS MATERIALIZED (
 		SELECT count(*) AS n FROM webhook_replay_places p WHERE p.webhook_id = $1 AND p.leased_until > clock_timestamp()
@@ -161,9 +187,9 @@ const claimSQL = freeSQL + `
 	FROM due d WHERE p.webhook_id = $1 AND p.conversation_id = d.conversation_id
 	RETURNING p.lease, p.conversation_id, p.revision, p.attempts, p.first_failed_at`
 
-func (p *places) claim(ctx context.Context, e *endpointRow, most int) ([]work, error) {
+func (p *places) claim(ctx context.Context, e *endpointRow, most int) (out []work, err error) {
 	at := time.Now()
-	out, err := postgres.Collect(ctx, p.db, func(r postgres.Row, w *work) error {
+	scan := func(r postgres.Row, w *work) error {
 		var first *time.Time
 		if err := r.Scan(&w.lease, &w.conversationID, &w.revision, &w.attempts, &first); err != nil {
 			return err
@@ -172,7 +198,11 @@ func (p *places) claim(ctx context.Context, e *endpointRow, most int) ([]work, e
 			w.firstFailed = *first
 		}
 		return nil
-	}, claimSQL, e.id, slotsPerEndpoint, p.lease.Seconds(), most)
+	}
+	err = p.inTurn(ctx, e.id, func(q postgres.Querier) (err error) {
+		out, err = postgres.Collect(ctx, q, scan, claimSQL, e.id, slotsPerEndpoint, p.lease.Seconds(), most)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("take leases: %w", err)
 	}

@@ -2,11 +2,15 @@ package webhook
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/parley-chat/parley/internal/conversation"
+	"github.com/parley-chat/parley/internal/jsonbody"
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
@@ -102,5 +106,47 @@ func TestEventsOfMembersNameThoseWhoLeft(t *testing.T) {
 		if err != nil || !ok || !strings.Contains(string(d.body), want) {
 			t.Errorf("%s, %v, want %s", d.body, err, want)
 		}
+	}
+}
+
+// An endpoint has sixteen deliveries at once at most, whatever the number of dispatchers, of places, subjects and replays together.
+func TestAnEndpointHasSixteenSlots(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	r := newReceiver(t)
+	e := h.endpoint(r, fromNow)
+	var running, most, done atomic.Int64
+	slow := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		n := running.Add(1)
+		for {
+			m := most.Load()
+			if n <= m || most.CompareAndSwap(m, n) {
+				break
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+		running.Add(-1)
+		done.Add(1)
+	}))
+	t.Cleanup(slow.Close)
+	url := jsonbody.Optional[string]{Set: true, Value: slow.URL}
+	if _, err := h.service.Update(t.Context(), e.ID, &Change{URL: url}); err != nil {
+		t.Fatal(err)
+	}
+	const groups = 100
+	if _, err := h.db.SQL.Exec(`WITH c AS (
+			INSERT INTO conversations (id, type, name, last_message_at, created_at, member_count) SELECT gen_random_uuid(), 'group', 'g', now(), now(), 0 FROM generate_series(1, $1::int)
+			RETURNING id)
+		INSERT INTO conversation_changes (conversation_id, revision, last_seq, kind, user_ids) SELECT id, 1, 0, 'created', '{}' FROM c`, groups); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Users(t, h.db.SQL, groups)
+	h.replay(e, Period{From: at(time.Unix(0, 0))})
+	for range 8 {
+		h.dispatcher(time.Second)
+	}
+	testenv.Eventually(t, time.Minute, func() bool { return done.Load() >= 3*groups && h.incomplete() == 0 }, "all is delivered")
+	if n := most.Load(); n > slotsPerEndpoint {
+		t.Errorf("%d deliveries at once", n)
 	}
 }

@@ -63,7 +63,7 @@ func (d *Dispatcher) replays(ctx context.Context, e *endpointRow) (claimed []wor
 		more, err = d.places.expand(ctx, e.id)
 		failed = errors.Join(failed, err)
 	}
-	claimed, err := d.places.claimReplays(ctx, e)
+	claimed, err := d.places.claimReplays(ctx, e, replaySlots)
 	failed = errors.Join(failed, err)
 	complete, err := d.places.completeReplays(ctx, e.id)
 	for _, r := range complete {

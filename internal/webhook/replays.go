@@ -159,21 +159,25 @@ const claimReplaysSQL = freeSQL + `
 		SELECT p.replay_id, p.conversation_id FROM webhook_replay_places p
 		WHERE p.webhook_id = $1 AND (p.next_at IS NULL OR p.next_at <= clock_timestamp())
 			AND (p.leased_until IS NULL OR p.leased_until <= clock_timestamp())
-		ORDER BY p.next_at NULLS FIRST LIMIT (SELECT greatest(0, least(f.n, $4 - r.n)) FROM free f, replaying r)
+		ORDER BY p.next_at NULLS FIRST LIMIT (SELECT greatest(0, least(f.n, $4 - r.n, $5)) FROM free f, replaying r)
 		FOR UPDATE SKIP LOCKED
 	)
 	UPDATE webhook_replay_places p SET lease = gen_random_uuid(), leased_until = clock_timestamp() + make_interval(secs => $3)
 	FROM due d WHERE p.replay_id = d.replay_id AND p.conversation_id = d.conversation_id
 	RETURNING p.lease, p.conversation_id, p.revision, p.until_revision, p.attempts, p.first_failed_at`
 
-func (p *places) claimReplays(ctx context.Context, e *endpointRow) ([]work, error) {
+func (p *places) claimReplays(ctx context.Context, e *endpointRow, most int) (out []work, err error) {
 	at := time.Now()
-	out, err := postgres.Collect(ctx, p.db, func(r postgres.Row, w *work) error {
+	scan := func(r postgres.Row, w *work) error {
 		var first sql.NullTime
 		err := r.Scan(&w.lease, &w.conversationID, &w.revision, &w.until, &w.attempts, &first)
 		w.endpoint, w.replay, w.firstFailed, w.leasedAt = *e, true, first.Time, at
 		return err
-	}, claimReplaysSQL, e.id, slotsPerEndpoint, p.lease.Seconds(), replaySlots)
+	}
+	err = p.inTurn(ctx, e.id, func(q postgres.Querier) (err error) {
+		out, err = postgres.Collect(ctx, q, scan, claimReplaysSQL, e.id, slotsPerEndpoint, p.lease.Seconds(), replaySlots, most)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("take leases of replays: %w", err)
 	}

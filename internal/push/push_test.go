@@ -56,7 +56,7 @@ func newHouse(t *testing.T) *house {
 	server := testenv.NewRedis(t)
 	h := &house{t: t, db: db, redis: server, rdb: server.Client(t), devices: newTestService(db), users: testenv.Users(t, db.SQL, 4)}
 	store := message.NewStore(db)
-	committer := message.NewCommitter(store, nothing{}, log, message.NewMetrics(prometheus.NewRegistry()))
+	committer := message.NewCommitter(store, nothing{}, nil, log, message.NewMetrics(prometheus.NewRegistry()))
 	runPart(t, committer.Run)
 	h.messages = message.NewService(db, store, committer, nil, nothing{})
 	conversations := conversation.NewStore(db, store)

@@ -28,7 +28,7 @@ var (
 	ErrTooManyUploads = errors.New("too many uploads are unfinished")
 	// ErrNotUploaded is returned for a completion before the object is there.
 	ErrNotUploaded = errors.New("the file was not uploaded yet")
-	// ErrMismatch is returned for an object that is not what the upload announced. It is removed.
+	// ErrMismatch is returned for an object that does not match the announcement. It is removed.
 	ErrMismatch = errors.New("the uploaded file is not what was announced, and was removed")
 	// ErrUnavailable is returned when object storage does not answer.
 	ErrUnavailable = errors.New("the storage for files is unavailable")
@@ -109,7 +109,7 @@ func (w *Wanted) Check(f *invalid.Faults) {
 	f.Add("ids", "must hold ids of attachments")
 }
 
-// Link is where a file can be downloaded for a while.
+// Link is a URL from which a file can be downloaded for a limited time.
 type Link struct {
 	ID        string         `json:"id"`
 	URL       string         `json:"url"`

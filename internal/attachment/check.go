@@ -2,7 +2,7 @@ package attachment
 
 import "slices"
 
-// checked is what an object was found to be.
+// checked is the result of checking an object.
 type checked struct {
 	contentType   string
 	width, height int

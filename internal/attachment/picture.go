@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 )
 
-// maxSide bounds what is believed of a picture's header.
+// maxSide is the largest side of a picture that is accepted from its header.
 const maxSide = 1 << 24
 
 // window reads n bytes of a file at an offset, fewer at its end.

@@ -30,7 +30,7 @@ type Service struct {
 	log     *slog.Logger
 }
 
-// NewService makes the service. objects is nil where no storage is configured: every method returns ErrNotConfigured then.
+// NewService makes the service. objects is nil if no storage is configured: every method then returns ErrNotConfigured.
 func NewService(c Config, db *sql.DB, objects *objectstore.Store, m *Metrics, log *slog.Logger) *Service {
 	return &Service{config: c, store: &store{db}, objects: objects, metrics: m, log: log}
 }
@@ -38,7 +38,7 @@ func NewService(c Config, db *sql.DB, objects *objectstore.Store, m *Metrics, lo
 // Configured reports whether there is storage for files.
 func (s *Service) Configured() bool { return s.objects != nil }
 
-// keyPrefix is where a file's object is in the bucket.
+// keyPrefix begins the keys of all objects in the bucket.
 const keyPrefix = "attachments/"
 
 func key(id string) string { return keyPrefix + id }
@@ -207,7 +207,7 @@ func (s *Service) link(ctx context.Context, f *file) (Link, error) {
 	return l, nil
 }
 
-// Check asks whether the storage answers; nil where none is configured.
+// Check reports whether the storage responds; nil if none is configured.
 func (s *Service) Check(ctx context.Context) error {
 	if s.objects == nil {
 		return nil

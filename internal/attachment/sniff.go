@@ -10,9 +10,9 @@ import (
 // sniffLen is how much of a file is read to find out its type. It is all that a check holds in memory, whatever the file's size.
 const sniffLen = 16 << 10
 
-// sniffed is what a file's first bytes say.
+// sniffed is the format that a file's first bytes indicate.
 type sniffed struct {
-	// types are the media types that the format can go by; the first is its usual one. Empty for what is not known.
+	// types are the possible media types of the format, the usual one first. Empty if unknown.
 	types []string
 	// program is set for a program, whose type is the first of types.
 	program bool
@@ -80,7 +80,7 @@ func (s *signature) fits(b []byte) bool {
 	return true
 }
 
-// sniff finds out what a file is from its first bytes.
+// sniff determines a file's format from its first bytes.
 func sniff(b []byte) sniffed {
 	for i := range signatures {
 		if signatures[i].fits(b) {

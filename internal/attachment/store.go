@@ -95,7 +95,7 @@ func (s *store) finish(ctx context.Context, id, state string, c checked) (bool, 
 	return n == 1, nil
 }
 
-// visibleSQL is who may download a file, asked anew each time: the uploader, and the members of its message's conversation. Nobody
+// visibleSQL selects the users who may download a file, checked each time: the uploader, and the members of its message's conversation. Nobody
 // gets the files of a deleted message or conversation.
 const visibleSQL = `SELECT a.id, a.state, a.filename, a.content_type, a.size, coalesce(a.width, 0), coalesce(a.height, 0)
 	FROM attachments a

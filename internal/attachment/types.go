@@ -52,7 +52,7 @@ func parseType(s string) (string, bool) {
 	return t, true
 }
 
-// family is what a file's first bytes are held against.
+// family is the group of formats with which a file's first bytes are compared.
 type family int
 
 const (

@@ -56,7 +56,7 @@ type Ban struct {
 	Until *timestamp.Time `json:"until"`
 }
 
-// Fields are what a back end may set of a user. What is absent stays; null clears a picture or metadata.
+// Fields are the properties of a user that a back end may set. Absent ones stay unchanged; null clears a picture or metadata.
 type Fields struct {
 	Username    jsonbody.Optional[string]          `json:"username,omitempty"`
 	DisplayName jsonbody.Optional[string]          `json:"displayName,omitempty"`

@@ -13,7 +13,7 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// Service is what a product's back end can do with its users. Its methods may be called by any goroutine.
+// Service manages users for a product's back end. Its methods may be called from any goroutine.
 type Service struct {
 	*Resolver
 	db    *postgres.DB
@@ -77,7 +77,7 @@ func (s *Service) Ban(ctx context.Context, userID string, b *BanRequest) (User, 
 	return s.set(ctx, userID, "user.ban", detail, `banned_at = clock_timestamp(), banned_until = $2, ban_reason = $3`, `true`, until, b.Reason)
 }
 
-// Unban lifts a user's ban. A user who is not banned stays so.
+// Unban lifts a user's ban. Nothing changes for a user who is not banned.
 func (s *Service) Unban(ctx context.Context, userID string) (User, error) {
 	return s.set(ctx, userID, "user.unban", nil, `banned_at = NULL, banned_until = NULL, ban_reason = NULL`, `banned_at IS NOT NULL`)
 }

@@ -67,7 +67,7 @@ func known(tx *gorm.DB, externalIDs []string) (map[string]User, error) {
 	return out, nil
 }
 
-// bearers reads who has usernames: username -> user.
+// bearers reads the users who have the usernames, by username.
 func bearers(tx *gorm.DB, usernames []string) (map[string]string, error) {
 	type pair struct{ username, id string }
 	list, err := postgres.Collect(postgres.Context(tx), postgres.In(tx), func(r postgres.Row, p *pair) error { return r.Scan(&p.username, &p.id) },
@@ -134,13 +134,14 @@ func (r *rows) update(tx *gorm.DB) error {
 	return nil
 }
 
-// Filter is what a back end asks for of its users. Empty fields ask for everything.
+// Filter selects users for a back end. Empty fields select all.
 type Filter struct {
 	// Text is the beginning of a username or of a word of a display name, or a whole external id.
 	Text string
 	// State is one of the States.
 	State string
-	// UpdatedAfter leaves out what did not change since, and holds back what is younger than the longest statement.
+	// UpdatedAfter leaves out users that have not changed since, and those that changed so recently that an earlier change may not have
+	// been committed yet.
 	UpdatedAfter *time.Time
 	After        *cursor.Position
 	Limit        int

@@ -32,7 +32,7 @@ type Item struct {
 	Err        error
 }
 
-// upsertTries is how often a bulk is begun anew that others crossed.
+// upsertTries is how often a bulk is tried that conflicts with others.
 const upsertTries = 10
 
 // chunk is how many users go into one transaction: what a user is found by makes each of them some ten rows, and a transaction has to be
@@ -147,7 +147,7 @@ func plan(items []*Item, have map[string]User) []User {
 	return users
 }
 
-// apply sets what is given.
+// apply sets the given fields.
 func (c *Fields) apply(u *User) {
 	if c.Username.Set {
 		u.Username = c.Username.Value

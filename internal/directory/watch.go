@@ -22,7 +22,7 @@ const (
 	recheck = 5 * time.Minute
 )
 
-// Watch is what a pod knows of users who are banned or deactivated. It refuses their requests and has their sockets closed, within five
+// Watch is a pod's set of banned and deactivated users. It refuses their requests and closes their sockets, within five
 // seconds of the change on any pod, and without a query a request: the user of a new token is looked up when it is issued or
 // accepted, and the user of an older token had it before the change, which the watch has seen.
 //
@@ -32,7 +32,7 @@ type Watch struct {
 	log *slog.Logger
 	// keep is how long a token may be good without anybody asking how its user stands.
 	keep time.Duration
-	// onBar is called with each user who may no longer use Parley, once a change, and with the reason.
+	// onBar is called for each user who may no longer use Parley, once per change, with the reason.
 	onBar func(userID string, why error)
 
 	mu    sync.RWMutex // guards what follows
@@ -77,7 +77,7 @@ func (w *Watch) Ready() error {
 	return nil
 }
 
-// Note takes in how a user stands. What is older than what the pod knows changes nothing.
+// Note records a user's standing. A standing older than the known one changes nothing.
 func (w *Watch) Note(userID string, s principal.Standing) {
 	if s.ChangedAt.IsZero() {
 		return // never anything but good

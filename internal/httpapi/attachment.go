@@ -75,7 +75,7 @@ func (s *Server) fetchAttachment(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	// The link ends, and who may see the file may change: no cache may keep the redirect.
+	// The link expires, and membership may change: no cache may keep the redirect.
 	c.Set(fiber.HeaderCacheControl, "no-store")
 	return c.Redirect(link.URL, fiber.StatusFound)
 }

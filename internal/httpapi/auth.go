@@ -128,7 +128,7 @@ func (s *Server) changePassword(c *fiber.Ctx) error {
 	return c.SendStatus(fiber.StatusNoContent)
 }
 
-// deleteAccount wants the password where there is one: a user of the product's is known by the token alone.
+// deleteAccount requires the password if there is one: users of the product have only their token.
 func (s *Server) deleteAccount(c *fiber.Ctx) error {
 	if caller(c).Kind == principal.External || s.AuthMode == config.AuthExternal {
 		if err := s.Auth.DeleteExternal(c.UserContext(), caller(c).UserID); err != nil {

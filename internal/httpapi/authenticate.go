@@ -16,21 +16,21 @@ import (
 	"github.com/parley-chat/parley/internal/serverkey"
 )
 
-// headerActing names the user for whom a server key acts.
+// headerActing is the header with the user for whom a server key acts.
 const headerActing = "Parley-User"
 
-// access is who may call a route.
+// access defines the callers that a route admits.
 type access struct {
 	// user admits users, and server keys that act for one.
 	user bool
-	// scope admits server keys of their own that have it; "" admits none.
+	// scope admits server keys that have it, without a user; "" admits none.
 	scope string
 }
 
 // key is the access of server keys with a scope.
 func key(scope string) access { return access{scope: scope} }
 
-// Errors of who may call a route.
+// Errors of callers that a route does not admit.
 var (
 	errKeyInBrowser = errors.New("a server key must not be used in a browser: anybody who opens the page can read it")
 	errScopeMissing = errors.New("a scope is missing")
@@ -45,15 +45,15 @@ func (e *scopeError) Error() string { return "this needs the scope " + e.scope }
 // Is makes every scopeError the one that the table of outcomes names.
 func (*scopeError) Is(target error) bool { return target == errScopeMissing }
 
-// bearer is what a request's token turned out to be.
+// bearer is the recognized token of a request.
 type bearer struct {
 	principal.Principal
 	external identity.Token // of an external token
 	err      error
 }
 
-// recognize finds out what a bearer token is, each kind by its own authenticator. An external token's user is not looked up yet. It asks
-// no database, but for a server key that this pod has not met.
+// recognize verifies a bearer token, each kind with its own authenticator. The user of an external token is not looked up yet. Only a server
+// key that is new to this pod needs a query.
 func (s *Server) recognize(ctx context.Context, token string) bearer {
 	switch {
 	case serverkey.Is(token):
@@ -69,7 +69,7 @@ func (s *Server) recognize(ctx context.Context, token string) bearer {
 	}
 }
 
-// admitted looks up the user of a token that was recognized, and refuses one whose session, key or user is no more.
+// admitted looks up the user of a recognized token, and refuses it if its session, key or user no longer exists.
 func (s *Server) admitted(ctx context.Context, b bearer) (principal.Principal, error) {
 	if b.err != nil {
 		return principal.Principal{}, b.err
@@ -93,7 +93,7 @@ func (s *Server) admitted(ctx context.Context, b bearer) (principal.Principal, e
 }
 
 // externalUser looks up the user of an external token. A user whom the pod remembers may have been deleted since: then a request with a
-// token that was issued later is somebody new.
+// token that was issued later belongs to a new user.
 func (s *Server) externalUser(ctx context.Context, t identity.Token) (string, error) {
 	userID, err := s.Identity.User(ctx, t)
 	if err == nil && errors.Is(s.Standings.Check(userID), principal.ErrUnauthorized) {
@@ -134,7 +134,7 @@ func fromBrowser(c *fiber.Ctx) bool {
 	return len(h.Peek(fiber.HeaderOrigin)) > 0 || len(h.Peek("Sec-Fetch-Mode")) > 0
 }
 
-// authenticate refuses requests that may not call a route, and leaves who calls for caller.
+// authenticate refuses requests that the route does not admit, and stores the principal for caller.
 func (s *Server) authenticate(c *fiber.Ctx, a access) error {
 	p, err := s.admitted(c.UserContext(), s.identify(c))
 	if err != nil {
@@ -155,23 +155,23 @@ func (s *Server) authenticate(c *fiber.Ctx, a access) error {
 	return nil
 }
 
-// actor is who makes a request, for the audit log.
+// actor is the author of a request, for the audit log.
 func (s *Server) actor(c *fiber.Ctx, p principal.Principal) audit.Actor {
 	return audit.Actor{UserID: p.UserID, KeyID: p.KeyID, RequestID: requestID(c), IP: s.proxies.client(c).String()}
 }
 
-// admitUser refuses users on routes of keys. Only a key can act for somebody else, which nobody must believe to have done.
+// admitUser refuses users on routes of keys. It refuses the header too, because only a key can act for another user.
 func (s *Server) admitUser(c *fiber.Ctx, a access) error {
 	if !a.user {
 		return &scopeError{a.scope}
 	}
 	if c.Get(headerActing) != "" {
-		return invalid.One(headerActing, "is for server keys alone")
+		return invalid.One(headerActing, "is for server keys only")
 	}
 	return nil
 }
 
-// admitKey holds a key to a route's scope, and finds the user for whom it acts.
+// admitKey checks a key's scope for a route, and finds the user for whom it acts.
 func (s *Server) admitKey(c *fiber.Ctx, a access, p principal.Principal) (principal.Principal, error) {
 	needed, acting := a.scope, strings.Clone(c.Get(headerActing))
 	if a.user {
@@ -191,7 +191,7 @@ func (s *Server) admitKey(c *fiber.Ctx, a access, p principal.Principal) (princi
 	case a.user && acting == "":
 		return p, invalid.One(headerActing, "is required: it names the user for whom the key acts")
 	case !a.user && acting != "":
-		return p, invalid.One(headerActing, "is for the routes of users alone")
+		return p, invalid.One(headerActing, "is for the routes of users only")
 	case a.user:
 		userID, err := s.Directory.Resolve(c.UserContext(), acting)
 		if err != nil {
@@ -212,7 +212,7 @@ func (s *Server) admitKey(c *fiber.Ctx, a access, p principal.Principal) (princi
 
 func reads(c *fiber.Ctx) bool { return c.Method() == fiber.MethodGet || c.Method() == fiber.MethodHead }
 
-// caller is who makes an authenticated request.
+// caller returns the principal of an authenticated request.
 func caller(c *fiber.Ctx) principal.Principal {
 	p, _ := c.Locals(localPrincipal).(principal.Principal)
 	return p

@@ -29,7 +29,7 @@ const maxFrameID = 64
 // typingPause is how often a socket's typing is passed on while it lasts.
 const typingPause = 3 * time.Second
 
-// syncMemory is what an answer to a sync takes at most, but for what is around its messages.
+// syncMemory is the largest size of the messages in a response to a sync.
 const syncMemory = 1 << 20
 
 // reservePause is how often a frame asks again for memory that its user's other sockets hold.
@@ -38,13 +38,13 @@ const reservePause = 50 * time.Millisecond
 // command is a frame from a client.
 type command struct {
 	kind string
-	id   string // the client's, "" where it wants no ack
+	id   string // the client's, "" if it needs no ack
 	data json.RawMessage
 }
 
 var errBadFrame = errors.New("not a frame")
 
-// parse reads a frame. errBadFrame is for what is no frame at all; faults are those of a frame that can be answered.
+// parse reads a frame. It returns errBadFrame for data that is not a frame; faults belong to a frame that gets an error response.
 func parse(data []byte) (command, error) {
 	members, err := jsonbody.Members(data)
 	if err != nil {
@@ -66,7 +66,7 @@ func parse(data []byte) (command, error) {
 	return c, nil
 }
 
-// handle carries out one frame and answers it. It calls release if the next frame may be read before that.
+// handle processes one frame and sends the response. It calls release if the next frame may be read earlier.
 func (r *reader) handle(data []byte, release func()) {
 	c, err := parse(data)
 	r.server.metrics.frames.WithLabelValues(kindLabel(c.kind)).Inc()
@@ -108,7 +108,7 @@ func (r *reader) handle(data []byte, release func()) {
 	}
 }
 
-// trace begins a frame's span, a trace of its own.
+// trace begins a frame's span, in a new trace.
 func (r *reader) trace(ctx context.Context, c command) (context.Context, trace.Span) {
 	if !r.server.Tracer.On() {
 		return ctx, noop.Span{}
@@ -116,7 +116,7 @@ func (r *reader) trace(ctx context.Context, c command) (context.Context, trace.S
 	return r.server.Tracer.Server(ctx, "socket "+kindLabel(c.kind), "")
 }
 
-// guarded works on a frame. A panic closes the socket: what it left undone the client finds out by its sync.
+// guarded processes a frame. A panic closes the socket; the client's next sync shows what was done.
 func (r *reader) guarded(ctx context.Context, c command, work func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -144,7 +144,7 @@ func (r *reader) problem(ctx context.Context, c command, err error) problem {
 	return p
 }
 
-// kindSend is the type of frames that wait for their commits in a pipeline of their own.
+// kindSend is the type of frames that wait for their commits in a pipeline.
 const kindSend = "message:send"
 
 // overtakes has the types of frames that don't wait for the sends before them: what they name was committed before, or has nothing to
@@ -154,7 +154,7 @@ var overtakes = map[string]bool{
 	"message:read": true, "reaction:add": true, "reaction:remove": true, "presence:subscribe": true, "presence:unsubscribe": true, "auth": true,
 }
 
-// frames are the types of frames that clients send, each with what carries it out. A nil answer is no ack.
+// frames are the types of frames that clients send, with their handlers. A nil answer means no ack.
 var frames = map[string]func(r *reader, ctx context.Context, c command) (any, error){
 	kindSend:               nil, // reader.send
 	"message:read":         func(r *reader, ctx context.Context, c command) (any, error) { return r.markRead(ctx, c.data) },
@@ -170,7 +170,7 @@ var frames = map[string]func(r *reader, ctx context.Context, c command) (any, er
 	"ping":                 func(*reader, context.Context, command) (any, error) { return nil, nil },
 }
 
-// What else there is of frames, for metrics.
+// Further types of frames, for metrics.
 const (
 	kindUnknown      = "unknown"
 	kindProtocolPing = "protocol_ping"
@@ -185,7 +185,7 @@ func kindLabel(kind string) string {
 	return kindUnknown
 }
 
-// carryOut does what a frame asks for. A nil answer is no ack.
+// carryOut processes a frame. A nil answer means no ack.
 func (r *reader) carryOut(ctx context.Context, c command) (any, error) {
 	if f := frames[c.kind]; f != nil {
 		return f(r, ctx, c)
@@ -251,7 +251,7 @@ func (r *reader) sync(ctx context.Context, data json.RawMessage) (any, error) {
 	return answer, err
 }
 
-// reserve takes memory for the frame in hand, of its user's share, until giveBack: the answer's outbox counts it from then
+// reserve charges memory for the present frame to its user's share, until giveBack: the outbox of the response counts it from then
 // on. It waits for the user's other sockets until ctx ends.
 func (r *reader) reserve(ctx context.Context, n int64) bool {
 	for !r.server.Memory.Take("user:"+r.session.UserID, n) {
@@ -270,7 +270,7 @@ func (r *reader) giveBack() {
 	r.reserved = 0
 }
 
-// conversationData is the data of frames that name a conversation alone.
+// conversationData is the data of frames that name only a conversation.
 type conversationData struct {
 	ConversationID string `json:"conversationId"`
 }
@@ -304,7 +304,7 @@ func (r *reader) startTyping(ctx context.Context, data json.RawMessage) error {
 	return nil
 }
 
-// endTyping publishes the end of what was published: a stop that ends nothing is dropped.
+// endTyping publishes the end of typing that was published; a stop without a start is dropped.
 func (r *reader) endTyping(data json.RawMessage) error {
 	var in conversationData
 	if err := decodeData(data, &in); err != nil {
@@ -326,7 +326,7 @@ func (r *reader) unlessServed(conversationID string) error {
 	return nil
 }
 
-// stopTyping ends what this socket typed, because it ends itself.
+// stopTyping ends the typing of this socket when the socket ends.
 func (r *reader) stopTyping() {
 	for c := range r.typing {
 		r.publishTyping(c, false)

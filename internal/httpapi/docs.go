@@ -53,8 +53,7 @@ func newDocs() (*docs, error) {
 	return &docs{openapi: b, asyncapi: async, frames: frames, ui: adaptor.HTTPHandler(ui)}, nil
 }
 
-// share answers with bytes that all requests share: the copy that fasthttp would make of them is another's memory for as
-// long as a client takes to read.
+// share responds with bytes that all requests share: fasthttp's copy would take memory for as long as a client takes to read.
 func share(c *fiber.Ctx, media string, body []byte) error {
 	c.Locals(localShared, true)
 	c.Set(fiber.HeaderContentType, media)
@@ -103,7 +102,7 @@ func (d *docs) page(c *fiber.Ctx) error {
 	}
 	h.Set(fiber.HeaderAcceptEncoding, encoding)
 	method := string(h.Method())
-	h.SetMethod(fiber.MethodGet) // what is kept serves both
+	h.SetMethod(fiber.MethodGet) // one entry serves both methods
 	err := d.ui(c)
 	h.SetMethod(method)
 	if err != nil {

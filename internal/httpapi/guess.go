@@ -7,7 +7,7 @@ import (
 )
 
 // guessLogin runs a login within the limit of the username's failures. Anybody can use that up, so a caller from an address
-// from which the user logged in lately has a bucket of their own beside it.
+// from which the user logged in recently has a separate bucket.
 func (s *Server) guessLogin(c *fiber.Ctx, username string, login func() error) error {
 	subject := username
 	if address := s.address(c); s.knownAddress(c, username, address) {
@@ -16,7 +16,7 @@ func (s *Server) guessLogin(c *fiber.Ctx, username string, login func() error) e
 	return s.proveOnce(c, subject, auth.ErrInvalidCredentials, login)
 }
 
-// guessOwn runs what wants the caller's own password, within the limit of the caller's failures.
+// guessOwn runs a check of the caller's password, within the limit of the caller's failures.
 func (s *Server) guessOwn(c *fiber.Ctx, prove func() error) error {
 	return s.proveOnce(c, "user:"+caller(c).UserID, auth.ErrWrongPassword, prove)
 }

@@ -54,7 +54,7 @@ type page struct {
 	limit int
 }
 
-// pageSize is how many items a list has where the client does not say, maxPage at most.
+// pageSize is the default number of items of a list, maxPage the largest.
 const (
 	pageSize = 50
 	maxPage  = 100
@@ -88,12 +88,12 @@ type listBody struct {
 	Pagination pagination `json:"pagination"`
 }
 
-// list answers a part of a list; position is the last item's.
+// list responds with a page of a list; position is that of the last item.
 func list[T any](c *fiber.Ctx, items []T, hasMore bool, position func(T) cursor.Position) error {
 	return c.JSON(listBody{Data: items, Pagination: paginate(items, hasMore, position)})
 }
 
-// whole answers a list that has no further pages.
+// whole responds with a list that has no further pages.
 func whole(c *fiber.Ctx, items any) error { return c.JSON(listBody{Data: items}) }
 
 func paginate[T any](items []T, hasMore bool, position func(T) cursor.Position) pagination {

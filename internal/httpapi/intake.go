@@ -20,12 +20,12 @@ const (
 	// freeBody is how much of a body is not counted in the budget of memory.
 	freeBody  = 8 << 10
 	leastBody = 512
-	// quick is how long a body may take to arrive without being left out of the request's duration.
+	// quick is how long a body may take to arrive and still count in the request's duration.
 	quick = 50 * time.Millisecond
 )
 
 // screenHeader sees a request once its headers are read, before any memory is taken for its body. It does not let a body be
-// read that is declared too large, or that the method has no use for; screen answers such a request.
+// read that is declared too large, or that the method does not use; screen refuses such a request.
 func screenHeader(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
 	h.Del(headerDropped)
 	const none = -2
@@ -44,12 +44,12 @@ func screenHeader(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
 	}
 	h.SetContentLength(0)
 	h.Del(fiber.HeaderExpect)
-	h.SetConnectionClose() // what follows is no request
+	h.SetConnectionClose() // the bytes that follow are not a request
 	h.Set(headerDropped, reason)
 	return c
 }
 
-// screen refuses a request for what its headers say, before its body is read.
+// screen refuses a request by its headers, before its body is read.
 func screen(c *fiber.Ctx) error {
 	h := &c.Request().Header
 	dropped := h.Peek(headerDropped)
@@ -65,7 +65,7 @@ func screen(c *fiber.Ctx) error {
 	return nil
 }
 
-// connOf is a request's connection, nil if it did not come through the listener.
+// connOf returns a request's connection, nil if it did not come through the listener.
 func connOf(c *fiber.Ctx) *conn {
 	own, _ := c.Context().Conn().(*conn)
 	return own
@@ -79,7 +79,7 @@ func lingerOn(c *fiber.Ctx) {
 	c.Context().SetConnectionClose()
 }
 
-// readBody reads a request's body as it was sent; no Content-Encoding is heeded. It grows with what arrives and is bounded by
+// readBody reads a request's body as it was sent, without decoding a Content-Encoding. It grows with what arrives and is bounded by
 // boundOf. It returns errTooLarge, errSlowRequest, errUnavailable if slow clients hold too much memory already, or
 // errBadRequest. A second call returns the same.
 func readBody(c *fiber.Ctx) ([]byte, error) {
@@ -149,7 +149,7 @@ func growBody(c *fiber.Ctx, body []byte, bound int) ([]byte, error) {
 	return append(make([]byte, 0, size), body...), nil
 }
 
-// holder is whose memory a request takes: its client's address, or the user's once that is known.
+// holder is the owner to whom a request's memory is charged: the client's address, or the user once known.
 func holder(c *fiber.Ctx) string {
 	if who := caller(c); who.UserID != "" {
 		return "user:" + who.UserID
@@ -171,7 +171,7 @@ func waited(c *fiber.Ctx, d time.Duration) {
 	c.Locals(localCancel, cancel)
 }
 
-// holdAnswer counts an answer that is large enough to matter until its client has read it.
+// holdAnswer charges a large response until its client has read it.
 func holdAnswer(c *fiber.Ctx) error {
 	const small = 64 << 10
 	own := connOf(c)

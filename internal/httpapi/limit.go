@@ -18,7 +18,7 @@ import (
 	"github.com/parley-chat/parley/internal/user"
 )
 
-// The rules of limits. Each has buckets of its own.
+// The rules of limits. Each has separate buckets.
 const (
 	ruleDefault  = "default"
 	ruleRegister = "register"
@@ -77,7 +77,7 @@ func (s *Server) limits() limits {
 	}
 }
 
-// limited is returned for what is over a limit.
+// limited is the error of a request beyond a limit.
 type limited struct {
 	after time.Duration
 }
@@ -92,7 +92,7 @@ func (*limited) Is(target error) bool { return target == errLimited }
 // seconds rounds up.
 func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
 
-// admitRequest holds a request to its route's limit and refuses what is too large or encoded, before its body is read. A
+// admitRequest applies the route's limit and refuses bodies that are too large or encoded, before they are read. A
 // limit whose subject is in the body comes last: the address's bucket is charged before anything is decoded.
 func (s *Server) admitRequest(c *fiber.Ctx, l limit) error {
 	first := l
@@ -111,7 +111,7 @@ func (s *Server) admitRequest(c *fiber.Ctx, l limit) error {
 	return nil
 }
 
-// guard takes a request from its bucket, and says what is left in the answer's headers, whatever becomes of it.
+// guard charges a request to its bucket and writes the remainder into the response's headers, also if it is refused.
 func (s *Server) guard(c *fiber.Ctx, l limit) error {
 	if l.rate.Off() {
 		return nil
@@ -119,10 +119,10 @@ func (s *Server) guard(c *fiber.Ctx, l limit) error {
 	var v ratelimit.Verdict
 	if b := s.identify(c); l.own && b.err == nil && b.Kind == principal.Session {
 		var cmd *redis.Cmd
-		v, cmd = s.Limiter.AllowAlso(c.UserContext(), s.take(c, l), user.AskStamp(b.UserID))
+		v, cmd = s.Limiter.AllowAlso(c.UserContext(), s.takeOf(c, l), user.AskStamp(b.UserID))
 		c.Locals(localStamp, user.StampOf(cmd))
 	} else {
-		v = s.Limiter.Allow(c.UserContext(), s.take(c, l))[0]
+		v = s.Limiter.Allow(c.UserContext(), s.takeOf(c, l))[0]
 	}
 	setLimitHeaders(c, v)
 	if !v.Allowed {
@@ -131,8 +131,8 @@ func (s *Server) guard(c *fiber.Ctx, l limit) error {
 	return nil
 }
 
-// take is what a request takes, and from which bucket. What a server key does counts on the key's limit, whatever the route's is.
-func (s *Server) take(c *fiber.Ctx, l limit) ratelimit.Take {
+// takeOf is the charge of a request. Requests of a server key count on the key's limit, on every route.
+func (s *Server) takeOf(c *fiber.Ctx, l limit) ratelimit.Take {
 	if b := s.identify(c); b.err == nil && b.Kind == principal.Key {
 		return ratelimit.Take{Rule: ruleServer, Subject: "key:" + b.KeyID, Rate: s.Limits.Server}
 	}
@@ -184,7 +184,7 @@ func (s *Server) subject(c *fiber.Ctx, l limit) string {
 	return "user:" + b.UserID
 }
 
-// ipv6Prefix is what one subscriber has of IPv6 at least: addresses within it are one client.
+// ipv6Prefix is the smallest IPv6 prefix of one subscriber: addresses within it count as one client.
 const ipv6Prefix = 64
 
 func (s *Server) byAddress(c *fiber.Ctx) string { return "address:" + s.address(c) }
@@ -222,12 +222,12 @@ func (s *Server) proveOnce(c *fiber.Ctx, subject string, wrong error, check func
 	return err
 }
 
-// guardSend takes a message from its sender's bucket, the same for REST and sockets.
+// guardSend charges a message to its sender's bucket, the same for REST and sockets.
 func (s *Server) guardSend(ctx context.Context, userID string) error {
 	return s.guardUser(ctx, ruleSend, s.Limits.Send, userID)
 }
 
-// guardUser takes what a socket asks for from the user's bucket of a rule, the same as that of REST.
+// guardUser charges a request of a socket to the user's bucket of a rule, the same as for REST.
 func (s *Server) guardUser(ctx context.Context, rule string, rate config.Rate, userID string) error {
 	if rate.Off() {
 		return nil

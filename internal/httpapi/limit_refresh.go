@@ -13,8 +13,8 @@ import (
 	"github.com/parley-chat/parley/internal/ratelimit"
 )
 
-// guardRefresh holds a refresh to the limit of its token's session. A body without a token of ours has no session and is
-// held to its address's limit alone, which admitRequest has charged already.
+// guardRefresh applies the limit of the token's session to a refresh. A body without one of our tokens has no session; for it
+// only the address's limit applies, which admitRequest has charged already.
 func (s *Server) guardRefresh(c *fiber.Ctx) error {
 	if s.Limits.Refresh.Off() {
 		return nil
@@ -58,7 +58,7 @@ type refusal struct {
 	verdict ratelimit.Verdict
 }
 
-// find returns what is left of a refusal's verdict at that time.
+// find returns a refusal's verdict, adjusted to the present time.
 func (r *refusals) find(token [sha256.Size]byte, now time.Time) (ratelimit.Verdict, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -18,12 +18,12 @@ import (
 )
 
 const (
-	// maxConnections bounds the connections of a pod that are no sockets. Each takes some 20 KiB.
+	// maxConnections bounds the connections of a pod other than sockets. Each takes about 20 KiB.
 	maxConnections = 8192
-	// crowded is from where on one address may hold only so many: the rest is for those that hold few.
+	// crowded is the number of connections beyond which the bound for one address is lower, so that other addresses get the rest.
 	crowded      = maxConnections / 2
 	crowdedShare = 64
-	// sendBuffer bounds what the kernel keeps of an answer that is not read; it doubles the number. Left to itself it takes
+	// sendBuffer bounds the part of an unread response that the kernel buffers; the kernel doubles the number. Left to itself it takes
 	// up to 4 MiB a connection, which count in a container's memory.
 	sendBuffer = 128 << 10
 	// An accept that fails, mostly for want of file descriptors, is tried again after acceptPause, twice as long each time,
@@ -49,7 +49,7 @@ type listener struct {
 	stopped    chan struct{}
 	stop       sync.Once
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the following fields
 	total  int
 	open   map[netip.Addr]int
 	logged time.Time // that accept fails
@@ -166,7 +166,7 @@ func (l *listener) admit(c net.Conn) *conn {
 	return &conn{Conn: c, listener: l, key: key}
 }
 
-// refuseConn answers before anything was asked. The kernel's buffer is empty, so this does not wait.
+// refuseConn responds before the client has sent a request. The kernel's buffer is empty, so this does not wait.
 func refuseConn(c net.Conn) {
 	const body = `{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"too many connections","code":"unavailable","requestId":"%s"}`
 	request := id.New()
@@ -186,7 +186,7 @@ func addressKey(c net.Conn) netip.Addr {
 	return subscriber(a.AddrPort().Addr())
 }
 
-// subscriber is the address that stands for all of one client's.
+// subscriber returns the address that represents all addresses of one client.
 func subscriber(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
 	if a.Is6() {
@@ -205,7 +205,7 @@ func (l *listener) left(key netip.Addr) {
 	l.metrics.open.Dec()
 }
 
-// conn is one client's connection. Its fields but for the atomic ones belong to the goroutine that serves it.
+// conn is one client's connection. Its fields, except the atomic ones, belong to the goroutine that serves it.
 type conn struct {
 	net.Conn
 	listener *listener
@@ -238,7 +238,7 @@ func (c *conn) release() {
 // NetConn is the connection itself.
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
-// uncount takes the connection out of its address's count: it ended, or became a socket, which is bounded by its user.
+// uncount removes the connection from its address's count: it ended, or became a socket, which is bounded by its user.
 func (c *conn) uncount() {
 	if !c.counted.Swap(true) {
 		c.listener.left(c.key)

@@ -57,7 +57,7 @@ func (s *Server) listMessages(c *fiber.Ctx) error {
 	return list(c, found.Messages, found.HasMore, messagePosition)
 }
 
-// listAfterSeq answers what follows a seq, in order. Its next part is asked for by the last seq, not by a cursor.
+// listAfterSeq responds with the messages after a seq, in order. The client requests the next part by the last seq, not by a cursor.
 func (s *Server) listAfterSeq(c *fiber.Ctx, conversationID string, p page) error {
 	var f invalid.Faults
 	seq := queryInt(c, &f, "afterSeq", -1, 0, math.MaxInt64)

@@ -32,12 +32,12 @@ const (
 	localRequestID = "request_id"
 	localRoute     = "route"
 	localStamp     = "stamp"     // that of the caller's own profile
-	localBearer    = "bearer"    // what its token turned out to be
-	localPrincipal = "principal" // who makes it, once it was admitted
+	localBearer    = "bearer"    // its recognized token
+	localPrincipal = "principal" // its principal, once it was admitted
 	localBody      = "body"
 	localWaited    = "waited" // how long the body took to arrive
 	localCancel    = "cancel" // of a user context made later than the first
-	localShared    = "shared" // the answer's body is not this request's own
+	localShared    = "shared" // the response's body is shared with other requests
 )
 
 // unmatched is the route label of all requests that match none.
@@ -47,7 +47,7 @@ const headerRequestID = "X-Request-Id"
 
 var requestIDRule = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// requestID is the request's, taken from the client where it is well-formed, else made.
+// requestID returns the request's id: the client's if it is well-formed, otherwise a new one.
 func requestID(c *fiber.Ctx) string {
 	if v, ok := c.Locals(localRequestID).(string); ok {
 		return v
@@ -70,7 +70,7 @@ func routeOf(c *fiber.Ctx) string {
 	return unmatched
 }
 
-// observe gives every request its id, catches panics, answers errors and counts.
+// observe gives every request an id, catches panics, responds to errors and counts.
 func (s *Server) observe(c *fiber.Ctx) error {
 	start := time.Now()
 	id := requestID(c)
@@ -81,7 +81,7 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	defer span.End()
 	c.SetUserContext(ctx)
 	c.Set("X-Content-Type-Options", "nosniff")
-	c.Set(fiber.HeaderCacheControl, "no-store") // but for the docs, all is about somebody, or about now
+	c.Set(fiber.HeaderCacheControl, "no-store") // except for the docs, responses are personal or change all the time
 	if s.Gate.Closed() {
 		c.Context().SetConnectionClose() // clients that keep the connection open learn that the pod is stopping
 	}
@@ -132,7 +132,7 @@ func (s *Server) panicked(ctx context.Context, part string, v any) {
 	s.Log.ErrorContext(ctx, "a panic was caught", "part", part, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 }
 
-// trace begins a request's span. The trace that a request says it belongs to counts where a trusted proxy sent it: a client
+// trace begins a request's span. The traceparent of a request is used only if a trusted proxy sent it: a client
 // must not have itself recorded.
 func (s *Server) trace(ctx context.Context, c *fiber.Ctx) (context.Context, trace.Span) {
 	if !s.Tracer.On() {
@@ -173,7 +173,7 @@ func allowed(origins []string, origin string) bool {
 	})
 }
 
-// metrics are what on-call sees of requests.
+// metrics are the metrics of requests.
 type metrics struct {
 	requests    *prometheus.CounterVec
 	duration    *prometheus.HistogramVec

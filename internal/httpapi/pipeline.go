@@ -23,7 +23,7 @@ const maxSends = 64
 type sends struct {
 	lane message.Lane
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the following fields
 	waiting  []*sending
 	answered *sync.Cond // fewer wait; nil as long as nobody waits for that
 }
@@ -38,7 +38,7 @@ type sending struct {
 	err     error
 }
 
-// push adds a send. It returns true if the caller is the one to answer it and those that follow.
+// push adds a send. It returns true if the caller has to respond to it and to those that follow.
 func (q *sends) push(x *sending) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -101,7 +101,7 @@ func (r *reader) send(c command, err error, release func()) {
 	}
 }
 
-// begin checks a send, holds it to its sender's limit and queues it.
+// begin checks a send, applies its sender's limit and queues it.
 func (r *reader) begin(ctx context.Context, c command) (message.Queued, error) {
 	var in sendData
 	if err := decodeData(c.data, &in); err != nil {
@@ -119,7 +119,7 @@ func (r *reader) begin(ctx context.Context, c command) (message.Queued, error) {
 	return r.server.Messages.Begin(ctx, &r.sends.lane, in.ConversationID, r.session.UserID, d)
 }
 
-// answerSend waits for a send's commit and answers it.
+// answerSend waits for a send's commit and sends the response.
 func (r *reader) answerSend(x *sending) {
 	defer r.recovered() // the next one is answered all the same
 	defer x.cancel()

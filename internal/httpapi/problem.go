@@ -28,7 +28,7 @@ import (
 	"github.com/parley-chat/parley/internal/webhook"
 )
 
-// problem is what a client gets for whatever goes wrong (RFC 9457).
+// problem is the body of every error response (RFC 9457).
 type problem struct {
 	Type      string          `json:"type"`
 	Title     string          `json:"title"`
@@ -37,7 +37,7 @@ type problem struct {
 	Code      string          `json:"code"`
 	RequestID string          `json:"requestId"`
 	Errors    []invalid.Fault `json:"errors,omitempty"`
-	// RetryAfterSeconds is set for rate_limited alone.
+	// RetryAfterSeconds is set for rate_limited only.
 	RetryAfterSeconds int `json:"retryAfterSeconds,omitempty"`
 	// Until is when a ban ends, left out for one that lasts until it is lifted.
 	Until *timestamp.Time `json:"until,omitempty"`
@@ -51,7 +51,7 @@ var (
 	errForbidden      = errors.New("this is not allowed")
 	errUnsupported    = errors.New("the body must be application/json")
 	errEncoded        = errors.New("a request's body must be plain: no Content-Encoding")
-	errUpgrade        = errors.New("this route speaks WebSocket alone")
+	errUpgrade        = errors.New("this route only serves WebSockets")
 	errOrigin         = errors.New("sockets may not be opened from this origin")
 	errUnknownType    = errors.New("there is no such type of frame")
 	errUnavailable    = errors.New("a dependency is down, or the server is going away")
@@ -72,7 +72,7 @@ type outcome struct {
 	code   string
 }
 
-// outcomes is the one table of what errors are to clients. What is not in it is a 500.
+// outcomes is the only table that maps errors to problems. An error that is not in it is a 500.
 var outcomes = []outcome{
 	{jsonbody.ErrMalformed, 400, "malformed_json"},
 	{cursor.ErrMalformed, 400, "invalid_cursor"},
@@ -173,7 +173,7 @@ var outcomes = []outcome{
 	{attachment.ErrUnavailable, 503, "unavailable"},
 }
 
-// problemOf is what an error is to a client. Nothing of an error that is not ours is shown.
+// problemOf maps an error to its problem. The text of an unknown error is not revealed.
 func problemOf(err error, requestID string) problem {
 	p := problem{Type: "about:blank", RequestID: requestID}
 	o := outcome{errInternal, http.StatusInternalServerError, "internal"}
@@ -230,7 +230,7 @@ func lookUp(err error) (outcome, bool) {
 // retryAfter is how many seconds a client of an unavailable server waits.
 const retryAfter = "1"
 
-// fail answers with an error's problem.
+// fail responds with an error's problem.
 func (s *Server) fail(c *fiber.Ctx, err error) error {
 	id := requestID(c)
 	p := problemOf(err, id)

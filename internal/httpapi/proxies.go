@@ -62,7 +62,7 @@ func (p *proxies) behind(peer netip.Addr, lines [][]byte) netip.Addr {
 	return peer
 }
 
-// splitHops splits a list at the commas that stand outside of quotes.
+// splitHops splits a list at the commas outside of quotes.
 func splitHops(list string) []string {
 	quoted := false
 	return strings.FieldsFunc(list, func(r rune) bool {

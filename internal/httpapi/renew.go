@@ -15,7 +15,7 @@ type authData struct {
 	Token string `json:"token"`
 }
 
-// Check adds a fault where there is no token.
+// Check adds a fault if there is no token.
 func (d *authData) Check(f *invalid.Faults) {
 	if d.Token == "" {
 		f.Add("token", "must be an access token")

@@ -8,7 +8,7 @@ import (
 
 const socketRoute = "/api/ws"
 
-// route is one line of the table: who may call it and what answers.
+// route is one line of the table: its callers, its limit and its handler.
 type route struct {
 	method, path string
 	who          access
@@ -125,7 +125,7 @@ func (s *Server) add(r route) {
 				return err
 			}
 		}
-		if r.path != socketRoute { // which has an order of its own
+		if r.path != socketRoute { // which has a different order
 			if err := checkQuery(c); err != nil {
 				return err
 			}

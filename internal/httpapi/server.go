@@ -1,5 +1,5 @@
 // Package httpapi is Parley's edge: REST and sockets. It is the only package that knows Fiber. A handler decodes, calls
-// one method of a domain and encodes; what goes wrong is returned, and problem.go turns it into an answer.
+// one method of a domain and encodes; errors are returned, and problem.go maps them to responses.
 package httpapi
 
 import (
@@ -49,7 +49,7 @@ const (
 	readHeader = 16 << 10
 	// readTimeout bounds the arrival of a request, and how long an idle connection is kept.
 	readTimeout = 30 * time.Second
-	// writeTimeout bounds how long a client may take to read an answer.
+	// writeTimeout bounds how long a client may take to read a response.
 	writeTimeout = 30 * time.Second
 	// requestTimeout bounds all that a handler asks of Postgres and Redis: a client that leaves cancels nothing.
 	requestTimeout = 6 * time.Second
@@ -80,7 +80,7 @@ type Config struct {
 	ProfileSync bool
 }
 
-// Deps is what the edge needs.
+// Deps are the dependencies of the edge.
 type Deps struct {
 	Auth  *auth.Service
 	Watch *auth.Watch
@@ -107,7 +107,7 @@ type Deps struct {
 	Hub           *realtime.Hub
 	Limiter       *ratelimit.Limiter
 	Publisher     *realtime.Publisher
-	// Memory bounds what slow clients make the process hold.
+	// Memory bounds the memory that slow clients occupy.
 	Memory   *budget.Budget
 	Health   *observe.Health
 	Gate     *lifecycle.Gate
@@ -201,7 +201,7 @@ func New(c Config, d Deps) (*Server, error) {
 			s.add(r)
 		}
 	}
-	s.app.Use(func(c *fiber.Ctx) error { // what matches no route
+	s.app.Use(func(c *fiber.Ctx) error { // requests that match no route
 		if err := s.admitRequest(c, everything); err != nil {
 			return err
 		}
@@ -210,7 +210,7 @@ func New(c Config, d Deps) (*Server, error) {
 	return s, nil
 }
 
-// unknownMethod answers a request whose method is none of HTTP's, which Fiber would answer in plain text, before all else.
+// unknownMethod responds to a request with an unknown method, before all else; Fiber would respond in plain text.
 func (s *Server) unknownMethod(ctx *fasthttp.RequestCtx) {
 	c := s.app.AcquireCtx(ctx)
 	defer s.app.ReleaseCtx(c)

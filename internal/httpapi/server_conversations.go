@@ -23,7 +23,7 @@ const (
 	maxMembers = 1000
 )
 
-// memberName is a member whom a server key names. Role is "" where the key does not say.
+// memberName is a member in a request of a server key. Role is "" if it is absent.
 type memberName struct {
 	User string  `json:"user"`
 	Role *string `json:"role,omitempty"`
@@ -80,7 +80,7 @@ func (s *Server) members(ctx context.Context, field string, names []memberName) 
 	return out, nil
 }
 
-// groupBody is a group as a server key wants it. Its properties are those of conversation.Patch, which jsonbody wants flat.
+// groupBody is the desired state of a group. Its properties are those of conversation.Patch, repeated because jsonbody needs them flat.
 type groupBody struct {
 	Name        jsonbody.Optional[string] `json:"name"`
 	Description jsonbody.Optional[string] `json:"description,omitempty"`
@@ -155,7 +155,7 @@ func (s *Server) keyedConversation(c *fiber.Ctx) (string, error) {
 	return name, nil
 }
 
-// withConversation finds the conversation whom the path names, and answers with what f returns.
+// withConversation finds the conversation in the path, and responds with the result of f.
 func (s *Server) withConversation(f func(c *fiber.Ctx, conversationID string) (any, error)) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		conversationID, err := s.keyedConversation(c)
@@ -211,7 +211,7 @@ func (s *Server) keyedDelete(c *fiber.Ctx, conversationID string) (any, error) {
 	return nil, s.Conversations.DeleteByKey(c.UserContext(), conversationID)
 }
 
-// membersBody names members who are to be added.
+// membersBody names members to add.
 type membersBody struct {
 	Users []json.RawMessage `json:"users"`
 
@@ -241,7 +241,7 @@ func (s *Server) keyedAdd(c *fiber.Ctx, conversationID string) (any, error) {
 	return s.Conversations.AddByKey(c.UserContext(), conversationID, members)
 }
 
-// removalBody names members who are to be removed.
+// removalBody names members to remove.
 type removalBody struct {
 	Users []string `json:"users"`
 }

@@ -66,7 +66,7 @@ func (s *Server) listAudit(c *fiber.Ctx) error {
 	return list(c, entries, more, func(e audit.Recorded) cursor.Position { return cursor.Position{Time: e.At.Time, ID: e.ID} })
 }
 
-// queryID reads an id of the query, "" where there is none.
+// queryID reads an id of the query, "" if there is none.
 func queryID(c *fiber.Ctx, f *invalid.Faults, name string) string {
 	s := strings.Clone(c.Query(name))
 	if s != "" && !id.Valid(s) {
@@ -75,7 +75,7 @@ func queryID(c *fiber.Ctx, f *invalid.Faults, name string) string {
 	return s
 }
 
-// queryTime reads a time of the query, nil where there is none.
+// queryTime reads a time of the query, nil if there is none.
 func queryTime(c *fiber.Ctx, f *invalid.Faults, name string) *time.Time {
 	s := c.Query(name)
 	if s == "" {

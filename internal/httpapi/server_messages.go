@@ -10,7 +10,7 @@ import (
 	"github.com/parley-chat/parley/internal/metadata"
 )
 
-// keyedDraft is a message that a server key sends. Its other fields are those of message.Draft, which jsonbody wants flat.
+// keyedDraft is a message of a server key. Its other fields are those of message.Draft, repeated because jsonbody needs them flat.
 type keyedDraft struct {
 	Sender          string               `json:"sender"`
 	Kind            string               `json:"kind,omitempty"`

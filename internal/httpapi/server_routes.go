@@ -17,7 +17,7 @@ import (
 
 const serverPath = "/api/server"
 
-// serverRoutes are those of a product's own back end, each with the scope that a key needs. The limit is for requests without a key.
+// serverRoutes are the routes for a product's back end, each with the required scope. The limit is for requests without a key.
 func (s *Server) serverRoutes(l limit) []route {
 	read := principal.Read
 	const users, conversations, messages = serverPath + "/users", serverPath + "/conversations", serverPath + "/messages"
@@ -65,7 +65,7 @@ func (s *Server) serverRoutes(l limit) []route {
 	}
 }
 
-// bodyBounds are those of routes that take more than maxBody.
+// bodyBounds has the bounds of routes that accept more than maxBody.
 var bodyBounds = []struct {
 	method string
 	path   *regexp.Regexp
@@ -99,7 +99,7 @@ func (e *tooLarge) Error() string { return fmt.Sprintf("the body is larger than 
 // Is makes every tooLarge the one that the table of outcomes names.
 func (*tooLarge) Is(target error) bool { return target == errTooLarge }
 
-// things are what the segments of a path are called in the audit log.
+// things maps the segments of a path to names in the audit log.
 var things = map[string]string{
 	"users": "user", "friends": "friend", "requests": "friend_request", "blocks": "block", "conversations": "conversation", "members": "member",
 	"messages": "message", "reactions": "reaction", "pin": "pin", "uploads": "upload", "attachments": "attachment", "devices": "push_device",

@@ -18,7 +18,7 @@ import (
 // maxBulk is how many users a bulk may have.
 const maxBulk = 1000
 
-// bulkUsers are users to be created or changed; each is decoded for itself, so that one that is wrong fails alone.
+// bulkUsers are users to be created or changed; each is decoded separately, so that a faulty one fails alone.
 type bulkUsers struct {
 	Users []json.RawMessage `json:"users"`
 }
@@ -113,7 +113,7 @@ func (s *Server) listUsers(c *fiber.Ctx) error {
 	return list(c, users, more, func(u directory.User) cursor.Position { return cursor.Position{Time: u.UpdatedAt.Time, ID: u.ID} })
 }
 
-// queryCursor reads the cursor of the query, nil where there is none.
+// queryCursor reads the cursor of the query, nil if there is none.
 func queryCursor(c *fiber.Ctx) (*cursor.Position, error) {
 	if !c.Context().QueryArgs().Has("cursor") {
 		return nil, nil
@@ -122,7 +122,7 @@ func queryCursor(c *fiber.Ctx) (*cursor.Position, error) {
 	return &at, err
 }
 
-// pathName reads what a path names by id or by "ext:" and the percent-encoded external id.
+// pathName reads an id, or "ext:" and a percent-encoded external id, from the path.
 func pathName(c *fiber.Ctx, name string) string {
 	v, err := url.PathUnescape(c.Params(name))
 	if err != nil {
@@ -131,7 +131,7 @@ func pathName(c *fiber.Ctx, name string) string {
 	return strings.Clone(v)
 }
 
-// withUser finds the user whom the path names, and answers with what f returns.
+// withUser finds the user in the path, and responds with the result of f.
 func (s *Server) withUser(f func(c *fiber.Ctx, userID string) (any, error)) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		userID, err := s.Directory.Resolve(c.UserContext(), pathName(c, "user"))
@@ -193,7 +193,7 @@ type mintRequest struct {
 	ttl time.Duration
 }
 
-// Check adds a fault for what is no duration.
+// Check adds a fault for an invalid duration.
 func (m *mintRequest) Check(f *invalid.Faults) {
 	if m.TTL == nil {
 		return

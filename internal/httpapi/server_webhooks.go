@@ -14,7 +14,7 @@ import (
 
 var errNoWebhooks = errors.New("webhooks need the setting PARLEY_SECRETS_KEY")
 
-// withWebhooks refuses what needs webhooks if there are none.
+// withWebhooks refuses requests for webhooks if they are not configured.
 func (s *Server) withWebhooks(f fiber.Handler) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		if s.Webhooks == nil {

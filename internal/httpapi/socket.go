@@ -146,7 +146,7 @@ func (s *Server) serveSocket(c *socketConn) {
 	r.run()
 }
 
-// CloseCodeOf is how the sockets end of a principal who is admitted no more, for that reason.
+// CloseCodeOf is the close code for sockets of a principal who is no longer admitted for that reason.
 func CloseCodeOf(err error) int {
 	if errors.Is(err, principal.ErrBanned) || errors.Is(err, principal.ErrDeactivated) {
 		return realtime.CloseBarred
@@ -174,7 +174,7 @@ func (s *Server) connect(ctx context.Context, who realtime.Identity, conn net.Co
 	return session, err
 }
 
-// refuse closes a socket that could not be served. The client comes again.
+// refuse closes a socket that could not be served. The client reconnects.
 func (s *Server) refuse(ctx context.Context, c *socketConn, err error) {
 	code := realtime.CloseTryAgain
 	if errors.Is(err, realtime.ErrDraining) {
@@ -202,7 +202,7 @@ type reader struct {
 	request string
 	limit   *rate.Limiter
 	sends   *sends // nil before the first
-	// reserved is what the frame in hand took of the budget of memory.
+	// reserved is the memory that is charged for the present frame.
 	reserved int64
 	typing   map[string]time.Time // conversation -> when this socket last said that it types
 }
@@ -237,7 +237,7 @@ func (r *reader) run() {
 	}
 }
 
-// within takes a frame from the socket's limit, and closes the socket where that is used up.
+// within charges a frame to the socket's limit, and closes the socket if it is used up.
 func (r *reader) within() bool {
 	if r.limit == nil || r.limit.Allow() {
 		return true
@@ -252,7 +252,7 @@ func (r *reader) within() bool {
 
 var frameBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// read takes one frame. What closes the socket queues a close frame; the loop ends when the peer answers it, or soon after.
+// read reads one frame. Errors that close the socket queue a close frame; the loop ends when the peer responds to it, or soon after.
 func (r *reader) read(kind int, frame io.Reader) {
 	if r.session.Closing() || !r.within() {
 		return

@@ -11,7 +11,7 @@ const (
 	// syncSlots is how many syncs a pod works on at the same time: the others wait, so that sends, which need the same
 	// connections to Postgres, do not.
 	syncSlots = 8
-	// syncUnit is how many bytes of an answer cost as much as a conversation that is named.
+	// syncUnit is how many bytes of a response cost as much as a named conversation.
 	syncUnit = 32 << 10
 )
 
@@ -30,7 +30,7 @@ func (s slots) begin(ctx context.Context) bool {
 
 func (s slots) end() { <-s }
 
-// guardSync takes the conversations that a sync names from its user's bucket, at least one.
+// guardSync charges the conversations that a sync names to its user's bucket, at least one.
 func (s *Server) guardSync(ctx context.Context, userID string, conversations int) error {
 	if s.Limits.Sync.Off() {
 		return nil
@@ -42,7 +42,7 @@ func (s *Server) guardSync(ctx context.Context, userID string, conversations int
 	return nil
 }
 
-// chargeSync takes what a long answer cost from the same bucket, or what is left there. The answer is given all the same.
+// chargeSync charges the cost of a long response to the same bucket, or the rest of it. The response is sent in any case.
 func (s *Server) chargeSync(ctx context.Context, userID string, a *message.SyncAnswer) {
 	if s.Limits.Sync.Off() || a == nil {
 		return

@@ -12,7 +12,7 @@ const (
 	// typingBurst is how often a user may begin to type in one conversation at once, by all sockets at this pod together;
 	// then once in typingPause. Each beginning pays for its end.
 	typingBurst = 3
-	// maxTyping bounds what is remembered. Beyond it nobody's new typing is passed on until some is forgotten.
+	// maxTyping bounds the remembered typing. Beyond it new typing is dropped until some has expired.
 	maxTyping = 20_000
 )
 

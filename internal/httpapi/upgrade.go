@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	// handshakeTime bounds the write of a handshake's answer.
+	// handshakeTime bounds the write of a handshake's response.
 	handshakeTime = 10 * time.Second
-	// maxEarly bounds what a client may have sent before its handshake was answered.
+	// maxEarly bounds the bytes that a client may have sent before the response to its handshake.
 	maxEarly = maxHeader
 )
 
@@ -31,7 +31,7 @@ type socketConn struct {
 	locals map[string]any
 }
 
-// Locals is what the request carried along by that name.
+// Locals returns the request's local value with that name.
 func (c *socketConn) Locals(name string) any { return c.locals[name] }
 
 var upgrader = websocket.Upgrader{
@@ -88,7 +88,7 @@ func (s *Server) upgrade(c *fiber.Ctx) error {
 	return nil
 }
 
-// readEarly takes what fasthttp read of the connection beyond the handshake, without waiting for more.
+// readEarly returns the bytes that fasthttp read beyond the handshake, without waiting for more.
 func readEarly(c net.Conn) ([]byte, error) {
 	if err := c.SetReadDeadline(time.Unix(1, 0)); err != nil {
 		return nil, err
@@ -135,7 +135,7 @@ func (*handshake) Header() http.Header         { return http.Header{} }
 func (*handshake) Write(b []byte) (int, error) { return len(b), nil }
 func (*handshake) WriteHeader(int)             {}
 
-// Hijack returns the connection and what was read of it already.
+// Hijack returns the connection and the bytes that were read already.
 func (h *handshake) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	r := bufio.NewReaderSize(bytes.NewReader(h.early), max(len(h.early), 16))
 	if _, err := r.Peek(len(h.early)); err != nil {

@@ -92,7 +92,7 @@ func (s *Server) updatePrivacy(c *fiber.Ctx) error {
 	return c.JSON(p)
 }
 
-// searchSize is how many users a search answers where the client does not say, maxSearch at most.
+// searchSize is the default number of users in a search result, maxSearch the largest.
 const (
 	searchSize = 20
 	maxSearch  = 50

@@ -82,7 +82,7 @@ func ValidExternalID(s string) bool {
 	return n >= 1 && n <= maxUserClaim && utf8.ValidString(s) && !strings.ContainsAny(s, "\x00\uFFFD")
 }
 
-// time is a claim that is a number of seconds since 1970. given is false where there is none, ok where there is one that is no time.
+// time reads a claim in seconds since 1970. given is false if it is absent, ok is false if it is not a time.
 func (c claimSet) time(name string) (at time.Time, given, ok bool) {
 	raw, given := c.get(name)
 	if !given {

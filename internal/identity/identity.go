@@ -18,7 +18,7 @@ var ErrUnauthorized = principal.ErrUnauthorized
 var (
 	// ErrUnavailable is returned while there is no key set to hold tokens against, or only one that is too old.
 	ErrUnavailable = errors.New("the issuer's keys cannot be had")
-	// ErrNotProvisioned is returned for a good token of a user whom no server key created, where that is required.
+	// ErrNotProvisioned is returned for a valid token of a user that no server key has created, if that is required.
 	ErrNotProvisioned = errors.New("this user was not created yet")
 )
 

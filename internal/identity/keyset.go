@@ -25,14 +25,14 @@ var errKeySet = errors.New("the document is no JWK set")
 // key is a public key that may verify signatures.
 type key struct {
 	id     string // kid, "" for none
-	alg    string // "" where the key does not say
+	alg    string // "" if the key has none
 	curve  string // of an elliptic key
 	public any    // *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey
 	// print identifies the key with everything that decides on its use: another use of the same key is another key.
 	print string
 }
 
-// keySet is what the issuer published. It is never changed.
+// keySet is the issuer's published key set. It is immutable.
 type keySet struct {
 	keys   []*key
 	prints map[string]bool
@@ -123,7 +123,7 @@ func (k *key) fits(alg string) bool {
 	return false
 }
 
-// find returns the key for a token's header. known is false where the set has no such kid: then a newer set may have it.
+// find returns the key for a token's header. known is false if the set has no such kid; a newer set may have it.
 func (s *keySet) find(kid *string, alg string) (found *key, known bool) {
 	var fitting []*key
 	for _, k := range s.keys {

@@ -148,7 +148,7 @@ func (s *Service) create(ctx context.Context, t Token, hash []byte) (account, er
 	}
 }
 
-// hash is that of what a profile is made of: a profile follows its token when it changes.
+// hash is the hash of the claims that make a profile: the profile is updated when it changes.
 func (c Claims) hash() []byte {
 	h := sha256.New()
 	for _, s := range []*string{c.Name, c.Avatar} {
@@ -163,7 +163,7 @@ func (c Claims) hash() []byte {
 
 var usernameRule = regexp.MustCompile(`^[A-Za-z0-9_.]{3,32}$`)
 
-// cleanUsername is a claim as a username, "" where it is none.
+// cleanUsername converts a claim to a username, "" if it is not a valid one.
 func cleanUsername(s *string) string {
 	if s == nil || !usernameRule.MatchString(*s) {
 		return ""
@@ -171,14 +171,14 @@ func cleanUsername(s *string) string {
 	return strings.ToLower(*s)
 }
 
-// Bounds of what a profile holds; those of the domain of users.
+// Bounds of a profile's fields; the same as in the user domain.
 const (
 	minName = 2
 	maxName = 50
 	maxURL  = 2048
 )
 
-// cleanName makes a display name of a claim, "" where there is none to be made.
+// cleanName converts a claim to a display name, "" if that is impossible.
 func cleanName(s *string) string {
 	if s == nil {
 		return ""
@@ -197,7 +197,7 @@ func cleanName(s *string) string {
 	return clean
 }
 
-// avatarOf makes an avatar's URL of a claim: nil where the claim says nothing, not valid where it clears it.
+// avatarOf converts a claim to an avatar's URL: nil if the claim is absent, not valid if it clears the avatar.
 func avatarOf(s *string) *sql.NullString {
 	if s == nil {
 		return nil

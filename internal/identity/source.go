@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// fetchTimeout bounds a fetch as a whole, maxDocument what is read of a key set.
+	// fetchTimeout bounds a whole fetch, maxDocument the size of a key set.
 	fetchTimeout = 5 * time.Second
 	maxDocument  = 1 << 20
 	// unknownEvery is how often an unknown kid may have the set fetched: anybody can make one up.
@@ -86,7 +86,7 @@ func (s *Source) Run(ctx context.Context) error {
 	}
 }
 
-// join returns the fetch under way, a new one where there is none.
+// join returns the fetch in progress, or starts one.
 func (s *Source) join() *flight {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -226,7 +226,7 @@ func (s *Source) renewed(ctx context.Context) {
 	}
 }
 
-// age is how long ago the set was fetched, since the start where it never was.
+// age is the time since the set was fetched, or since the start if it never was.
 func (s *Source) age() time.Duration {
 	if at := s.fetched.Load(); at != nil {
 		return time.Since(*at)

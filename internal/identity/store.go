@@ -36,7 +36,7 @@ func (a *account) scan(row *sql.Row) error {
 	return nil
 }
 
-// find reads the user of an external id. found is false where there is none.
+// find reads the user of an external id. found is false if there is none.
 func (s *store) find(ctx context.Context, externalID string) (a account, found bool, err error) {
 	err = a.scan(s.db.SQL.QueryRowContext(ctx, `SELECT `+accountColumns+` FROM users WHERE external_id = $1`, externalID))
 	if errors.Is(err, sql.ErrNoRows) {
@@ -48,7 +48,7 @@ func (s *store) find(ctx context.Context, externalID string) (a account, found b
 	return a, true, nil
 }
 
-// newAccount is a user to be made of a token. username is "" where the token has none that is valid.
+// newAccount is a user to be created from a token. username is "" if the token has no valid one.
 type newAccount struct {
 	id, externalID, username, fallback, displayName string
 	avatarURL                                       *string
@@ -81,7 +81,7 @@ func (s *store) create(ctx context.Context, n newAccount) (account, error) {
 	return a, nil
 }
 
-// sync has the profile follow the claims; what is nil stays. changed is false where another pod did it first.
+// sync updates the profile from the claims; nil claims change nothing. changed is false if another pod did it first.
 func (s *store) sync(ctx context.Context, userID string, name *string, avatar *sql.NullString, claims []byte) (changed bool, err error) {
 	setAvatar, avatarURL := avatar != nil, sql.NullString{}
 	if setAvatar {

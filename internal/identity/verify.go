@@ -44,11 +44,11 @@ type Verifier struct {
 type Token struct {
 	principal.Principal
 	IssuedAt time.Time
-	// Profile is what the token says of its user.
+	// Profile has the token's claims about its user.
 	Profile Claims
 }
 
-// Claims are what a token says of its user's profile; nil is what it does not say.
+// Claims are a token's claims about its user's profile; absent ones are nil.
 type Claims struct {
 	Username, Name, Avatar *string
 }
@@ -105,7 +105,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (Token, error) {
 	return t, nil
 }
 
-// rejected counts and logs a rejection, and returns what a client may learn of it.
+// rejected counts and logs a rejection, and returns the error for the client.
 func (v *Verifier) rejected(err error) error {
 	r, ok := errors.AsType[*rejection](err)
 	if !ok {
@@ -211,7 +211,7 @@ func (v *Verifier) key(ctx context.Context, kid *string, alg string) (*key, erro
 	}
 }
 
-// claims reads and checks what a token says.
+// claims reads and checks a token's claims.
 func (v *Verifier) claims(c claimSet) (Token, error) {
 	if iss, ok := c.text("iss"); !ok || iss != v.c.Issuer {
 		return Token{}, reject(reasonIssuer)

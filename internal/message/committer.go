@@ -20,22 +20,22 @@ import (
 	"github.com/parley-chat/parley/internal/tracing"
 )
 
-// Publisher publishes what was committed to all pods. It never waits for Redis: pods repair what is lost.
+// Publisher publishes committed events to all pods. It never waits for Redis: pods repair lost events.
 type Publisher interface {
 	Publish(events ...*event.Event)
 }
 
 const (
-	// committers is how many batches commit at once at most, each of up to maxBatch messages. maxQueue bounds what waits: more
-	// is refused with ErrBusy.
+	// committers is the largest number of concurrent commits, each of up to maxBatch messages. maxQueue bounds the waiting sends: further
+	// ones are refused with ErrBusy.
 	committers = 2
 	maxBatch   = 64
 	maxQueue   = 2048
-	// patience is how long a commit may take before the next one begins beside it.
+	// patience is how long a commit may take before a second one starts at the same time.
 	patience = 50 * time.Millisecond
 )
 
-// errPanicked is for the senders of a commit that panicked: to them it is a 500 like any other.
+// errPanicked is returned to the senders of a commit that panicked. For clients it is an ordinary 500.
 var errPanicked = errors.New("the commit panicked")
 
 // pending is a send that waits for its commit.
@@ -53,8 +53,8 @@ type pending struct {
 	err     error
 }
 
-// Committer stores messages in group commits: what queues while one commit runs goes into the next. One that comes while
-// none runs is committed at once.
+// Committer stores messages in batches: sends that arrive during a commit form the next batch, and a send that arrives while no commit
+// is running is committed at once (docs/adr/0006).
 type Committer struct {
 	store     *Store
 	publisher Publisher
@@ -64,7 +64,7 @@ type Committer struct {
 	queue     *queue
 }
 
-// NewCommitter makes a committer; Run makes it work. notify reports a sender's read marker to the sender's other sockets, if the send
+// NewCommitter makes a committer. It needs its Run. notify reports a sender's read marker to the sender's other sockets, if the send
 // marked messages of others as read; nil for nothing.
 func NewCommitter(store *Store, p Publisher, notify func(*event.Notice), log *slog.Logger, m *Metrics) *Committer {
 	if notify == nil {
@@ -73,29 +73,29 @@ func NewCommitter(store *Store, p Publisher, notify func(*event.Notice), log *sl
 	return &Committer{store: store, publisher: p, notify: notify, log: log, metrics: m, queue: newQueue()}
 }
 
-// Run commits until ctx ends, and then what is queued already.
+// Run commits until ctx ends, and then the sends that are queued.
 func (c *Committer) Run(ctx context.Context) error {
 	g := lifecycle.NewGroup(ctx)
 	for range committers {
 		g.Go("committer", func(ctx context.Context) error {
-			c.work(ctx)
+			c.commitLoop(ctx)
 			return nil
 		})
 	}
 	return g.Wait()
 }
 
-func (c *Committer) work(ctx context.Context) {
+func (c *Committer) commitLoop(ctx context.Context) {
 	buf := make([]*pending, 0, maxBatch)
 	for {
-		batch, again := c.queue.take(buf, ctx.Err() != nil)
+		batch, again := c.queue.takeBatch(buf, ctx.Err() != nil)
 		if batch != nil {
 			c.commitTaken(batch)
 			clear(batch)
 			continue
 		}
 		if ctx.Err() != nil {
-			return // what waits yet, waits for another committer's batch, and is that one's next
+			return // the remaining sends are taken by the committer that is still running
 		}
 		wait := time.NewTimer(again)
 		select {
@@ -107,7 +107,8 @@ func (c *Committer) work(ctx context.Context) {
 	}
 }
 
-// abandon answers those of a batch that have no answer. Who repeats such a send finds out whether it was stored.
+// abandon completes the sends of a batch that have no result yet, with an error. A client that repeats such a send gets the stored message
+// if there is one.
 func abandon(batch []*pending) {
 	for _, p := range batch {
 		select {
@@ -121,7 +122,7 @@ func abandon(batch []*pending) {
 
 func (c *Committer) commitTaken(batch []*pending) {
 	defer c.queue.done(batch)
-	defer abandon(batch) // before that, where the commit panics
+	defer abandon(batch) // runs first, if the commit panics
 	for _, p := range batch {
 		p.id = id.New()
 	}
@@ -152,7 +153,7 @@ func (p *pending) await(ctx context.Context) error {
 }
 
 // commit stores a batch. If Postgres refuses it, nothing of it was stored: its halves are then stored separately, so
-// that what is wrong with one send fails that one alone.
+// that a faulty send fails alone.
 func (c *Committer) commit(batch []*pending) {
 	err := c.commitOnce(batch)
 	switch {
@@ -171,7 +172,7 @@ func (c *Committer) commit(batch []*pending) {
 	}
 }
 
-// commitOnce tries a batch in one statement, and answers its senders unless that fails.
+// commitOnce tries a batch in one statement, and completes its sends unless that fails.
 func (c *Committer) commitOnce(batch []*pending) error {
 	ctx, cancel := context.WithTimeout(context.Background(), postgres.StatementTimeout)
 	defer cancel()
@@ -197,7 +198,7 @@ func (c *Committer) commitOnce(batch []*pending) error {
 	return nil
 }
 
-// notifySenders reports the new markers of senders who had messages of others unread. For anybody else, the message itself says that
+// notifySenders reports the new markers of senders who had messages of others unread. For other senders the message itself shows that
 // they have read it.
 func (c *Committer) notifySenders(batch []*pending, rows []sendRow) {
 	last := map[string]int64{}
@@ -212,7 +213,7 @@ func (c *Committer) notifySenders(batch []*pending, rows []sendRow) {
 	}
 }
 
-// finish answers a sender. It returns the event of what was stored.
+// finish completes a send. It returns the event of the stored message, nil if nothing was stored.
 func (c *Committer) finish(p *pending, r sendRow) (e *event.Event) {
 	p.outcome = r.outcome
 	if r.outcome == outcomeStored {

@@ -32,7 +32,7 @@ func (e *Edit) Check(f *invalid.Faults) {
 	switch {
 	case e.Content.Null:
 		f.Add("content", "must be a string, not null")
-	case e.Content.Set && e.Content.Value != "": // an empty one is for messages with files, which edit looks up
+	case e.Content.Set && e.Content.Value != "": // only messages with files may be empty; edit looks that up
 		checkContent(f, &e.Content.Value)
 	}
 	metadata.CheckPatch(f, "metadata", e.Metadata)
@@ -175,7 +175,7 @@ func deleteMentions(tx *gorm.DB, t target) error {
 
 var errNoContent = invalid.One("content", "must not be empty, since the message has no files")
 
-var errBadMention = invalid.One("mentions.userIds", "must name only members of this conversation, and none whom a block separates from the sender")
+var errBadMention = invalid.One("mentions.userIds", "must name only members of this conversation, and none with a block to or from the sender")
 
 var errNothingToDo = errors.New("nothing to do")
 

@@ -19,7 +19,7 @@ type MentionList struct {
 	All     bool
 }
 
-// UnmarshalJSON decodes {"userIds"?, "all"?}. It returns *invalid.Faults for what breaks a rule.
+// UnmarshalJSON decodes {"userIds"?, "all"?}. It returns *invalid.Faults if a rule is violated.
 func (m *MentionList) UnmarshalJSON(b []byte) error {
 	if string(b) == "null" {
 		*m = MentionList{}

@@ -1,5 +1,5 @@
 // Package message is the domain of messages: sending (in group commits), history, edits, deletions, and the feed of a
-// conversation's changes from which pods repair what they missed and clients catch up.
+// conversation's changes from which pods repair missed events and clients catch up.
 package message
 
 import (
@@ -21,7 +21,7 @@ var ErrHistoryChanged = errors.New("the database has another history")
 var (
 	// ErrConversationNotFound is also returned if the caller is not a member of the conversation.
 	ErrConversationNotFound = errors.New("conversation not found")
-	// ErrNotFound is also the answer for a message of a conversation that the asker is no member of.
+	// ErrNotFound is also returned if the caller is not a member of the message's conversation.
 	ErrNotFound = errors.New("message not found")
 	// ErrForbidden is returned to a member who may not change that message.
 	ErrForbidden = errors.New("only the sender may edit a message; only the sender, owners and admins may delete one")
@@ -55,7 +55,7 @@ const (
 	maxAttachments     = 10
 )
 
-// Draft is a message that someone wants to send.
+// Draft is a message to be sent.
 type Draft struct {
 	Content         string          `json:"content"`
 	ClientMessageID *string         `json:"clientMessageId,omitempty"`
@@ -109,7 +109,7 @@ func (d *Draft) checkAttachments(f *invalid.Faults) {
 	}
 }
 
-// hash stands for the original of a draft: a repeated send is distinguished from another one by it, after edits too. What a
+// hash identifies the original of a draft. It distinguishes a repeated send from another one, even after edits. What a
 // draft does not have is not in it, so that the hash of a plain one is the same in all versions.
 func (d *Draft) hash() []byte {
 	h := sha256.New()

@@ -2,7 +2,7 @@ package message
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Metrics are what on-call sees of messages.
+// Metrics are the metrics of messages.
 type Metrics struct {
 	accepted     prometheus.Counter
 	refused      prometheus.Counter

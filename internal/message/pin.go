@@ -17,8 +17,8 @@ import (
 // maxPins is how many messages of a conversation are pinned at most.
 const maxPins = 50
 
-// Pin pins a message, or takes its pin off. Owners and admins of a group may, and both people of a direct conversation. It
-// returns the message; what is so already changes nothing.
+// Pin pins or unpins a message. Owners and admins of a group may do so, and both users of a direct conversation. It
+// returns the message. Repeating it changes nothing.
 func (s *Service) Pin(ctx context.Context, messageID, userID string, pinned bool) (chat.Message, error) {
 	var m, seen chat.Message
 	var at journal.Stamp

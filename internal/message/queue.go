@@ -5,28 +5,31 @@ import (
 	"time"
 )
 
-// queue holds the sends that wait for a commit, in their order. While one of a conversation's is in a commit that runs, the
-// others of that conversation wait for its end: so their order holds with any number of commits at once.
+// queue holds the sends that wait for a commit, in order. While a running commit has sends of a conversation, the other sends of that
+// conversation wait for its end, so their order holds with any number of concurrent commits.
 //
-// Sends of one lane, which is one socket's, are committed in their order too, whatever their conversations are: while a commit has one
-// of them in hand, the others wait, and none goes into a batch from which an earlier one was held back.
+// A lane is the sends of one socket. They are committed in order too, across conversations: while a running commit has sends of a lane, the
+// others wait, and no send joins a batch from which an earlier send of its lane was held back.
 //
-// Few commits make large batches, and a batch costs as much as seven of its messages do (bench: BenchmarkSend). Therefore
-// one commits at a time, unless that one takes longer than patience, because it waits for a lock, or a whole batch waits.
+//	waiting   a1 b1 a2 c1          running: {a0}  →  a is busy
+//	batch     b1 c1                a1 and a2 stay; a lane with a1 stays too
+//
+// Few commits make large batches, and a batch alone costs as much as seven of its messages (bench: BenchmarkSend). Therefore only one commit
+// runs, unless it takes longer than patience, because it waits for a lock, or a whole batch is waiting.
 type queue struct {
-	moved chan struct{} // somebody should look
+	moved chan struct{} // wakes a committer
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the following fields
 	waiting []*pending
-	busy    map[string]bool // conversations that a running commit has in hand
+	busy    map[string]bool // conversations with sends in a running commit
 	running int
 	since   time.Time // when the last commit began
 	passes  int       // how often sends were taken
 }
 
-// Lane keeps sends in order that wait at the same time. Its zero value is ready for use; the queue's lock guards it.
+// Lane keeps the sends of one socket in order. Its zero value is ready for use; the queue's lock guards it.
 type Lane struct {
-	busy bool // a running commit has sends of it in hand
+	busy bool // a running commit has sends of it
 	held int  // the last pass that held one of its sends back
 }
 
@@ -55,9 +58,9 @@ func (q *queue) poke() {
 	}
 }
 
-// take moves what may be committed now into batch, and notes that a commit of it runs: done has to follow. If there is nothing, it
-// returns when to look again; moved may say so sooner. hurry waits for no other commit's end.
-func (q *queue) take(batch []*pending, hurry bool) (taken []*pending, again time.Duration) {
+// takeBatch moves the sends that may be committed now into batch and counts a running commit; the caller must call done afterwards. If there
+// are none, it returns when to try again, unless moved wakes the caller earlier. With hurry it does not wait for the end of another commit.
+func (q *queue) takeBatch(batch []*pending, hurry bool) (taken []*pending, again time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if left := patience - time.Since(q.since); q.running > 0 && len(q.waiting) > 0 && len(q.waiting) < maxBatch && left > 0 && !hurry {

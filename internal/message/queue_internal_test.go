@@ -22,7 +22,7 @@ func TestQueueKeepsTheOrderOfAConversation(t *testing.T) {
 	for worker := range committers {
 		workers.Go(func() {
 			for ctx.Err() == nil {
-				batch, _ := q.take(nil, rand.IntN(2) == 0)
+				batch, _ := q.takeBatch(nil, rand.IntN(2) == 0)
 				mu.Lock()
 				for _, p := range batch {
 					if w, ok := inHand[p.conversationID]; ok && w != worker {
@@ -76,7 +76,7 @@ func TestQueueLetsOneCommitAtATimeUnlessThereIsAReason(t *testing.T) {
 	t.Parallel()
 	q := newQueue()
 	take := func(hurry bool) int {
-		batch, again := q.take(nil, hurry)
+		batch, again := q.takeBatch(nil, hurry)
 		if batch == nil && again <= 0 {
 			t.Error("it does not say when to look again")
 		}
@@ -137,7 +137,7 @@ func TestQueueKeepsTheOrderOfALane(t *testing.T) {
 		return p
 	}
 	take := func() (batch []*pending, ids string) {
-		batch, _ = q.take(nil, true)
+		batch, _ = q.takeBatch(nil, true)
 		for _, p := range batch {
 			ids += p.id
 		}

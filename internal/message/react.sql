@@ -79,7 +79,7 @@ changed AS MATERIALIZED (
     FROM (SELECT message_id, array_agg(DISTINCT user_id) AS users FROM moves GROUP BY 1) n
     JOIN target t ON t.id = n.message_id
 ),
--- In the order of their first use. A reaction that nobody gives any more leaves, and comes in at the end when it is used again.
+-- In the order of their first use. A reaction without users is removed, and is added at the end if it is used again.
 summaries AS MATERIALIZED (
     SELECT s.message_id, jsonb_agg(jsonb_build_object('reaction', s.reaction, 'count', s.n) ORDER BY s.place) AS reactions
     FROM (

@@ -29,7 +29,7 @@ func CheckReaction(f *invalid.Faults, field string, reaction *string) {
 	}
 }
 
-// ReactionResult is what a user's change of a reaction left.
+// ReactionResult is the state of a message's reactions after a user's change.
 type ReactionResult struct {
 	// Reactions are the message's, in the order of their first use, and Mine the user's own.
 	Reactions []chat.Reaction `json:"reactions"`
@@ -38,7 +38,7 @@ type ReactionResult struct {
 	Revision int64 `json:"revision"`
 }
 
-// React adds a reaction of a user to a message, or removes it. It returns when the commit that holds it is done. A change that
+// React adds or removes a user's reaction to a message. It returns when its commit has ended. A change that
 // is so already changes nothing. The reaction has passed CheckReaction.
 func (s *Service) React(ctx context.Context, messageID, userID, reaction string, added bool) (ReactionResult, error) {
 	c := &reactionChange{messageID: messageID, userID: userID, reaction: reaction, added: added, ctx: ctx, done: make(chan struct{})}

@@ -64,7 +64,7 @@ type Reactor struct {
 	metrics   *Metrics
 	moved     chan struct{} // something may be ready
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the following fields
 	pause time.Duration
 	slots map[string]*slot
 	count int // changes that wait
@@ -75,7 +75,7 @@ func NewReactor(store *Store, p Publisher, m *Metrics) *Reactor {
 	return &Reactor{store: store, publisher: p, metrics: m, moved: make(chan struct{}, reactors), pause: reactionPause, slots: map[string]*slot{}}
 }
 
-// Run commits until ctx ends, and then what waits already.
+// Run commits until ctx ends, and then the changes that are waiting.
 func (r *Reactor) Run(ctx context.Context) error {
 	g := lifecycle.NewGroup(ctx)
 	for range reactors {
@@ -145,7 +145,7 @@ func (r *Reactor) wake() {
 	}
 }
 
-// takeReady takes the changes that may be committed now; releaseSlots must follow. Without any it returns how long to wait for
+// takeReady returns the changes that may be committed now; the caller must call releaseSlots afterwards. Without any it returns how long to wait for
 // the next. hurry ignores pauses.
 func (r *Reactor) takeReady(now time.Time, hurry bool) (batch []*reactionChange, wait time.Duration) {
 	r.mu.Lock()
@@ -175,7 +175,7 @@ func (r *Reactor) takeReady(now time.Time, hurry bool) (batch []*reactionChange,
 	return batch, wait
 }
 
-// latest keeps the last change of each reaction by each user, and has it answer those before it.
+// latest keeps the last change of each reaction by each user; earlier ones share its result.
 func latest(changes []*reactionChange) []*reactionChange {
 	at := map[[2]string]int{}
 	out := make([]*reactionChange, 0, len(changes))

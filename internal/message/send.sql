@@ -17,8 +17,8 @@
 -- Messages are looked up by scalar subqueries: an EXISTS may be hashed, and a plan that was made while the table was small
 -- then reads all of it for each batch.
 --
--- The first array is hidden in a subquery so that the planner can't see how long it is. Else a plan for a batch of one looks
--- cheaper than the plan that is kept, and each small batch is planned anew, which costs twice as much as running it.
+-- The first array is hidden in a subquery so that the planner can't see its length. Otherwise a custom plan for a batch of one looks
+-- cheaper than the generic plan, and each small batch is planned again, which costs twice as much as running it.
 WITH input AS MATERIALIZED (
     SELECT *
     FROM unnest((SELECT $1::int[]), $2::text[]::uuid[], $3::text[]::uuid[], $4::text[]::uuid[], $5::text[], $6::text[], $7::text[]::uuid[], $8::bytea[]

@@ -17,7 +17,7 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// KindSystem is the kind of a message that says what happened. One of a person or bot has none.
+// KindSystem is the kind of a message that reports an event. Messages of users and bots have no kind.
 const KindSystem = "system"
 
 // keyed is how a server key sends a draft.
@@ -39,7 +39,7 @@ const (
 // Sending is how a server key sends a message.
 type Sending struct {
 	SenderID string
-	// Bot is set for a sender who need not be a member.
+	// Bot is set for a sender who does not have to be a member.
 	Bot bool
 	// Kind is KindSystem or "".
 	Kind string
@@ -163,7 +163,7 @@ func (s *Service) DeleteByKey(ctx context.Context, messageID string) error {
 	return nil
 }
 
-// lockTargetByKey is lockTarget for a server key, whom no rule of members binds.
+// lockTargetByKey is lockTarget for a server key, to which the rules for members don't apply.
 func lockTargetByKey(tx *gorm.DB, messageID string) (target, error) {
 	_, err := journal.LockOfMessage(tx, messageID)
 	if errors.Is(err, journal.ErrNotFound) {

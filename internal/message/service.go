@@ -14,7 +14,7 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// Service is what can be done with messages.
+// Service sends, reads and changes messages. Its methods may be called concurrently.
 type Service struct {
 	db        *postgres.DB
 	store     *Store
@@ -63,7 +63,7 @@ func (s *Service) begin(ctx context.Context, p *pending) (Queued, error) {
 	return Queued{s, p}, s.committer.submit(ctx, p)
 }
 
-// Wait waits for the commit, and returns what Send does.
+// Wait waits for the commit, and returns the result of Send.
 func (x Queued) Wait(ctx context.Context) (m chat.Message, repeated bool, err error) {
 	if err := x.p.await(ctx); err != nil {
 		return chat.Message{}, false, err
@@ -71,7 +71,7 @@ func (x Queued) Wait(ctx context.Context) (m chat.Message, repeated bool, err er
 	return x.s.answer(ctx, x.p)
 }
 
-// answer is what a send whose commit is done is answered.
+// answer is the result of a send whose commit has ended.
 func (s *Service) answer(ctx context.Context, p *pending) (chat.Message, bool, error) {
 	if p.err != nil {
 		return chat.Message{}, false, p.err
@@ -98,7 +98,7 @@ func (s *Service) answer(ctx context.Context, p *pending) (chat.Message, bool, e
 	}
 }
 
-// refusedFiles answers a send whose files can't be sent, unless it repeats one that was committed at the same time, which took them.
+// refusedFiles is the result of a send whose files can't be sent, unless it repeats a send that was committed at the same time with them.
 func (s *Service) refusedFiles(ctx context.Context, p *pending) (chat.Message, bool, error) {
 	if p.draft.ClientMessageID != nil {
 		m, repeated, err := s.repeated(ctx, p)
@@ -155,7 +155,7 @@ func (s *Service) page(ctx context.Context, conversationID, viewerID string, lim
 	return Page{Messages: list, HasMore: more}, s.store.addMine(ctx, s.db.SQL, viewerID, list)
 }
 
-// CanType returns nil where the user may write in the conversation.
+// CanType returns nil if the user may write in the conversation.
 func (s *Service) CanType(ctx context.Context, conversationID, userID string) error {
 	member, blocked, readOnly, err := s.store.canType(ctx, conversationID, userID)
 	switch {

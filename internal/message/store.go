@@ -64,7 +64,7 @@ type sendRow struct {
 	attachments   []chat.Attachment
 }
 
-// send stores a batch in one statement and answers a row for each of them, in their order. Where it fails by an answer of
+// send stores a batch in one statement and returns a row for each send, in their order. If it fails by an error of
 // Postgres's, nothing of the batch was stored.
 func (s *Store) send(ctx context.Context, batch []*pending) ([]sendRow, error) {
 	n := len(batch)
@@ -138,7 +138,7 @@ func extras(batch []*pending) []any {
 	return []any{kinds, metadata, mentioned, all, keys, rules, files, requests, addresses}
 }
 
-// byClientID reads the message that a sender's clientMessageId stands for, and the hash of its original.
+// byClientID reads the message with a sender's clientMessageId, and the hash of its original.
 func (s *Store) byClientID(ctx context.Context, conversationID, senderID, clientMessageID string) (m chat.Message, hash []byte, err error) {
 	row := s.db.SQL.QueryRowContext(ctx, `SELECT `+chat.MessageColumns+`, m.content_hash FROM messages m
 		WHERE m.conversation_id = $1 AND m.sender_id = $2 AND m.client_message_id = $3`, conversationID, senderID, clientMessageID)
@@ -184,7 +184,7 @@ const (
 		ORDER BY m.seq LIMIT $2`
 )
 
-// history reads the newest messages before a position, newest first; before everything where it is nil.
+// history reads the newest messages before a position, newest first; with nil, the newest of all.
 func (s *Store) history(ctx context.Context, conversationID string, before *cursor.Position, limit int) ([]chat.Message, error) {
 	query, args := historyFirstSQL, []any{conversationID, limit}
 	if before != nil {
@@ -224,7 +224,7 @@ func (s *Store) canType(ctx context.Context, conversationID, userID string) (mem
 	return member, blocked, readOnly, nil
 }
 
-// target is a message that someone wants to change, with what decides whether they may.
+// target is a message to be changed, with the facts that decide whether the user may change it.
 type target struct {
 	ID, ConversationID, SenderID string
 	Seq                          int64
@@ -238,7 +238,7 @@ type target struct {
 	// EditRevision is the revision of the last edit, 0 for none.
 	EditRevision int64
 
-	byKey bool // a server key changes it, whom rules of members don't bind
+	byKey bool // changed by a server key, to which the rules for members don't apply
 }
 
 // mayWrite returns nil if the user may write in the conversation.

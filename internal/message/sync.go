@@ -31,9 +31,9 @@ type SyncRequest struct {
 	Window *int64 `json:"window,omitempty"`
 	// Only leaves out conversations that were not named.
 	Only bool `json:"only,omitempty"`
-	// State is the revision that the client holds of the user's own states, nil if it does not ask for them.
+	// State is the revision of the user's own states that the client holds, nil if it does not request them.
 	State *int64 `json:"state,omitempty"`
-	// Epoch is the history that the revisions are of, "" if the client does not say.
+	// Epoch is the history of the revisions, "" if the client does not send it.
 	Epoch string `json:"epoch,omitempty"`
 }
 
@@ -58,19 +58,19 @@ func (r *SyncRequest) Check(f *invalid.Faults) {
 	}
 }
 
-// SyncAnswer brings a client's copy up to what the database holds.
+// SyncAnswer brings a client's copy up to date.
 type SyncAnswer struct {
 	Conversations map[string]*SyncPart `json:"conversations"`
-	// Epoch is the history that the answer is of, "" if none is known.
+	// Epoch is the history of the response, "" if unknown.
 	Epoch string `json:"epoch,omitempty"`
 	// Unknown are conversations of the client's that it did not name, Gone those that it can no longer see.
 	Unknown []string `json:"unknown"`
 	Gone    []string `json:"gone"`
-	// State has the user's own states that changed, if the request asked for them.
+	// State has the user's own states that changed, if the request has a State.
 	State any `json:"state,omitempty"`
 }
 
-// SyncPart is what is new in one conversation.
+// SyncPart has the changes of one conversation.
 type SyncPart struct {
 	// Reset says that Messages are the newest of the conversation and not those that followed: the client drops its copy.
 	Reset bool `json:"reset,omitempty"`
@@ -83,9 +83,9 @@ type SyncPart struct {
 	Complete bool `json:"complete"`
 }
 
-// Objects is what Sync needs to show a conversation to one of its members.
+// Objects is the part of the conversation domain that Sync needs.
 type Objects interface {
-	// Object reads a conversation as the viewer sees it, nil where the viewer is no member.
+	// Object reads a conversation as the viewer sees it, nil if the viewer is not a member.
 	Object(ctx context.Context, conversationID, viewerID string) (*chat.Conversation, error)
 	// Memberships reads the viewer's conversations with the revision of each.
 	Memberships(ctx context.Context, userID string) (map[string]int64, error)
@@ -93,7 +93,7 @@ type Objects interface {
 	ChangedStates(ctx context.Context, userID string, held int64) (any, error)
 }
 
-// Syncer answers syncs.
+// Syncer processes syncs. Safe for concurrent use.
 type Syncer struct {
 	feed    *journal.Feed
 	store   *Store
@@ -109,7 +109,7 @@ func NewSyncer(f *journal.Feed, s *Store, o Objects) *Syncer {
 	return &Syncer{feed: f, store: s, objects: o, epoch: func() string { return "" }}
 }
 
-// Sync reads what is new since what the client holds, in parts of bounded size.
+// Sync reads the changes since the revisions that the client holds, in parts of bounded size.
 func (s *Syncer) Sync(ctx context.Context, userID string, r *SyncRequest) (*SyncAnswer, error) {
 	epoch := s.epoch()
 	another := r.Epoch != "" && r.Epoch != epoch
@@ -136,7 +136,7 @@ func (s *Syncer) Sync(ctx context.Context, userID string, r *SyncRequest) (*Sync
 		}
 		part, err := (*SyncPart)(nil), error(nil)
 		if another {
-			part, err = s.anew(ctx, k, userID, r.Window, &budget)
+			part, err = s.resetPart(ctx, k, userID, r.Window, &budget)
 		} else {
 			part, err = s.part(ctx, k, userID, held, mine[k], r.Window, &budget)
 		}
@@ -164,9 +164,9 @@ func (s *Syncer) Sync(ctx context.Context, userID string, r *SyncRequest) (*Sync
 	return a, nil
 }
 
-// anew answers for a conversation of which the client's copy is of another history: with the newest messages, of which fewer if the
-// budget is short, and the conversation.
-func (s *Syncer) anew(ctx context.Context, conversationID, userID string, window *int64, budget *int) (*SyncPart, error) {
+// resetPart is the part of a conversation whose copy belongs to another history: the conversation with its newest messages, fewer if the
+// budget is short.
+func (s *Syncer) resetPart(ctx context.Context, conversationID, userID string, window *int64, budget *int) (*SyncPart, error) {
 	limit := maxSyncMessages
 	if window != nil {
 		limit = int(*window)
@@ -280,7 +280,7 @@ func (s *Syncer) newest(ctx context.Context, conversationID, userID string, held
 		return nil, err
 	}
 	if !part.Complete || len(part.Messages) < len(found) && whole < maxSyncBytes {
-		// Another answer has room for all of it.
+		// The next response has room for all of it.
 		*budget = 0
 		return &SyncPart{Messages: []json.RawMessage{}, Revision: held}, nil
 	}
@@ -302,7 +302,7 @@ func (s *Syncer) finish(ctx context.Context, part *SyncPart, conversationID, use
 		return fmt.Errorf("encode a conversation: %w", err)
 	}
 	if *budget -= len(b); *budget < 0 {
-		part.Revision = min(part.Revision, current-1) // so that the next answer brings the conversation
+		part.Revision = min(part.Revision, current-1) // so that the next response has the conversation
 		return nil
 	}
 	part.Conversation, part.Revision, part.Complete = b, current, true

@@ -43,7 +43,7 @@ type Service struct {
 	booted   bool
 }
 
-// NewService makes the service. bootstrap is a whole key that Run makes, with all scopes, where it is not known; "" for none.
+// NewService makes the service. bootstrap is a complete key that Run creates, with all scopes, if it does not exist; "" for none.
 func NewService(db *postgres.DB, bootstrap string, log *slog.Logger) *Service {
 	return &Service{
 		store: &store{db}, log: log, bootstrap: bootstrap, held: map[string]held{}, hours: map[string]int64{}, used: map[string]bool{},

@@ -31,7 +31,7 @@ type held struct {
 	expires time.Time // zero for never
 }
 
-// find reads a key that has not ended. found is false where there is none.
+// find reads a key that has not ended. found is false if there is none.
 func (s *store) find(ctx context.Context, keyID string) (h held, found bool, err error) {
 	var scopes string
 	var expires sql.NullTime

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdh"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -553,4 +554,49 @@ func TestDevicesThatEndedByTimeAreSwept(t *testing.T) {
 	if !slices.Equal(list, []string{"lives", "none"}) {
 		t.Errorf("left are %v", list)
 	}
+}
+
+// What a dispatcher had in hand when it was killed is taken over: a decision after its lease, a send after its own.
+func TestAKilledDispatchersWorkIsTakenOver(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ana, ben := h.users[0], h.users[1]
+	h.browser(1, "/ben")
+	c := h.direct(ana, ben)
+	h.send(c, ana, "hello")
+	dead := &places{h.db.SQL}
+	if _, err := dead.discover(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	claimed, err := dead.claim(t.Context(), 10)
+	if err != nil || len(claimed) != 1 {
+		t.Fatalf("claimed %v, %v", claimed, err)
+	}
+	if again, err := dead.claim(t.Context(), 10); err != nil || len(again) != 0 {
+		t.Fatalf("a lease was taken twice: %v, %v", again, err)
+	}
+	mustExec(t, h.db, `UPDATE push_places SET leased_until = clock_timestamp()`) // time passes
+	next, err := dead.claim(t.Context(), 10)
+	if err != nil || len(next) != 1 {
+		t.Fatalf("taken over: %v, %v", next, err)
+	}
+	// The first one wakes up and finds its lease gone: it moves nothing, and sends nothing.
+	err = dead.request(t.Context(), &claimed[0], 1, []pushed{{userID: ben, messageID: id.New(), seq: 1, count: 1}})
+	if !errors.Is(err, errLeaseLost) {
+		t.Errorf("a lost lease: %v", err)
+	}
+	var n int
+	if err := h.db.SQL.QueryRow(`SELECT count(*) FROM push_sends`).Scan(&n); err != nil || n != 0 {
+		t.Errorf("%d pushes, %v", n, err)
+	}
+	mustExec(t, h.db, `UPDATE push_places SET leased_until = clock_timestamp()`)
+	h.run(nil)
+	h.await("the push comes", func() bool { return len(h.service.list()) == 1 })
+	// A send whose sender died is due again after its lease.
+	h.service.set(func(string, int) (int, http.Header) { return 503, nil })
+	h.send(c, ana, "again")
+	h.await("it waits", func() bool { return h.sent(ProviderWebPush, sendRetried) == 1 })
+	h.service.set(nil)
+	mustExec(t, h.db, `UPDATE push_sends SET lease = gen_random_uuid(), next_at = clock_timestamp()`)
+	h.await("it is sent by another", func() bool { return len(h.service.list()) == 2 })
 }

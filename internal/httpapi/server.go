@@ -252,7 +252,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		defer close(drained)
 		s.Hub.Drain(stop)
 	}()
-	err := s.app.ShutdownWithContext(stop)
+	err := s.closeServer(stop, l)
 	<-drained
 	if errors.Is(err, context.DeadlineExceeded) {
 		s.Log.Warn("connections were cut off that took longer than the time to stop", "open", s.app.Server().GetOpenConnectionsCount())
@@ -262,6 +262,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("shut down: %w", err)
 	}
 	return <-served
+}
+
+// closeServer stops serving l, finishing the requests in flight until ctx ends. fasthttp does not stop a server that has not got its
+// listener yet, which happens if the process is stopped while it starts. Without a listener it ends.
+func (s *Server) closeServer(ctx context.Context, l net.Listener) error {
+	defer func() { _ = l.Close() }()
+	return s.app.ShutdownWithContext(ctx)
 }
 
 // Run listens and serves.

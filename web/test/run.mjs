@@ -4,7 +4,7 @@ import { browser, consoleFaults, Person, remains, step } from "./harness.mjs";
 import { accounts, attachments, conversation, groups, mentions, ownState, relations, settings } from "./features.mjs";
 import { clock, histories, kills, offline, redis, tabs, flood } from "./faults.mjs";
 import { pushes } from "./push.mjs";
-import { demo, seeded, views } from "./views.mjs";
+import { demo, documents, seeded, views } from "./views.mjs";
 
 try {
   const anna = await Person.open("Anna", 0);
@@ -20,6 +20,7 @@ try {
   await step("attachments", () => attachments(people));
   await step("views", () => views(people));
   await step("what make run has", seeded);
+  await step("the API's documents", () => documents(people));
   await step("a pod is killed", () => kills(people));
   await step("offline", () => offline(people));
   await step("Redis stopped", () => redis(people));

@@ -52,6 +52,29 @@ export async function seeded() {
   await anna.context.close();
 }
 
+/** The documents of the API: one authorises once, and requests from the page go to its own origin. */
+export async function documents({ anna }) {
+  const page = watch(await anna.context.newPage(), "the documents");
+  await anna.rest("GET", "/users/me"); // for a token that is fresh
+  await page.goto(`${anna.url}/api/docs`);
+  await page.getByRole("button", { name: "Authorize" }).first().click();
+  const box = page.locator(".modal-ux", { hasText: "accessToken" });
+  await box.locator("input").first().fill(anna.token);
+  await box.getByRole("button", { name: "Apply credentials" }).first().click();
+  await box.getByRole("button", { name: "Close" }).last().click();
+  await page.reload();
+  const operation = page.locator(".opblock", { has: page.locator('[data-path="/api/users/me"]') }).filter({ hasText: "GET" }).first();
+  await operation.locator(".opblock-summary-control").click();
+  await operation.getByRole("button", { name: "Execute" }).click();
+  await operation.locator(".live-responses-table .response-col_status", { hasText: "200" }).waitFor();
+  await page.locator('a[href="/api/docs/frames"]').first().waitFor();
+  await page.goto(`${anna.url}/api/docs/frames`);
+  await page.getByRole("heading", { level: 1 }).waitFor();
+  await picture(page, "frames", { sizes: [360] });
+  await page.close();
+  await anna.page.bringToFront();
+}
+
 /** The page /demo of `make run`: two people, and each of its faults. */
 export async function demo() {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, locale: "en-GB" });
@@ -77,6 +100,6 @@ export async function demo() {
     ({ at } = await equals(at + 20));
   }
   if (long) await page.getByRole("button", { name: "Stop Redis for 10 s" }).waitFor({ timeout: 20_000 });
-  await picture(page, "demo");
+  await picture(page, "demo", { sizes: long ? [360, 1440] : [360] });
   await context.close();
 }

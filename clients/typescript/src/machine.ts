@@ -119,7 +119,7 @@ export function begin(me: string, c: Conversation): State {
   };
 }
 
-/** A conversation as a frame brings it, for a viewer to whom it is new: nothing of it is unread. */
+/** A conversation without messages as a frame brings it, for a viewer to whom it is new. */
 export function asViewer(c: SharedConversation): Conversation {
   return { ...c, lastReadSeq: c.lastSeq, unreadCount: 0, mentionCount: 0 };
 }
@@ -487,7 +487,7 @@ class Work {
   private info(c: Conversation): void {
     const { s } = this;
     const read = Math.max(c.lastReadSeq, s.reading);
-    const next: Conversation = { ...c, lastReadSeq: c.lastReadSeq, unreadCount: Math.max(0, c.lastSeq - read) };
+    const next: Conversation = { ...c, unreadCount: Math.max(0, c.lastSeq - read) };
     next.markedUnread &&= next.unreadCount > 0;
     if (next.mentionCount !== undefined) next.mentionCount = countMentions({ ...s, info: next }, read);
     if (!same(next, s.info)) this.set({ info: next });

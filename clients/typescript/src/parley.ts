@@ -301,7 +301,8 @@ export class Parley {
       const [id, change] = changed;
       const room = this.rooms.get(id);
       if (room?.state && !room.state.gone) return room.change(change);
-      if (f.type === "conversation:created") return this.room(id).start(asViewer(d as Conversation));
+      // With messages in it, it is read below: the frame does not say how far this viewer has read.
+      if (f.type === "conversation:created" && !d.lastSeq) return this.room(id).start(asViewer(d as Conversation));
       if (change.kind === "removed" || change.kind === "deleted") return;
       if (room?.state?.gone && change.revision <= room.state.held) return;
       // A conversation that is not held: it is read, and the change waits for it.

@@ -481,6 +481,15 @@ test("a conversation that is not held is read when a frame names it", async () =
   assert.deepEqual(chat.conversations.value.map((c) => c.id).sort(), ["c", "y"]);
 });
 
+test("a conversation whose frame comes after its first message is read: the message counts as unread", async () => {
+  const late = { ...server.conversation(), id: "late", lastSeq: 1, revision: 2, lastReadSeq: 0, unreadCount: 1, mentionCount: 0 };
+  const chat = open({ fetch: (url, init) => (url.endsWith("/conversations/late") ? Promise.resolve(new Response(JSON.stringify(late))) : server.fetch(url, init)) });
+  await settle();
+  server.broadcast("conversation:created", { ...late, lastReadSeq: undefined, unreadCount: undefined, mentionCount: undefined });
+  await settle();
+  assert.equal(chat.conversations.value.find((c) => c.id === "late")?.unreadCount, 1);
+});
+
 test("an unknown frame is nothing", async () => {
   const chat = open();
   await settle();

@@ -50,6 +50,8 @@ func BenchmarkSend(b *testing.B) {
 	l := s.newLoad(b, who, groups)
 	var sent, committed int64
 	var sendTime, pgTime, sendCPU, podCPU, redisCPU, pgCPU, wal float64
+	allocated := s.pods[0].metric(b, "go_memstats_mallocs_total")
+	statements := s.pods[0].metric(b, "parley_message_batch_size_count")
 	keep := s.keepCPU(b, "4")
 	for range b.N {
 		for range 2 { // in turns, so that what else the machine does meets both
@@ -67,6 +69,8 @@ func BenchmarkSend(b *testing.B) {
 		}
 	}
 	keep()
+	b.ReportMetric((s.pods[0].metric(b, "go_memstats_mallocs_total")-allocated)/float64(sent), "allocations/send")
+	b.ReportMetric(float64(sent)/(s.pods[0].metric(b, "parley_message_batch_size_count")-statements), "sends/statement")
 	l.prove(b, s, sent)
 	sends, transactions := float64(sent)/sendTime, float64(committed)/pgTime
 	b.ReportMetric(sends, "sends/s")

@@ -24,7 +24,8 @@ type sends struct {
 	lane message.Lane
 
 	mu       sync.Mutex // guards the following fields
-	waiting  []*sending
+	waiting  []*sending // from first on; its room is kept for the next
+	first    int
 	answered *sync.Cond // fewer wait; nil as long as nobody waits for that
 }
 
@@ -43,24 +44,32 @@ func (q *sends) push(x *sending) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.waiting = append(q.waiting, x)
-	return len(q.waiting) == 1
+	return q.count() == 1
 }
 
 // pop removes the first send, which was answered. It returns the next one, nil if there is none.
 func (q *sends) pop() *sending {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.waiting[0] = nil
-	q.waiting = q.waiting[1:]
+	q.waiting[q.first] = nil
+	q.first++
 	if q.answered != nil {
 		q.answered.Broadcast()
 	}
+	if q.count() > 0 && q.first < maxSends {
+		return q.waiting[q.first]
+	}
+	q.waiting = append(q.waiting[:0], q.waiting[q.first:]...)
+	clear(q.waiting[len(q.waiting):cap(q.waiting)])
+	q.first = 0
 	if len(q.waiting) == 0 {
-		q.waiting = nil
 		return nil
 	}
 	return q.waiting[0]
 }
+
+// count is how many wait. The lock is held.
+func (q *sends) count() int { return len(q.waiting) - q.first }
 
 // await waits until at most n sends wait. It is bounded, as the time of each send is. A nil q has none.
 func (q *sends) await(n int) {
@@ -69,7 +78,7 @@ func (q *sends) await(n int) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.waiting) > n {
+	for q.count() > n {
 		if q.answered == nil {
 			q.answered = sync.NewCond(&q.mu)
 		}

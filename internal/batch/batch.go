@@ -1,5 +1,5 @@
-// Package batch gathers work into batches: what comes while one batch is worked on goes into the next, and what comes alone is
-// worked on at once. So batches grow with the load, and nothing waits for a timer.
+// Package batch collects work into batches: items that arrive during a batch form the next one, and an item that arrives while none is
+// running is processed at once. So batches grow with the load, and no item waits for a timer.
 package batch
 
 import (
@@ -7,7 +7,7 @@ import (
 	"runtime"
 )
 
-// Batcher is a bounded queue whose items are worked on in batches, in their order. Offer and Len may be called from any
+// Batcher is a bounded queue whose items are processed in batches, in order. Offer and Len may be called from any
 // goroutine, Run from one at a time.
 type Batcher[T any] struct {
 	queue chan T
@@ -15,7 +15,7 @@ type Batcher[T any] struct {
 	work  func(batch []T)
 }
 
-// New makes a batcher that holds at most queue items, and works on at most most of them at once. work must not keep the slice; a
+// New makes a batcher that holds at most queue items, and processes at most most of them at once. work must not keep the slice; a
 // panic in it ends Run, which may be called again.
 func New[T any](queue, most int, work func(batch []T)) *Batcher[T] {
 	return &Batcher[T]{queue: make(chan T, queue), most: most, work: work}
@@ -34,7 +34,7 @@ func (b *Batcher[T]) Offer(x T) bool {
 // Len is how many items wait.
 func (b *Batcher[T]) Len() int { return len(b.queue) }
 
-// Run works until ctx ends, and then on what is queued already.
+// Run processes batches until ctx ends, and then the items that are queued.
 func (b *Batcher[T]) Run(ctx context.Context) {
 	batch := make([]T, 0, min(b.most, 64))
 	for {
@@ -49,7 +49,7 @@ func (b *Batcher[T]) Run(ctx context.Context) {
 				return
 			}
 		}
-		runtime.Gosched() // goroutines that are about to offer come into this batch
+		runtime.Gosched() // let goroutines that are about to offer join this batch
 		for len(batch) < b.most && len(b.queue) > 0 {
 			batch = append(batch, <-b.queue)
 		}

@@ -1,6 +1,6 @@
 // Package budget bounds the memory that clients make a process hold: in all, and for each of the owners that share it.
 //
-// It counts what a client can make large and keep: bodies that arrive slowly, answers and frames that are not read. What is
+// It counts memory that a client can make large and keep: bodies that arrive slowly, responses and frames that are not read. Memory that is
 // small and bounded by the number of connections is not counted. Whoever is refused is expected to answer 503 or to close
 // the connection, so that the memory of the others stays.
 package budget
@@ -24,7 +24,7 @@ const (
 type Budget struct {
 	total, share int64
 
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the following fields
 	used int64
 	by   map[string]int64
 }

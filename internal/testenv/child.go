@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// child is a process that dies with the test binary. What it prints goes to a file in its folder.
+// child is a process that dies with the test binary. Its output goes to a file in its folder.
 type child struct {
 	cmd  *exec.Cmd
 	log  string

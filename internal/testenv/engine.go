@@ -26,7 +26,7 @@ const (
 // engineVar names the engine that the process tests run on.
 const engineVar = "PARLEY_TEST_ENGINE"
 
-// Engine is the one that the process tests run on, "" where it is plain Redis and Postgres.
+// Engine is the engine that the process tests run on, "" for plain Redis and Postgres.
 func Engine() string { return os.Getenv(engineVar) }
 
 // RedisEngine is Redis as Parley may meet it: one server, a cluster, or a master with sentinels.
@@ -89,7 +89,7 @@ const nodeTimeout = time.Second
 // engineStart is how long a group may take until it serves.
 const engineStart = time.Minute
 
-// RedisCluster starts a cluster of three masters, each with so many replicas.
+// RedisCluster starts a cluster of three masters, each with the given number of replicas.
 func RedisCluster(t testing.TB, replicas int, args ...string) *RedisGroup {
 	t.Helper()
 	g := &RedisGroup{t: t, masters: 3}
@@ -259,7 +259,7 @@ func (g *RedisGroup) awaitSentinels() {
 	Eventually(g.t, engineStart, func() bool { return c.Set(context.Background(), "testenv", "", time.Second).Err() == nil }, "the master takes writes")
 }
 
-// Pooled puts PgBouncer in transaction mode in front of the database, and answers its URL there.
+// Pooled puts PgBouncer in transaction mode in front of the database, and returns the URL through it.
 func Pooled(t testing.TB, database string) string {
 	t.Helper()
 	u, err := url.Parse(database)

@@ -12,7 +12,7 @@ import (
 
 var users atomic.Int64
 
-// User makes a user who can't log in, for tests of what users do. It answers the id.
+// User creates a user who can't log in, and returns the id.
 func User(t testing.TB, db *sql.DB) string {
 	t.Helper()
 	u, n := id.New(), users.Add(1)

@@ -17,7 +17,7 @@ import (
 
 const postgresStartup = 30 * time.Second
 
-// PGServer is a Postgres server of one test's own, for tests in which it goes away.
+// PGServer is a separate Postgres server for one test, which may stop it.
 type PGServer struct {
 	t     testing.TB
 	dir   string
@@ -72,7 +72,7 @@ func (s *PGServer) Pause() { s.child.pause() }
 // Resume ends the hang.
 func (s *PGServer) Resume() { s.child.resume() }
 
-// newServer makes a server's data in a folder of its own. It is not started.
+// newServer creates a server's data in a new folder. It does not start the server.
 func newServer() (*PGServer, error) {
 	initdb, err := postgresProgram("initdb")
 	if err != nil {
@@ -139,7 +139,7 @@ func postgresProgram(name string) (string, error) {
 	return exec.LookPath(name)
 }
 
-// unprivileged hands the folder to whom Postgres runs as, and answers how: it refuses to run as root.
+// unprivileged gives the folder to the user that Postgres runs as, and returns the attributes of the process: Postgres refuses to run as root.
 func unprivileged(dir string) (*syscall.SysProcAttr, error) {
 	if os.Geteuid() != 0 {
 		return &syscall.SysProcAttr{}, nil

@@ -12,7 +12,7 @@ import (
 type Proxy struct {
 	listener net.Listener
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the following fields
 	target string
 	cut    bool
 	hole   bool          // new connections swallow everything too
@@ -26,7 +26,7 @@ type link struct {
 	mode           flow // guarded by Proxy.mu
 }
 
-// flow is what becomes of the bytes of a link.
+// flow is the treatment of a link's bytes.
 type flow int
 
 const (
@@ -34,7 +34,7 @@ const (
 	_ flow = iota
 	// halving passes the first half of the next chunk, and swallows from then on: the peer sees a frame that never ends.
 	halving
-	// swallowing takes bytes and passes none. Neither end sees an error, as behind a NAT entry that was dropped.
+	// swallowing reads bytes and passes none on. Neither end sees an error, as behind a dropped NAT entry.
 	swallowing
 )
 
@@ -96,7 +96,7 @@ func (p *Proxy) Delay(d time.Duration) {
 	p.delay = d
 }
 
-// Lead leads new connections to another address. Those that are open stay where they are.
+// Lead connects new connections to another address. Open ones stay.
 func (p *Proxy) Lead(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -42,7 +42,7 @@ func (s *PGServer) Replica(t testing.TB, args ...string) *PGServer {
 	return r
 }
 
-// Promote makes a standby a primary, and returns once it takes writes.
+// Promote makes a standby a primary, and returns once it accepts writes.
 func (s *PGServer) Promote(t testing.TB) {
 	t.Helper()
 	program, err := postgresProgram("pg_ctl")
@@ -69,7 +69,7 @@ func (s *PGServer) URLAt(addr string) string {
 	return fmt.Sprintf("postgres://parley@%s/postgres?sslmode=disable", addr)
 }
 
-// Follow has a standby receive what its primary has written so far.
+// Follow makes a standby receive everything that its primary has written so far.
 func (s *PGServer) Follow(t testing.TB, primary *PGServer) {
 	t.Helper()
 	Eventually(t, replicaWait, func() bool {
@@ -78,7 +78,7 @@ func (s *PGServer) Follow(t testing.TB, primary *PGServer) {
 	}, "the standby has everything")
 }
 
-// Unfollow stops a standby's replication: what its primary writes from here on is lost by a promotion.
+// Unfollow stops a standby's replication: a promotion loses everything that its primary writes from now on.
 func (s *PGServer) Unfollow(t testing.TB, primary *PGServer) {
 	t.Helper()
 	Exec(t, s.URL(), `ALTER SYSTEM SET primary_conninfo = ''`)

@@ -80,7 +80,7 @@ func (s *ObjectStorage) Settings() []string {
 	}
 }
 
-// Start starts it again at the same address, with what it held.
+// Start starts it again at the same address, with its objects.
 func (s *ObjectStorage) Start() {
 	s.t.Helper()
 	program, err := gateway(Root(s.t))
@@ -112,7 +112,7 @@ func (s *ObjectStorage) Start() {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// Stop kills it. What it holds stays.
+// Stop kills it. Its objects are kept.
 func (s *ObjectStorage) Stop() { s.child.end(syscall.SIGKILL) }
 
 // Pause makes it hang.
@@ -136,7 +136,7 @@ func (s *ObjectStorage) Public(t testing.TB) {
 	}
 }
 
-// Objects are the keys of the objects that it holds, in order.
+// Objects returns the keys of its objects, in order.
 func (s *ObjectStorage) Objects() []string {
 	s.t.Helper()
 	bucket := filepath.Join(s.dir, "data", StorageBucket)

@@ -185,8 +185,8 @@ func (d *Dispatcher) deliver(stop context.Context, w *work) (went bool, err erro
 	if err != nil {
 		return false, err
 	}
-	begun := time.Now()
-	for delivered := 0; delivered < eventsPerLease && time.Since(begun) < turnFor && stop.Err() == nil; delivered += eventsAtOnce {
+	w.turnEnds = time.Now().Add(turnFor)
+	for delivered := 0; delivered < eventsPerLease && time.Now().Before(w.turnEnds) && stop.Err() == nil; delivered += eventsAtOnce {
 		missed, err := d.feed.After(ctx, w.conversationID, w.revision, eventsAtOnce)
 		if err == nil && len(missed.Events) == 0 && w.replay { // fewer than were counted
 			return true, d.places.advance(ctx, w, w.until)
@@ -210,7 +210,7 @@ func (d *Dispatcher) deliverEvents(stop context.Context, w *work, ref *conversat
 	ctx := context.WithoutCancel(stop)
 	reached := w.revision
 	for _, e := range events {
-		if w.replay && e.Revision > w.until || stop.Err() != nil {
+		if w.replay && e.Revision > w.until || time.Now().After(w.turnEnds) || stop.Err() != nil {
 			break
 		}
 		one, ok, err := deliveryOf(e, ref)

@@ -136,6 +136,8 @@ type work struct {
 	firstFailed time.Time
 	// leasedAt is when the lease was asked for last, by this process's clock; noted is when a success was.
 	leasedAt, noted time.Time
+	// turnEnds is when others have their turn, and the endpoint is read anew.
+	turnEnds time.Time
 }
 
 // inTurn runs a claim for an endpoint while no other claim for it runs. The lock is taken by a statement of its own: one that waited for

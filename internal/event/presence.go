@@ -33,7 +33,7 @@ type PresenceState struct {
 	// Version is Redis's time of the last transition in microseconds.
 	Version int64 `json:"version"`
 	Online  bool  `json:"online"`
-	// Seen is when the user was last seen, in microseconds of Redis's clock; 0 where that is not known.
+	// Seen is when the user was last seen, in microseconds of Redis's clock; 0 if unknown.
 	Seen int64 `json:"seen"`
 }
 

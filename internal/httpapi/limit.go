@@ -47,7 +47,7 @@ var failures = config.Rate{Count: 20, Window: 15 * time.Minute}
 type limit struct {
 	rule string
 	rate config.Rate
-	// subject is whose bucket it is where that is neither the user's nor the address's.
+	// subject names the bucket if it is neither the user's nor the address's.
 	subject func(c *fiber.Ctx) string
 	// byBody guards a route whose subject is found in the body, in place of rule and subject.
 	byBody func(c *fiber.Ctx) error

@@ -81,7 +81,7 @@ func (r *rejection) Error() string { return "rejected: " + r.reason }
 
 func reject(reason string) error { return &rejection{reason} }
 
-// Verify returns what a token says, or ErrUnauthorized, or ErrUnavailable where there is no key set to hold it against. It asks no
+// Verify returns what a token says, or ErrUnauthorized, or ErrUnavailable if there is no key set to verify it with. It asks no
 // database. A signature that was found good is remembered until the token expires or its key leaves the set.
 func (v *Verifier) Verify(ctx context.Context, token string) (Token, error) {
 	hash := sha256.Sum256([]byte(token))

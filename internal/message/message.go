@@ -27,7 +27,7 @@ var (
 	ErrForbidden = errors.New("only the sender may edit a message; only the sender, owners and admins may delete one")
 	// ErrDeleted is returned for an edit of a deleted message.
 	ErrDeleted = errors.New("the message was deleted")
-	// ErrCannotMessage is returned in a direct conversation where one blocks the other.
+	// ErrCannotMessage is returned in a direct conversation with a block between the two.
 	ErrCannotMessage = errors.New("this person cannot be messaged")
 	// ErrClientMessageIDReused is returned for a clientMessageId that was used for another content or reply.
 	ErrClientMessageIDReused = errors.New("this clientMessageId was used for another message")

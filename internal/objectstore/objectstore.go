@@ -38,7 +38,7 @@ const (
 
 // Config is how to reach the bucket.
 type Config struct {
-	// Endpoint is the URL that pods reach, PublicEndpoint the one that clients reach; the same where that is empty.
+	// Endpoint is the URL that pods reach, PublicEndpoint the one that clients reach; the same if that is empty.
 	Endpoint, PublicEndpoint string
 	Region, Bucket           string
 	// AccessKey and SecretKey are the credentials. Without them they are the pod's role: web identity, container or instance.

@@ -209,7 +209,7 @@ func ID(parent string) string {
 	return parent[from:to]
 }
 
-// IDOf is the id of the trace that ctx is in, "" where that is not recorded.
+// IDOf is the id of the trace that ctx is in, "" if that is not recorded.
 func IDOf(ctx context.Context) string {
 	if c := trace.SpanContextFromContext(ctx); c.IsSampled() {
 		return c.TraceID().String()

@@ -123,7 +123,7 @@ func checkTypes(f *invalid.Faults, types []string) {
 type Change struct {
 	URL   jsonbody.Optional[string] `json:"url,omitempty"`
 	Types []string                  `json:"types,omitempty"`
-	// State is "active", which goes on where it stood, or "disabled".
+	// State is "active", which continues from its position, or "disabled".
 	State jsonbody.Optional[string] `json:"state,omitempty"`
 }
 

@@ -43,6 +43,7 @@ func TestCallsThatComeTogetherAreOne(t *testing.T) {
 		for i := 20; i < 50; i++ {
 			call(i)
 		}
+		synctest.Wait() // they wait before the one that leaves
 		left, leave := context.WithCancel(t.Context())
 		callers.Go(func() {
 			if _, err := c.Call(left, 2); !errors.Is(err, context.Canceled) {

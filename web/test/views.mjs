@@ -19,7 +19,7 @@ export async function views({ anna, ben, cleo }) {
   await picture(page, "details");
   await anna.closeDialog();
   await page.getByRole("button", { name: "Settings" }).click();
-  await page.getByRole("dialog").getByText("This device").waitFor();
+  await page.getByRole("dialog").getByText("This device", { exact: true }).waitFor();
   await picture(page, "settings");
   await anna.closeDialog();
   await page.getByRole("button", { name: "New chat" }).first().click();

@@ -19,6 +19,7 @@ var gates = []gate{
 	{figure: "… as a share of Centrifugo's, both at one rate", bench: "Latency", unit: "p99-of-centrifugo's", goal: 0.43},
 	{figure: "durable sends against pgbench", bench: "Send", unit: "ratio", goal: 1.5, least: true, limits: []string{"pgbench/s"}},
 	{figure: "CPU s per 100,000 durable sends, api + Redis + Postgres", bench: "Send", unit: "CPU-s/100k-sends", goal: 20, limits: []string{"CPU-s/100k-pgbench"}},
+	{figure: "CPU of a GET with a token of a product's issuer against one of the api's own", bench: "ExternalToken", unit: "ratio", goal: 1.1, limits: []string{"own-CPU-µs/req"}},
 	{figure: "CPU of a reaction against a send to the same group", bench: "Reaction", unit: "ratio", goal: 1.5, limits: []string{"send-CPU-µs"}},
 	{figure: "CPU of 100 members who react at once, in sends", bench: "Reaction", unit: "crowd-in-sends", goal: 10, limits: []string{"send-CPU-µs"}},
 	{figure: "CPU of an authenticated GET against a bare echo", bench: "AuthenticatedGet", unit: "ratio", goal: 4, limits: []string{"echo-CPU-µs/req"}},

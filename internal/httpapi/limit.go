@@ -51,8 +51,8 @@ type limit struct {
 	subject func(c *fiber.Ctx) string
 	// byBody guards a route whose subject is found in the body, in place of rule and subject.
 	byBody func(c *fiber.Ctx) error
-	// own is set for routes that return the caller's own profile: its stamp comes with the limit's round trip. (Not for external
-	// tokens, whose claims may change the profile after that.)
+	// own is set for routes that return the caller's own profile: its stamp comes with the limit's round trip. (Not for an external
+	// token whose claims may still change the profile after that.)
 	own bool
 }
 
@@ -111,13 +111,18 @@ func (s *Server) admitRequest(c *fiber.Ctx, l limit) error {
 	return nil
 }
 
+// settled reports whether nothing of the bearer's profile changes between the limit and the handler.
+func (s *Server) settled(b bearer) bool {
+	return b.err == nil && (b.Kind == principal.Session || b.Kind == principal.External && s.Identity.Checked(b.ExternalID))
+}
+
 // guard charges a request to its bucket and writes the remainder into the response's headers, also if it is refused.
 func (s *Server) guard(c *fiber.Ctx, l limit) error {
 	if l.rate.Off() {
 		return nil
 	}
 	var v ratelimit.Verdict
-	if b := s.identify(c); l.own && b.err == nil && b.Kind == principal.Session {
+	if b := s.identify(c); l.own && s.settled(b) {
 		var cmd *redis.Cmd
 		v, cmd = s.Limiter.AllowAlso(c.UserContext(), s.takeOf(c, l), user.AskStamp(b.UserID))
 		c.Locals(localStamp, user.StampOf(cmd))

@@ -67,6 +67,13 @@ func (s *Service) Known(externalID string) string {
 	return k.userID
 }
 
+// Checked reports whether User will return the user of an external id without looking them up, so that the token changes nothing of the
+// profile.
+func (s *Service) Checked(externalID string) bool {
+	k, ok := s.known.Peek(externalID)
+	return ok && time.Since(k.checked) < checkEvery-time.Minute
+}
+
 // Forget has the user of an external id looked up again at the next request.
 func (s *Service) Forget(externalID string) { s.known.Remove(externalID) }
 

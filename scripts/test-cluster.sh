@@ -17,7 +17,8 @@ docker_works || skip "no Docker engine answers"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 tag=test-$(date +%s)
-export PARLEY_TEST_IMAGE=parley/test:$tag PARLEY_TEST_IMAGE_NEXT=parley/test:$tag-next PARLEY_TEST_IMAGE_LOAD=parley/test:$tag-load
+export PARLEY_TEST_IMAGE=parley/test:$tag PARLEY_TEST_IMAGE_NEXT=parley/test:$tag-next PARLEY_TEST_IMAGE_LOAD=parley/test:$tag-load \
+	PARLEY_TEST_IMAGE_STORAGE=parley/test:$tag-storage
 
 say '== the image'
 IMAGE=$PARLEY_TEST_IMAGE scripts/image.sh
@@ -40,8 +41,12 @@ fi
 mkdir "$work/load"
 CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$work/load/load" ./test/cluster/load
 docker build -t "$PARLEY_TEST_IMAGE_LOAD" -f test/cluster/load/Dockerfile "$work/load"
+mkdir "$work/storage"
+cp "$(scripts/storage.sh)" "$work/storage/versitygw"
+printf 'FROM busybox:1.36\nCOPY versitygw /usr/local/bin/versitygw\n' >"$work/storage/Dockerfile"
+docker build -t "$PARLEY_TEST_IMAGE_STORAGE" "$work/storage"
 # shellcheck disable=SC2086 # a command and its arguments
-if [ -n "${PARLEY_CLUSTER_LOAD:-}" ]; then $PARLEY_CLUSTER_LOAD "$PARLEY_TEST_IMAGE" "$PARLEY_TEST_IMAGE_NEXT" "$PARLEY_TEST_IMAGE_LOAD" ${PARLEY_TEST_IMAGE_OLD:-}; fi
+if [ -n "${PARLEY_CLUSTER_LOAD:-}" ]; then $PARLEY_CLUSTER_LOAD "$PARLEY_TEST_IMAGE" "$PARLEY_TEST_IMAGE_NEXT" "$PARLEY_TEST_IMAGE_LOAD" "$PARLEY_TEST_IMAGE_STORAGE" ${PARLEY_TEST_IMAGE_OLD:-}; fi
 
 say '== the tests'
 # shellcheck disable=SC2086 # several flags

@@ -20,7 +20,7 @@ func TestSchedulingReachesEveryPod(t *testing.T) {
 		"priorityClassName": "important",
 	}
 	values := func(more object) object {
-		v := object{"devDependencies": object{"enabled": true}}
+		v := object{"devDependencies": object{"enabled": true, "storage": object{"enabled": true}}}
 		for _, m := range []object{placed, more} {
 			for k, x := range m {
 				v[k] = x

@@ -24,6 +24,8 @@ const (
 	imageVar     = "PARLEY_TEST_IMAGE"
 	nextImageVar = "PARLEY_TEST_IMAGE_NEXT"
 	loadImageVar = "PARLEY_TEST_IMAGE_LOAD"
+	// storageImageVar names an image of the S3 gateway.
+	storageImageVar = "PARLEY_TEST_IMAGE_STORAGE"
 )
 
 // patience is how long a cluster on a busy machine may take for what has no time of its own.

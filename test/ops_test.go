@@ -7,6 +7,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -40,6 +41,8 @@ type observed struct {
 	*system
 	*testenv.Prometheus
 	watcher, worker *testenv.Process
+	// pushes is the URL of a push service that one of the people of load uses, "" for none.
+	pushes string
 }
 
 // observe starts it, with more processes beside the watcher and the worker. No target has a namespace or a pod: what holds here holds
@@ -161,6 +164,9 @@ func (o *observed) load(t *testing.T) {
 	c := o.pods[0].group(t, u[0], u[1:]...)
 	d := o.pods[0].direct(t, u[0], u[1])
 	o.pods[0].befriend(t, u[2], u[3])
+	if o.pushes != "" {
+		o.pods[0].subscribe(t, u[3], o.pushes)
+	}
 	for i, x := range u[:3] {
 		s := o.pods[i%len(o.pods)].open(t, x)
 		go func() {
@@ -211,9 +217,12 @@ func (o *observed) load(t *testing.T) {
 // TestWhatOnCallSeesHasData asks a real Prometheus every query of the dashboards, the rules and the runbooks, while real processes work.
 func TestWhatOnCallSeesHasData(t *testing.T) {
 	t.Parallel()
-	s := start(t, 2, slices.Concat(newProduct(t).settings("both", presenceTimes...), testenv.Storage(t).Settings(), webhookSettings)...)
+	s := start(t, 2, slices.Concat(newProduct(t).settings("both", presenceTimes...), testenv.Storage(t).Settings(), webhookSettings, pushSettings(t))...)
 	s.addWebhook(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }))
+	t.Cleanup(service.Close)
 	o := observe(t, s, "dispatcher")
+	o.pushes = service.URL
 	o.load(t)
 	waiting := panels(t)
 	for _, q := range copies(t) {

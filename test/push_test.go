@@ -79,33 +79,45 @@ func TestDevicesAndPreferencesOfPushes(t *testing.T) {
 	p.want(t, 204, bootstrapKey, "PUT", "/api/push/devices/tablet", fcm, "Parley-User", ana.ID)
 }
 
+// pushSettings have web push to services on this machine, soon after a message.
+func pushSettings(t testing.TB) []string {
+	t.Helper()
+	private, _ := vapidKey(t)
+	return []string{
+		"PARLEY_PUSH_VAPID_PRIVATE_KEY=" + private, "PARLEY_PUSH_VAPID_SUBJECT=mailto:ops@example.com", "PARLEY_PUSH_WEBPUSH_HOSTS=127.0.0.1",
+		"PARLEY_PUSH_DELAY=1s",
+	}
+}
+
+// subscribe registers a browser that gets its pushes at that URL.
+func (p *pod) subscribe(t testing.TB, u user, endpoint string) {
+	t.Helper()
+	key, err := ecdh.P256().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encode := base64.RawURLEncoding.EncodeToString
+	p.want(t, 204, u.token, "PUT", "/api/push/devices/browser", map[string]any{"provider": "webpush", "subscription": map[string]any{
+		"endpoint": endpoint, "expirationTime": nil, "keys": map[string]string{"p256dh": encode(key.PublicKey().Bytes()), "auth": encode(make([]byte, 16))},
+	}})
+}
+
 // Everything together: a browser that subscribed at one pod gets a push for a message that was sent to the other, from a dispatcher's
 // process; nobody who has read it or looks gets one.
 func TestPushesOverTwoPodsAndADispatcher(t *testing.T) {
 	t.Parallel()
-	private, _ := vapidKey(t)
 	got := make(chan *http.Request, 16)
 	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(201)
 		got <- r
 	}))
 	t.Cleanup(service.Close)
-	settings := []string{
-		"PARLEY_PUSH_VAPID_PRIVATE_KEY=" + private, "PARLEY_PUSH_VAPID_SUBJECT=mailto:ops@example.com", "PARLEY_PUSH_WEBPUSH_HOSTS=127.0.0.1",
-		"PARLEY_PUSH_DELAY=1s", "PARLEY_SECRETS_KEY=" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))),
-	}
+	settings := append(pushSettings(t), "PARLEY_SECRETS_KEY="+base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32))))
 	s := start(t, 2, settings...)
 	a, b := s.pods[0], s.pods[1]
 	u := a.users(t, 4)
-	key, err := ecdh.P256().GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encode := base64.RawURLEncoding.EncodeToString
 	for i, path := range []string{"/reads", "/looks", "/away"} {
-		a.want(t, 204, u[i+1].token, "PUT", "/api/push/devices/browser", map[string]any{"provider": "webpush", "subscription": map[string]any{
-			"endpoint": service.URL + path, "expirationTime": nil, "keys": map[string]string{"p256dh": encode(key.PublicKey().Bytes()), "auth": encode(make([]byte, 16))},
-		}})
+		a.subscribe(t, u[i+1], service.URL+path)
 	}
 	g := a.group(t, u[0], u[1:]...)
 	m := a.send(t, u[0], g.ID, "hello")

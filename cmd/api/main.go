@@ -50,7 +50,7 @@ func main() {
 	default:
 		usage()
 	}
-	if errors.Is(err, errUnreachable) {
+	if errors.Is(err, errUnreachable) && !config.IsFault(err) {
 		fmt.Fprintln(os.Stderr, "api:", err)
 		os.Exit(exitUnreachable)
 	}

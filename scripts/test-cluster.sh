@@ -43,7 +43,7 @@ CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$work/load/load" ./test/clu
 docker build -t "$PARLEY_TEST_IMAGE_LOAD" -f test/cluster/load/Dockerfile "$work/load"
 mkdir "$work/storage"
 cp "$(scripts/storage.sh)" "$work/storage/versitygw"
-printf 'FROM busybox:1.36\nCOPY versitygw /usr/local/bin/versitygw\n' >"$work/storage/Dockerfile"
+printf 'FROM busybox:1.36\nENV PATH=/usr/local/bin:/bin\nCOPY versitygw /usr/local/bin/versitygw\n' >"$work/storage/Dockerfile"
 docker build -t "$PARLEY_TEST_IMAGE_STORAGE" "$work/storage"
 # shellcheck disable=SC2086 # a command and its arguments
 if [ -n "${PARLEY_CLUSTER_LOAD:-}" ]; then $PARLEY_CLUSTER_LOAD "$PARLEY_TEST_IMAGE" "$PARLEY_TEST_IMAGE_NEXT" "$PARLEY_TEST_IMAGE_LOAD" "$PARLEY_TEST_IMAGE_STORAGE" ${PARLEY_TEST_IMAGE_OLD:-}; fi

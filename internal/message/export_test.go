@@ -20,6 +20,9 @@ var PagingQueries = map[string]struct {
 // SendSQL is the statement that stores a batch, whose plan a test pins.
 func SendSQL() string { return sendSQL }
 
+// ReactSQL are the statements that store a batch of reactions, by name, whose plans a test pins.
+var ReactSQL = map[string]string{"lock_reacted": lockReactedSQL, "react": reactSQL}
+
 // Together is one send of a batch.
 type Together struct {
 	Conversation, Sender string

@@ -21,6 +21,30 @@ func TestPlanOfNewTableSeeksMessages(t *testing.T) {
 	}
 }
 
+// The same for reactions. The conversations are locked as by a send, by an array of ids.
+func TestPlanOfNewTablesSeeksReactions(t *testing.T) {
+	t.Parallel()
+	c := prepared(t)
+	arguments := map[string]string{"lock_reacted": `('{}', '{}')`, "react": `('{}', '{}', '{}', '{}', '{}')`}
+	for name, query := range message.ReactSQL {
+		if _, err := c.ExecContext(t.Context(), `PREPARE `+name+` AS `+query); err != nil {
+			t.Fatal(err)
+		}
+		plan := testenv.KeptPlan(t, c, name+arguments[name])
+		for _, table := range []string{"messages", "message_reactions", "conversation_members", "blocks"} {
+			if strings.Contains(plan, "Seq Scan on "+table) {
+				t.Errorf("the plan of %s reads all %s:\n%s", name, table, plan)
+			}
+		}
+		testenv.PlanIsKept(t, c, name, func() string {
+			x := "{" + id.New() + "}"
+			return map[string]string{
+				"lock_reacted": fmt.Sprintf(`lock_reacted ('%[1]s', '%[1]s')`, x), "react": fmt.Sprintf(`react ('{0}', '%[1]s', '%[1]s', '{x}', '{true}')`, x),
+			}[name]
+		})
+	}
+}
+
 // Planning costs more than a small batch. Postgres plans anew as long as that looks cheaper than the plan that it would
 // keep, which a batch of one must not make it believe.
 func TestPlanIsKeptForSmallBatches(t *testing.T) {

@@ -4,6 +4,9 @@
 -- batch, message, user, reaction, whether it is added (else removed).
 -- Returns a row a change: ord, outcome, conversation, the message's revision, whether this change moved anything, when, the
 -- message's reactions and the user's own, both as JSON.
+--
+-- Rows are looked up one by one (OFFSET 0 keeps the planner from joining whole tables): a plan that was made while the tables were small
+-- would otherwise read all of them for each batch.
 WITH input AS MATERIALIZED (
     SELECT *
     FROM unnest((SELECT $1::int[]), $2::text[]::uuid[], $3::text[]::uuid[], $4::text[], $5::boolean[])
@@ -13,8 +16,8 @@ target AS MATERIALIZED (
     SELECT m.id, m.conversation_id, m.revision AS message_revision, coalesce(m.reactions, '[]') AS reactions, m.deleted_at IS NOT NULL AS deleted,
            c.type, c.posting, c.revision, c.last_seq
     FROM (SELECT DISTINCT message_id FROM input) i
-    JOIN messages m ON m.id = i.message_id
-    JOIN conversations c ON c.id = m.conversation_id
+    CROSS JOIN LATERAL (SELECT m.id, m.conversation_id, m.revision, m.reactions, m.deleted_at FROM messages m WHERE m.id = i.message_id OFFSET 0) m
+    CROSS JOIN LATERAL (SELECT c.type, c.posting, c.revision, c.last_seq FROM conversations c WHERE c.id = m.conversation_id OFFSET 0) c
 ),
 checked AS MATERIALIZED (
     SELECT i.*, t.conversation_id,
@@ -32,7 +35,8 @@ checked AS MATERIALIZED (
            END AS outcome
     FROM input i
     LEFT JOIN target t ON t.id = i.message_id
-    LEFT JOIN conversation_members k ON k.conversation_id = t.conversation_id AND k.user_id = i.user_id
+    LEFT JOIN LATERAL (
+        SELECT k.user_id, k.role FROM conversation_members k WHERE k.conversation_id = t.conversation_id AND k.user_id = i.user_id OFFSET 0) k ON true
 ),
 wanted AS MATERIALIZED (
     SELECT c.message_id, c.user_id, c.reaction, c.ord,
@@ -118,7 +122,7 @@ own AS MATERIALIZED (
     FROM (
         SELECT r.message_id, r.user_id, r.reaction, r.created_at
         FROM (SELECT DISTINCT message_id, user_id FROM input) i
-        JOIN message_reactions r ON r.message_id = i.message_id AND r.user_id = i.user_id
+        CROSS JOIN LATERAL (SELECT r.* FROM message_reactions r WHERE r.message_id = i.message_id AND r.user_id = i.user_id OFFSET 0) r
         WHERE NOT EXISTS (SELECT FROM removed d WHERE d.message_id = r.message_id AND d.user_id = r.user_id AND d.reaction = r.reaction)
         UNION ALL
         SELECT message_id, user_id, reaction, created_at FROM inserted

@@ -105,11 +105,12 @@ func (s *Store) reactions(ctx context.Context, messageID, reaction string, befor
 //go:embed react.sql
 var reactSQL string
 
-// lockReactedSQL locks the conversations of messages in the order of their ids, as send.sql does; a stranger locks nothing.
+// lockReactedSQL locks the conversations of messages in the order of their ids, as send.sql does; a stranger locks nothing. OFFSET 0 is as
+// in react.sql.
 const lockReactedSQL = `SELECT c.id FROM conversations c WHERE c.id = ANY (ARRAY(
 		SELECT m.conversation_id FROM unnest((SELECT $1::text[])::uuid[], $2::text[]::uuid[]) AS i (message_id, user_id)
-		JOIN messages m ON m.id = i.message_id
-		JOIN conversation_members k ON k.conversation_id = m.conversation_id AND k.user_id = i.user_id))
+		CROSS JOIN LATERAL (SELECT m.conversation_id FROM messages m WHERE m.id = i.message_id OFFSET 0) m
+		CROSS JOIN LATERAL (SELECT FROM conversation_members k WHERE k.conversation_id = m.conversation_id AND k.user_id = i.user_id OFFSET 0) k))
 	ORDER BY c.id FOR NO KEY UPDATE OF c`
 
 type reactionRow struct {

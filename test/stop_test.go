@@ -282,7 +282,7 @@ func TestAStopWhileADependencyHangs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pg := testenv.PostgresServer(t)
-			s := &system{t: t, pg: pg.URL(), redis: testenv.NewRedis(t)}
+			s := &system{t: t, pg: pg.URL(), redis: testenv.NewRedis(t), extra: testenv.Storage(t).Settings()} // asynq has two tasks then
 			p := s.addPod()
 			u := p.users(t, 3)
 			c := p.group(t, u[0], u[1:]...)

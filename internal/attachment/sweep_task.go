@@ -9,8 +9,8 @@ import (
 const (
 	sweepTask  = "attachments:sweep"
 	sweepQueue = "attachments"
-	// sweepPoll is how late a sweep is at most.
-	sweepPoll = 5 * time.Second
+	// sweepPoll is how often a worker looks for the next sweep.
+	sweepPoll = 1 * time.Second
 	// sweepTimeout bounds one sweep. What is left over is the next one's.
 	sweepTimeout = 10 * time.Minute
 )

@@ -18,8 +18,10 @@ import (
 )
 
 const (
-	// asynqWait is how long asynq has to stop when no run of the task is left.
+	// asynqWait is how long asynq has to stop when no run of the task is left. It sleeps up to one and a half polls before it notices,
+	// so maxPoll bounds them.
 	asynqWait = 3 * time.Second
+	maxPoll   = asynqWait / 2
 	// traceHeader is the header of a task that carries its trace.
 	traceHeader = "traceparent"
 	// tickRetry is the pause after a tick that Redis did not accept.
@@ -37,7 +39,8 @@ type Task struct {
 	Name, Queue string
 	// Interval is the time between two runs, a second at least. Timeout bounds one.
 	Interval, Timeout time.Duration
-	// Poll is how often a worker looks for the next run, and so the longest delay of a run.
+	// Poll is how often a worker looks for the next run, 1.5 s at most, because a worker that stops waits for it. A run is delayed by up to
+	// one and a half of them.
 	Poll time.Duration
 	// Run does the work. Two processes may call it at once if a run takes longer than the interval; one process never does.
 	Run func(ctx context.Context) error
@@ -117,8 +120,11 @@ func NewWorker(t Task, rdb redis.UniversalClient, stop time.Duration, tracer *tr
 	return &Worker{task: t, rdb: rdb, tracer: tracer, stop: stop, log: log}
 }
 
-// Run works until ctx ends, which also ends the context of a run of the task.
+// Run works until ctx ends, which also ends the context of a run of the task. It returns an error if the task's Poll is too long.
 func (w *Worker) Run(ctx context.Context) error {
+	if w.task.Poll > maxPoll {
+		return fmt.Errorf("the task %s is polled every %s: a worker could not stop in time", w.task.Name, w.task.Poll)
+	}
 	server := asynq.NewServerFromRedisClient(w.rdb, asynq.Config{
 		Concurrency: 1, Queues: map[string]int{w.task.Queue: 1}, TaskCheckInterval: w.task.Poll, ShutdownTimeout: w.stop,
 		Logger: asynqLog{w.log}, LogLevel: asynq.WarnLevel,

@@ -70,3 +70,12 @@ func TestATaskRunsOnceAnInterval(t *testing.T) {
 		t.Errorf("asynq keeps what failed: %+v, %v", info, err)
 	}
 }
+
+// asynq sleeps between two polls, also while it stops: a worker whose process ends meanwhile would be abandoned.
+func TestAPollMayNotOutlastAStop(t *testing.T) {
+	t.Parallel()
+	task := periodic.Task{Name: "test:task", Queue: "test", Interval: time.Minute, Timeout: time.Minute, Poll: 5 * time.Second}
+	if err := periodic.NewWorker(task, testenv.Redis(t).Client(t), time.Second, nil, slog.New(slog.DiscardHandler)).Run(t.Context()); err == nil {
+		t.Error("a poll of five seconds is accepted")
+	}
+}

@@ -147,7 +147,8 @@ func (b *Base) openRedis(client string) error {
 	if b.Redis, err = redisconn.Open(c); err != nil {
 		return err
 	}
-	b.closes = append(b.closes, b.Redis.Close)
+	// It is closed by the end of the process. asynq, where it could not be stopped because Redis hangs, panics over a closed client
+	// (subscriber.go: a message is read from a closed channel).
 	return b.Tracer.Redis(b.Redis)
 }
 
@@ -161,7 +162,7 @@ func (b *Base) Run(ctx context.Context, parts ...lifecycle.Part) error {
 	return lifecycle.Run(ctx, lifecycle.Config{Log: b.log, StopTimeout: b.common.ShutdownTimeout, Panics: b.Panics}, append(own, parts...)...)
 }
 
-// Close closes the connections, the last one first.
+// Close closes the connections to Postgres and flushes the traces, the last one first.
 func (b *Base) Close() error {
 	var faults []error
 	for i := len(b.closes) - 1; i >= 0; i-- {

@@ -6,7 +6,7 @@
 provide_monitoring() {
 	prometheus_url='' grafana_url=''
 	local prometheus_port grafana_port
-	port prometheus_port 9095
+	port prometheus_port 9096
 	if have prometheus || (need_packages prometheus) 2>/dev/null; then
 		prometheus_config "$PWD/ops/rules" "$@"
 		launch prometheus prometheus --config.file=.run/prometheus.yaml --storage.tsdb.path=.run/prometheus \

@@ -9,7 +9,7 @@ export PARLEY_BENCH_SOCKETS=200 PARLEY_BENCH_SECONDS=1 PARLEY_BENCH_DEPTH=2000 P
 	PARLEY_BENCH_WAIT=3 PARLEY_BENCH_READS=2000 PARLEY_BENCH_CLIENTS=50 PARLEY_BENCH_KEYS=10000 PARLEY_BENCH_USERS=5000 \
 	PARLEY_BENCH_EVENTS=400 PARLEY_BENCH_BEHIND=3000 PARLEY_BENCH_REACTIONS=40
 # What takes long for its size, and what waits long and so has a process of its own.
-big='/(pods=1|receivers=(1000|5000)|backlog)'
+big='/pods=1|//receivers=(1000|5000)|///backlog'
 apart=(Connections Sizing OfflineLag)
 
 mapfile -t folders < <(grep -rl --include='*_test.go' '^func Benchmark' bench | xargs -n 1 dirname | sort -u)

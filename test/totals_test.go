@@ -66,7 +66,7 @@ func (l *life) insist(u user, method, path string, body any, statuses ...int) an
 				return a
 			}
 		}
-		if err == nil && a.status != http.StatusServiceUnavailable && a.status != http.StatusInternalServerError || time.Since(begun) > time.Minute {
+		if err == nil && a.status != http.StatusServiceUnavailable || time.Since(begun) > time.Minute {
 			l.t.Errorf("%s %s: %v %d %s", method, path, err, a.status, a.body)
 			return a
 		}

@@ -384,9 +384,7 @@ func TestAnEndpointThatIsGoneIsDisabled(t *testing.T) {
 		}
 		return got.State
 	}
-	for deadline := time.Now().Add(time.Minute); state() != StateDisabled && time.Now().Before(deadline); {
-		time.Sleep(50 * time.Millisecond)
-	}
+	testenv.Eventually(t, time.Minute, func() bool { return state() == StateDisabled }, "the endpoint is disabled")
 	r.set(nil)
 	h.send(g, "kept")
 	active := jsonbody.Optional[string]{Set: true, Value: StateActive}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +116,18 @@ func (s *socket) until(typ string, timeout time.Duration) frame {
 		if f.Type == "" {
 			s.t.Fatalf("the socket ended with %d where %s was due", f.code, typ)
 		}
+	}
+}
+
+// anyOrder reads frames until there was one of each type.
+func (s *socket) anyOrder(types ...string) {
+	s.t.Helper()
+	for len(types) > 0 {
+		f := s.next(time.Minute)
+		if f.Type == "" {
+			s.t.Fatalf("the socket ended with %d where %v were due", f.code, types)
+		}
+		types = slices.DeleteFunc(types, func(typ string) bool { return typ == f.Type })
 	}
 }
 

@@ -38,8 +38,8 @@ func TestRedisFailover(t *testing.T) {
 			g.Nodes[0].Stop()
 			sent := 1
 			tookOver := takeover(t, g)
-			for deadline := time.Now().Add(3 * time.Minute); !tookOver(); {
-				if time.Now().After(deadline) {
+			for limit := testenv.NewLimit(3 * time.Minute); !tookOver(); {
+				if limit.Over() {
 					t.Fatal("nobody took over")
 				}
 				s.pods[sent%2].send(t, u[sent%2], c.ID, fmt.Sprint(sent))

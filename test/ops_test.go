@@ -230,8 +230,7 @@ func TestWhatOnCallSeesHasData(t *testing.T) {
 			t.Errorf("%s: %v: %s", q.where, err, q.text)
 		}
 	}
-	deadline := time.Now().Add(2 * time.Minute)
-	for len(waiting) > 0 && time.Now().Before(deadline) {
+	for limit := testenv.NewLimit(2 * time.Minute); len(waiting) > 0 && !limit.Over(); time.Sleep(time.Second) {
 		waiting = slices.DeleteFunc(waiting, func(q expression) bool {
 			answer, err := o.Query(q.text)
 			if err != nil {
@@ -239,7 +238,6 @@ func TestWhatOnCallSeesHasData(t *testing.T) {
 			}
 			return err != nil || silentPanels[q.where] != "" || hasNumber(answer)
 		})
-		time.Sleep(time.Second)
 	}
 	for _, q := range waiting {
 		t.Errorf("%s has no data: %s", q.where, q.text)
@@ -315,7 +313,7 @@ func (o *observed) ends(t *testing.T, alerts ...string) {
 // until waits until nothing is missing.
 func (o *observed) until(t *testing.T, format string, missing func(firing map[string]bool) []string) {
 	t.Helper()
-	deadline := time.Now().Add(alertsWithin)
+	limit := testenv.NewLimit(alertsWithin)
 	for {
 		firing := map[string]bool{}
 		for _, r := range o.Rules() {
@@ -327,7 +325,7 @@ func (o *observed) until(t *testing.T, format string, missing func(firing map[st
 		if len(left) == 0 {
 			return
 		}
-		if time.Now().After(deadline) {
+		if limit.Over() {
 			t.Fatalf(format, left)
 		}
 		time.Sleep(200 * time.Millisecond)
@@ -388,8 +386,7 @@ func (o *observed) pagesOnly(t *testing.T, alerts ...string) {
 	t.Helper()
 	slices.Sort(alerts)
 	var firing []string
-	deadline := time.Now().Add(alertsWithin)
-	for time.Now().Before(deadline) {
+	for limit := testenv.NewLimit(alertsWithin); !limit.Over(); time.Sleep(200 * time.Millisecond) {
 		answer, err := o.Query(`count by (alertname) (ALERTS{alertstate="firing", severity="critical"})`)
 		if err == nil {
 			firing = nil
@@ -401,7 +398,6 @@ func (o *observed) pagesOnly(t *testing.T, alerts ...string) {
 				return
 			}
 		}
-		time.Sleep(200 * time.Millisecond)
 	}
 	t.Fatalf("these page: %q, want %q", firing, alerts)
 }
@@ -436,8 +432,7 @@ func (o *observed) slowReaders(t *testing.T) {
 		t.Cleanup(func() { _ = conn.Close() })
 	}
 	text := strings.Repeat("\U0001F40C", 8000) // as many bytes as a message may have
-	deadline := time.Now().Add(2 * time.Minute)
-	for time.Now().Before(deadline) {
+	for limit := testenv.NewLimit(2 * time.Minute); !limit.Over(); {
 		p.send(t, u[0], c.ID, text)
 		answer, err := o.Query(`sum(parley_sockets_slow_total) > 15`)
 		if err == nil && len(answer) == 1 {

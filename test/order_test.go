@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/parley-chat/parley/internal/testenv"
 )
 
 // ledger is what senders were answered, by clientMessageId.
@@ -119,7 +121,7 @@ func (v *voice) hear(n int, within time.Duration) error {
 }
 
 func (v *voice) listen(within time.Duration, until func(frame) bool, then func(frame) error) error {
-	deadline := time.After(within)
+	limit := testenv.NewLimit(within)
 	for {
 		select {
 		case f, open := <-v.frames:
@@ -136,8 +138,10 @@ func (v *voice) listen(within time.Duration, until func(frame) bool, then func(f
 			if until(f) {
 				return then(f)
 			}
-		case <-deadline:
-			return fmt.Errorf("not within %s, %d messages were heard", within, len(v.heard))
+		case <-limit.Check():
+			if limit.Over() {
+				return fmt.Errorf("not within %s, %d messages were heard", limit, len(v.heard))
+			}
 		}
 	}
 }
@@ -174,7 +178,7 @@ func (p *pod) sendOnce(u user, conversationID string, body map[string]any) (m me
 
 // sendAgain sends by REST until there is an answer.
 func (p *pod) sendAgain(u user, conversationID string, body map[string]any) (m message, stored bool, err error) {
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for limit := testenv.NewLimit(time.Minute); !limit.Over(); time.Sleep(20 * time.Millisecond) {
 		if m, stored, err = p.sendOnce(u, conversationID, body); !errors.Is(err, errNoAnswer) {
 			return m, stored, err
 		}

@@ -125,14 +125,10 @@ func TestPushesOverTwoPodsAndADispatcher(t *testing.T) {
 	b.open(t, u[2]).ask("focus", map[string]any{"active": true, "conversationId": g.ID})
 	b.open(t, u[3]) // an open socket is not attention
 	testenv.Start(t, testenv.Binary(t, "dispatcher"), nil, append(s.settings(), append(settings, "PARLEY_OPS_ADDR=127.0.0.1:0")...))
-	select {
-	case r := <-got:
-		topic := strings.ReplaceAll(g.ID, "-", "")
-		if r.URL.Path != "/away" || r.Header.Get("Topic") != topic || r.Header.Get("Content-Encoding") != "aes128gcm" || !strings.HasPrefix(r.Header.Get("Authorization"), "vapid t=") {
-			t.Errorf("got %s %v", r.URL, r.Header)
-		}
-	case <-time.After(time.Minute):
-		t.Fatal("no push came")
+	r := testenv.Receive(t, got, time.Minute, "a push comes")
+	topic := strings.ReplaceAll(g.ID, "-", "")
+	if r.URL.Path != "/away" || r.Header.Get("Topic") != topic || r.Header.Get("Content-Encoding") != "aes128gcm" || !strings.HasPrefix(r.Header.Get("Authorization"), "vapid t=") {
+		t.Errorf("got %s %v", r.URL, r.Header)
 	}
 	if len(got) != 0 {
 		t.Errorf("another push came, to %s", (<-got).URL)

@@ -68,7 +68,7 @@ func (c *crowd) reads(t testing.TB, clients int) {
 }
 
 func (c *crowd) readUntilTaken(t testing.TB, p *pod, u user, m string) {
-	deadline := time.Now().Add(time.Minute)
+	limit := testenv.NewLimit(time.Minute)
 	for {
 		a, err := p.try(u.token, "POST", "/api/messages/"+m+"/read", nil)
 		switch {
@@ -80,7 +80,7 @@ func (c *crowd) readUntilTaken(t testing.TB, p *pod, u user, m string) {
 		case err == nil && a.status != 503:
 			t.Errorf("a read: %d %s", a.status, a.body)
 			return
-		case time.Now().After(deadline):
+		case limit.Over():
 			t.Errorf("a read is not taken: %v %d %s", err, a.status, a.body)
 			return
 		}
@@ -164,11 +164,7 @@ func TestWorkersKilledAtEveryStep(t *testing.T) {
 	for _, point := range []string{"receipt.read", "receipt.written", "receipt.removed"} {
 		for range 2 {
 			doomed, _ := s.launchBeside("receipt-worker", "PARLEY_RECEIPT_FLUSH_INTERVAL=1s", "PARLEY_FAULT="+point+"=kill") // before it is ready, maybe
-			select {
-			case <-doomed.Done():
-			case <-time.After(60 * time.Second):
-				t.Fatalf("the worker does not come to %s", point)
-			}
+			testenv.Receive(t, doomed.Done(), time.Minute, "the worker comes to %s", point)
 			// something is pending for the next one, whatever the reads are at
 			s.pods[0].read(t, c.users[1+rand.IntN(40)], s.pods[0].send(t, c.users[0], c.group.ID, "more").ID)
 		}

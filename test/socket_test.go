@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/fasthttp/websocket"
+
+	"github.com/parley-chat/parley/internal/testenv"
 )
 
 // frame is one that a server sent.
@@ -52,7 +54,7 @@ func (p *pod) open(t testing.TB, u user) *socket {
 
 func (p *pod) dial(t testing.TB, path string, h http.Header, protocols ...string) (*socket, *http.Response, error) {
 	t.Helper()
-	d := websocket.Dialer{HandshakeTimeout: 10 * time.Second, Subprotocols: protocols}
+	d := websocket.Dialer{HandshakeTimeout: time.Minute, Subprotocols: protocols}
 	conn, res, err := d.Dial(p.wsURL(path), h)
 	if err != nil {
 		return nil, res, err
@@ -91,16 +93,21 @@ func (s *socket) write(v any) {
 // next is the next frame but for pings, the zero frame where the connection ended.
 func (s *socket) next(timeout time.Duration) frame {
 	s.t.Helper()
-	deadline := time.After(timeout)
+	return s.nextWithin(testenv.NewLimit(timeout))
+}
+
+func (s *socket) nextWithin(limit *testenv.Limit) frame {
+	s.t.Helper()
 	for {
 		select {
 		case f := <-s.frames:
 			if f.Type != "ping" {
 				return f
 			}
-		case <-deadline:
-			s.t.Fatalf("no frame within %s", timeout)
-			return frame{}
+		case <-limit.Check():
+			if limit.Over() {
+				s.t.Fatalf("no frame within %s", limit)
+			}
 		}
 	}
 }
@@ -108,8 +115,8 @@ func (s *socket) next(timeout time.Duration) frame {
 // until reads frames up to one of the type, and answers it.
 func (s *socket) until(typ string, timeout time.Duration) frame {
 	s.t.Helper()
-	for deadline := time.Now().Add(timeout); ; {
-		f := s.next(time.Until(deadline))
+	for limit := testenv.NewLimit(timeout); ; {
+		f := s.nextWithin(limit)
 		if f.Type == typ {
 			return f
 		}
@@ -134,8 +141,8 @@ func (s *socket) anyOrder(types ...string) {
 // closed reads up to the close frame and answers its code, 1006 where there was none.
 func (s *socket) closed(timeout time.Duration) int {
 	s.t.Helper()
-	for deadline := time.Now().Add(timeout); ; {
-		if f := s.next(time.Until(deadline)); f.code != 0 {
+	for limit := testenv.NewLimit(timeout); ; {
+		if f := s.nextWithin(limit); f.code != 0 {
 			return f.code
 		} else if f.Type == "" {
 			return 1006
@@ -189,7 +196,7 @@ func (s *socket) silent(d time.Duration) {
 // Sockets come and go while messages flow. What is pooled must not carry one user's messages to another's socket.
 func TestNoSocketGetsAnothersMessages(t *testing.T) {
 	t.Parallel()
-	s := start(t, 1)
+	s := plainSystem(t)
 	p := s.pods[0]
 	u := p.users(t, 4)
 	secret, public := p.direct(t, u[0], u[1]), p.direct(t, u[2], u[3])

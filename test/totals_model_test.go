@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/parley-chat/parley/internal/testenv"
 )
 
 // person is somebody who does one thing at a time.
@@ -237,10 +239,10 @@ func (l *life) check(when string) {
 		}
 		for i := range 2 {
 			var wrong string
-			deadline := time.Now().Add(30 * time.Second) // a pod may still find out that Redis is back
+			limit := testenv.NewLimit(30 * time.Second) // a pod may still find out that Redis is back
 			for {
 				wrong = p.differs(l.pod(i), want, total, muted)
-				if wrong == "" || time.Now().After(deadline) {
+				if wrong == "" || limit.Over() {
 					break
 				}
 				time.Sleep(100 * time.Millisecond)

@@ -59,14 +59,15 @@ func (l *life) pod(i int) *pod {
 
 // insist repeats a request, over both pods in turn, until it has one of the statuses: whatever it does may be repeated.
 func (l *life) insist(u user, method, path string, body any, statuses ...int) answer {
-	for try, begun := 0, time.Now(); ; try++ {
+	limit := testenv.NewLimit(time.Minute)
+	for try := 0; ; try++ {
 		a, err := l.pod(try+int(l.done.Load())).try(u.token, method, path, body)
 		for _, s := range statuses {
 			if err == nil && a.status == s {
 				return a
 			}
 		}
-		if err == nil && a.status != http.StatusServiceUnavailable || time.Since(begun) > time.Minute {
+		if err == nil && a.status != http.StatusServiceUnavailable || limit.Over() {
 			l.t.Errorf("%s %s: %v %d %s", method, path, err, a.status, a.body)
 			return a
 		}

@@ -204,7 +204,7 @@ func TestTheStorageHangs(t *testing.T) {
 	w.put(t, &stored, text(10), nil)
 	w.storage.Pause()
 	defer w.storage.Resume()
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	if _, err := w.service.Complete(ctx, stored.ID, ana); !errors.Is(err, attachment.ErrUnavailable) {
 		t.Errorf("completed: %v", err)

@@ -57,13 +57,9 @@ func TestAWithdrawnKeyIsReportedOnceAndRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Publish(second)
-	select {
-	case prints := <-w.gone:
-		if len(prints) != 1 || prints[0] != got.Signer {
-			t.Errorf("withdrawn are %v", prints)
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatal("nothing was reported")
+	prints := testenv.Receive(t, w.gone, 10*time.Second, "the withdrawn key is reported")
+	if len(prints) != 1 || prints[0] != got.Signer {
+		t.Errorf("withdrawn are %v", prints)
 	}
 	if _, err := w.verifier.Verify(t.Context(), token); !errors.Is(err, identity.ErrUnauthorized) {
 		t.Errorf("a remembered token of the key: %v", err)

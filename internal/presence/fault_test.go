@@ -149,13 +149,8 @@ func TestTheOldestSocketGivesWayWhateverThePodsClocks(t *testing.T) {
 		testenv.Eventually(t, 10*time.Second, func() bool { return opened(n + 1) }, "it is open")
 	}
 	h.Opened(u, "laptop", "00000000"+id.New()[8:]) // of 1970
-	select {
-	case c := <-replaced:
-		if c != ids[0] {
-			t.Errorf("%s gives way, the oldest is %s", c, ids[0])
-		}
-	case <-time.After(10 * time.Second):
-		t.Error("nobody gives way")
+	if c := testenv.Receive(t, replaced, 10*time.Second, "a socket gives way"); c != ids[0] {
+		t.Errorf("%s gives way, the oldest is %s", c, ids[0])
 	}
 	h.Closed(ids[1])
 	testenv.Eventually(t, 10*time.Second, func() bool {

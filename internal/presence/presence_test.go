@@ -89,18 +89,13 @@ func (e *env) news() <-chan *redis.Message {
 
 func next(t *testing.T, news <-chan *redis.Message, within time.Duration) (userID string, n event.PresenceNews) {
 	t.Helper()
-	select {
-	case m := <-news:
-		n, err := event.DecodePresence([]byte(m.Payload))
-		if err != nil {
-			t.Fatal(err)
-		}
-		userID, _ = rediskey.ParsePresenceChannel(m.Channel)
-		return userID, n
-	case <-time.After(within):
-		t.Fatalf("nothing is published within %s", within)
-		return "", n
+	m := testenv.Receive(t, news, within, "something is published")
+	n, err := event.DecodePresence([]byte(m.Payload))
+	if err != nil {
+		t.Fatal(err)
 	}
+	userID, _ = rediskey.ParsePresenceChannel(m.Channel)
+	return userID, n
 }
 
 func silent(t *testing.T, news <-chan *redis.Message, d time.Duration) {

@@ -265,13 +265,7 @@ func readFrame(r *bufio.Reader) (frame, error) {
 // next is the next frame, the zero frame where the connection ended.
 func (c *client) next(timeout time.Duration) frame {
 	c.t.Helper()
-	select {
-	case f := <-c.frames:
-		return f
-	case <-time.After(timeout):
-		c.t.Fatalf("no frame within %s", timeout)
-		return frame{}
-	}
+	return testenv.Receive(c.t, c.frames, timeout, "a frame")
 }
 
 // until reads frames up to one of the type, and answers it.
@@ -648,7 +642,7 @@ func TestDrainClosesAllWith1012(t *testing.T) {
 	for range 5 {
 		clients = append(clients, e.pods[0].connect(t, e.users[0]))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	e.pods[0].hub.Drain(ctx)
 	for _, c := range clients {

@@ -129,12 +129,16 @@ func (p *Process) Done() <-chan struct{} { return p.child.done }
 // Wait waits until the process exits and returns its exit code, -1 if a signal ended it.
 func (p *Process) Wait(timeout time.Duration) int {
 	p.t.Helper()
-	select {
-	case <-p.child.done:
-		return p.child.cmd.ProcessState.ExitCode()
-	case <-time.After(timeout):
-		p.t.Fatalf("%s did not end within %s", p.name, timeout)
-		return -1
+	limit := NewLimit(timeout)
+	for {
+		select {
+		case <-p.child.done:
+			return p.child.cmd.ProcessState.ExitCode()
+		case <-limit.Check():
+			if limit.Over() {
+				p.t.Fatalf("%s did not end within %s", p.name, limit)
+			}
+		}
 	}
 }
 

@@ -75,13 +75,13 @@ func claimPort(port int) bool {
 	return true
 }
 
-// Eventually waits until cond holds, and fails the test when it does not within the time.
+// Eventually waits until cond holds, and fails the test when it does not within the time, which is a Limit's.
 func Eventually(t testing.TB, timeout time.Duration, cond func() bool, format string, args ...any) {
 	t.Helper()
-	deadline := time.Now().Add(timeout)
+	limit := NewLimit(timeout)
 	for !cond() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", timeout, fmt.Sprintf(format, args...))
+		if limit.Over() {
+			t.Fatalf("not within %s: %s", limit, fmt.Sprintf(format, args...))
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

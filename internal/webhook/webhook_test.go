@@ -103,13 +103,13 @@ func (r *receiver) list() []got {
 // await waits until the receiver has what ok wants.
 func (r *receiver) await(what string, ok func([]got) bool) []got {
 	r.t.Helper()
-	deadline := time.Now().Add(2 * time.Minute)
+	limit := testenv.NewLimit(2 * time.Minute)
 	for {
 		list := r.list()
 		if ok(list) {
 			return list
 		}
-		if time.Now().After(deadline) {
+		if limit.Over() {
 			r.t.Fatalf("%s: %d deliveries: %v", what, len(list), list)
 		}
 		time.Sleep(20 * time.Millisecond)
@@ -344,7 +344,7 @@ func TestAnEndpointThatIsDownLosesNothing(t *testing.T) {
 	for i := range 10 {
 		h.send(g, fmt.Sprint(i))
 	}
-	deadline := time.Now().Add(2 * time.Minute)
+	limit := testenv.NewLimit(2 * time.Minute)
 	for {
 		failed, _, err := h.service.Attempts(t.Context(), e.ID, nil, 10)
 		if err != nil {
@@ -353,7 +353,7 @@ func TestAnEndpointThatIsDownLosesNothing(t *testing.T) {
 		if len(failed) >= 5 { // more than an event that is refused gets
 			break
 		}
-		if time.Now().After(deadline) {
+		if limit.Over() {
 			t.Fatalf("%d attempts", len(failed))
 		}
 		time.Sleep(50 * time.Millisecond)
@@ -404,7 +404,7 @@ func TestALostLeaseMovesNothing(t *testing.T) {
 	p := &places{db: h.db.SQL, lease: time.Second}
 	claim := func() work {
 		t.Helper()
-		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		for limit := testenv.NewLimit(time.Minute); !limit.Over(); time.Sleep(20 * time.Millisecond) {
 			list, err := p.endpoints(t.Context())
 			if err != nil {
 				t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 
 func TestUnknownAndMalformedIDsAreTheSame(t *testing.T) {
 	t.Parallel()
-	s := start(t, 1)
+	s := plainSystem(t)
 	p := s.pods[0]
 	u := p.register(t)
 	for path, code := range map[string]string{
@@ -42,7 +42,7 @@ func TestUnknownAndMalformedIDsAreTheSame(t *testing.T) {
 
 func TestMalformedCursorsOfEveryList(t *testing.T) {
 	t.Parallel()
-	s := start(t, 1)
+	s := plainSystem(t)
 	p := s.pods[0]
 	u := p.users(t, 3)
 	c := p.group(t, u[0], u[1:]...)
@@ -75,7 +75,7 @@ func TestMalformedCursorsOfEveryList(t *testing.T) {
 
 func TestListsOfConversationsAndMembers(t *testing.T) {
 	t.Parallel()
-	s := start(t, 1)
+	s := plainSystem(t)
 	p := s.pods[0]
 	u := p.users(t, 25)
 	var want []string
@@ -133,7 +133,7 @@ func TestListsOfConversationsAndMembers(t *testing.T) {
 
 func TestConversationsAreMadeWell(t *testing.T) {
 	t.Parallel()
-	s := start(t, 2)
+	s := plainSystem(t)
 	p := s.pods[0]
 	u := p.users(t, 4)
 	first := p.direct(t, u[0], u[1])
@@ -194,7 +194,7 @@ func TestConversationsAreMadeWell(t *testing.T) {
 
 func TestTheLastOwnerLeaves(t *testing.T) {
 	t.Parallel()
-	s := start(t, 1)
+	s := plainSystem(t)
 	p := s.pods[0]
 	u := p.users(t, 4)
 	g := p.group(t, u[0], u[1], u[2], u[3])

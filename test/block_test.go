@@ -148,7 +148,7 @@ func (x *across) read(path string) []member {
 // later and can cross a block gets a line here.
 func TestWhatCrossesABlock(t *testing.T) {
 	t.Parallel()
-	s := start(t, 2)
+	s := plainSystem(t)
 	const message, refused, hidden = "message:new message:updated message:deleted", "403 cannot_message; nothing", "the username, no picture"
 	id := func(u user) any { return map[string]any{"userId": u.ID} }
 	table := []struct {

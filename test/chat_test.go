@@ -8,7 +8,7 @@ import (
 
 func TestTwoPeopleChatOverTwoPods(t *testing.T) {
 	t.Parallel()
-	s := start(t, 2)
+	s := plainSystem(t)
 	u := s.pods[0].users(t, 2)
 	anna, ben := s.pods[0].open(t, u[0]), s.pods[1].open(t, u[1])
 	c := s.pods[0].direct(t, u[0], u[1])
@@ -47,7 +47,7 @@ func TestTwoPeopleChatOverTwoPods(t *testing.T) {
 // Who has just been answered that a conversation is made may type in it, whether or not this pod has heard of it yet.
 func TestTypingInAConversationThatWasJustMade(t *testing.T) {
 	t.Parallel()
-	s := start(t, 1)
+	s := plainSystem(t)
 	p := s.pods[0]
 	u := p.register(t)
 	sock := p.open(t, u)

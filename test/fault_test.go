@@ -207,7 +207,7 @@ func TestMigrationsOfSeveralPodsAtOnce(t *testing.T) {
 // A person reconnects after missing everything, and misses nothing.
 func TestSyncAfterAReconnect(t *testing.T) {
 	t.Parallel()
-	s := start(t, 2)
+	s := plainSystem(t)
 	u := s.pods[0].users(t, 3)
 	c := s.pods[0].group(t, u[0], u[1:]...)
 	s.pods[0].send(t, u[0], c.ID, "held")

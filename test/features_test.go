@@ -11,7 +11,7 @@ import (
 // Reactions, pins, mentions and metadata, by REST and by frames, as members on two pods see them.
 func TestFeaturesOfMessagesOverTwoPods(t *testing.T) {
 	t.Parallel()
-	s := start(t, 2)
+	s := plainSystem(t)
 	u := s.pods[0].users(t, 3)
 	anna, ben := s.pods[0].open(t, u[0]), s.pods[1].open(t, u[1])
 	g := s.pods[0].group(t, u[0], u[1], u[2])
@@ -79,7 +79,7 @@ func TestFeaturesOfMessagesOverTwoPods(t *testing.T) {
 // A deleted group is gone for every member at once, on any pod.
 func TestAGroupIsDeletedOverTwoPods(t *testing.T) {
 	t.Parallel()
-	s := start(t, 2)
+	s := plainSystem(t)
 	u := s.pods[0].users(t, 3)
 	anna, ben := s.pods[0].open(t, u[0]), s.pods[1].open(t, u[1])
 	g := s.pods[0].group(t, u[0], u[1], u[2])

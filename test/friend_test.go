@@ -55,7 +55,7 @@ func (s *socket) friend(typ string, who user) {
 
 func TestFriends(t *testing.T) {
 	t.Parallel()
-	s := start(t, 2)
+	s := plainSystem(t)
 	p, q := s.pods[0], s.pods[1]
 	u := p.users(t, 3)
 	anna, ben := p.open(t, u[0]), q.open(t, u[1])
@@ -110,7 +110,7 @@ func TestFriends(t *testing.T) {
 
 func TestABlockLooksLikeNobody(t *testing.T) {
 	t.Parallel()
-	s := start(t, 2)
+	s := plainSystem(t)
 	p, q := s.pods[0], s.pods[1]
 	u := p.users(t, 5)
 	a, b, other := u[0], u[1], u[2]
@@ -187,7 +187,7 @@ func TestABlockLooksLikeNobody(t *testing.T) {
 // Whatever two do at once, they end as friends of each other, as one who asked, or as nothing: the same on both sides.
 func TestRacesEndInOneState(t *testing.T) {
 	t.Parallel()
-	s := start(t, 2)
+	s := plainSystem(t)
 	u := s.pods[0].users(t, 2)
 	a, b := u[0], u[1]
 	ask := func(who, whom user) func(p *pod) {
@@ -241,7 +241,7 @@ func TestRacesEndInOneState(t *testing.T) {
 
 func TestListsOfFriendsArePaged(t *testing.T) {
 	t.Parallel()
-	s := start(t, 1)
+	s := plainSystem(t)
 	p := s.pods[0]
 	u := p.users(t, 8)
 	for _, x := range u[1:] {
@@ -281,7 +281,7 @@ func TestListsOfFriendsArePaged(t *testing.T) {
 
 func TestOpenRequestsAreBounded(t *testing.T) {
 	t.Parallel()
-	s := start(t, 1)
+	s := plainSystem(t)
 	p := s.pods[0]
 	u := p.register(t)
 	for i, other := range s.bareUsers(t, 102) {
@@ -295,7 +295,7 @@ func TestOpenRequestsAreBounded(t *testing.T) {
 // To block is a 204 for any id, so what it leaves must not reveal whether the user exists either.
 func TestBlockingBackShowsNothing(t *testing.T) {
 	t.Parallel()
-	s := start(t, 1)
+	s := plainSystem(t)
 	p := s.pods[0]
 	u := p.users(t, 2)
 	a, b := u[0], u[1]
@@ -319,7 +319,7 @@ func TestBlockingBackShowsNothing(t *testing.T) {
 // One's own other sockets follow; a block that ends a request looks like a declined one.
 func TestFriendEventsReachBothSides(t *testing.T) {
 	t.Parallel()
-	s := start(t, 2)
+	s := plainSystem(t)
 	p, q := s.pods[0], s.pods[1]
 	u := p.users(t, 3)
 	a, b, c := u[0], u[1], u[2]
@@ -342,7 +342,7 @@ func TestFriendEventsReachBothSides(t *testing.T) {
 
 func TestDeletedUsersAreUnknown(t *testing.T) {
 	t.Parallel()
-	s := start(t, 1)
+	s := plainSystem(t)
 	p := s.pods[0]
 	u := p.users(t, 3)
 	gone := u[2]
@@ -365,7 +365,7 @@ func TestDeletedUsersAreUnknown(t *testing.T) {
 // The last free place goes to one of two who are accepted at once, over two pods.
 func TestFriendsAreBounded(t *testing.T) {
 	t.Parallel()
-	s := start(t, 2)
+	s := plainSystem(t)
 	u := s.pods[0].users(t, 3)
 	popular := u[0]
 	db, err := sql.Open("pgx", s.pg)
@@ -374,7 +374,7 @@ func TestFriendsAreBounded(t *testing.T) {
 	}
 	defer db.Close()
 	if _, err := db.Exec(`WITH f AS (INSERT INTO users (id, username, display_name, password_hash)
-		SELECT gen_random_uuid(), 'bulk_' || n, 'Bulk', '!' FROM generate_series(1, 4999) n RETURNING id)
+		SELECT gen_random_uuid(), left(md5($1::uuid::text || n), 20), 'Bulk', '!' FROM generate_series(1, 4999) n RETURNING id)
 		INSERT INTO friendships (user_id, friend_id, status) SELECT $1::uuid, id, 'accepted' FROM f`, popular.ID); err != nil {
 		t.Fatal(err)
 	}

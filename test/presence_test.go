@@ -114,7 +114,7 @@ func (p *pod) befriend(t testing.TB, a, b user) {
 
 func TestPresenceComesAndGoesOnce(t *testing.T) {
 	t.Parallel()
-	s := presences(t, 2, 2)
+	s := presentSystem(t)
 	p, q := s.pods[0], s.pods[1]
 	u := p.users(t, 4)
 	anna, friend, peer, stranger := u[0], u[1], u[2], u[3]
@@ -210,7 +210,9 @@ func TestPresenceOfAKilledPod(t *testing.T) {
 
 func TestPresenceOfAPodThatIsReplaced(t *testing.T) {
 	t.Parallel()
-	s := presences(t, 2, 1)
+	const grace = 3 * time.Second // the new socket comes within it on a busy machine too
+	s := start(t, 2, append(presenceTimes, "PARLEY_PRESENCE_GRACE="+grace.String())...)
+	s.addWatcher()
 	u := s.pods[0].users(t, 2)
 	w := s.pods[0].open(t, u[1])
 	w.watch(u[0].ID)
@@ -222,7 +224,7 @@ func TestPresenceOfAPodThatIsReplaced(t *testing.T) {
 	}
 	s.pods[0].open(t, u[0])
 	s.pods[1].Wait(20 * time.Second)
-	w.silent(presenceTTL)
+	w.silent(grace + 500*time.Millisecond)
 }
 
 func TestPresenceMissedByAPodThatWasCutOff(t *testing.T) {
@@ -320,7 +322,7 @@ func TestPresenceAfterRedisForgot(t *testing.T) {
 
 func TestPresenceIsRetracted(t *testing.T) {
 	t.Parallel()
-	s := presences(t, 2, 1)
+	s := presentSystem(t)
 	p, q := s.pods[0], s.pods[1]
 	u := p.users(t, 3)
 	anna, friend, stranger := u[0], u[1], u[2]
@@ -373,7 +375,7 @@ func TestPresenceIsRetracted(t *testing.T) {
 
 func TestNewFriendsAndPeersAreWatched(t *testing.T) {
 	t.Parallel()
-	s := presences(t, 2, 1)
+	s := presentSystem(t)
 	p, q := s.pods[0], s.pods[1]
 	u := p.users(t, 3)
 	w := p.open(t, u[0])
@@ -388,7 +390,7 @@ func TestNewFriendsAndPeersAreWatched(t *testing.T) {
 
 func TestPresenceIsAsked(t *testing.T) {
 	t.Parallel()
-	s := presences(t, 1, 0)
+	s := presentSystem(t)
 	p := s.pods[0]
 	u := p.users(t, 2)
 	w := p.open(t, u[0])
@@ -461,7 +463,7 @@ func TestForeignKeysThatExpireTellNothing(t *testing.T) {
 
 func TestTheOldestSocketOverAllPodsGivesWay(t *testing.T) {
 	t.Parallel()
-	s := presences(t, 2, 0)
+	s := presentSystem(t)
 	u := s.pods[0].users(t, 1)
 	oldest := s.pods[0].openAs(t, u[0], "first")
 	s.pods[0].becomes(t, u[0], u[0].ID, "online", 5*time.Second)

@@ -11,7 +11,7 @@ import (
 
 func TestProfileAndPrivacy(t *testing.T) {
 	t.Parallel()
-	s := start(t, 1)
+	s := plainSystem(t)
 	p := s.pods[0]
 	u := p.users(t, 2)
 	type privacy struct {
@@ -60,7 +60,7 @@ func TestProfileAndPrivacy(t *testing.T) {
 
 func TestBadProfilesAndPrivacy(t *testing.T) {
 	t.Parallel()
-	s := start(t, 1)
+	s := plainSystem(t)
 	u := s.pods[0].register(t)
 	for path, bodies := range map[string]map[string]string{
 		"/api/users/me": {

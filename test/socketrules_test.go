@@ -71,7 +71,7 @@ func TestTheUpgradeIsCheckedInOrder(t *testing.T) {
 
 func TestFrames(t *testing.T) {
 	t.Parallel()
-	s := start(t, 1)
+	s := plainSystem(t)
 	p := s.pods[0]
 	u := p.users(t, 3)
 	c, d := p.group(t, u[0], u[1:]...), p.direct(t, u[0], u[1])

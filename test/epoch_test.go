@@ -33,6 +33,99 @@ type synced struct {
 	Unknown, Gone []string
 }
 
+// lostTail is two pods whose Postgres fails over to an asynchronous standby, and people with sockets on both.
+type lostTail struct {
+	s                       *system
+	a, b                    *pod
+	alice, bob, carol, dave user
+	group, lostGroup        conversation
+	before, now             string // epochs
+}
+
+// failOver has the standby promoted in place of the primary, and waits until both pods write to it.
+func (l *lostTail) failOver(t *testing.T, proxy *testenv.Proxy, primary, standby *testenv.PGServer) {
+	t.Helper()
+	proxy.Lead(standby.Addr())
+	primary.Stop()
+	standby.Promote(t)
+	l.s.pg = standby.URL()
+	testenv.Eventually(t, time.Minute, func() bool { return l.a.ready(t) == 200 && l.b.ready(t) == 200 }, "the pods are ready again")
+	for _, p := range l.s.pods { // the first connection to be used finds out that its server is gone
+		testenv.Eventually(t, time.Minute, func() bool {
+			return p.call(t, l.alice.token, "PATCH", "/api/users/me", map[string]any{"displayName": "Alice"}).status == 200
+		}, "the pods write")
+	}
+}
+
+// resynced waits until a live client is asked to sync, and keeps the new epoch.
+func (l *lostTail) resynced(t *testing.T, x *socket) {
+	t.Helper()
+	var resync struct {
+		Epoch         string
+		WithinSeconds int
+	}
+	x.until("resync", 30*time.Second).into(t, &resync)
+	if resync.Epoch == "" || resync.Epoch == l.before || resync.WithinSeconds < 1 {
+		t.Errorf("resync is %+v after %q", resync, l.before)
+	}
+	l.now = resync.Epoch
+}
+
+// startsAnew checks that a sync that names the lost epoch returns the group as Postgres has it, and that the lost group is gone.
+func (l *lostTail) startsAnew(t *testing.T, x *socket, name string) {
+	t.Helper()
+	var got synced
+	x.ask("sync", map[string]any{"conversations": map[string]int64{l.group.ID: 27, l.lostGroup.ID: 1}, "epoch": l.before}).into(t, &got)
+	part := got.Conversations[l.group.ID]
+	stored := l.a.stored(t, l.alice, l.group.ID)
+	if got.Epoch != l.now || !part.Reset || !part.Complete || len(part.Messages) != len(stored) || part.Conversation == nil {
+		t.Fatalf("%s: the sync answers %+v", name, got)
+	}
+	for i, m := range part.Messages {
+		if m.ID != stored[i].ID || m.Seq != int64(i+1) {
+			t.Errorf("%s: message %d is %+v, in Postgres %+v", name, i, m, stored[i])
+		}
+	}
+	if len(got.Gone) != 1 || got.Gone[0] != l.lostGroup.ID {
+		t.Errorf("%s: gone is %v", name, got.Gone)
+	}
+}
+
+// hearsFrom reads messages up to the last seq, and checks that from the first on each comes once and in order. Earlier ones may still come.
+func (s *socket) hearsFrom(first, last int64) {
+	s.t.Helper()
+	for want := first; want <= last; {
+		var m message
+		s.until("message:new", 30*time.Second).into(s.t, &m)
+		if want == first && m.Seq < first {
+			continue
+		}
+		if m.Seq != want {
+			s.t.Fatalf("message with seq %d where %d was due", m.Seq, want)
+		}
+		want++
+	}
+}
+
+// unreadIsRight checks bob's marker: he had read what was lost, and Redis knows it still. What was sent instead is unread, before and after
+// the flush.
+func (l *lostTail) unreadIsRight(t *testing.T) {
+	t.Helper()
+	worker := l.s.addWorker()
+	for range 2 {
+		if read, unread := l.a.unread(t, l.bob, l.group.ID); read > 5 || unread != 25-read {
+			t.Errorf("bob has read up to %d, %d are unread", read, unread)
+		}
+		l.s.flushed(t, time.Minute)
+	}
+	if metric(t, worker.ops, "parley_receipts_flush_failures_total") != 0 {
+		t.Error("a flush failed")
+	}
+	if read, unread := l.a.unread(t, l.bob, l.group.ID); read != 5 || unread != 20 {
+		t.Errorf("in the end bob has read up to %d, %d are unread", read, unread)
+	}
+}
+
 // Postgres fails over to an asynchronous standby that lacks a tail, under two pods with live sockets. Nobody gets what they may not see in
 // the history that is left, every live and returning client ends equal to Postgres, and unread counts are right.
 func TestAFailoverThatLosesATail(t *testing.T) {
@@ -41,94 +134,56 @@ func TestAFailoverThatLosesATail(t *testing.T) {
 	s, proxy := behindProxy(t, primary)
 	a, b := s.addPod(), s.addPod()
 	u := a.users(t, 5)
-	alice, bob, carol, dave, erin := u[0], u[1], u[2], u[3], u[4]
-	g := a.group(t, alice, bob, carol)
+	l := &lostTail{s: s, a: a, b: b, alice: u[0], bob: u[1], carol: u[2], dave: u[3]}
+	l.group = a.group(t, l.alice, l.bob, l.carol)
 	for n := range 5 {
-		a.send(t, alice, g.ID, fmt.Sprint("kept ", n))
+		a.send(t, l.alice, l.group.ID, fmt.Sprint("kept ", n))
 	}
 	standby := primary.Replica(t)
 	standby.Follow(t, primary)
 	standby.Unfollow(t, primary)
 
-	bobs, before := b.openedIn(t, bob)
-	carols, _ := a.openedIn(t, carol)
-	daves, _ := b.openedIn(t, dave)
-	if before == "" {
+	bobs, before := b.openedIn(t, l.bob)
+	carols, _ := a.openedIn(t, l.carol)
+	daves, _ := b.openedIn(t, l.dave)
+	if l.before = before; before == "" {
 		t.Fatal("ready names no epoch")
 	}
-	// What is lost: carol is removed, dave comes in, 20 messages are sent and read, erin registers another account's socket, a group is made.
-	a.want(t, 204, alice.token, "DELETE", "/api/conversations/"+g.ID+"/members/"+carol.ID, nil)
-	a.want(t, 200, alice.token, "POST", "/api/conversations/"+g.ID+"/members", map[string]any{"userIds": []string{dave.ID}})
+	// What is lost: carol is removed, dave comes in, 20 messages are sent and read, a group is made, another user registers.
+	a.want(t, 204, l.alice.token, "DELETE", "/api/conversations/"+l.group.ID+"/members/"+l.carol.ID, nil)
+	a.want(t, 200, l.alice.token, "POST", "/api/conversations/"+l.group.ID+"/members", map[string]any{"userIds": []string{l.dave.ID}})
 	var last message
 	for n := range 20 {
-		last = a.send(t, alice, g.ID, fmt.Sprint("lost ", n))
+		last = a.send(t, l.alice, l.group.ID, fmt.Sprint("lost ", n))
 	}
-	b.read(t, bob, last.ID)
-	lostGroup := a.group(t, alice, bob, erin)
-	late := a.register(t)
-	lates, _ := a.openedIn(t, late)
+	b.read(t, l.bob, last.ID)
+	l.lostGroup = a.group(t, l.alice, l.bob, u[4])
+	lates, _ := a.openedIn(t, a.register(t))
 	bobs.messages(6, 25, 20*time.Second)
 	carols.rest(300 * time.Millisecond)
 	daves.rest(300 * time.Millisecond)
 
-	proxy.Lead(standby.Addr())
-	primary.Stop()
-	standby.Promote(t)
-	s.pg = standby.URL()
-	testenv.Eventually(t, time.Minute, func() bool { return a.ready(t) == 200 && b.ready(t) == 200 }, "the pods are ready again")
-	for _, p := range s.pods { // the first connection to be used finds out that its server is gone
-		testenv.Eventually(t, time.Minute, func() bool {
-			return p.call(t, alice.token, "PATCH", "/api/users/me", map[string]any{"displayName": "Alice"}).status == 200
-		}, "the pods write")
-	}
+	l.failOver(t, proxy, primary, standby)
 	for n := range 10 {
-		a.send(t, alice, g.ID, fmt.Sprint("new ", n))
+		a.send(t, l.alice, l.group.ID, fmt.Sprint("new ", n))
 	}
+	l.resynced(t, bobs)
+	l.startsAnew(t, bobs, "live")
+	returning, now := a.openedIn(t, l.bob)
+	if now != l.now {
+		t.Errorf("a new socket is in %q, live ones in %q", now, l.now)
+	}
+	l.startsAnew(t, returning, "returning")
 
-	// A live client is asked to sync, and its sync, which names the epoch that it knows, starts it anew.
-	var resync struct {
-		Epoch         string
-		WithinSeconds int
-	}
-	bobs.until("resync", 30*time.Second).into(t, &resync)
-	if resync.Epoch == "" || resync.Epoch == before || resync.WithinSeconds < 1 {
-		t.Errorf("resync is %+v after %q", resync, before)
-	}
-	equal := func(x *socket, who user, name string) {
-		t.Helper()
-		var got synced
-		x.ask("sync", map[string]any{"conversations": map[string]int64{g.ID: 27, lostGroup.ID: 1}, "epoch": before}).into(t, &got)
-		part := got.Conversations[g.ID]
-		stored := a.stored(t, alice, g.ID)
-		if got.Epoch != resync.Epoch || !part.Reset || !part.Complete || len(part.Messages) != len(stored) || part.Conversation == nil {
-			t.Fatalf("%s: the sync answers %+v", name, got)
-		}
-		for i, m := range part.Messages {
-			if m.ID != stored[i].ID || m.Seq != int64(i+1) {
-				t.Errorf("%s: message %d is %+v, in Postgres %+v", name, i, m, stored[i])
-			}
-		}
-		if len(got.Gone) != 1 || got.Gone[0] != lostGroup.ID {
-			t.Errorf("%s: gone is %v", name, got.Gone)
-		}
-	}
-	equal(bobs, bob, "live")
-	returning, now := a.openedIn(t, bob)
-	if now != resync.Epoch {
-		t.Errorf("a new socket is in %q, live ones in %q", now, resync.Epoch)
-	}
-	equal(returning, bob, "returning")
-
-	// Everybody hears what they may, once and in order; dave, whose joining is lost, hears nothing of the group; carol, whose removal is, does.
+	// Everybody hears what they may; dave, whose joining is lost, hears nothing of the group; carol, whose removal is, does.
 	carols.until("resync", 30*time.Second)
 	daves.until("resync", 30*time.Second)
-	carols.rest(500 * time.Millisecond)
 	for n := range 10 {
-		b.send(t, alice, g.ID, fmt.Sprint("newest ", n))
+		b.send(t, l.alice, l.group.ID, fmt.Sprint("newest ", n))
 	}
 	for name, x := range map[string]*socket{"bob": bobs, "bob again": returning, "carol": carols} {
 		t.Log(name)
-		x.messages(16, 25, 30*time.Second)
+		x.hearsFrom(16, 25)
 	}
 	for _, f := range daves.rest(time.Second) {
 		if f.Type == "message:new" {
@@ -138,22 +193,8 @@ func TestAFailoverThatLosesATail(t *testing.T) {
 	if code := lates.closed(30 * time.Second); code != 4401 {
 		t.Errorf("the socket of a login that is lost is closed with %d", code)
 	}
-
-	// bob had read what was lost, and Redis knows it still: what was sent instead is unread, before and after the flush.
 	s.database = []string{"PARLEY_DATABASE_URL=" + standby.URL()}
-	worker := s.addWorker()
-	for range 2 {
-		if read, unread := a.unread(t, bob, g.ID); read > 5 || unread != 25-read {
-			t.Errorf("bob has read up to %d, %d are unread", read, unread)
-		}
-		s.flushed(t, time.Minute)
-	}
-	if metric(t, worker.ops, "parley_receipts_flush_failures_total") != 0 {
-		t.Error("a flush failed")
-	}
-	if read, unread := a.unread(t, bob, g.ID); read != 5 || unread != 20 {
-		t.Errorf("in the end bob has read up to %d, %d are unread", read, unread)
-	}
+	l.unreadIsRight(t)
 }
 
 // An ordinary restart of Postgres, by a crash or an orderly one, keeps the epoch, and nobody is asked to sync.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -131,8 +132,8 @@ func TestOneSocketSendsInAPipeline(t *testing.T) {
 // nextAnswer is the next frame that answers one of the socket's.
 func (s *socket) nextAnswer(timeout time.Duration) frame {
 	s.t.Helper()
-	for deadline := time.Now().Add(timeout); ; {
-		f := s.next(time.Until(deadline))
+	for limit := testenv.NewLimit(timeout); ; {
+		f := s.nextWithin(limit)
 		if f.Type == "ack" || f.Type == "error" || f.Type == "pong" {
 			return f
 		}
@@ -178,6 +179,61 @@ func TestAPipelineIsBoundedAndLimited(t *testing.T) {
 	}
 }
 
+// doomedPipeline is a socket that keeps 64 sends waiting, to two groups in turn, until its pod is killed.
+type doomedPipeline struct {
+	round       int
+	sock        *socket
+	groups      []conversation
+	sent, acked int
+}
+
+// key is the content and the clientMessageId of the i-th send.
+func (d *doomedPipeline) key(i int) string { return fmt.Sprintf("%d-%d", d.round, i) }
+
+// fill sends until 64 wait for their ack.
+func (d *doomedPipeline) fill() {
+	for ; d.sent < d.acked+64; d.sent++ {
+		_ = d.sock.conn.WriteJSON(map[string]any{"type": "message:send", "id": strconv.Itoa(d.sent), "data": map[string]any{
+			"conversationId": d.groups[d.sent%2].ID, "content": d.key(d.sent), "clientMessageId": d.key(d.sent),
+		}})
+	}
+}
+
+// run sends until the socket ends, and has the pod killed at the 200th ack. Acks must come in the order of the sends.
+func (d *doomedPipeline) run(t *testing.T, kill func()) {
+	t.Helper()
+	for {
+		d.fill()
+		switch f := d.sock.next(20 * time.Second); f.Type {
+		case "ack":
+			if f.ID != strconv.Itoa(d.acked) {
+				t.Fatalf("%s is acknowledged in the place of %d", f.ID, d.acked)
+			}
+			if d.acked++; d.acked == 200 {
+				kill()
+			}
+		case "error":
+			t.Fatalf("an error: %s", f.Data)
+		case "":
+			return
+		}
+	}
+}
+
+// firstOnes checks that what is stored has all that was acknowledged and is what came first, and returns how many that are.
+func (d *doomedPipeline) firstOnes(t *testing.T, s *system) (stored int) {
+	t.Helper()
+	mine := fmt.Sprintf("%d-%%", d.round)
+	stored = s.count(t, `SELECT count(*) FROM messages WHERE client_message_id LIKE $1`, mine)
+	if stored < d.acked {
+		t.Errorf("%d are stored, %d were acknowledged", stored, d.acked)
+	}
+	if n := s.count(t, `SELECT count(*) FROM messages WHERE client_message_id LIKE $1 AND split_part(client_message_id, '-', 2)::int < $2`, mine, stored); n != stored {
+		t.Errorf("%d messages are stored, and only %d of them are of the first that were sent", stored, n)
+	}
+	return stored
+}
+
 // A pod is killed with sends of one socket, to two groups, in its pipeline. What it acknowledged is stored, and what is stored is what
 // came first. Sent again, nothing is stored twice.
 func TestAPodKilledWithAPipeline(t *testing.T) {
@@ -189,58 +245,43 @@ func TestAPodKilledWithAPipeline(t *testing.T) {
 	for round := range 3 {
 		trigger := filepath.Join(t.TempDir(), "now")
 		doomed := s.addPod("PARLEY_RATE_LIMIT_FRAMES=off", "PARLEY_FAULT=message.committed=kill:"+trigger)
-		sock := doomed.open(t, users[0])
-		key := func(i int) string { return fmt.Sprintf("%d-%d", round, i) }
-		sent, acked := 0, 0
-		for ended := false; !ended; {
-			for ; sent < acked+64; sent++ {
-				_ = sock.conn.WriteJSON(map[string]any{"type": "message:send", "id": strconv.Itoa(sent), "data": map[string]any{
-					"conversationId": groups[sent%2].ID, "content": key(sent), "clientMessageId": key(sent),
-				}})
-			}
-			f := sock.next(20 * time.Second)
-			switch f.Type {
-			case "ack":
-				if f.ID != strconv.Itoa(acked) {
-					t.Fatalf("%s is acknowledged in the place of %d", f.ID, acked)
-				}
-				if acked++; acked == 200 {
-					if round == 0 {
-						doomed.Kill()
-					} else if err := os.WriteFile(trigger, nil, 0o600); err != nil {
-						t.Fatal(err)
-					}
-				}
-			case "error":
-				t.Fatalf("an error: %s", f.Data)
-			case "":
-				ended = true
-			}
+		kill := doomed.Kill
+		if round > 0 {
+			kill = func() { touch(t, trigger) }
 		}
-		stored := s.count(t, `SELECT count(*) FROM messages WHERE client_message_id LIKE $1`, fmt.Sprintf("%d-%%", round))
-		if stored < acked {
-			t.Errorf("%d are stored, %d were acknowledged", stored, acked)
-		}
-		if n := s.count(t, `SELECT count(*) FROM messages WHERE client_message_id LIKE $1 AND split_part(client_message_id, '-', 2)::int < $2`,
-			fmt.Sprintf("%d-%%", round), stored); n != stored {
-			t.Errorf("%d messages are stored, and only %d of them are of the first that were sent", stored, n)
-		}
-		for i := range sent {
-			_, again, err := refuge.sendAgain(users[0], groups[i%2].ID, map[string]any{"content": key(i), "clientMessageId": key(i)})
+		d := &doomedPipeline{round: round, sock: doomed.open(t, users[0]), groups: groups}
+		d.run(t, kill)
+		stored := d.firstOnes(t, s)
+		for i := range d.sent {
+			_, again, err := refuge.sendAgain(users[0], groups[i%2].ID, map[string]any{"content": d.key(i), "clientMessageId": d.key(i)})
 			if err != nil || again != (i < stored) {
 				t.Fatalf("%d of %d, repeated: was stored %v, %v", i, stored, again, err)
 			}
 		}
-		t.Logf("%d sent, %d acknowledged, %d stored", sent, acked, stored)
+		t.Logf("%d sent, %d acknowledged, %d stored", d.sent, d.acked, stored)
 	}
 	for _, g := range groups {
-		last := [2]int{-1, -1}
-		for _, m := range refuge.stored(t, users[1], g.ID) {
-			var at [2]int
-			if _, err := fmt.Sscanf(m.Content, "%d-%d", &at[0], &at[1]); err != nil || at[0] < last[0] || at[0] == last[0] && at[1] <= last[1] {
-				t.Errorf("%s is stored after %v (%v)", m.Content, last, err)
-			}
-			last = at
+		inOrder(t, refuge.stored(t, users[1], g.ID))
+	}
+}
+
+// touch makes an empty file, which a fault point waits for.
+func touch(t testing.TB, path string) {
+	t.Helper()
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// inOrder checks that messages named ROUND-NUMBER are stored in that order.
+func inOrder(t *testing.T, stored []message) {
+	t.Helper()
+	last := [2]int{-1, -1}
+	for _, m := range stored {
+		var at [2]int
+		if _, err := fmt.Sscanf(m.Content, "%d-%d", &at[0], &at[1]); err != nil || slices.Compare(at[:], last[:]) <= 0 {
+			t.Errorf("%s is stored after %v (%v)", m.Content, last, err)
 		}
+		last = at
 	}
 }

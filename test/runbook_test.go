@@ -49,6 +49,13 @@ var (
 	settingName   = regexp.MustCompile(`\bPARLEY_[A-Z0-9_]+\b`)
 )
 
+// existing is what commands may name.
+type existing struct {
+	rendered string // manifests
+	values   string // the chart's README
+	settings string // the list of settings
+}
+
 // Every command parses, and names what the chart renders, the values that it has and settings that exist.
 func TestRunbookCommandsNameWhatExists(t *testing.T) {
 	t.Parallel()
@@ -60,45 +67,67 @@ func TestRunbookCommandsNameWhatExists(t *testing.T) {
 		}
 		return string(b)
 	}
-	rendered := read("test/chart/testdata/bundled/golden.yaml") + read("test/chart/testdata/dispatcher/golden.yaml")
-	values, settings := read("charts/parley/README.md"), read("docs/settings.md")
+	e := existing{
+		rendered: read("test/chart/testdata/bundled/golden.yaml") + read("test/chart/testdata/dispatcher/golden.yaml"),
+		values:   read("charts/parley/README.md"), settings: read("docs/settings.md"),
+	}
 	for _, c := range runbookCommands(t) {
 		if out, err := exec.Command("bash", "-n", "-c", c.text).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v: %s\n%s", c.runbook, err, out, c.text)
 		}
 		for _, line := range strings.Split(c.text, "\n") {
-			program, _, _ := strings.Cut(line, " ")
-			if !slices.Contains([]string{"kubectl", "helm", "psql", "redis-cli"}, program) {
-				t.Errorf("%s: %q is no command that on-call has", c.runbook, line)
-			}
-			if namespaced := !strings.Contains(line, "--raw") && !strings.Contains(line, "kubectl drain"); namespaced && (program == "kubectl" || program == "helm") && !strings.Contains(line, "-n chat") && !strings.Contains(line, "-n ingress-nginx") {
-				t.Errorf("%s: %q names no namespace", c.runbook, line)
-			}
+			c.programs(t, line)
 		}
-		for _, m := range objectName.FindAllStringSubmatch(c.text, -1) {
-			name := strings.Join(m[2:], "")
-			if !strings.Contains(rendered, "\n  name: "+name+"\n") {
-				t.Errorf("%s names %s, which the chart does not render", c.runbook, name)
-			}
-		}
-		for _, m := range componentName.FindAllStringSubmatch(c.text, -1) {
-			if !strings.Contains(rendered, "app.kubernetes.io/component: "+m[1]+"\n") {
-				t.Errorf("%s selects the component %s, which the chart does not render", c.runbook, m[1])
-			}
-		}
-		for _, m := range chartValue.FindAllStringSubmatch(c.text, -1) {
-			top, rest, _ := strings.Cut(m[1], ".")
-			if !strings.Contains(values, "| "+m[1]+" |") && top != "config" && !strings.Contains(values, "| "+top+"."+strings.Split(rest, ".")[0]+".") {
-				t.Errorf("%s sets %s, which is no value of the chart", c.runbook, m[1])
-			}
-		}
+		e.objects(t, c)
+		e.chartValues(t, c)
 	}
 	files, _ := filepath.Glob(filepath.Join(root, "docs/runbooks/*.md"))
 	for _, file := range files {
 		for _, setting := range settingName.FindAllString(read("docs/runbooks/"+filepath.Base(file)), -1) {
-			if !strings.Contains(settings, "`"+setting+"`") {
+			if !strings.Contains(e.settings, "`"+setting+"`") {
 				t.Errorf("%s names %s, which is no setting", filepath.Base(file), setting)
 			}
+		}
+	}
+}
+
+// programs checks that a line starts a program that on-call has, and that kubectl and helm get a namespace.
+func (c runbookCommand) programs(t *testing.T, line string) {
+	t.Helper()
+	program, _, _ := strings.Cut(line, " ")
+	if !slices.Contains([]string{"kubectl", "helm", "psql", "redis-cli"}, program) {
+		t.Errorf("%s: %q is no command that on-call has", c.runbook, line)
+	}
+	if program != "kubectl" && program != "helm" || strings.Contains(line, "--raw") || strings.Contains(line, "kubectl drain") {
+		return
+	}
+	if !strings.Contains(line, "-n chat") && !strings.Contains(line, "-n ingress-nginx") {
+		t.Errorf("%s: %q names no namespace", c.runbook, line)
+	}
+}
+
+// objects checks the names and components of a command against what the chart renders.
+func (e existing) objects(t *testing.T, c runbookCommand) {
+	t.Helper()
+	for _, m := range objectName.FindAllStringSubmatch(c.text, -1) {
+		if name := strings.Join(m[2:], ""); !strings.Contains(e.rendered, "\n  name: "+name+"\n") {
+			t.Errorf("%s names %s, which the chart does not render", c.runbook, name)
+		}
+	}
+	for _, m := range componentName.FindAllStringSubmatch(c.text, -1) {
+		if !strings.Contains(e.rendered, "app.kubernetes.io/component: "+m[1]+"\n") {
+			t.Errorf("%s selects the component %s, which the chart does not render", c.runbook, m[1])
+		}
+	}
+}
+
+// chartValues checks the values that a command sets.
+func (e existing) chartValues(t *testing.T, c runbookCommand) {
+	t.Helper()
+	for _, m := range chartValue.FindAllStringSubmatch(c.text, -1) {
+		top, rest, _ := strings.Cut(m[1], ".")
+		if !strings.Contains(e.values, "| "+m[1]+" |") && top != "config" && !strings.Contains(e.values, "| "+top+"."+strings.Split(rest, ".")[0]+".") {
+			t.Errorf("%s sets %s, which is no value of the chart", c.runbook, m[1])
 		}
 	}
 }

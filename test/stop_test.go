@@ -68,82 +68,140 @@ func (s *system) named(t testing.TB, name string) string {
 	return "PARLEY_DATABASE_URL=" + u.String()
 }
 
+// replacedLoad is people who write to and listen at the pods of a balancer until stop is closed.
+type replacedLoad struct {
+	t            *testing.T
+	lb           *balancer
+	group        conversation
+	stop         chan struct{}
+	wg           sync.WaitGroup
+	acked        sync.Map // clientMessageId -> id
+	sent, failed atomic.Int64
+	closings     chan int // the codes with which sockets were closed
+}
+
+// write sends as the user until the load stops. Every send must succeed.
+func (l *replacedLoad) write(u user) {
+	for n := 0; !l.stopped(); n++ {
+		key := fmt.Sprint(u.ID, n)
+		a, err := l.lb.pick().try(u.token, "POST", "/api/conversations/"+l.group.ID+"/messages", map[string]any{"content": key, "clientMessageId": key})
+		if err != nil || a.status != http.StatusCreated {
+			l.failed.Add(1)
+			l.t.Errorf("a send to a pod that was ready: %d %s %v", a.status, a.body, err)
+			continue
+		}
+		var m message
+		a.into(l.t, &m)
+		l.acked.Store(key, m.ID)
+		l.sent.Add(1)
+	}
+}
+
+// listen has one socket open until the load stops, and opens another one whenever it is closed.
+func (l *replacedLoad) listen(u user) {
+	for !l.stopped() {
+		sock, res, err := l.lb.pick().dial(l.t, "/api/ws", http.Header{"Authorization": {"Bearer " + u.token}})
+		if err != nil {
+			if res == nil || res.StatusCode != http.StatusServiceUnavailable { // it stopped being ready meanwhile, and said so
+				l.t.Errorf("open a socket: %v", err)
+				return
+			}
+			continue
+		}
+		l.drain(sock)
+	}
+}
+
+// drain reads frames until the socket is closed or the load stops.
+func (l *replacedLoad) drain(sock *socket) {
+	for f := range sock.frames {
+		if f.code != 0 {
+			l.closings <- f.code
+		}
+		if l.stopped() {
+			_ = sock.conn.Close()
+			return
+		}
+	}
+}
+
+func (l *replacedLoad) stopped() bool {
+	select {
+	case <-l.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// goesOn waits until more is sent.
+func (l *replacedLoad) goesOn() {
+	l.t.Helper()
+	before := l.sent.Load()
+	testenv.Eventually(l.t, time.Minute, func() bool { return l.sent.Load() > before+50 }, "the load goes on")
+}
+
+// end stops the load and checks that at least as many sockets as were open were closed, each with 1012.
+func (l *replacedLoad) end(listeners int) {
+	l.t.Helper()
+	close(l.stop)
+	l.wg.Wait()
+	close(l.closings)
+	closed := 0
+	for code := range l.closings {
+		if closed++; code != 1012 {
+			l.t.Errorf("a socket was closed with %d", code)
+		}
+	}
+	if closed < listeners {
+		l.t.Errorf("%d sockets got 1012, %d were open", closed, listeners)
+	}
+	l.t.Logf("%d messages, %d sockets closed, %d failures", l.sent.Load(), closed, l.failed.Load())
+}
+
+// storedOnce checks that every acknowledged message is among those that are stored, once.
+func (l *replacedLoad) storedOnce(history []message) {
+	l.t.Helper()
+	stored := map[string]string{}
+	for _, m := range history {
+		if _, twice := stored[*m.ClientMessageID]; twice {
+			l.t.Errorf("message %s is stored twice", *m.ClientMessageID)
+		}
+		stored[*m.ClientMessageID] = m.ID
+	}
+	l.acked.Range(func(key, id any) bool {
+		if stored[key.(string)] != id {
+			l.t.Errorf("message %s was acknowledged as %s, and is %q", key, id, stored[key.(string)])
+		}
+		return true
+	})
+}
+
 // Two pods are replaced, one after the other, while people write and listen: nobody notices but for the 1012 of sockets.
 func TestPodsAreReplacedUnderLoad(t *testing.T) {
 	t.Parallel()
 	const writers, listeners, each = 4, 40, 10 // sockets of one user, who may have 20
 	s := start(t, 0, "PARLEY_DRAIN_DELAY=4s")
-	lb := &balancer{}
 	old := []*pod{s.addPod(s.named(t, "old0")), s.addPod(s.named(t, "old1"))}
 	u := old[0].users(t, writers+listeners/each)
-	g := old[0].group(t, u[0], u[1:]...)
+	l := &replacedLoad{t: t, lb: &balancer{}, group: old[0].group(t, u[0], u[1:]...), stop: make(chan struct{}), closings: make(chan int, 10_000)}
 	for _, p := range old {
-		lb.add(p)
+		l.lb.add(p)
 	}
-
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	var acked sync.Map // clientMessageId -> id
-	var sent, failed atomic.Int64
-	for w := range writers {
-		wg.Go(func() {
-			for n := 0; ; n++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				p, key := lb.pick(), fmt.Sprintf("%d-%d", w, n)
-				a, err := p.try(u[w].token, "POST", "/api/conversations/"+g.ID+"/messages", map[string]any{"content": key, "clientMessageId": key})
-				if err != nil || a.status != http.StatusCreated {
-					failed.Add(1)
-					t.Errorf("a send to a pod that was ready: %d %s %v", a.status, a.body, err)
-					continue
-				}
-				var m message
-				a.into(t, &m)
-				acked.Store(key, m.ID)
-				sent.Add(1)
-			}
-		})
+	for _, w := range u[:writers] {
+		l.wg.Go(func() { l.write(w) })
 	}
-	type closing struct {
-		on   *pod
-		code int
-	}
-	closings := make(chan closing, 10_000)
 	for n := range listeners {
-		wg.Go(func() {
-			for {
-				p := lb.pick()
-				sock, res, err := p.dial(t, "/api/ws", http.Header{"Authorization": {"Bearer " + u[writers+n/each].token}})
-				if err != nil {
-					if res == nil || res.StatusCode != http.StatusServiceUnavailable { // it stopped being ready meanwhile, and said so
-						t.Errorf("open a socket: %v", err)
-						return
-					}
-					continue
-				}
-				for f := range sock.frames {
-					if f.code != 0 {
-						closings <- closing{p, f.code}
-					}
-					select {
-					case <-stop:
-						_ = sock.conn.Close()
-						return
-					default:
-					}
-				}
-			}
-		})
+		l.wg.Go(func() { l.listen(u[writers+n/each]) })
 	}
 	open := func(p *pod) float64 { return scrape(t, p.ops).value("websocket_connections_active") }
-	testenv.Eventually(t, time.Minute, func() bool { return sent.Load() > 50 && open(old[0])+open(old[1]) == listeners }, "the load is on")
+	testenv.Eventually(t, time.Minute, func() bool { return l.sent.Load() > 50 && open(old[0])+open(old[1]) == listeners }, "the load is on")
 
 	for i, p := range old {
-		lb.add(s.addPod())
-		had, before := open(p), sent.Load()
+		l.lb.add(s.addPod())
+		if open(p) == 0 {
+			t.Errorf("pod %d had no socket", i)
+		}
 		p.Signal(syscall.SIGTERM)
 		if code := p.Wait(time.Minute); code != 0 {
 			t.Errorf("pod %d exited with %d", i, code)
@@ -152,39 +210,10 @@ func TestPodsAreReplacedUnderLoad(t *testing.T) {
 		if strings.Contains(p.Logs(), "level=ERROR") {
 			t.Errorf("pod %d logged an error", i)
 		}
-		if had == 0 {
-			t.Errorf("pod %d had no socket", i)
-		}
-		testenv.Eventually(t, time.Minute, func() bool { return sent.Load() > before+50 }, "the load goes on")
+		l.goesOn()
 	}
-	close(stop)
-	wg.Wait()
-	close(closings)
-	closed := 0
-	for c := range closings {
-		if closed++; c.code != 1012 {
-			t.Errorf("a socket was closed with %d", c.code)
-		}
-	}
-	if closed < listeners {
-		t.Errorf("%d sockets got 1012, %d were open", closed, listeners)
-	}
-
-	// Every acknowledged message is there, once.
-	stored := map[string]string{}
-	for _, m := range s.pods[len(s.pods)-1].stored(t, u[0], g.ID) {
-		if _, twice := stored[*m.ClientMessageID]; twice {
-			t.Errorf("message %s is stored twice", *m.ClientMessageID)
-		}
-		stored[*m.ClientMessageID] = m.ID
-	}
-	acked.Range(func(key, id any) bool {
-		if stored[key.(string)] != id {
-			t.Errorf("message %s was acknowledged as %s, and is %q", key, id, stored[key.(string)])
-		}
-		return true
-	})
-	t.Logf("%d messages, %d sockets closed, %d failures", sent.Load(), closed, failed.Load())
+	l.end(listeners)
+	l.storedOnce(s.pods[len(s.pods)-1].stored(t, u[0], l.group.ID))
 }
 
 // unconnected waits until Postgres has no connection of that name. A process that ended closed them; that Postgres sees it

@@ -2,12 +2,12 @@ package bench
 
 import (
 	"bytes"
-	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"syscall"
 	"testing"
+
+	"github.com/parley-chat/parley/internal/client"
 )
 
 // socket is a client that costs little: a descriptor, and what came of a frame that is not whole yet.
@@ -18,8 +18,6 @@ type socket struct {
 	got  int              // messages
 	on   func([]byte)     // called with each message, nil for none
 }
-
-var mask = [4]byte{0x1f, 0x2e, 0x3d, 0x4c}
 
 // bindAddressNoPort is Linux's IP_BIND_ADDRESS_NO_PORT.
 const bindAddressNoPort = 24
@@ -50,10 +48,7 @@ func (s *socket) connect(p *pod, who person, host byte) error {
 		return fmt.Errorf("connect: %w", err)
 	}
 	_ = syscall.SetsockoptInt(s.fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
-	_, err := fmt.Fprintf(s, "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nUser-Agent: parley-bench/1\r\nAuthorization: Bearer %s\r\n\r\n",
-		p.path, p.port, who.token)
-	if err != nil {
+	if _, err := s.Write([]byte(client.Upgrade(fmt.Sprintf("127.0.0.1:%d", p.port), p.path, who.token))); err != nil {
 		return err
 	}
 	head, err := s.until(nil, "\r\n\r\n")
@@ -142,7 +137,7 @@ func (s *socket) say(conversationID, frameID, content string) error {
 		Content        string `json:"content"`
 		Client         string `json:"clientMessageId"`
 	}
-	body, err := json.Marshal(map[string]any{"type": "message:send", "id": frameID, "data": data{conversationID, content, frameID}})
+	body, err := client.Encode("message:send", frameID, data{conversationID, content, frameID})
 	if err != nil {
 		return err
 	}
@@ -150,19 +145,10 @@ func (s *socket) say(conversationID, frameID, content string) error {
 }
 
 // frameOf sends a text frame.
-func (s *socket) frameOf(body []byte) error { return s.masked(0x81, body) }
+func (s *socket) frameOf(body []byte) error { return s.write(1, body) }
 
-// masked sends a frame that begins with that byte.
-func (s *socket) masked(first byte, body []byte) error {
-	f := []byte{first, 0x80 | byte(len(body))} //nolint:gosec // less than 126
-	if len(body) >= 126 {
-		f = binary.BigEndian.AppendUint16([]byte{first, 0x80 | 126}, uint16(len(body))) //nolint:gosec // some hundred bytes
-	}
-	f = append(f, mask[:]...)
-	for i, c := range body {
-		f = append(f, c^mask[i&3])
-	}
-	_, err := s.Write(f)
+func (s *socket) write(opcode byte, body []byte) error {
+	_, err := s.Write(client.AppendFrame(nil, opcode, body))
 	return err
 }
 
@@ -174,11 +160,11 @@ func (s *socket) take(b []byte, other func(payload []byte) error) error {
 		s.rest = nil
 	}
 	for {
-		n, payload := split(b)
+		n, opcode, payload := client.SplitFrame(b)
 		if n == 0 {
 			break
 		}
-		if err := s.frame(b[0]&15, payload, other); err != nil {
+		if err := s.frame(opcode, payload, other); err != nil {
 			return err
 		}
 		b = b[n:]
@@ -187,24 +173,6 @@ func (s *socket) take(b []byte, other func(payload []byte) error) error {
 		s.rest = append([]byte(nil), b...)
 	}
 	return nil
-}
-
-// split finds the first frame. It answers its whole length, 0 where it is not whole.
-func split(b []byte) (int, []byte) {
-	if len(b) < 4 {
-		if len(b) >= 2 && int(b[1]) <= len(b)-2 && b[1] < 126 {
-			return 2 + int(b[1]), b[2 : 2+int(b[1])]
-		}
-		return 0, nil
-	}
-	head, n := 2, int(b[1])
-	if n == 126 {
-		head, n = 4, int(binary.BigEndian.Uint16(b[2:]))
-	}
-	if len(b) < head+n {
-		return 0, nil
-	}
-	return head + n, b[head : head+n]
 }
 
 var (
@@ -219,7 +187,7 @@ func (s *socket) frame(op byte, payload []byte, other func([]byte) error) error 
 	case op == 8:
 		return fmt.Errorf("the server closed the socket: %q", payload)
 	case op == 9:
-		return s.masked(0x80|10, payload)
+		return s.write(10, payload)
 	case op == 1 && bytes.HasPrefix(payload, isNew):
 		return s.message(payload)
 	case op == 1 && bytes.HasPrefix(payload, isPub):

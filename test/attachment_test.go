@@ -1,17 +1,16 @@
 package test
 
 import (
-	"bytes"
 	"database/sql"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/parley-chat/parley/internal/client"
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
@@ -40,19 +39,15 @@ func (p *pod) announce(t testing.TB, u user, filename, contentType string, size 
 // put stores a file as its ticket says, and returns the storage's status.
 func (k ticket) put(t testing.TB, body []byte) int {
 	t.Helper()
-	r, err := http.NewRequest(k.Method, k.URL, bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
+	var headers []string
 	for name, v := range k.Headers {
-		r.Header.Set(name, v)
+		headers = append(headers, name, v)
 	}
-	res, err := client.Do(r)
+	r, err := client.Server{Base: k.URL, HTTP: httpClient}.Do(t.Context(), k.Method, "", string(body), headers...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = res.Body.Close()
-	return res.StatusCode
+	return r.Status
 }
 
 // upload stores a file and completes it.
@@ -80,36 +75,27 @@ func (p *pod) links(t testing.TB, u user, ids ...string) string {
 	return strings.Join(out, " ")
 }
 
+// stays follows no redirect.
+var stays = &http.Client{Timeout: httpClient.Timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+
 // fetch follows the redirect to a file.
 func (p *pod) fetch(t testing.TB, u user, id string) (status int, header http.Header, body []byte) {
 	t.Helper()
-	r, err := http.NewRequest("GET", p.url+"/api/attachments/"+id, nil)
+	res, err := client.Server{Base: p.url, Token: u.token, HTTP: stays}.Do(t.Context(), "GET", "/api/attachments/"+id, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+u.token)
-	stop := http.Client{Timeout: client.Timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	res, err := stop.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = res.Body.Close()
-	if res.StatusCode != 302 {
-		return res.StatusCode, res.Header, nil
+	if res.Status != 302 {
+		return res.Status, res.Header, nil
 	}
 	if c := res.Header.Get("Cache-Control"); c != "no-store" {
 		t.Errorf("the redirect may be kept: %q", c)
 	}
-	res, err = client.Get(res.Header.Get("Location"))
+	file, err := client.Server{Base: res.Header.Get("Location"), HTTP: httpClient}.Do(t.Context(), "GET", "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
-	body, err = io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, res.Header, body
+	return file.Status, file.Header, file.Body
 }
 
 func TestFilesOverTheAPI(t *testing.T) {
@@ -350,18 +336,11 @@ func TestFilesByAServerKey(t *testing.T) {
 // status is that of a GET for a user, without following a redirect.
 func (p *pod) status(t testing.TB, path, key, as string) int {
 	t.Helper()
-	r, err := http.NewRequest("GET", p.url+path, nil)
+	res, err := client.Server{Base: p.url, Token: key, HTTP: stays}.Do(t.Context(), "GET", path, nil, "Parley-User", as)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Authorization", "Bearer "+key)
-	r.Header.Set("Parley-User", as)
-	res, err := (&http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	return res.StatusCode
+	return res.Status
 }
 
 func TestWithoutStorageThereAreNoFiles(t *testing.T) {

@@ -240,7 +240,7 @@ func openAgain(t *testing.T, p *pod, u user) (sock *socket) {
 			return false
 		}
 		var err error
-		if sock, _, err = p.dial(t, "/api/ws", http.Header{"Authorization": {"Bearer " + u.token}}); err != nil {
+		if sock, err = p.dial(t, "/api/ws", http.Header{"Authorization": {"Bearer " + u.token}}); err != nil {
 			return false
 		}
 		return sock.next(5*time.Second).Type == "ready"

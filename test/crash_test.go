@@ -121,7 +121,7 @@ func (x *storm) write(t testing.TB, sender int) error {
 
 // voice opens a socket, nil where the pod takes none.
 func (p *pod) voice(t testing.TB, u user) *voice {
-	sock, _, err := p.dial(t, "/api/ws", http.Header{"Authorization": {"Bearer " + u.token}})
+	sock, err := p.dial(t, "/api/ws", http.Header{"Authorization": {"Bearer " + u.token}})
 	if err != nil {
 		return nil
 	}

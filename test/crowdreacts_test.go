@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-chat/parley/internal/client"
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
@@ -47,20 +48,9 @@ func (s *system) react(t *testing.T, users []user, messageID string) time.Durati
 	begun := time.Now()
 	for i, u := range users {
 		wg.Go(func() {
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s.pods[i%2].url+"/api/messages/"+messageID+"/reactions/"+[]string{"a", "b", "c", "d"}[i%4], nil)
-			if err != nil {
+			pod := client.Server{Base: s.pods[i%2].url, Token: u.token, HTTP: c}
+			if err := pod.Call(t.Context(), "PUT", "/messages/"+messageID+"/reactions/"+[]string{"a", "b", "c", "d"}[i%4], nil, nil); err != nil {
 				t.Error(err)
-				return
-			}
-			r.Header.Set("Authorization", "Bearer "+u.token)
-			res, err := c.Do(r)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			_ = res.Body.Close()
-			if res.StatusCode != http.StatusOK {
-				t.Errorf("a reaction: %d", res.StatusCode)
 			}
 		})
 	}

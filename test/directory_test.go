@@ -217,7 +217,7 @@ func TestBarredUsersAreOutEverywhere(t *testing.T) {
 	a.want(t, 201, key, "POST", "/api/server/users/ext:anna/tokens", map[string]any{"ttl": "1h"}).into(t, &minted)
 	b.me(t, external)
 	open := func() *socket {
-		sock, _, err := b.dial(t, "/api/ws", map[string][]string{"Authorization": {"Bearer " + external}})
+		sock, err := b.dial(t, "/api/ws", map[string][]string{"Authorization": {"Bearer " + external}})
 		if err != nil {
 			t.Fatal(err)
 		}

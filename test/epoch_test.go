@@ -11,7 +11,7 @@ import (
 // opened is a socket and the epoch that its ready frame named.
 func (p *pod) openedIn(t testing.TB, u user) (*socket, string) {
 	t.Helper()
-	s, _, err := p.dial(t, "/api/ws", nil, "parley.v1", "bearer."+u.token)
+	s, err := p.dial(t, "/api/ws", nil, "parley.v1", "bearer."+u.token)
 	if err != nil {
 		t.Fatal(err)
 	}

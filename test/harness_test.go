@@ -2,7 +2,7 @@
 package test
 
 import (
-	"bytes"
+	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-chat/parley/internal/client"
 	"github.com/parley-chat/parley/internal/httpapi/apidoc/apidoctest"
 	"github.com/parley-chat/parley/internal/testenv"
 )
@@ -111,11 +112,7 @@ type answer struct {
 }
 
 // problem is the body of what went wrong.
-type problem struct {
-	Type, Title, Detail, Code, RequestID string
-	Status, RetryAfterSeconds            int
-	Errors                               []struct{ Field, Message string }
-}
+type problem struct{ client.Problem }
 
 func (a answer) into(t testing.TB, v any) {
 	t.Helper()
@@ -146,7 +143,7 @@ func (p problem) fields() string {
 	return strings.Join(slices.Sorted(maps.Keys(set)), " ")
 }
 
-var client = &http.Client{Timeout: 30 * time.Second}
+var httpClient = &http.Client{Timeout: 30 * time.Second}
 
 // call makes a request. body is nil, a string that is sent as it is, or a value that is sent as JSON.
 func (p *pod) call(t testing.TB, token, method, path string, body any, headers ...string) answer {
@@ -167,7 +164,7 @@ func (p *pod) call(t testing.TB, token, method, path string, body any, headers .
 		t.Errorf("not as in the OpenAPI document: %v", err)
 	}
 	if body != nil && a.status < 300 {
-		sent, err := encode(body)
+		sent, err := client.Body(body)
 		if err == nil {
 			err = v.Request(method, plain, sent)
 		}
@@ -181,43 +178,9 @@ func (p *pod) call(t testing.TB, token, method, path string, body any, headers .
 // document is the OpenAPI document, which every answer to call is held against, and every body that was taken.
 var document = sync.OnceValues(apidoctest.New)
 
-// encode is a body as it is sent.
-func encode(body any) ([]byte, error) {
-	if s, ok := body.(string); ok {
-		return []byte(s), nil
-	}
-	return json.Marshal(body)
-}
-
 func (p *pod) try(token, method, path string, body any, headers ...string) (answer, error) {
-	var r io.Reader
-	if body != nil {
-		b, err := encode(body)
-		if err != nil {
-			return answer{}, err
-		}
-		r = bytes.NewReader(b)
-	}
-	q, err := http.NewRequest(method, p.url+path, r)
-	if err != nil {
-		return answer{}, err
-	}
-	if body != nil {
-		q.Header.Set("Content-Type", "application/json")
-	}
-	if token != "" {
-		q.Header.Set("Authorization", "Bearer "+token)
-	}
-	for i := 0; i+1 < len(headers); i += 2 {
-		q.Header.Set(headers[i], headers[i+1])
-	}
-	res, err := client.Do(q)
-	if err != nil {
-		return answer{}, err
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	return answer{res.StatusCode, res.Header, b}, err
+	r, err := client.Server{Base: p.url, Token: token, HTTP: httpClient}.Do(context.Background(), method, path, body, headers...)
+	return answer{r.Status, r.Header, r.Body}, err
 }
 
 // want makes a request that must have a status.

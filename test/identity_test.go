@@ -206,7 +206,7 @@ func TestASocketEndsWithItsToken(t *testing.T) {
 	product := newProduct(t)
 	p := start(t, 1, product.settings("both")...).pods[0]
 	open := func(token string) (*socket, readyAs) {
-		s, _, err := p.dial(t, "/api/ws", http.Header{"Authorization": {"Bearer " + token}})
+		s, err := p.dial(t, "/api/ws", http.Header{"Authorization": {"Bearer " + token}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -262,7 +262,7 @@ func TestAKeyThatLeftTheSetIsRefused(t *testing.T) {
 	old := product.token("anna", nil)
 	a := s.pods[0]
 	a.me(t, old)
-	socket, _, err := s.pods[1].dial(t, "/api/ws", http.Header{"Authorization": {"Bearer " + old}})
+	socket, err := s.pods[1].dial(t, "/api/ws", http.Header{"Authorization": {"Bearer " + old}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func TestLogsTellNoSecrets(t *testing.T) {
 
 	u := p.users(t, 3)
 	g := p.group(t, u[0], u[1:]...)
-	sock, _, err := p.dial(t, "/api/ws", nil, "parley.v1", "bearer."+u[1].token)
+	sock, err := p.dial(t, "/api/ws", nil, "parley.v1", "bearer."+u[1].token)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/parley-chat/parley/internal/client"
 )
 
 // rule is what the kinds of callers get on a route of a conversation or message. Paths name things of a world (see newGroup).
@@ -73,7 +75,7 @@ func (w things) body(t *testing.T, body any) any {
 	if body == nil {
 		return nil
 	}
-	b, err := encode(body)
+	b, err := client.Body(body)
 	if err != nil {
 		t.Fatal(err)
 	}

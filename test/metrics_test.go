@@ -34,7 +34,7 @@ type families map[string]*dto.MetricFamily
 // scrape reads a process's metrics.
 func scrape(t testing.TB, base string) families {
 	t.Helper()
-	r, err := client.Get(base + "/metrics")
+	r, err := httpClient.Get(base + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestSeriesAreBounded(t *testing.T) {
 			raw(t, p, junk+"\r\n\r\n")
 		}
 		for i := range 10 {
-			sock, _, err := p.dial(t, "/api/ws", http.Header{"Authorization": {"Bearer " + u.token}})
+			sock, err := p.dial(t, "/api/ws", http.Header{"Authorization": {"Bearer " + u.token}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -212,7 +212,7 @@ func (s *system) addBeside(name string, env ...string) (p *testenv.Process, ops 
 	s.t.Helper()
 	p, ops = s.launchBeside(name, env...)
 	testenv.Eventually(s.t, time.Minute, func() bool {
-		r, err := client.Get(ops + "/readyz")
+		r, err := httpClient.Get(ops + "/readyz")
 		if err != nil {
 			return false
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,8 +16,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/fasthttp/websocket"
 
 	"github.com/parley-chat/parley/internal/testenv"
 )
@@ -205,7 +202,7 @@ func (o *observed) load(t *testing.T) {
 	})
 	every(200*time.Millisecond, func(p *pod, _ int) { _, _ = p.try(u[1].token, "GET", "/api/conversations", nil) })
 	every(500*time.Millisecond, func(p *pod, _ int) {
-		s, _, err := p.dial(t, "/api/ws?deviceId=now-and-then", http.Header{"Authorization": {"Bearer " + u[3].token}})
+		s, err := p.dial(t, "/api/ws?deviceId=now-and-then", http.Header{"Authorization": {"Bearer " + u[3].token}})
 		if err == nil {
 			time.Sleep(200 * time.Millisecond)
 			s.cut()
@@ -417,19 +414,8 @@ func (o *observed) slowReaders(t *testing.T) {
 	p := o.pods[0]
 	u := p.users(t, 3)
 	c := p.group(t, u[0], u[1:]...)
-	deaf := websocket.Dialer{HandshakeTimeout: time.Minute, NetDial: func(network, addr string) (net.Conn, error) {
-		conn, err := net.Dial(network, addr)
-		if err == nil {
-			err = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
-		}
-		return conn, err
-	}}
 	for i := range 20 {
-		conn, _, err := deaf.Dial(p.wsURL(fmt.Sprintf("/api/ws?deviceId=deaf-%d", i)), http.Header{"Authorization": {"Bearer " + u[1+i%2].token}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = conn.Close() })
+		p.deaf(t, u[1+i%2], fmt.Sprint("deaf-", i))
 	}
 	text := strings.Repeat("\U0001F40C", 8000) // as many bytes as a message may have
 	for limit := testenv.NewLimit(2 * time.Minute); !limit.Over(); {

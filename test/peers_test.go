@@ -224,9 +224,9 @@ func TestConnectionsOfAnAddressAreBounded(t *testing.T) {
 	t.Parallel()
 	p := start(t, 1, "PARLEY_CONNECTIONS_PER_ADDRESS=20").pods[0]
 	u := p.register(t)
-	client.CloseIdleConnections()
+	httpClient.CloseIdleConnections()
 	for i := range 15 {
-		s, _, err := p.dial(t, fmt.Sprintf("/api/ws?deviceId=d%d", i), http.Header{"Authorization": {"Bearer " + u.token}})
+		s, err := p.dial(t, fmt.Sprintf("/api/ws?deviceId=d%d", i), http.Header{"Authorization": {"Bearer " + u.token}})
 		if err != nil {
 			t.Fatal(err)
 		}

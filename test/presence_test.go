@@ -66,7 +66,7 @@ func (p *pod) becomes(t testing.TB, viewer user, of, status string, within time.
 
 func (p *pod) openAs(t testing.TB, u user, device string) *socket {
 	t.Helper()
-	s, _, err := p.dial(t, "/api/ws?deviceId="+device, http.Header{"Authorization": {"Bearer " + u.token}})
+	s, err := p.dial(t, "/api/ws?deviceId="+device, http.Header{"Authorization": {"Bearer " + u.token}})
 	if err != nil {
 		t.Fatal(err)
 	}

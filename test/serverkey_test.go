@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-chat/parley/internal/client"
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
@@ -139,9 +140,9 @@ func TestAKeyActsForAUser(t *testing.T) {
 	acting(u[0].token, u[1].ID, "GET", path, nil, 400, "invalid_request")
 	acting(u[0].token, "", "GET", "/api/server/keys", nil, 403, "scope_missing")
 	acting("", "", "GET", "/api/server/keys", nil, 401, "unauthorized")
-	_, res, err := p.dial(t, "/api/ws", map[string][]string{"Authorization": {"Bearer " + key}, "Parley-User": {u[0].ID}})
-	if err == nil || res.StatusCode != 403 {
-		t.Errorf("a socket: %v, %v", res, err)
+	_, err := p.dial(t, "/api/ws", map[string][]string{"Authorization": {"Bearer " + key}, "Parley-User": {u[0].ID}})
+	if pr := client.ProblemOf(err); pr == nil || pr.Status != 403 {
+		t.Errorf("a socket: %v", err)
 	}
 	var log struct {
 		Data []struct {

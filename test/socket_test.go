@@ -1,9 +1,9 @@
 package test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,15 +12,14 @@ import (
 
 	"github.com/fasthttp/websocket"
 
+	"github.com/parley-chat/parley/internal/client"
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
 // frame is one that a server sent.
 type frame struct {
-	Type string          `json:"type"`
-	ID   string          `json:"id"`
-	Data json.RawMessage `json:"data"`
-	code int             // of the close frame
+	client.Frame
+	code int // of the close frame
 }
 
 func (f frame) into(t testing.TB, v any) {
@@ -33,18 +32,16 @@ func (f frame) into(t testing.TB, v any) {
 // socket is a client's.
 type socket struct {
 	t      testing.TB
-	conn   *websocket.Conn
+	conn   *client.Socket
 	frames chan frame
 }
-
-func (p *pod) wsURL(path string) string { return "ws" + strings.TrimPrefix(p.url, "http") + path }
 
 // open opens a socket and waits for its ready frame.
 func (p *pod) open(t testing.TB, u user) *socket {
 	t.Helper()
-	s, res, err := p.dial(t, "/api/ws", http.Header{"Authorization": {"Bearer " + u.token}})
+	s, err := p.dial(t, "/api/ws", http.Header{"Authorization": {"Bearer " + u.token}})
 	if err != nil {
-		t.Fatalf("open a socket: %v (%+v)", err, res)
+		t.Fatal(err)
 	}
 	if f := s.next(10 * time.Second); f.Type != "ready" {
 		t.Fatalf("the first frame is %s %s %d", f.Type, f.Data, f.code)
@@ -52,34 +49,33 @@ func (p *pod) open(t testing.TB, u user) *socket {
 	return s
 }
 
-func (p *pod) dial(t testing.TB, path string, h http.Header, protocols ...string) (*socket, *http.Response, error) {
+func (p *pod) dial(t testing.TB, path string, h http.Header, protocols ...string) (*socket, error) {
 	t.Helper()
-	d := websocket.Dialer{HandshakeTimeout: time.Minute, Subprotocols: protocols}
-	conn, res, err := d.Dial(p.wsURL(path), h)
+	d := &websocket.Dialer{HandshakeTimeout: time.Minute, Subprotocols: protocols}
+	conn, err := client.Server{Base: p.url}.Dial(context.Background(), d, path, h)
 	if err != nil {
-		return nil, res, err
+		return nil, err
 	}
 	s := &socket{t: t, conn: conn, frames: make(chan frame, 100_000)}
 	go s.read()
 	t.Cleanup(func() { _ = conn.Close() })
-	return s, res, nil
+	return s, nil
 }
 
 func (s *socket) read() {
 	defer close(s.frames)
 	for {
-		_, b, err := s.conn.ReadMessage()
+		f, err := s.conn.Next()
+		if _, syntax := errors.AsType[*json.SyntaxError](err); syntax {
+			panic(err)
+		}
+		if code := client.CloseCode(err); code != 0 {
+			s.frames <- frame{code: code}
+		}
 		if err != nil {
-			if c, ok := errors.AsType[*websocket.CloseError](err); ok {
-				s.frames <- frame{code: c.Code}
-			}
 			return
 		}
-		var f frame
-		if err := json.Unmarshal(b, &f); err != nil {
-			panic(fmt.Sprintf("a frame that is no JSON: %q", b))
-		}
-		s.frames <- f
+		s.frames <- frame{Frame: f}
 	}
 }
 
@@ -153,7 +149,9 @@ func (s *socket) closed(timeout time.Duration) int {
 // ask sends a frame and waits for the ack or error that answers it.
 func (s *socket) ask(typ string, data any) frame {
 	s.t.Helper()
-	s.write(map[string]any{"type": typ, "id": "ask", "data": data})
+	if err := s.conn.Send(typ, "ask", data); err != nil {
+		s.t.Fatal(err)
+	}
 	for {
 		if f := s.next(10 * time.Second); f.ID == "ask" {
 			return f

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-chat/parley/internal/client"
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
@@ -100,9 +101,9 @@ func (l *replacedLoad) write(u user) {
 // listen has one socket open until the load stops, and opens another one whenever it is closed.
 func (l *replacedLoad) listen(u user) {
 	for !l.stopped() {
-		sock, res, err := l.lb.pick().dial(l.t, "/api/ws", http.Header{"Authorization": {"Bearer " + u.token}})
+		sock, err := l.lb.pick().dial(l.t, "/api/ws", http.Header{"Authorization": {"Bearer " + u.token}})
 		if err != nil {
-			if res == nil || res.StatusCode != http.StatusServiceUnavailable { // it stopped being ready meanwhile, and said so
+			if pr := client.ProblemOf(err); pr == nil || pr.Status != http.StatusServiceUnavailable { // it stopped being ready meanwhile, and said so
 				l.t.Errorf("open a socket: %v", err)
 				return
 			}

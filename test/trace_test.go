@@ -16,6 +16,7 @@ import (
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/parley-chat/parley/internal/client"
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
@@ -200,19 +201,9 @@ func TestATraceGoesThroughATask(t *testing.T) {
 
 func openMetrics(t *testing.T, p *pod) string {
 	t.Helper()
-	r, err := http.NewRequest(http.MethodGet, p.ops+"/metrics", nil)
+	r, err := client.Server{Base: p.ops, HTTP: httpClient}.Do(t.Context(), "GET", "/metrics", nil, "Accept", "application/openmetrics-text;version=1.0.0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Accept", "application/openmetrics-text;version=1.0.0")
-	res, err := client.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
+	return string(r.Body)
 }

@@ -11,20 +11,21 @@ import (
 
 	"github.com/fasthttp/websocket"
 
+	"github.com/parley-chat/parley/internal/client"
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
 // deaf opens a socket with a small receive buffer that reads nothing until it is asked to.
-func (p *pod) deaf(t testing.TB, u user, device string) *websocket.Conn {
+func (p *pod) deaf(t testing.TB, u user, device string) *client.Socket {
 	t.Helper()
-	d := websocket.Dialer{HandshakeTimeout: 20 * time.Second, NetDial: func(network, addr string) (net.Conn, error) {
+	d := &websocket.Dialer{HandshakeTimeout: 20 * time.Second, NetDial: func(network, addr string) (net.Conn, error) {
 		c, err := net.Dial(network, addr)
 		if err == nil {
 			err = c.(*net.TCPConn).SetReadBuffer(4096) //nolint:forcetypeassert // it is one
 		}
 		return c, err
 	}}
-	c, _, err := d.Dial(p.wsURL("/api/ws?deviceId="+device), http.Header{"Authorization": {"Bearer " + u.token}})
+	c, err := client.Server{Base: p.url, Token: u.token}.Dial(t.Context(), d, "/api/ws?deviceId="+device, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,8 +44,8 @@ func TestSocketsThatAskAndDoNotRead(t *testing.T) {
 	for range 12 {
 		p.send(t, us[0], g.ID, strings.Repeat("\U0001f600", 8000))
 	}
-	ask := func(c *websocket.Conn, id string) {
-		if err := c.WriteJSON(map[string]any{"type": "sync", "id": id, "data": map[string]any{"conversations": map[string]any{g.ID: 0}}}); err != nil {
+	ask := func(c *client.Socket, id string) {
+		if err := c.Send("sync", id, client.Sync{Conversations: map[string]int64{g.ID: 0}}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -124,7 +125,7 @@ func TestTypingIsThrottled(t *testing.T) {
 	victim := p.open(t, us[1])
 	var from []*socket
 	for i := range 4 {
-		s, _, err := p.dial(t, fmt.Sprintf("/api/ws?deviceId=t%d", i), http.Header{"Authorization": {"Bearer " + us[0].token}})
+		s, err := p.dial(t, fmt.Sprintf("/api/ws?deviceId=t%d", i), http.Header{"Authorization": {"Bearer " + us[0].token}})
 		if err != nil {
 			t.Fatal(err)
 		}

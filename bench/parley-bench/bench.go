@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/parley-chat/parley/internal/client"
 )
 
 // bench is a run.
@@ -43,7 +44,7 @@ type bench struct {
 func newBench(s *settings, log io.Writer) *bench {
 	b := &bench{
 		settings: s, run: newRun(), epoch: time.Now(), stats: newStats(0), log: log, loopback: loopback(s.URLs), visits: map[string]*visit{},
-		http: &http.Client{Transport: &http.Transport{
+		http: &http.Client{Timeout: answerTime, Transport: &http.Transport{
 			MaxIdleConnsPerHost: 10_000, TLSClientConfig: &tls.Config{InsecureSkipVerify: s.insecure}, //nolint:gosec // only where --insecure says so
 		}},
 	}
@@ -64,8 +65,7 @@ func (b *bench) url(n int) string { return b.URLs[n%len(b.URLs)] }
 
 // hopeless reports whether a retry is useless, and ends the run in that case.
 func (b *bench) hopeless(err error) bool {
-	l, pr := (*limited)(nil), (*problem)(nil)
-	if !errors.As(err, &l) && (!errors.As(err, &pr) || pr.Status >= http.StatusInternalServerError) {
+	if pr := client.ProblemOf(err); pr == nil || pr.Status >= http.StatusInternalServerError {
 		return false
 	}
 	b.fail(err)

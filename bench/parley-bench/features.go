@@ -3,10 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"github.com/parley-chat/parley/internal/client"
 )
 
 // How often people do more than write and read: for each message sent, but for withExtras, which is of the messages.
@@ -79,7 +80,7 @@ func (t *town) edit(ctx context.Context, p *person) {
 	}
 	start := time.Now()
 	err := t.call(ctx, p, http.MethodPatch, "/messages/"+messageID, map[string]any{"metadata": map[string]any{"seen": rand.IntN(1000)}}, nil)
-	if pr := (*problem)(nil); errors.As(err, &pr) && pr.Status == http.StatusForbidden {
+	if pr := client.ProblemOf(err); pr != nil && pr.Status == http.StatusForbidden {
 		return // another's
 	}
 	t.changed("edit", p, start, err)

@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
-	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +13,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver
 
 	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/client"
 	"github.com/parley-chat/parley/internal/id"
 )
 
@@ -168,11 +169,13 @@ func (r *registrar) people(ctx context.Context, n int) ([]*person, error) {
 		in := map[string]string{"username": r.b.username(i), "password": p.password, "displayName": displayName}
 		var a account
 		err := r.b.call(ctx, nil, "POST", "/auth/register", in, &a)
-		for limit := (*limited)(nil); errors.As(err, &limit); err = r.b.call(ctx, nil, "POST", "/auth/register", in, &a) {
-			r.b.say("%d of %d users are registered; the next in %s (PARLEY_RATE_LIMIT_AUTH=off lifts the limit, --database-url needs none)", i, n, limit.wait)
-			if err := pause(ctx, limit.wait); err != nil {
+		for pr := client.ProblemOf(err); pr != nil && pr.Status == http.StatusTooManyRequests; pr = client.ProblemOf(err) {
+			wait := time.Duration(max(pr.RetryAfterSeconds, 1)) * time.Second
+			r.b.say("%d of %d users are registered; the next in %s (PARLEY_RATE_LIMIT_AUTH=off lifts the limit, --database-url needs none)", i, n, wait)
+			if err := pause(ctx, wait); err != nil {
 				return nil, err
 			}
+			err = r.b.call(ctx, nil, "POST", "/auth/register", in, &a)
 		}
 		if err != nil {
 			return nil, err

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"github.com/fasthttp/websocket"
+
+	"github.com/parley-chat/parley/internal/client"
 )
 
 // text fills messages.
@@ -37,8 +38,8 @@ type person struct {
 	mu      sync.Mutex // guards what follows
 	feeds   map[string]*feed
 	pending map[string]*request
-	conn    *websocket.Conn // nil while there is none
-	usable  bool            // requests may be written: it is ready, and sync is through
+	conn    *client.Socket // nil while there is none
+	usable  bool           // requests may be written: it is ready, and sync is through
 	wanted  bool
 	gone    chan struct{}     // closed when the socket is and nobody reads any more
 	last    map[string]string // conversation -> newest message, where the scenario reads messages
@@ -56,19 +57,17 @@ func newPerson(b *bench, n int, id, token string) *person {
 }
 
 func (p *person) frame(b []byte) {
-	switch typ := string(field(b, `"type":"`)); typ {
+	switch typ := string(client.Field(b, `"type":"`)); typ {
 	case "message:new":
 		p.message(b)
 	case "ack":
 		p.answer(b, nil)
 	case "error":
-		var e struct{ Data problem }
-		if err := json.Unmarshal(b, &e); err != nil {
-			e.Data.Code = "unreadable"
-		}
-		p.answer(b, &e.Data)
+		var f client.Frame
+		_ = json.Unmarshal(b, &f) // of what is no JSON, the problem has no code
+		p.answer(b, f.Problem())
 	case "presence:online", "presence:offline":
-		p.presence(string(field(b, `"userId":"`)), typ == "presence:online")
+		p.presence(string(client.Field(b, `"userId":"`)), typ == "presence:online")
 	case "receipt:read":
 		p.b.stats.add("receipts delivered", 1)
 	case "message:reacted", "message:updated", "state:updated":
@@ -76,54 +75,35 @@ func (p *person) frame(b []byte) {
 	}
 }
 
-// field finds the first value of a key; nil where there is none. It is cheaper than decoding, and good enough: no text that the
-// load writes looks like a key.
-func field(b []byte, key string) []byte {
-	i := bytes.Index(b, []byte(key))
-	if i < 0 {
-		return nil
-	}
-	b = b[i+len(key):]
-	if end := bytes.IndexAny(b, `",}`); end >= 0 {
-		return b[:end]
-	}
-	return nil
-}
-
-func integer(b []byte, key string) int64 {
-	n, _ := strconv.ParseInt(string(field(b, key)), 10, 64) // what is none is 0, which no seq is
-	return n
-}
-
 // message takes a message that came live.
 func (p *person) message(b []byte) {
 	now := time.Now()
-	seq := integer(b, `"seq":`)
+	seq := client.Integer(b, `"seq":`)
 	p.mu.Lock()
-	f := p.feeds[string(field(b, `"conversationId":"`))]
+	f := p.feeds[string(client.Field(b, `"conversationId":"`))]
 	if f == nil || seq == 0 {
 		p.mu.Unlock()
 		p.b.violations.add("unreadable", "%.200s", b)
 		return
 	}
-	fresh := f.message(p.b.violations, seq, integer(b, `"revision":`))
+	fresh := f.message(p.b.violations, seq, client.Integer(b, `"revision":`))
 	if p.b.keepLast {
-		p.last[f.conversation.id] = string(field(b, `"data":{"id":"`))
+		p.last[f.conversation.id] = string(client.Field(b, `"data":{"id":"`))
 	}
 	p.mu.Unlock()
 	if !fresh {
 		return
 	}
 	p.b.delivered(f.conversation, 1)
-	if client := field(b, `"clientMessageId":"`); bytes.HasPrefix(client, []byte(p.b.run)) {
-		at, _ := strconv.ParseInt(string(client[bytes.LastIndexByte(client, '.')+1:]), 36, 64) // the load wrote it
+	if id := client.Field(b, `"clientMessageId":"`); bytes.HasPrefix(id, []byte(p.b.run)) {
+		at, _ := strconv.ParseInt(string(id[bytes.LastIndexByte(id, '.')+1:]), 36, 64) // the load wrote it
 		p.b.received.record(p.n, now.Sub(p.b.epoch)-time.Duration(at))
 	}
 }
 
 // answer takes an ack or an error.
-func (p *person) answer(b []byte, pr *problem) {
-	id := string(field(b, `"id":"`)) // an answer's own comes before its data
+func (p *person) answer(b []byte, pr *client.Problem) {
+	id := string(client.Field(b, `"id":"`)) // an answer's own comes before its data
 	p.mu.Lock()
 	r := p.pending[id]
 	delete(p.pending, id)
@@ -133,7 +113,7 @@ func (p *person) answer(b []byte, pr *problem) {
 		err = pr
 		p.b.stats.add("refused "+pr.Code, 1)
 		if pr.Code == "rate_limited" {
-			p.b.fail(&limited{what: "a frame (PARLEY_RATE_LIMIT_SEND, PARLEY_RATE_LIMIT_DEFAULT)"})
+			p.b.fail(fmt.Errorf("a frame: %w (PARLEY_RATE_LIMIT_SEND, PARLEY_RATE_LIMIT_DEFAULT; see docs/benchmarking.md)", pr))
 		}
 	}
 	if r != nil {
@@ -144,7 +124,7 @@ func (p *person) answer(b []byte, pr *problem) {
 // ask sends a frame that wants an ack. Where the socket breaks before that, it is sent again on the next one: all that the
 // load asks may be asked twice.
 func (p *person) ask(typ, id string, data any, done func(ack []byte, err error)) {
-	frame, err := json.Marshal(map[string]any{"type": typ, "id": id, "data": data})
+	frame, err := client.Encode(typ, id, data)
 	if err != nil {
 		done(nil, err)
 		return
@@ -189,17 +169,17 @@ func (p *person) resend() {
 // send sends a message that was to be sent at intended. done, which may be nil, is called when it is
 // acknowledged. Where the server can't for now, it is sent again.
 func (p *person) send(c *conversation, intended time.Time, done func()) {
-	client := p.b.frameID() + "." + strconv.FormatInt(int64(intended.Sub(p.b.epoch)), 36) // receivers read the time from it
+	id := p.b.frameID() + "." + strconv.FormatInt(int64(intended.Sub(p.b.epoch)), 36) // receivers read the time from it
 	c.try()
 	p.b.stats.add("sent", 1)
-	data := map[string]any{"conversationId": c.id, "clientMessageId": client, "content": text}
+	data := map[string]any{"conversationId": c.id, "clientMessageId": id, "content": text}
 	if p.b.lively {
 		p.addExtras(c, data)
 	}
 	var answered func(ack []byte, err error)
 	answered = func(ack []byte, err error) {
-		if pr := (*problem)(nil); errors.As(err, &pr) && pr.Status >= http.StatusInternalServerError {
-			time.AfterFunc(backoff(2), func() { p.ask("message:send", client, data, answered) })
+		if pr := client.ProblemOf(err); pr != nil && pr.Status >= http.StatusInternalServerError {
+			time.AfterFunc(backoff(2), func() { p.ask("message:send", id, data, answered) })
 			return
 		}
 		if err != nil {
@@ -207,13 +187,13 @@ func (p *person) send(c *conversation, intended time.Time, done func()) {
 		} else {
 			p.b.acked.record(p.n, time.Since(intended))
 			p.b.stats.add("acked", 1)
-			c.ack(p.b.violations, integer(ack, `"seq":`), client)
+			c.ack(p.b.violations, client.Integer(ack, `"seq":`), id)
 		}
 		if done != nil {
 			done()
 		}
 	}
-	p.ask("message:send", client, data, answered)
+	p.ask("message:send", id, data, answered)
 }
 
 // maxSync is how many conversations one sync may name.
@@ -238,27 +218,22 @@ func (p *person) sync() {
 		p.resend()
 		return
 	}
-	data := map[string]any{"conversations": held}
-	if p.b.lively {
-		data["state"] = p.state.Load()
+	data := client.Sync{Conversations: held}
+	if state := p.state.Load(); p.b.lively {
+		data.State = &state
 	}
-	frame, err := json.Marshal(map[string]any{"type": "sync", "id": "sync", "data": data})
-	if err == nil {
+	if frame, err := client.Encode("sync", "sync", data); err == nil {
 		p.write(frame)
 	}
 }
 
-func (p *person) synced(conn *websocket.Conn, held map[string]int64, ack []byte, err error) {
+func (p *person) synced(conn *client.Socket, held map[string]int64, ack []byte, err error) {
 	var a struct {
-		Data struct {
-			Conversations map[string]struct {
-				Messages []struct{ Seq int64 }
-				Revision int64
-				Complete bool
-			}
-			Gone  []string
-			State *struct{ Revision int64 }
-		}
+		Data client.Synced[struct {
+			Messages []struct{ Seq int64 }
+			Revision int64
+			Complete bool
+		}]
 	}
 	if err == nil {
 		err = json.Unmarshal(ack, &a)

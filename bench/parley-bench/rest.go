@@ -1,95 +1,33 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"time"
+
+	"github.com/parley-chat/parley/internal/client"
 )
 
 // answerTime is how long an answer may take.
 const answerTime = 30 * time.Second
 
-// limited is a 429.
-type limited struct {
-	what string
-	wait time.Duration
-}
-
-func (l *limited) Error() string {
-	return fmt.Sprintf("%s was refused as too many (429); PARLEY_RATE_LIMIT_*=off lifts the limits, see docs/benchmarking.md", l.what)
-}
-
-// problem is what the server says is wrong.
-type problem struct {
-	Status int    `json:"status"`
-	Code   string `json:"code"`
-	Detail string `json:"detail"`
-}
-
-func (p *problem) Error() string { return fmt.Sprintf("%d %s %s", p.Status, p.Code, p.Detail) }
-
-// refusal makes an error of an answer that is a problem.
-func refusal(what string, res *http.Response) error {
-	if res.StatusCode == http.StatusTooManyRequests {
-		seconds, _ := strconv.Atoi(res.Header.Get("Retry-After")) // none is 0
-		return &limited{what, time.Duration(max(seconds, 1)) * time.Second}
-	}
-	p := &problem{Status: res.StatusCode}
-	if err := json.NewDecoder(res.Body).Decode(p); err != nil || p.Code == "" {
-		p.Code = "not Parley's answer"
-	}
-	return fmt.Errorf("%s: %w", what, p)
-}
-
 // call makes a request of a path under /api, as somebody unless p is nil, and decodes the answer, unless out is nil.
 func (b *bench) call(ctx context.Context, p *person, method, path string, in, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	body, base := []byte(nil), b.url(0)
-	if in != nil {
-		var err error
-		if body, err = json.Marshal(in); err != nil {
-			return err
-		}
-	}
-	if p != nil {
-		base = p.base()
-	}
-	req, err := http.NewRequestWithContext(ctx, method, base+"/api"+path, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
+	s := client.Server{Base: b.url(0), HTTP: b.http}
 	if p != nil {
 		token, err := p.access(ctx)
 		if err != nil {
 			return err
 		}
-		req.Header.Set("Authorization", "Bearer "+token)
+		s.Base, s.Token = p.base(), token
 	}
-	res, err := b.http.Do(req)
-	if err != nil {
-		if p != nil {
-			p.failed.Add(1)
-		}
-		return err
+	err := s.Call(ctx, method, path, in, out)
+	if p != nil && err != nil && client.ProblemOf(err) == nil {
+		p.failed.Add(1)
 	}
-	defer res.Body.Close()
-	if res.StatusCode >= http.StatusBadRequest {
-		return refusal(method+" "+path, res)
-	}
-	if out == nil {
-		return nil
-	}
-	if err := json.NewDecoder(res.Body).Decode(out); err != nil {
-		return fmt.Errorf("%s %s: %w", method, path, err)
-	}
-	return nil
+	return err
 }
 
 // account is what registering and refreshing answer.
@@ -122,22 +60,14 @@ func (p *person) access(ctx context.Context) (string, error) {
 
 // probe asks each address whether Parley is there.
 func (b *bench) probe(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
 	for _, u := range b.URLs {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u+"/api/health/ready", nil)
-		if err != nil {
-			return err
-		}
-		res, err := b.http.Do(req)
+		r, err := client.Server{Base: u, HTTP: b.http}.Do(ctx, http.MethodGet, "/api/health/ready", nil)
 		if err != nil {
 			return fmt.Errorf("nothing answers at --url %s: %w", u, err)
 		}
 		var health struct{ Status string }
-		err = json.NewDecoder(res.Body).Decode(&health)
-		_ = res.Body.Close()
-		if err != nil || health.Status == "" {
-			return fmt.Errorf("--url %s is not Parley's: GET /api/health/ready answered %s", u, res.Status)
+		if err = json.Unmarshal(r.Body, &health); err != nil || health.Status == "" {
+			return fmt.Errorf("--url %s is not Parley's: GET /api/health/ready answered %d", u, r.Status)
 		}
 		if health.Status != "ok" {
 			return fmt.Errorf("--url %s is not ready: %s", u, health.Status)
@@ -149,7 +79,7 @@ func (b *bench) probe(ctx context.Context) error {
 // recognised asks whether the server knows who was made.
 func (b *bench) recognised(ctx context.Context, p *person) error {
 	err := b.call(ctx, p, "GET", "/users/me", nil, nil)
-	if pr := (*problem)(nil); errors.As(err, &pr) && b.Seeded && (pr.Status == http.StatusUnauthorized || pr.Status == http.StatusNotFound) {
+	if pr := client.ProblemOf(err); pr != nil && b.Seeded && (pr.Status == http.StatusUnauthorized || pr.Status == http.StatusNotFound) {
 		return fmt.Errorf("the server does not know the seeded user: --jwt-secret must be its PARLEY_JWT_SECRET and --database-url its database: %w", err)
 	}
 	return err

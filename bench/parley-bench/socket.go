@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -15,6 +13,8 @@ import (
 	"time"
 
 	"github.com/fasthttp/websocket"
+
+	"github.com/parley-chat/parley/internal/client"
 )
 
 // silence is how long a socket may hear nothing before it counts as dead: twice the longest heartbeat that is usual.
@@ -79,27 +79,11 @@ func (p *person) connect(ctx context.Context, intended time.Time, fresh bool) er
 	if err != nil {
 		return err
 	}
-	base := p.base()
-	conn, res, err := p.dialer().DialContext(ctx, "ws"+strings.TrimPrefix(base, "http")+"/api/ws?deviceId=bench",
-		http.Header{"Authorization": {"Bearer " + token}, "User-Agent": {"parley-bench"}})
-	if errors.Is(err, websocket.ErrBadHandshake) {
-		err = refusal("opening a socket", res)
-		_ = res.Body.Close()
-	}
-	if err == nil {
-		_ = conn.SetReadDeadline(time.Now().Add(answerTime)) // fails only when reading would
-		var f struct{ Type string }
-		if err = conn.ReadJSON(&f); err == nil && f.Type != "ready" {
-			err = fmt.Errorf("the first frame is %s", f.Type)
-		}
-		if err != nil {
-			_ = conn.Close()
-		}
-	}
+	conn, err := client.Server{Base: p.base(), Token: token}.Open(ctx, p.dialer(), "/api/ws?deviceId=bench", http.Header{"User-Agent": {"parley-bench"}})
 	if err != nil {
 		p.b.stats.add("connect failures", 1)
 		p.failed.Add(1)
-		return fmt.Errorf("open a socket to %s: %w", base, err)
+		return err
 	}
 	p.b.stats.timings("connect").record(p.n, time.Since(intended))
 	p.b.stats.add("connects", 1)
@@ -108,7 +92,7 @@ func (p *person) connect(ctx context.Context, intended time.Time, fresh bool) er
 	return nil
 }
 
-func (p *person) connected(conn *websocket.Conn, fresh bool) {
+func (p *person) connected(conn *client.Socket, fresh bool) {
 	p.mu.Lock()
 	p.conn, p.usable = conn, fresh || len(p.feeds) == 0
 	if !p.wanted {
@@ -144,8 +128,8 @@ func (p *person) keep(ctx context.Context) {
 		}
 		p.b.stats.add("closed "+reason(err), 1)
 		p.failed.Add(1)
-		if websocket.IsCloseError(err, 4429) {
-			p.b.fail(&limited{what: "a frame on a socket (4429, PARLEY_RATE_LIMIT_FRAMES)"})
+		if client.CloseCode(err) == 4429 {
+			p.b.fail(errors.New("a socket was closed for too many frames (4429): PARLEY_RATE_LIMIT_FRAMES=off lifts the limit, see docs/benchmarking.md"))
 		}
 		for try := 1; ; try++ {
 			if pause(ctx, backoff(try)) != nil || !p.stillWanted() {
@@ -169,8 +153,8 @@ func (p *person) stillWanted() bool {
 
 // reason is a short name of why a socket was closed.
 func reason(err error) string {
-	if c := (*websocket.CloseError)(nil); errors.As(err, &c) {
-		return strconv.Itoa(c.Code)
+	if code := client.CloseCode(err); code != 0 {
+		return strconv.Itoa(code)
 	}
 	if n := net.Error(nil); errors.As(err, &n) && n.Timeout() {
 		return "silent"
@@ -179,22 +163,12 @@ func reason(err error) string {
 }
 
 func (p *person) listen() error {
-	var deadline time.Time
-	var frame bytes.Buffer
 	for {
-		if now := time.Now(); deadline.Sub(now) < silence*3/4 { // not at each frame: it costs
-			deadline = now.Add(silence)
-			_ = p.conn.SetReadDeadline(deadline)
-		}
-		_, r, err := p.conn.NextReader()
+		b, err := p.conn.ReadFrame(silence)
 		if err != nil {
 			return err
 		}
-		frame.Reset()
-		if _, err := frame.ReadFrom(r); err != nil {
-			return err
-		}
-		p.frame(frame.Bytes())
+		p.frame(b)
 	}
 }
 

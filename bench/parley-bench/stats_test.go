@@ -86,21 +86,3 @@ func TestTheDayIsABell(t *testing.T) {
 		t.Errorf("from %d over %d to %d", sizes[0], middle, sizes[len(sizes)-1])
 	}
 }
-
-func TestFieldsOfFrames(t *testing.T) {
-	t.Parallel()
-	frame := []byte(`{"type":"message:new","data":{"id":"m","conversationId":"c","seq":42,"revision":43,"senderId":"s","content":"x","clientMessageId":"run.1.zz"}}`)
-	for key, want := range map[string]string{
-		`"type":"`: "message:new", `"data":{"id":"`: "m", `"conversationId":"`: "c", `"seq":`: "42", `"clientMessageId":"`: "run.1.zz", `"none":`: "",
-	} {
-		if got := string(field(frame, key)); got != want {
-			t.Errorf("%s is %q, want %q", key, got, want)
-		}
-	}
-	if got := integer(frame, `"revision":`); got != 43 {
-		t.Errorf("%d", got)
-	}
-	if got := integer([]byte(`{"seq":nonsense}`), `"seq":`); got != 0 {
-		t.Errorf("%d", got)
-	}
-}

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -52,21 +50,16 @@ func check(args []string) error {
 // ready returns an error unless the pod that serves the request reaches everything that it depends on. Without Redis a pod is
 // ready, and users can chat; but an installation that is degraded from its start is faulty.
 func ready(ctx context.Context, base string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/health/ready", nil)
+	response, err := client.Server{Base: base}.Do(ctx, "GET", "/api/health/ready", nil)
 	if err != nil {
 		return err
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return fmt.Errorf("no reply from %s: %w", base, err)
-	}
-	defer response.Body.Close()
 	var state struct {
 		Status string            `json:"status"`
 		Checks map[string]string `json:"checks"`
 	}
-	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<16)).Decode(&state); err != nil {
-		return fmt.Errorf("ask for readiness: status %d: %w", response.StatusCode, err)
+	if err := json.Unmarshal(response.Body, &state); err != nil {
+		return fmt.Errorf("ask for readiness: status %d: %w", response.Status, err)
 	}
 	if state.Status == "ok" {
 		return nil
@@ -87,15 +80,6 @@ func chat(ctx context.Context, from, to *client.Person) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	id, begun := client.RandomName("m"), time.Now()
-	data := map[string]string{"conversationId": conversation, "content": id, "clientMessageId": id}
-	if err := from.Send("message:send", id, data); err != nil {
-		return 0, err
-	}
-	got, err := to.Await(ctx, client.AnswerTime, "message:new", func(f client.Frame) bool { return f.Content() == id })
-	if err != nil {
-		return 0, err
-	}
-	_, err = from.Await(ctx, client.AnswerTime, "ack", func(f client.Frame) bool { return f.ID == id })
-	return got.At.Sub(begun), err
+	seen, _, err := from.Say(ctx, conversation, to, client.RandomName("hello"))
+	return seen, err
 }

@@ -1,43 +1,25 @@
-// Package client is a small client of Parley's API for programs that test a running Parley: the demo, api check
-// and the tests on a cluster.
+// Package client is the one Go client of Parley's API for programs that test a running Parley: the demo, api check, the tests on processes and
+// on a cluster, and the benchmarks. Server makes requests and opens sockets, Person is a user with an open socket, and Conversation keeps
+// a conversation in step with the server.
 package client
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"time"
-
-	"github.com/fasthttp/websocket"
 )
 
-// AnswerTime is how long a response may take.
-const AnswerTime = 10 * time.Second
-
-// Person is a user with an open socket. It is not safe for concurrent use.
+// Person is a user with an open socket. Call and Do are safe for concurrent use, the other methods are not.
 type Person struct {
+	Server
 	Name, Username, ID string
-	// Base is the address of the pod or load balancer, without /api.
-	Base string
 
-	token, password string
-	socket          *websocket.Conn
-	frames          chan Frame // received frames; closed with the socket
-}
-
-// Frame is a frame from the server.
-type Frame struct {
-	Type string          `json:"type"`
-	ID   string          `json:"id"`
-	Data json.RawMessage `json:"data"`
-	// At is when it came.
-	At time.Time `json:"-"`
+	password string
+	socket   *Socket
+	frames   chan Frame // received frames; closed with the socket
 }
 
 // Message has the members of a message that the demo shows.
@@ -47,15 +29,9 @@ type Message struct {
 	CreatedAt string `json:"createdAt"`
 }
 
-type problem struct {
-	Title  string `json:"title"`
-	Detail string `json:"detail"`
-	Code   string `json:"code"`
-}
-
 // Join registers a new user at the address and opens a socket there.
 func Join(ctx context.Context, base, name string) (*Person, error) {
-	p := &Person{Name: name, Base: base, Username: RandomName(strings.ToLower(name)), password: rand.Text(), frames: make(chan Frame, 64)}
+	p := &Person{Server: Server{Base: base}, Name: name, Username: RandomName(strings.ToLower(name)), password: rand.Text()}
 	var account struct {
 		User        struct{ ID string } `json:"user"`
 		AccessToken string              `json:"accessToken"`
@@ -64,31 +40,20 @@ func Join(ctx context.Context, base, name string) (*Person, error) {
 	if err := p.Call(ctx, "POST", "/auth/register", in, &account); err != nil {
 		return nil, err
 	}
-	p.ID, p.token = account.User.ID, account.AccessToken
-	if err := p.connect(ctx); err != nil {
-		return nil, err
-	}
-	_, err := p.Await(ctx, AnswerTime, "ready", AnyFrame)
-	return p, err
+	p.ID, p.Token = account.User.ID, account.AccessToken
+	return p, p.connect(ctx)
 }
 
 // Enter opens a socket at the address for a user who has a token already.
 func Enter(ctx context.Context, base, name, token string) (*Person, error) {
-	p := &Person{Name: name, Base: base, token: token, frames: make(chan Frame, 64)}
+	p := &Person{Server: Server{Base: base, Token: token}, Name: name}
 	var me struct{ ID, Username string }
 	if err := p.Call(ctx, "GET", "/users/me", nil, &me); err != nil {
 		return nil, err
 	}
 	p.ID, p.Username = me.ID, me.Username
-	if err := p.connect(ctx); err != nil {
-		return nil, err
-	}
-	_, err := p.Await(ctx, AnswerTime, "ready", AnyFrame)
-	return p, err
+	return p, p.connect(ctx)
 }
-
-// BackEnd is a product's back end, which calls with a server key and has no socket.
-func BackEnd(base, key string) *Person { return &Person{Base: base, token: key} }
 
 // Leave closes the socket and deletes the account.
 func (p *Person) Leave(ctx context.Context) error {
@@ -99,18 +64,11 @@ func (p *Person) Leave(ctx context.Context) error {
 // Close closes the socket.
 func (p *Person) Close() { _ = p.socket.Close() }
 
-func (p *Person) connect(ctx context.Context) error {
-	url := "ws" + strings.TrimPrefix(p.Base, "http") + "/api/ws"
-	d := websocket.Dialer{HandshakeTimeout: AnswerTime}
-	c, res, err := d.DialContext(ctx, url, http.Header{"Authorization": {"Bearer " + p.token}})
-	if errors.Is(err, websocket.ErrBadHandshake) {
-		defer res.Body.Close()
-		return fmt.Errorf("open a socket to %s: %w", p.Base, refusal(res))
+func (p *Person) connect(ctx context.Context) (err error) {
+	if p.socket, err = p.Open(ctx, nil, "/api/ws", nil); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("open a socket to %s: %w", p.Base, err)
-	}
-	p.socket = c
+	p.frames = make(chan Frame, 64)
 	go p.read()
 	return nil
 }
@@ -118,18 +76,15 @@ func (p *Person) connect(ctx context.Context) error {
 func (p *Person) read() {
 	defer close(p.frames)
 	for {
-		_, b, err := p.socket.ReadMessage()
+		f, err := p.socket.Next()
 		if err != nil {
 			return
 		}
-		f := Frame{At: time.Now()}
-		if err := json.Unmarshal(b, &f); err == nil {
-			p.frames <- f
-		}
+		p.frames <- f
 	}
 }
 
-// Await receives frames until one has the type and satisfies right. Other frames are dropped.
+// Await receives frames until one has the type and satisfies right. Other frames are dropped. An error frame is a *Problem.
 func (p *Person) Await(ctx context.Context, within time.Duration, typ string, right func(Frame) bool) (Frame, error) {
 	late := time.After(within)
 	for {
@@ -139,7 +94,7 @@ func (p *Person) Await(ctx context.Context, within time.Duration, typ string, ri
 			case !open:
 				return f, fmt.Errorf("%s's socket was closed while waiting for %s", p.Name, typ)
 			case f.Type == "error":
-				return f, fmt.Errorf("%s was answered: %s", p.Name, f.Data)
+				return f, fmt.Errorf("a frame of %s: %w", p.Name, f.Problem())
 			case f.Type == typ && right(f):
 				return f, nil
 			}
@@ -168,16 +123,22 @@ func (f Frame) Active() bool {
 	return typing.Active
 }
 
-// Send sends a frame. Without an id there is no ack.
-func (p *Person) Send(typ, id string, data any) error {
-	f := map[string]any{"type": typ, "data": data}
-	if id != "" {
-		f["id"] = id
+// Send sends a frame. Without an id it gets no ack.
+func (p *Person) Send(typ, id string, data any) error { return p.socket.Send(typ, id, data) }
+
+// Say sends a message and waits until the other user's socket has it and the server has acknowledged it. It returns how long each took.
+func (p *Person) Say(ctx context.Context, conversation string, to *Person, text string) (seen, acked time.Duration, err error) {
+	id, begun := RandomName("m"), time.Now()
+	in := map[string]string{"conversationId": conversation, "content": text, "clientMessageId": id}
+	if err := p.Send("message:send", id, in); err != nil {
+		return 0, 0, err
 	}
-	if err := p.socket.WriteJSON(f); err != nil {
-		return fmt.Errorf("send %s: %w", typ, err)
+	got, err := to.Await(ctx, AnswerTime, "message:new", func(f Frame) bool { return f.Content() == text })
+	if err != nil {
+		return 0, 0, err
 	}
-	return nil
+	ack, err := p.Await(ctx, AnswerTime, "ack", func(f Frame) bool { return f.ID == id })
+	return got.At.Sub(begun), ack.At.Sub(begun), err
 }
 
 // StartConversation makes a direct conversation and waits until the other user's socket has it.
@@ -191,52 +152,6 @@ func (p *Person) StartConversation(ctx context.Context, with *Person) (string, e
 	}
 	_, err = with.Await(ctx, AnswerTime, "conversation:created", AnyFrame)
 	return c.ID, err
-}
-
-// Call sends a request to a path under /api and decodes the response, unless out is nil.
-func (p *Person) Call(ctx context.Context, method, path string, in, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, AnswerTime)
-	defer cancel()
-	var body io.Reader
-	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(b)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, p.Base+"/api"+path, body)
-	if err != nil {
-		return fmt.Errorf("%s is no address of a pod: %w", p.Base, err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	if p.token != "" {
-		req.Header.Set("Authorization", "Bearer "+p.token)
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("no reply from %s: %w", p.Base, err)
-	}
-	defer res.Body.Close()
-	if res.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("%s %s: %w", method, path, refusal(res))
-	}
-	if out == nil {
-		return nil
-	}
-	return json.NewDecoder(res.Body).Decode(out)
-}
-
-// refusal converts a problem response to an error.
-func refusal(res *http.Response) error {
-	if res.StatusCode == http.StatusTooManyRequests {
-		return fmt.Errorf("there were too many; it is possible again in %s s (PARLEY_RATE_LIMIT_AUTH=off lifts the limit on registering)", res.Header.Get("Retry-After"))
-	}
-	var pr problem
-	if err := json.NewDecoder(res.Body).Decode(&pr); err != nil {
-		return errors.New(res.Status)
-	}
-	return fmt.Errorf("%s (%s) %s", res.Status, pr.Code, pr.Detail)
 }
 
 // RandomName makes a name that nobody has.

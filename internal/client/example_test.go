@@ -1,7 +1,11 @@
 package client_test
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 
 	"github.com/parley-chat/parley/internal/client"
 )
@@ -27,4 +31,21 @@ func ExampleConversation() {
 	// [{message 5} {message 6}] 9 [] 2
 	// 5 Hello
 	// 6 Are you there?
+}
+
+// A request is refused by a problem, which says what to do about it.
+func ExampleServer_Call() {
+	parley := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, `{"status":403,"code":"not_member","detail":"You are no member."}`)
+	}))
+	defer parley.Close()
+
+	ana := client.Server{Base: parley.URL, Token: "ana's access token"}
+	var message struct{ ID string }
+	err := ana.Call(context.Background(), "POST", "/conversations/c/messages", map[string]string{"content": "Hello"}, &message)
+	if p := client.ProblemOf(err); p != nil {
+		fmt.Println(p.Status, p.Code)
+	}
+	// Output: 403 not_member
 }

@@ -100,22 +100,12 @@ func say(ctx context.Context, conversation string, from, to *client.Person, text
 	if err := typeFor(ctx, conversation, from, to); err != nil {
 		return 0, err
 	}
-	id := client.RandomName("m")
-	begun := time.Now()
-	if err := from.Send("message:send", id, map[string]string{"conversationId": conversation, "content": text, "clientMessageId": id}); err != nil {
-		return 0, err
-	}
-	got, err := to.Await(ctx, client.AnswerTime, "message:new", func(f client.Frame) bool { return f.Content() == text })
+	seen, acked, err := from.Say(ctx, conversation, to, text)
 	if err != nil {
 		return 0, err
 	}
-	ack, err := from.Await(ctx, client.AnswerTime, "ack", func(f client.Frame) bool { return f.ID == id })
-	if err != nil {
-		return 0, err
-	}
-	took := got.At.Sub(begun)
-	fmt.Printf("%s  %s ▸ %s  %-62s  seen after %s, acknowledged after %s\n", clock(), from.Name, to.Name, text, ms(took), ms(ack.At.Sub(begun)))
-	return took, nil
+	fmt.Printf("%s  %s ▸ %s  %-62s  seen after %s, acknowledged after %s\n", clock(), from.Name, to.Name, text, ms(seen), ms(acked))
+	return seen, nil
 }
 
 // typeFor types for a while and stops.

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -32,11 +30,11 @@ func productDemo(ctx context.Context, urls []string) error {
 	}
 	defer cleo.Close()
 	fmt.Printf("  Cleo comes with a token of the product's issuer (sub %q), and is the user %s now: nobody made an account\n", subject, cleo.Username)
-	return sayHello(ctx, client.BackEnd(urls[len(urls)-1], key), cleo, subject)
+	return sayHello(ctx, client.Server{Base: urls[len(urls)-1], Token: key}, cleo, subject)
 }
 
 // sayHello has the back end make a bot and a room of its own names, and the bot write there.
-func sayHello(ctx context.Context, backEnd, cleo *client.Person, subject string) error {
+func sayHello(ctx context.Context, backEnd client.Server, cleo *client.Person, subject string) error {
 	const bot = "order-bot"
 	users := map[string]any{"users": []map[string]any{{"externalId": bot, "displayName": "Order bot", "kind": "bot"}}}
 	if err := backEnd.Call(ctx, "PUT", "/server/users", users, nil); err != nil {
@@ -66,24 +64,13 @@ func sayHello(ctx context.Context, backEnd, cleo *client.Person, subject string)
 
 // askForToken asks the issuer of scripts/issuer for a user's token.
 func askForToken(ctx context.Context, issuer, subject, name string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, client.AnswerTime)
-	defer cancel()
 	query := url.Values{"sub": {subject}, "name": {name}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, issuer+"/token?"+query.Encode(), nil)
-	if err != nil {
-		return "", fmt.Errorf("%s is no address of an issuer: %w", issuer, err)
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", fmt.Errorf("ask for a token: %w", err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err == nil && res.StatusCode != http.StatusOK {
-		err = errors.New(res.Status)
+	r, err := client.Server{Base: issuer}.Do(ctx, "POST", "/token?"+query.Encode(), nil)
+	if err == nil && r.Status != http.StatusOK {
+		err = fmt.Errorf("status %d", r.Status)
 	}
 	if err != nil {
 		return "", fmt.Errorf("ask for a token: %w", err)
 	}
-	return strings.TrimSpace(string(b)), nil
+	return strings.TrimSpace(string(r.Body)), nil
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
@@ -17,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-chat/parley/internal/client"
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
@@ -183,23 +183,8 @@ func (g *goodClient) fill(t *testing.T) string {
 
 // call makes a request.
 func (g *goodClient) call(pod int, method, path string, body any) (status int, answer []byte, err error) {
-	b, err := json.Marshal(body)
-	if err != nil {
-		return 0, nil, err
-	}
-	q, err := http.NewRequest(method, "http://"+g.s.pods[pod].addr+path, bytes.NewReader(b))
-	if err != nil {
-		return 0, nil, err
-	}
-	q.Header.Set("Content-Type", "application/json")
-	q.Header.Set("Authorization", "Bearer "+g.token)
-	res, err := g.http.Do(q)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer res.Body.Close()
-	answer, err = io.ReadAll(res.Body)
-	return res.StatusCode, answer, err
+	r, err := client.Server{Base: "http://" + g.s.pods[pod].addr, Token: g.token, HTTP: g.http}.Do(context.Background(), method, path, body)
+	return r.Status, r.Body, err
 }
 
 // turn sends a message by one pod and reads the newest by the other.

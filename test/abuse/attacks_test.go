@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/parley-chat/parley/internal/client"
 )
 
 const (
@@ -254,25 +256,8 @@ func (a *attacker) socket(ctx context.Context, who account) net.Conn {
 	if t, ok := c.(*net.TCPConn); ok {
 		_ = t.SetReadBuffer(4096)
 	}
-	key := make([]byte, 16)
-	_, _ = rand.Read(key)
-	_, _ = fmt.Fprintf(c, "GET /api/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %s\r\nAuthorization: Bearer %s\r\n\r\n",
-		base64.StdEncoding.EncodeToString(key), who.token)
+	_, _ = io.WriteString(c, client.Upgrade("x", "/api/ws", who.token))
 	return c
-}
-
-// frame is a client's frame with a mask of zeros.
-func frame(opcode byte, payload []byte) []byte {
-	b := []byte{0x80 | opcode}
-	switch n := len(payload); {
-	case n < 126:
-		b = append(b, 0x80|byte(n))
-	case n < 1<<16:
-		b = append(b, 0x80|126, byte(n>>8), byte(n))
-	default:
-		b = append(b, 0x80|127, 0, 0, 0, 0, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
-	}
-	return append(append(b, 0, 0, 0, 0), payload...)
 }
 
 func (a *attacker) anyFrame() []byte {
@@ -280,11 +265,11 @@ func (a *attacker) anyFrame() []byte {
 	b, _ := json.Marshal(map[string]any{"type": types[a.IntN(len(types))], "id": a.text(60), "data": a.value(2)})
 	switch a.IntN(12) {
 	case 0:
-		return frame(byte(a.IntN(16)), b)
+		return client.AppendFrame(nil, byte(a.IntN(16)), b)
 	case 1:
-		return frame(1, a.body())
+		return client.AppendFrame(nil, 1, a.body())
 	}
-	return frame(1, b)
+	return client.AppendFrame(nil, 1, b)
 }
 
 func (a *attacker) sockets(ctx context.Context) {
@@ -312,7 +297,7 @@ func (a *attacker) deafSockets(ctx context.Context) {
 		}
 		conns = append(conns, c)
 		for range 20 {
-			if _, err := c.Write(frame(1, []byte(`{"type":"sync","id":"1","data":{"conversations":{"`+a.s.group+`":0}}}`))); err != nil {
+			if _, err := c.Write(client.AppendFrame(nil, 1, []byte(`{"type":"sync","id":"1","data":{"conversations":{"`+a.s.group+`":0}}}`))); err != nil {
 				break
 			}
 		}

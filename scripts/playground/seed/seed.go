@@ -3,17 +3,15 @@
 package seed
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/parley-chat/parley/internal/client"
 )
 
 // Password is that of every seeded person.
@@ -230,59 +228,24 @@ func (s *Seeder) send(ctx context.Context, conversation, clientID string, l line
 	return m.ID, err
 }
 
-// refusal is an answer that is no success.
-type refusal struct {
-	status int
-	what   string
-}
-
-func (r *refusal) Error() string { return r.what }
-
 // status is the one of a refusal, 0 for any other error and for none.
 func status(err error) int {
-	if r := (*refusal)(nil); errors.As(err, &r) {
-		return r.status
+	if p := client.ProblemOf(err); p != nil {
+		return p.Status
 	}
 	return 0
 }
 
-var client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: atOnce}}
+var patient = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: atOnce}}
 
 // call makes a request with the key, for a user unless `as` is empty, or without a key if it is "nobody".
 func (s *Seeder) call(ctx context.Context, method, path, as string, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		b, err := json.Marshal(in)
-		if err != nil {
-			return err
-		}
-		body = bytes.NewReader(b)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, s.URL+"/api"+path, body)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
+	caller, headers := client.Server{Base: s.URL, HTTP: patient}, []string(nil)
 	if as != "nobody" {
-		req.Header.Set("Authorization", "Bearer "+s.Key)
+		caller.Token = s.Key
 		if as != "" {
-			req.Header.Set("Parley-User", as)
+			headers = []string{"Parley-User", as}
 		}
 	}
-	res, err := client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
-	if err != nil {
-		return err
-	}
-	if res.StatusCode >= 300 {
-		return &refusal{res.StatusCode, fmt.Sprintf("%s %s: %d %s", method, path, res.StatusCode, b)}
-	}
-	if out == nil || len(b) == 0 {
-		return nil
-	}
-	return json.Unmarshal(b, out)
+	return caller.Call(ctx, method, path, in, out, headers...)
 }

@@ -6,13 +6,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -21,8 +19,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fasthttp/websocket"
-
+	"github.com/parley-chat/parley/internal/client"
 	"github.com/parley-chat/parley/test/cluster/report"
 )
 
@@ -30,7 +27,6 @@ import (
 const stopFile = "/tmp/stop"
 
 const (
-	requestTimeout = 10 * time.Second
 	reconnectDelay = 200 * time.Millisecond
 	// settleTime is what the last messages get to arrive.
 	settleTime = 15 * time.Second
@@ -65,7 +61,6 @@ func main() {
 
 // load is what runs.
 type load struct {
-	base         string
 	conversation string
 	people       []*person
 
@@ -76,8 +71,8 @@ type load struct {
 
 // person has a socket and sends. One in two keeps connections open for requests, the others make one for each.
 type person struct {
-	id, token string
-	client    *http.Client
+	client.Server
+	id string
 
 	mu       sync.Mutex // guards what follows
 	seen     map[string]int64
@@ -86,28 +81,28 @@ type person struct {
 }
 
 func run(base string, people, rate int) error {
-	l := &load{base: base, acked: map[string]bool{}, report: report.Load{Closes: map[string]int{}}}
+	l := &load{acked: map[string]bool{}, report: report.Load{Closes: map[string]int{}}}
 	ids := make([]string, people)
 	for i := range people {
-		p := &person{seen: map[string]int64{}, client: &http.Client{
-			Timeout: requestTimeout, Transport: &http.Transport{DisableKeepAlives: i%2 == 0, MaxIdleConnsPerHost: 4},
-		}}
+		p := &person{seen: map[string]int64{}, Server: client.Server{Base: base, HTTP: &http.Client{
+			Timeout: client.AnswerTime, Transport: &http.Transport{DisableKeepAlives: i%2 == 0, MaxIdleConnsPerHost: 4},
+		}}}
 		var account struct {
 			User        struct{ ID string }
 			AccessToken string
 		}
 		body := map[string]string{"username": "load_" + strings.ToLower(rand.Text()[:12]), "password": password}
-		if err := l.call(p, "POST", "/auth/register", body, &account); err != nil {
+		if err := p.Call(context.Background(), "POST", "/auth/register", body, &account); err != nil {
 			return err
 		}
-		p.id, p.token = account.User.ID, account.AccessToken
+		p.id, p.Token = account.User.ID, account.AccessToken
 		l.people, ids[i] = append(l.people, p), p.id
 	}
 	var c struct {
 		ID       string
 		Revision int64
 	}
-	if err := l.call(l.people[0], "POST", "/conversations", map[string]any{"type": "group", "name": "load", "memberIds": ids[1:]}, &c); err != nil {
+	if err := l.people[0].Call(context.Background(), "POST", "/conversations", map[string]any{"type": "group", "name": "load", "memberIds": ids[1:]}, &c); err != nil {
 		return err
 	}
 	l.conversation = c.ID
@@ -165,37 +160,6 @@ func (l *load) allReady() bool {
 	return true
 }
 
-// call makes a request that has to succeed.
-func (l *load) call(p *person, method, path string, body, out any) error {
-	var r io.Reader
-	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
-		r = bytes.NewReader(b)
-	}
-	q, err := http.NewRequest(method, l.base+"/api"+path, r)
-	if err != nil {
-		return err
-	}
-	q.Header.Set("Content-Type", "application/json")
-	q.Header.Set("Authorization", "Bearer "+p.token)
-	res, err := p.client.Do(q)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		return err
-	}
-	if res.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("%s %s: %d %s", method, path, res.StatusCode, b)
-	}
-	return json.Unmarshal(b, out)
-}
-
 // count counts a request by whether it failed.
 func (l *load) count(err error) {
 	l.mu.Lock()
@@ -219,7 +183,7 @@ type message struct {
 func (l *load) send(p *person, n int) {
 	id := fmt.Sprintf("%s-%d", p.id, n)
 	var m message
-	err := l.call(p, "POST", "/conversations/"+l.conversation+"/messages", map[string]string{"content": id, "clientMessageId": id}, &m)
+	err := p.Call(context.Background(), "POST", "/conversations/"+l.conversation+"/messages", map[string]string{"content": id, "clientMessageId": id}, &m)
 	l.count(err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -231,7 +195,7 @@ func (l *load) send(p *person, n int) {
 
 func (l *load) read(p *person) {
 	var page struct{ Data []message }
-	l.count(l.call(p, "GET", "/conversations/"+l.conversation+"/messages?limit=20", nil, &page))
+	l.count(p.Call(context.Background(), "GET", "/conversations/"+l.conversation+"/messages?limit=20", nil, &page))
 }
 
 // history is all that Postgres has, in order.
@@ -240,7 +204,7 @@ func (l *load) history() ([]message, error) {
 	for after := int64(0); ; {
 		var page struct{ Data []message }
 		path := fmt.Sprintf("/conversations/%s/messages?afterSeq=%d&limit=100", l.conversation, after)
-		if err := l.call(l.people[0], "GET", path, nil, &page); err != nil {
+		if err := l.people[0].Call(context.Background(), "GET", path, nil, &page); err != nil {
 			return nil, err
 		}
 		if len(page.Data) == 0 {
@@ -301,7 +265,7 @@ func (l *load) verify(history []message) {
 func (l *load) listen(ctx context.Context, p *person) {
 	for first := true; ctx.Err() == nil; first = false {
 		begun := time.Now()
-		c, err := l.open(ctx, p)
+		c, err := p.Dial(ctx, nil, "/api/ws", nil)
 		if err != nil {
 			l.closed("refused: " + err.Error())
 			time.Sleep(reconnectDelay)
@@ -313,9 +277,8 @@ func (l *load) listen(ctx context.Context, p *person) {
 		if ctx.Err() != nil {
 			return
 		}
-		var closed *websocket.CloseError
-		if errors.As(err, &closed) {
-			l.closed(strconv.Itoa(closed.Code))
+		if code := client.CloseCode(err); code != 0 {
+			l.closed(strconv.Itoa(code))
 		} else {
 			l.closed("cut")
 		}
@@ -328,27 +291,13 @@ func (l *load) closed(how string) {
 	l.report.Closes[how]++
 }
 
-func (l *load) open(ctx context.Context, p *person) (*websocket.Conn, error) {
-	d := websocket.Dialer{HandshakeTimeout: requestTimeout}
-	c, res, err := d.DialContext(ctx, "ws"+strings.TrimPrefix(l.base, "http")+"/api/ws", http.Header{"Authorization": {"Bearer " + p.token}})
-	if res != nil {
-		_ = res.Body.Close()
-	}
-	return c, err
-}
-
-type frame struct {
-	Type string          `json:"type"`
-	Data json.RawMessage `json:"data"`
-}
-
 // take takes what the socket brings until it is closed. begun is when it was wanted.
-func (l *load) take(p *person, c *websocket.Conn, first bool, begun time.Time) error {
+func (l *load) take(p *person, c *client.Socket, first bool, begun time.Time) error {
 	defer c.Close()
 	last := int64(0)
 	for {
-		var f frame
-		if err := c.ReadJSON(&f); err != nil {
+		f, err := c.Next()
+		if err != nil {
 			return err
 		}
 		switch f.Type {
@@ -390,10 +339,10 @@ func (l *load) back(first bool, took time.Duration) {
 	l.report.SlowestReconnect = max(l.report.SlowestReconnect, took.Seconds())
 }
 
-func (l *load) sync(p *person, c *websocket.Conn) error {
+func (l *load) sync(p *person, c *client.Socket) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return c.WriteJSON(map[string]any{"type": "sync", "id": "sync", "data": map[string]any{"conversations": map[string]int64{l.conversation: p.revision}}})
+	return c.Send("sync", "sync", client.Sync{Conversations: map[string]int64{l.conversation: p.revision}})
 }
 
 func (p *person) saw(m message) {
@@ -404,13 +353,7 @@ func (p *person) saw(m message) {
 
 // synced applies the response to a sync, and reports whether there is more.
 func (p *person) synced(data json.RawMessage, conversation string) bool {
-	var answer struct {
-		Conversations map[string]struct {
-			Messages []message `json:"messages"`
-			Revision int64     `json:"revision"`
-			Complete bool      `json:"complete"`
-		} `json:"conversations"`
-	}
+	var answer client.Synced[client.SyncPart]
 	if err := json.Unmarshal(data, &answer); err != nil {
 		return false
 	}

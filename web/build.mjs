@@ -19,7 +19,7 @@ async function bundle(entry, options) {
   const result = await build({
     entryPoints: [join(here, entry)], bundle: true, minify: true, write: false, charset: "utf8", legalComments: "none", target: "es2022",
     alias: { "@parley-chat/client": join(here, "../clients/typescript/src/index.ts") }, absWorkingDir: join(here, ".."), logLevel: "warning",
-    tsconfigRaw: "{}", ...options,
+    tsconfigRaw: { compilerOptions: { useDefineForClassFields: false } }, ...options,
   });
   return result.outputFiles[0].contents;
 }

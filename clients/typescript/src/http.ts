@@ -28,10 +28,8 @@ export async function problemOf(res: Response): Promise<ParleyError> {
     // A proxy's page, or nothing.
   }
   const wait = p.retryAfterSeconds ?? Number(res.headers.get("Retry-After"));
-  return new ParleyError({
-    ...p, type: p.type ?? "about:blank", title: p.title ?? res.statusText, status: res.status, detail: p.detail ?? `status ${res.status}`,
-    code: p.code ?? "http_" + res.status, requestId: p.requestId ?? "", ...(wait > 0 && { retryAfterSeconds: wait }),
-  });
+  const { status } = res;
+  return new ParleyError({ ...failure("http_" + status, "status " + status).problem, ...p, status, ...(wait > 0 && { retryAfterSeconds: wait }) });
 }
 
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>;
@@ -46,11 +44,10 @@ export async function call<T>(fetcher: Fetch, url: string, method: string, body:
   const abort = new AbortController();
   const timer = setTimeout(() => abort.abort(), requestTimeout);
   try {
-    const headers: Record<string, string> = {};
-    if (token) headers.Authorization = "Bearer " + token;
-    if (body !== undefined) headers["Content-Type"] = "application/json";
     const res = await fetcher(url, {
-      method, headers, signal: abort.signal, credentials: "omit", cache: "no-store", ...(body !== undefined && { body: JSON.stringify(body) }),
+      method, signal: abort.signal, credentials: "omit", cache: "no-store",
+      headers: { ...(token && { Authorization: "Bearer " + token }), ...(body !== undefined && { "Content-Type": "application/json" }) },
+      body: JSON.stringify(body),
     });
     if (!res.ok) throw await problemOf(res);
     return (res.status === 204 ? undefined : await res.json()) as T;

@@ -171,13 +171,13 @@ class Work {
         this.viewer(input.conversation);
         if (input.conversation.revision > s.held) this.effects.push({ e: "repair" });
         break;
-      case "own":
-        if ((input.stateRevision ?? Infinity) >= s.stateRevision) {
-          const stateRevision = input.stateRevision ?? s.stateRevision;
-          this.set({ stateRevision });
-          this.info({ ...s.info, ...input.own });
-        }
+      case "own": {
+        const { stateRevision = s.stateRevision, own } = input;
+        if (stateRevision < s.stateRevision) break;
+        this.set({ stateRevision });
+        this.info({ ...s.info, ...own });
         break;
+      }
       case "marked":
         if (input.lastReadSeq > s.info.lastReadSeq) this.info({ ...s.info, lastReadSeq: input.lastReadSeq });
         break;
@@ -204,10 +204,8 @@ class Work {
         break;
       case "sending":
       case "queued":
-        this.draft(input.clientMessageId, { state: input.t, problem: undefined });
-        break;
       case "failed":
-        this.draft(input.clientMessageId, { state: "failed", problem: input.problem });
+        this.draft(input.clientMessageId, { state: input.t, problem: input.t === "failed" ? input.problem : undefined });
         break;
       case "discard":
         this.dropDraft(input.clientMessageId);
@@ -310,9 +308,7 @@ class Work {
       const before = s.messages[i]!;
       if (m.revision >= before.revision) {
         const next = change.own ? m : keepMine(m, before);
-        const messages = s.messages.slice();
-        messages[i] = next;
-        this.set({ messages });
+        this.replace(i, next);
         this.recount(before, next);
         this.lastMessage(next);
         this.effects.push({ e: "changed", message: next });
@@ -366,16 +362,16 @@ class Work {
     if (i < 0) {
       const j = s.stash.findIndex((m) => m.id === c.messageId);
       if (j < 0) return this.aside(c);
-      const stash = s.stash.slice();
-      stash[j] = react(stash[j]!, c, s.me);
-      return this.set({ stash });
+      return this.set({ stash: replaced(s.stash, j, react(s.stash[j]!, c, s.me)) });
     }
     const next = react(s.messages[i]!, c, s.me);
     if (next === s.messages[i]) return;
-    const messages = s.messages.slice();
-    messages[i] = next;
-    this.set({ messages });
+    this.replace(i, next);
     this.effects.push({ e: "changed", message: next });
+  }
+
+  private replace(i: number, m: Message): void {
+    this.set({ messages: replaced(this.s.messages, i, m) });
   }
 
   private aside(c: Change): void {
@@ -387,9 +383,7 @@ class Work {
     const i = this.s.messages.findIndex((m) => m.id === messageId);
     const old = this.s.messages[i];
     if (!old || revision <= this.s.held || revision <= old.revision) return;
-    const messages = this.s.messages.slice();
-    messages[i] = withReactions(old, reactions, mine, old.revision);
-    this.set({ messages });
+    this.replace(i, withReactions(old, reactions, mine, old.revision));
   }
 
   // --- sync and pages ------------------------------------------------------------------------------------------------
@@ -524,9 +518,7 @@ class Work {
   private draft(id: string, patch: Partial<Draft>): void {
     const i = this.s.drafts.findIndex((d) => d.clientMessageId === id);
     if (i < 0) return;
-    const drafts = this.s.drafts.slice();
-    drafts[i] = { ...drafts[i]!, ...patch };
-    this.set({ drafts });
+    this.set({ drafts: replaced(this.s.drafts, i, { ...this.s.drafts[i]!, ...patch }) });
   }
 
   private dropDraft(id: string): void {
@@ -562,6 +554,12 @@ function countMentions(s: State, read: number): number {
   if (read >= s.info.lastSeq) return 0;
   if (s.first > read + 1) return s.info.mentionCount ?? 0;
   return s.messages.reduce((n, m) => n + Number(m.seq > read && mentions(m, s.me)), 0);
+}
+
+function replaced<T>(list: readonly T[], i: number, item: T): T[] {
+  const copy = list.slice();
+  copy[i] = item;
+  return copy;
 }
 
 /** The longest run without a gap at the end, by seq. */
@@ -617,16 +615,16 @@ export function changeOf(type: string, data: any): [conversationId: string, chan
     case "message:deleted":
       return [id, { kind: "message", message: data, revision }];
     case "message:reacted":
-      return [id, { kind: "reacted", revision, messageId: data.messageId, reactions: data.reactions ?? [], by: data.by ?? [] }];
+      return [id, { ...data, kind: "reacted", reactions: data.reactions ?? [], by: data.by ?? [] }];
     case "conversation:created":
     case "conversation:updated":
       return [data.id, { kind: "conversation", conversation: data, revision }];
     case "conversation:member_added":
-      return [id, { kind: "added", members: data.members, memberCount: data.memberCount, revision }];
+      return [id, { ...data, kind: "added" }];
     case "conversation:member_updated":
-      return [id, { kind: "members", members: data.members, revision }];
+      return [id, { ...data, kind: "members" }];
     case "conversation:member_removed":
-      return [id, { kind: "removed", userIds: data.userIds ?? [data.userId], memberCount: data.memberCount, revision }];
+      return [id, { ...data, kind: "removed", userIds: data.userIds ?? [data.userId] }];
     case "conversation:deleted":
       return [id, { kind: "deleted", revision }];
     case "conversation:changed":

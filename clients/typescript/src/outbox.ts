@@ -55,13 +55,14 @@ interface Entry {
   arrived?: (m: Message) => void;
 }
 
+/** What became of a draft: an input of the machine, but for the draft's id. */
+export type Outcome = { t: "queued" | "sending" } | { t: "acked"; message: Message } | { t: "failed"; problem: Problem };
+
 export interface OutboxOptions {
   store: DraftStore | undefined;
   /** Sends, and resolves with the message once it is committed. */
   send(draft: Draft): Promise<Message>;
-  onState(draft: Draft, state: "queued" | "sending"): void;
-  onSent(draft: Draft, message: Message): void;
-  onFailed(draft: Draft, problem: Problem): void;
+  report(draft: Draft, outcome: Outcome): void;
 }
 
 const firstRetry = 1_000;
@@ -139,7 +140,7 @@ export class Outbox {
     for (let tries = 0; this.online; ) {
       const entry = this.queues.get(id)?.[0];
       if (!entry) break;
-      this.o.onState(entry.draft, "sending");
+      this.o.report(entry.draft, { t: "sending" });
       try {
         const arrived = new Promise<Message>((resolve) => (entry.arrived = resolve));
         this.finish(entry, await Promise.race([this.o.send(entry.draft), arrived]));
@@ -151,7 +152,7 @@ export class Outbox {
           this.fail(entry, problem);
           continue;
         }
-        this.o.onState(entry.draft, "queued");
+        this.o.report(entry.draft, { t: "queued" });
         if (!this.online) break;
         const bound = Math.min(longestRetry, firstRetry * 2 ** tries++);
         const wait = (problem.retryAfterSeconds ?? 0) * 1000 + bound * Math.random();
@@ -166,13 +167,13 @@ export class Outbox {
     if (!this.remove(entry)) return;
     entry.done?.resolve(message);
     this.forget(entry.draft.clientMessageId);
-    this.o.onSent(entry.draft, message);
+    this.o.report(entry.draft, { t: "acked", message });
   }
 
   private fail(entry: Entry, problem: Problem): void {
     if (!this.remove(entry)) return;
     if (this.userId) void this.o.store?.put(this.userId, { ...entry.draft, state: "failed", problem }).catch(() => {});
-    this.o.onFailed(entry.draft, problem);
+    this.o.report(entry.draft, { t: "failed", problem });
     entry.done?.reject(new ParleyError(problem));
   }
 

@@ -69,7 +69,7 @@ export class Parley {
   private id: string | undefined;
   private dirty = false;
   private last = 0;
-  private focused: { conversationId?: string } | undefined;
+  private focused: { conversationId: string | undefined } | undefined;
   private focusTimer: ReturnType<typeof setInterval> | undefined;
 
   constructor(options: ParleyOptions) {
@@ -93,9 +93,7 @@ export class Parley {
     this.outbox = new Outbox({
       store: options.outbox === null ? undefined : (options.outbox ?? indexedDBStore()),
       send: (d) => this.deliver(d),
-      onState: (d, state) => this.room(d.conversationId).dispatch({ t: state, clientMessageId: d.clientMessageId }),
-      onSent: (d, message) => this.room(d.conversationId).dispatch({ t: "acked", clientMessageId: d.clientMessageId, message }),
-      onFailed: (d, problem) => this.room(d.conversationId).dispatch({ t: "failed", clientMessageId: d.clientMessageId, problem }),
+      report: (d, outcome) => this.room(d.conversationId).dispatch({ clientMessageId: d.clientMessageId, ...outcome }),
     });
     this.sync = new Sync(this, this.rooms);
     this.users = new Users(this);
@@ -189,7 +187,7 @@ export class Parley {
   focus(conversationId: string | null | false): void {
     clearInterval(this.focusTimer);
     const was = this.focused;
-    this.focused = conversationId === false ? undefined : { ...(conversationId && { conversationId }) };
+    this.focused = conversationId === false ? undefined : { conversationId: conversationId ?? undefined };
     if (this.focused) this.focusTimer = setInterval(() => this.sayFocus(), 30_000);
     if (this.focused || was) this.sayFocus();
   }
@@ -288,14 +286,12 @@ export class Parley {
 
   private deliver(d: Draft): Promise<Message> {
     const { conversationId, content, clientMessageId, replyToId, metadata, mentions, attachments } = d;
-    return this.frame<Message>("message:send", {
-      conversationId, content, clientMessageId, ...(replyToId && { replyToId }), ...(metadata && { metadata }), ...(mentions && { mentions }),
-      ...(attachments && { attachments }),
-    });
+    return this.frame<Message>("message:send", { conversationId, content, clientMessageId, replyToId, metadata, mentions, attachments });
   }
 
   private receive(f: Frame): void {
     const d = (f.data ?? {}) as any;
+    const known = this.rooms.get(d.conversationId);
     const changed = changeOf(f.type, d);
     if (changed) {
       const [id, change] = changed;
@@ -311,18 +307,18 @@ export class Parley {
     }
     switch (f.type) {
       case "conversation:read":
-        return this.rooms.get(d.conversationId)?.dispatch({ t: "marked", lastReadSeq: d.lastReadSeq });
+        return known?.dispatch({ t: "marked", lastReadSeq: d.lastReadSeq });
       case "state:updated": {
-        const { conversationId, stateRevision, ...own } = d as OwnState & { conversationId: string; stateRevision: number };
+        const { conversationId: _, stateRevision, ...own } = d as OwnState & { conversationId: string; stateRevision: number };
         this.sync.ownRevision(stateRevision);
-        return this.rooms.get(conversationId)?.dispatch({ t: "own", stateRevision, own });
+        return known?.dispatch({ t: "own", stateRevision, own });
       }
       case "conversation:markers":
-        return this.rooms.get(d.conversationId)?.dispatch({ t: "markers", markers: d.markers as Marker[] });
+        return known?.dispatch({ t: "markers", markers: d.markers as Marker[] });
       case "receipt:read":
-        return this.rooms.get(d.conversationId)?.receipt(d.messageId, d.userId, d.readAt);
+        return known?.receipt(d.messageId, d.userId, d.readAt);
       case "typing":
-        this.rooms.get(d.conversationId)?.types(d.userId, d.active);
+        known?.types(d.userId, d.active);
         return this.emit("typing", d);
       case "presence:online":
       case "presence:offline":

@@ -13,7 +13,6 @@ export class Users {
   private readonly cells = new Map<string, Cell<User | undefined>>();
   private readonly wanted = new Set<string>();
   private timer: ReturnType<typeof setTimeout> | undefined;
-  private single = false;
 
   constructor(private readonly chat: Parley) {}
 
@@ -23,7 +22,7 @@ export class Users {
     if (!cell) {
       this.cells.set(id, (cell = new Cell<User | undefined>(undefined)));
       this.wanted.add(id);
-      this.timer ??= setTimeout(() => void this.fetch(), batchPause);
+      this.resume();
     }
     return cell;
   }
@@ -40,25 +39,18 @@ export class Users {
 
   private async fetch(): Promise<void> {
     this.timer = undefined;
-    const ids = [...this.wanted].slice(0, this.single ? 4 : usersAtOnce);
+    const ids = [...this.wanted].slice(0, usersAtOnce);
     for (const id of ids) this.wanted.delete(id);
     try {
-      if (this.single) await Promise.all(ids.map((id) => this.one(id)));
-      else this.learn((await this.chat.request<{ data: User[] }>("GET", "/users?ids=" + ids.join())).data);
+      this.learn((await this.chat.request<{ data: User[] }>("GET", "/users?ids=" + ids.join())).data);
     } catch (err) {
-      const { status } = err as ParleyError;
-      if (status === 404 || status === 405) this.single = true; // a server without the route
-      for (const id of ids) if (status !== 400) this.wanted.add(id);
-      if (status !== 404 && status !== 405) return; // the next `get` or connection tries again
+      if ((err as ParleyError).status !== 400) for (const id of ids) this.wanted.add(id);
+      return; // the next `get` or connection tries again
     }
-    if (this.wanted.size > 0) this.timer ??= setTimeout(() => void this.fetch(), batchPause);
+    this.resume();
   }
 
-  private async one(id: string): Promise<void> {
-    await this.chat.request<User>("GET", "/users/" + id).then((u) => this.learn([u]), () => {});
-  }
-
-  /** @internal */
+  /** Plans the next request, if something is wanted. @internal */
   resume(): void {
     if (this.wanted.size > 0) this.timer ??= setTimeout(() => void this.fetch(), batchPause);
   }

@@ -190,8 +190,8 @@ export class Room implements Readable<RoomView> {
       loadingOlder: !!s?.load,
       typing: typing.join() === v.typing.join() ? v.typing : typing,
       markers: s?.markers ?? v.markers,
-      ...(s?.gone && { gone: s.gone }),
-      ...(problem && { problem }),
+      gone: s?.gone,
+      problem,
     });
     if (s && s.info !== v.info) {
       this.chat.users.learn(s.info.members.map((m) => m.user));
@@ -199,11 +199,15 @@ export class Room implements Readable<RoomView> {
     }
   }
 
+  private rest<T>(method: string, path = "", body?: unknown): Promise<T> {
+    return this.chat.request<T>(method, `/conversations/${this.id}${path}`, body);
+  }
+
   /** Reads the conversation; with `anew` the copy is dropped. @internal */
   read(anew = false): Promise<void> {
     this.reading ??= (async () => {
       try {
-        const c = await this.chat.request<Conversation>("GET", "/conversations/" + this.id);
+        const c = await this.rest<Conversation>("GET");
         if (anew) this.start(c);
         else this.learn(c);
       } catch (err) {
@@ -229,8 +233,7 @@ export class Room implements Readable<RoomView> {
     if (s && s.first > 1 && s.messages.length < pageSize / 2) await this.loadOlder(pageSize - s.messages.length);
     if (!this.markersRead && s && s.info.type === "group") {
       this.markersRead = true;
-      await this.chat
-        .request<{ data: Marker[] }>("GET", `/conversations/${this.id}/markers`)
+      await this.rest<{ data: Marker[] }>("GET", "/markers")
         .then((r) => this.dispatch({ t: "markers", markers: r.data }))
         .catch((err) => {
           this.markersRead = (err as ParleyError).status === 404; // an older server
@@ -256,7 +259,7 @@ export class Room implements Readable<RoomView> {
     const from = Math.max(0, s.first - 1 - limit);
     this.older = (async () => {
       try {
-        const page = await this.chat.request<Page<Message>>("GET", `/conversations/${this.id}/messages?afterSeq=${from}&limit=${s.first - 1 - from}`);
+        const page = await this.rest<Page<Message>>("GET", `/messages?afterSeq=${from}&limit=${s.first - 1 - from}`);
         this.dispatch({ t: "page", load, messages: page.data });
       } catch (err) {
         this.dispatch({ t: "unloaded", load });
@@ -286,11 +289,7 @@ export class Room implements Readable<RoomView> {
    */
   send(content: string, options: SendOptions = {}): Promise<Message> {
     const draft: Draft = {
-      clientMessageId: randomId(), conversationId: this.id, content, createdAt: new Date(this.chat.tick()).toISOString(), state: "queued",
-      ...(options.replyToId && { replyToId: options.replyToId }),
-      ...(options.metadata && { metadata: options.metadata }),
-      ...(options.mentions && { mentions: options.mentions }),
-      ...(options.attachments && { attachments: options.attachments }),
+      ...options, clientMessageId: randomId(), conversationId: this.id, content, createdAt: new Date(this.chat.tick()).toISOString(), state: "queued",
     };
     this.quiet();
     this.restore(draft);
@@ -314,10 +313,8 @@ export class Room implements Readable<RoomView> {
   retry(clientMessageId: string): Promise<Message> {
     const draft = this.draft(clientMessageId);
     if (draft?.state !== "failed") return Promise.reject(failure("no_draft", "there is no failed draft of this id"));
-    const next: Draft = { ...draft, state: "queued" };
-    delete (next as { problem?: Problem }).problem;
     this.dispatch({ t: "queued", clientMessageId });
-    return this.chat.outbox.add(next);
+    return this.chat.outbox.add({ ...draft, state: "queued", problem: undefined });
   }
 
   /** Forgets a draft that was not sent. */
@@ -368,7 +365,7 @@ export class Room implements Readable<RoomView> {
   }
 
   async pins(): Promise<Message[]> {
-    return (await this.chat.request<{ data: Message[] }>("GET", `/conversations/${this.id}/pins`)).data;
+    return (await this.rest<{ data: Message[] }>("GET", "/pins")).data;
   }
 
   // --- reading and typing --------------------------------------------------------------------------------------------
@@ -441,7 +438,7 @@ export class Room implements Readable<RoomView> {
   // --- the conversation ----------------------------------------------------------------------------------------------
 
   private async patch(method: string, path: string, body?: unknown): Promise<Conversation> {
-    const c = await this.chat.request<Conversation>(method, `/conversations/${this.id}${path}`, body);
+    const c = await this.rest<Conversation>(method, path, body);
     this.learn(c);
     return c;
   }
@@ -453,24 +450,24 @@ export class Room implements Readable<RoomView> {
 
   /** One's own state: mute, archive, pin, hide, notifications, unread. */
   async setOwn(patch: OwnStatePatch): Promise<void> {
-    const c = await this.chat.request<Conversation>("PATCH", `/conversations/${this.id}/me`, patch);
+    const c = await this.rest<Conversation>("PATCH", "/me", patch);
     this.dispatch({ t: "own", own: ownState(c) });
   }
 
   members(cursor?: string): Promise<Page<Member>> {
-    return this.chat.request("GET", `/conversations/${this.id}/members` + (cursor ? "?cursor=" + encodeURIComponent(cursor) : ""));
+    return this.rest("GET", "/members" + (cursor ? "?cursor=" + encodeURIComponent(cursor) : ""));
   }
 
   addMembers(userIds: string[]): Promise<unknown> {
-    return this.chat.request("POST", `/conversations/${this.id}/members`, { userIds });
+    return this.rest("POST", "/members", { userIds });
   }
 
   removeMember(userId: string): Promise<void> {
-    return this.chat.request("DELETE", `/conversations/${this.id}/members/${userId}`);
+    return this.rest("DELETE", "/members/" + userId);
   }
 
   setRole(userId: string, role: Role): Promise<unknown> {
-    return this.chat.request("PATCH", `/conversations/${this.id}/members/${userId}`, { role });
+    return this.rest("PATCH", "/members/" + userId, { role });
   }
 
   leave(): Promise<void> {
@@ -479,7 +476,7 @@ export class Room implements Readable<RoomView> {
 
   /** Deletes the group for everybody. */
   destroy(): Promise<void> {
-    return this.chat.request("DELETE", "/conversations/" + this.id);
+    return this.rest("DELETE");
   }
 }
 

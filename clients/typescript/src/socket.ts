@@ -234,7 +234,7 @@ export class Socket {
       w.reject(failure("offline", "the socket was closed"));
     }
     if (ws) {
-      ws.onopen = ws.onmessage = ws.onclose = null;
+      ws.onmessage = ws.onclose = null;
       ws.onerror = () => {};
       if (ws.readyState < 2) ws.close(1000);
     }
@@ -247,10 +247,8 @@ export class Socket {
     if (opened && Date.now() - this.readyAt >= stableAfter) this.attempt = 0;
     this.down();
     switch (code) {
-      case 4401: // the session, or the token, is over: one new token, then it is final
-        if (this.refusals++ > 0) return this.stop("signed_out");
-        this.refused = this.token;
-        return void this.open();
+      case 4401:
+        return this.refuse();
       case 4403:
         return this.stop("banned", failure("banned", reason, 403).problem);
       case 4409:
@@ -261,9 +259,16 @@ export class Socket {
       case 1012:
         return this.later(undefined, 0, 3_000);
       default:
-        if (opened || reason === "silent") return this.later();
-        void this.diagnose();
+        if (opened || reason === "silent") this.later();
+        else void this.diagnose();
     }
+  }
+
+  /** The session, or the token, is over: one new token, then it is final. */
+  private refuse(problem?: Problem): void {
+    if (this.refusals++ > 0) return this.stop("signed_out", problem);
+    this.refused = this.token;
+    void this.open();
   }
 
   /** The handshake failed, and browsers do not say why: REST does. */
@@ -276,11 +281,7 @@ export class Socket {
       problem = (err as ParleyError).problem;
     }
     if (run !== this.run) return;
-    if (problem?.status === 401) {
-      if (this.refusals++ > 0) return this.stop("signed_out", problem);
-      this.refused = this.token;
-      return void this.open();
-    }
+    if (problem?.status === 401) return this.refuse(problem);
     if (problem?.code === "banned" || problem?.code === "deactivated") return this.stop("banned", problem);
     this.later(problem, (problem?.retryAfterSeconds ?? 0) * 1000);
   }

@@ -1,4 +1,4 @@
-import type { ParleyError } from "./http.js";
+import { sleep, type ParleyError } from "./http.js";
 import type { Parley } from "./parley.js";
 import type { Room } from "./room.js";
 import { Cell } from "./store.js";
@@ -127,7 +127,7 @@ export class Sync {
           continue;
         }
         const wait = problem?.retryAfterSeconds ? problem.retryAfterSeconds * 1000 : Math.min(30_000, 500 * 2 ** tries++);
-        await new Promise((r) => setTimeout(r, wait * (0.5 + Math.random())));
+        await sleep(wait * (0.5 + Math.random()));
       }
     }
     this.running = false;
@@ -149,7 +149,7 @@ export class Sync {
     if (rooms.length === 0 && !wantUnknown && !wantState) return;
     const answer = await this.chat.frame<SyncAnswer>("sync", {
       conversations: asked,
-      ...(this.modern && { window: windowSize, only: !wantUnknown, ...(this.epoch !== undefined && { epoch: this.epoch }) }),
+      ...(this.modern && { window: windowSize, only: !wantUnknown, epoch: this.epoch }),
       ...(this.modern && wantState && { state: this.stateRevision }),
     });
     for (const [id, part] of Object.entries(answer.conversations)) {

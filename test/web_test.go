@@ -67,7 +67,11 @@ func newBrowserRun(t *testing.T) *browserRun {
 	if err != nil {
 		t.Skip("there is no chromium")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	limit := 10 * time.Minute
+	if os.Getenv("PARLEY_TEST_BROWSER") == "long" {
+		limit = 30 * time.Minute
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, node, filepath.Join("..", "web", "test", "run.mjs"))
 	cmd.Env = append(os.Environ(), "PARLEY_TEST_TOOLS="+clients, "PARLEY_TEST_CHROMIUM="+chromium, "PARLEY_TEST_PICTURES="+t.ArtifactDir())

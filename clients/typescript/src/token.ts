@@ -1,4 +1,4 @@
-import { call, failure, ParleyError, type Fetch } from "./http.js";
+import { call, failure, ParleyError, sleep, type Fetch } from "./http.js";
 import type { OwnUser } from "./types.js";
 
 /**
@@ -9,6 +9,9 @@ export type TokenFunction = (request: { refresh: boolean }) => Promise<string | 
 
 const margin = 30_000;
 const lockTimeout = 20_000;
+const lockLingers = 100;
+const newsPause = 25;
+const newsTries = 20;
 
 interface Claims {
   sub?: string;
@@ -33,22 +36,30 @@ function fresh(token: string | undefined): token is string {
   return exp * 1000 - Date.now() > Math.min(margin, iat ? ((exp - iat) * 1000) / 4 : margin);
 }
 
-/** Runs fn while no other tab of this origin runs one of this name. `waited` is set if one did. */
-export async function exclusively<T>(name: string, fn: (waited: boolean) => Promise<T>): Promise<T> {
+/**
+ * Runs fn while no other tab of this origin runs one of this name. `waited` is set if one did. The first tab keeps the lock for a moment
+ * after fn: what it stored or posted reaches the processes of other tabs later than its lock does.
+ */
+export function exclusively<T>(name: string, fn: (waited: boolean) => Promise<T>): Promise<T> {
   const locks = globalThis.navigator?.locks as LockManager | undefined;
   if (!locks) return fn(false);
-  const free = await locks.request(name, { ifAvailable: true }, async (lock) => (lock ? { value: await fn(false) } : undefined));
-  if (free) return free.value;
-  const abort = new AbortController();
-  const timer = setTimeout(() => abort.abort(), lockTimeout);
-  try {
-    return await locks.request(name, { signal: abort.signal }, () => fn(true));
-  } catch (err) {
-    if (abort.signal.aborted) return fn(true); // the tab that holds it is frozen
-    throw err;
-  } finally {
-    clearTimeout(timer);
-  }
+  return new Promise((resolve, reject) => {
+    const run = (waited: boolean): Promise<void> => fn(waited).then(resolve, reject);
+    const queue = async (): Promise<void> => {
+      if (await locks.request(name, { ifAvailable: true }, async (lock) => lock && run(false).then(() => sleep(lockLingers)).then(() => lock))) return;
+      const abort = new AbortController();
+      const timer = setTimeout(() => abort.abort(), lockTimeout);
+      try {
+        await locks.request(name, { signal: abort.signal }, () => run(true));
+      } catch (err) {
+        if (!abort.signal.aborted) throw err;
+        await run(true); // the tab that holds it is frozen
+      } finally {
+        clearTimeout(timer);
+      }
+    };
+    queue().catch(reject);
+  });
 }
 
 /** The token of this user: one call of the token function for all callers and all tabs. */
@@ -172,8 +183,13 @@ export class Session {
     const before = this.read();
     if (!before) return null;
     if (!refresh && fresh(before.accessToken)) return before.accessToken;
-    return exclusively("parley:" + this.key, async () => {
-      const s = this.read();
+    return exclusively("parley:" + this.key, async (waited) => {
+      let s = this.read();
+      // Another tab has just refreshed: what it stored is on its way.
+      for (let n = 0; waited && n < newsTries && s?.accessToken === before.accessToken; n++) {
+        await sleep(newsPause);
+        s = this.read();
+      }
       if (!s) return null;
       if (s.accessToken !== before.accessToken && fresh(s.accessToken)) return s.accessToken; // another tab did it
       try {

@@ -3,14 +3,16 @@ import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
 import { token } from "../../testing/fake.js";
 import { indexedDBStore, Session, type Draft, type SessionStorageLike } from "../src/index.js";
-import { Tokens } from "../src/token.js";
+import { sleep } from "../src/http.js";
+import { exclusively, Tokens } from "../src/token.js";
 
 /** Locks of one origin, as browsers have them; Node 20 has none. */
 class Locks {
   private readonly held = new Map<string, Promise<unknown>>();
   async request(name: string, options: any, fn: (lock: object | null) => Promise<unknown>): Promise<unknown> {
     if (options.ifAvailable && this.held.has(name)) return fn(null);
-    while (this.held.has(name)) await this.held.get(name)!.catch(() => {});
+    const aborted = new Promise((_, reject) => options.signal?.addEventListener("abort", () => reject(options.signal.reason)));
+    while (this.held.has(name)) await Promise.race([this.held.get(name)!.catch(() => {}), aborted]);
     const run = fn({});
     this.held.set(name, run);
     return run.finally(() => this.held.delete(name));
@@ -27,6 +29,18 @@ afterEach(() => {
 function storage(): SessionStorageLike {
   const m = new Map<string, string>();
   return { getItem: (k) => m.get(k) ?? null, setItem: (k, v) => void m.set(k, v), removeItem: (k) => void m.delete(k) };
+}
+
+/** The storages of tabs with a process each: what one of them stores is seen by the others some time later. */
+function lagging(tabs: number, ms: number): SessionStorageLike[] {
+  const all = Array.from({ length: tabs }, () => storage());
+  return all.map((own) => ({
+    ...own,
+    setItem: (k, v) => {
+      own.setItem(k, v);
+      for (const other of all) if (other !== own) setTimeout(() => other.setItem(k, v), ms);
+    },
+  }));
 }
 
 /** Refresh tokens that may be spent once. */
@@ -59,6 +73,43 @@ test("two tabs that share a session refresh once", async () => {
   const tokens = await Promise.all(tabs.map((t) => t.token({ refresh: true })));
   assert.deepEqual(a.calls, ["/api/auth/login", "/api/auth/refresh"]);
   assert.equal(new Set(tokens).size, 1);
+});
+
+test("tabs that see each other's storage late refresh once, also one that asks just after it", async () => {
+  withLocks();
+  const a = accounts(9);
+  const tabs = lagging(4, 60).map((s) => new Session({ url: "http://p.test", storage: s, fetch: a.fetch }));
+  await tabs[0]!.login({ username: "me", password: "secret secret" });
+  await sleep(80);
+  const asked = tabs.slice(0, 3).map((t) => t.token({ refresh: true }));
+  await asked[0];
+  asked.push(tabs[3]!.token({ refresh: true }));
+  const tokens = await Promise.all(asked);
+  assert.deepEqual(a.calls, ["/api/auth/login", "/api/auth/refresh"]);
+  assert.equal(new Set(tokens).size, 1);
+});
+
+test("a tab that waits for one that could not refresh does it itself", async () => {
+  withLocks();
+  const a = accounts();
+  const shared = storage();
+  const fetches = [() => Promise.reject(new TypeError("network")), a.fetch];
+  const tabs = fetches.map((fetch) => new Session({ url: "http://p.test", storage: shared, fetch }));
+  await tabs[1]!.login({ username: "me", password: "secret secret" });
+  const [first, second] = await Promise.allSettled(tabs.map((t) => t.token({ refresh: true })));
+  assert.equal(first!.status, "rejected");
+  assert.equal(second!.status, "fulfilled");
+});
+
+test("a lock that a frozen tab holds is not waited for", async (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  withLocks();
+  const frozen = exclusively("frozen", () => new Promise<void>(() => {}));
+  const ran = exclusively("frozen", async (waited) => waited);
+  for (let i = 0; i < 5; i++) await Promise.resolve();
+  t.mock.timers.tick(20_000);
+  assert.equal(await ran, true);
+  void frozen;
 });
 
 test("without locks the tab that was late takes the token of the other", async () => {

@@ -1,3 +1,7 @@
+-- +goose NO TRANSACTION
+-- Each statement commits on its own: a lock on one table is never held while another is waited for, which would deadlock with sends. Each
+-- may run again after an interruption.
+
 -- +goose Up
 -- All of it is instant whatever the tables' size: columns without a default, and a constraint less.
 
@@ -7,40 +11,40 @@
 -- reactions and attachments are summaries as clients see them, written in the transaction that changes what they sum up:
 -- a page of history reads one table.
 ALTER TABLE messages
-    ADD COLUMN changed      bigint,
-    ADD COLUMN kind         text,
-    ADD COLUMN metadata     jsonb,
-    ADD COLUMN mention_ids  uuid[],
-    ADD COLUMN mention_all  boolean,
-    ADD COLUMN attachments  jsonb,
-    ADD COLUMN reactions    jsonb,
-    ADD COLUMN pinned_at    timestamptz,
-    ADD COLUMN pinned_by_id uuid,
-    ADD COLUMN key_id       uuid;
+    ADD COLUMN IF NOT EXISTS changed      bigint,
+    ADD COLUMN IF NOT EXISTS kind         text,
+    ADD COLUMN IF NOT EXISTS metadata     jsonb,
+    ADD COLUMN IF NOT EXISTS mention_ids  uuid[],
+    ADD COLUMN IF NOT EXISTS mention_all  boolean,
+    ADD COLUMN IF NOT EXISTS attachments  jsonb,
+    ADD COLUMN IF NOT EXISTS reactions    jsonb,
+    ADD COLUMN IF NOT EXISTS pinned_at    timestamptz,
+    ADD COLUMN IF NOT EXISTS pinned_by_id uuid,
+    ADD COLUMN IF NOT EXISTS key_id       uuid;
 
 -- kind is what versions before this migration know; detail is the exact kind if it is a later one, else null. So an older pod
 -- replays a change of a later kind as the nearest that it knows. actor_id is the user who made the change, key_id the server
 -- key. Readers pass a kind that they don't know on as conversation:changed.
 ALTER TABLE conversation_changes
-    DROP CONSTRAINT conversation_changes_kind_check,
-    ADD COLUMN detail   text,
-    ADD COLUMN actor_id uuid,
-    ADD COLUMN key_id   uuid;
+    DROP CONSTRAINT IF EXISTS conversation_changes_kind_check,
+    ADD COLUMN IF NOT EXISTS detail   text,
+    ADD COLUMN IF NOT EXISTS actor_id uuid,
+    ADD COLUMN IF NOT EXISTS key_id   uuid;
 
 -- +goose Down
 -- The constraint stays away: rows of kinds that it forbade may have been written.
 ALTER TABLE conversation_changes
-    DROP COLUMN detail,
-    DROP COLUMN actor_id,
-    DROP COLUMN key_id;
+    DROP COLUMN IF EXISTS detail,
+    DROP COLUMN IF EXISTS actor_id,
+    DROP COLUMN IF EXISTS key_id;
 ALTER TABLE messages
-    DROP COLUMN changed,
-    DROP COLUMN kind,
-    DROP COLUMN metadata,
-    DROP COLUMN mention_ids,
-    DROP COLUMN mention_all,
-    DROP COLUMN attachments,
-    DROP COLUMN reactions,
-    DROP COLUMN pinned_at,
-    DROP COLUMN pinned_by_id,
-    DROP COLUMN key_id;
+    DROP COLUMN IF EXISTS changed,
+    DROP COLUMN IF EXISTS kind,
+    DROP COLUMN IF EXISTS metadata,
+    DROP COLUMN IF EXISTS mention_ids,
+    DROP COLUMN IF EXISTS mention_all,
+    DROP COLUMN IF EXISTS attachments,
+    DROP COLUMN IF EXISTS reactions,
+    DROP COLUMN IF EXISTS pinned_at,
+    DROP COLUMN IF EXISTS pinned_by_id,
+    DROP COLUMN IF EXISTS key_id;

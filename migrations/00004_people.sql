@@ -14,10 +14,12 @@ CREATE TABLE IF NOT EXISTS login_addresses (
 );
 
 -- An interrupted build leaves an index that is not valid.
+SET lock_timeout = 0; -- a concurrent build waits for transactions, and nothing waits for it
 DROP INDEX CONCURRENTLY IF EXISTS conversation_members_roles_idx;
 
 -- Owners and admins are few. Who inherits a group, and whether it has an owner, is found without reading all members.
 CREATE INDEX CONCURRENTLY conversation_members_roles_idx ON conversation_members (conversation_id) WHERE role <> 'member';
+RESET lock_timeout;
 
 -- Who put a member there, null for oneself and for what is older: strangers may do so only so often a day.
 ALTER TABLE conversation_members ADD COLUMN IF NOT EXISTS added_by uuid;
@@ -45,8 +47,10 @@ $do$;
 
 -- When the name or picture last changed, by whoever changed it: pods report it to those who see the user (realtime/profile.go).
 ALTER TABLE users ADD COLUMN IF NOT EXISTS profile_changed_at timestamptz;
+SET lock_timeout = 0; -- a concurrent build waits for transactions, and nothing waits for it
 DROP INDEX CONCURRENTLY IF EXISTS users_profile_changed_idx;
 CREATE INDEX CONCURRENTLY users_profile_changed_idx ON users (profile_changed_at) WHERE profile_changed_at IS NOT NULL;
+RESET lock_timeout;
 
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION users_profile_changed() RETURNS trigger

@@ -20,12 +20,19 @@ ALTER TABLE users DROP CONSTRAINT IF EXISTS users_kind_check;
 ALTER TABLE users ADD CONSTRAINT users_kind_check CHECK (kind IN ('person', 'bot')) NOT VALID;
 ALTER TABLE users VALIDATE CONSTRAINT users_kind_check;
 
-CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS users_external_id_key ON users (external_id) WHERE external_id IS NOT NULL;
-CREATE INDEX CONCURRENTLY IF NOT EXISTS users_former_external_id_idx ON users (former_external_id) WHERE former_external_id IS NOT NULL;
-CREATE INDEX CONCURRENTLY IF NOT EXISTS users_updated_idx ON users (updated_at, id);
-CREATE INDEX CONCURRENTLY IF NOT EXISTS users_barred_idx ON users (updated_at, id) WHERE banned_at IS NOT NULL OR deactivated_at IS NOT NULL;
+SET lock_timeout = 0; -- a concurrent build waits for transactions, and nothing waits for it
+DROP INDEX CONCURRENTLY IF EXISTS users_external_id_key;
+CREATE UNIQUE INDEX CONCURRENTLY users_external_id_key ON users (external_id) WHERE external_id IS NOT NULL;
+DROP INDEX CONCURRENTLY IF EXISTS users_former_external_id_idx;
+CREATE INDEX CONCURRENTLY users_former_external_id_idx ON users (former_external_id) WHERE former_external_id IS NOT NULL;
+DROP INDEX CONCURRENTLY IF EXISTS users_updated_idx;
+CREATE INDEX CONCURRENTLY users_updated_idx ON users (updated_at, id);
+DROP INDEX CONCURRENTLY IF EXISTS users_barred_idx;
+CREATE INDEX CONCURRENTLY users_barred_idx ON users (updated_at, id) WHERE banned_at IS NOT NULL OR deactivated_at IS NOT NULL;
 -- What every pod asks every two seconds: whose standing changed lately.
-CREATE INDEX CONCURRENTLY IF NOT EXISTS users_standing_idx ON users (standing_changed_at) WHERE standing_changed_at IS NOT NULL;
+DROP INDEX CONCURRENTLY IF EXISTS users_standing_idx;
+CREATE INDEX CONCURRENTLY users_standing_idx ON users (standing_changed_at) WHERE standing_changed_at IS NOT NULL;
+RESET lock_timeout;
 
 -- A trigger, since versions that don't know the column change profiles too. last_seen_at is written all the time and is none of these.
 -- +goose StatementBegin
@@ -49,8 +56,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-DROP TRIGGER IF EXISTS users_touch ON users;
-CREATE TRIGGER users_touch BEFORE UPDATE OF username, display_name, avatar_url, external_id, kind, metadata, banned_at, banned_until, ban_reason,
+CREATE OR REPLACE TRIGGER users_touch BEFORE UPDATE OF username, display_name, avatar_url, external_id, kind, metadata, banned_at, banned_until, ban_reason,
     deactivated_at, deleted_at ON users FOR EACH ROW EXECUTE FUNCTION users_touch();
 
 -- minted_by is the key that opened the session, ends_at a time beyond which no refresh prolongs it.
@@ -68,8 +74,7 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-DROP TRIGGER IF EXISTS sessions_bound ON sessions;
-CREATE TRIGGER sessions_bound BEFORE INSERT OR UPDATE OF expires_at ON sessions
+CREATE OR REPLACE TRIGGER sessions_bound BEFORE INSERT OR UPDATE OF expires_at ON sessions
     FOR EACH ROW WHEN (NEW.ends_at IS NOT NULL) EXECUTE FUNCTION sessions_bound();
 
 CREATE TABLE IF NOT EXISTS server_keys (

@@ -27,8 +27,10 @@ CREATE TABLE IF NOT EXISTS message_mentions (
 CREATE UNIQUE INDEX IF NOT EXISTS message_mentions_user_idx ON message_mentions (user_id, conversation_id, seq) WHERE user_id IS NOT NULL;
 CREATE UNIQUE INDEX IF NOT EXISTS message_mentions_all_idx ON message_mentions (conversation_id, seq) WHERE user_id IS NULL;
 
-DROP INDEX IF EXISTS messages_pins_idx;
+SET lock_timeout = 0; -- a concurrent build waits for transactions, and nothing waits for it
+DROP INDEX CONCURRENTLY IF EXISTS messages_pins_idx;
 CREATE INDEX CONCURRENTLY messages_pins_idx ON messages (conversation_id, pinned_at DESC, id DESC) WHERE pinned_at IS NOT NULL;
+RESET lock_timeout;
 
 -- +goose Down
 DROP INDEX IF EXISTS messages_pins_idx;

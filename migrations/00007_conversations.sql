@@ -35,13 +35,15 @@ ALTER TABLE conversation_members
     ADD COLUMN IF NOT EXISTS pinned_at      timestamptz,
     ADD COLUMN IF NOT EXISTS hidden_seq     bigint;
 
-DROP INDEX IF EXISTS conversations_external_id_key;
+SET lock_timeout = 0; -- a concurrent build waits for transactions, and nothing waits for it
+DROP INDEX CONCURRENTLY IF EXISTS conversations_external_id_key;
 CREATE UNIQUE INDEX CONCURRENTLY conversations_external_id_key ON conversations (external_id) WHERE external_id IS NOT NULL;
-DROP INDEX IF EXISTS conversations_client_id_key;
+DROP INDEX CONCURRENTLY IF EXISTS conversations_client_id_key;
 CREATE UNIQUE INDEX CONCURRENTLY conversations_client_id_key ON conversations (created_by, client_id) WHERE client_id IS NOT NULL;
 -- The list that a server key reads, oldest change first.
-DROP INDEX IF EXISTS conversations_updated_idx;
+DROP INDEX CONCURRENTLY IF EXISTS conversations_updated_idx;
 CREATE INDEX CONCURRENTLY conversations_updated_idx ON conversations ((coalesce(updated_at, created_at)), id);
+RESET lock_timeout;
 
 -- +goose Down
 DROP INDEX IF EXISTS conversations_updated_idx, conversations_client_id_key, conversations_external_id_key;

@@ -1,8 +1,12 @@
+-- +goose NO TRANSACTION
+-- Each statement commits on its own: a lock on one table is never held while another is waited for, which would deadlock with sends. Each
+-- may run again after an interruption.
+
 -- +goose Up
 -- Endpoints of a product's own back end. secret and former_secret are encrypted (internal/webhook, seal.go). since is from when on
 -- changes are delivered. watermark and watermark_id are how far the dispatchers have looked for changed conversations. An endpoint is
 -- failing from its first failure until its next success.
-CREATE TABLE webhooks (
+CREATE TABLE IF NOT EXISTS webhooks (
     id              uuid        PRIMARY KEY,
     name            text        NOT NULL CONSTRAINT webhooks_name_key UNIQUE,
     url             text        NOT NULL,
@@ -22,7 +26,7 @@ CREATE TABLE webhooks (
 
 -- How far an endpoint has got in a conversation: everything up to revision was answered or declared dead. behind is set while more is
 -- known to follow. A dispatcher works on a place only while it holds its lease, and each step names the lease.
-CREATE TABLE webhook_places (
+CREATE TABLE IF NOT EXISTS webhook_places (
     webhook_id      uuid        NOT NULL REFERENCES webhooks (id) ON DELETE CASCADE,
     conversation_id uuid        NOT NULL,
     revision        bigint      NOT NULL,
@@ -34,10 +38,10 @@ CREATE TABLE webhook_places (
     leased_until    timestamptz,
     PRIMARY KEY (webhook_id, conversation_id)
 );
-CREATE INDEX webhook_places_due_idx ON webhook_places (webhook_id, next_at NULLS FIRST) WHERE behind;
+CREATE INDEX IF NOT EXISTS webhook_places_due_idx ON webhook_places (webhook_id, next_at NULLS FIRST) WHERE behind;
 
 -- What belongs to no conversation, in the transaction of the change itself; a row for each endpoint.
-CREATE TABLE outbox (
+CREATE TABLE IF NOT EXISTS outbox (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     webhook_id uuid        NOT NULL REFERENCES webhooks (id) ON DELETE CASCADE,
     event_id   uuid        NOT NULL,
@@ -46,9 +50,9 @@ CREATE TABLE outbox (
     user_ids   uuid[]      NOT NULL,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-CREATE INDEX outbox_subject_idx ON outbox (webhook_id, subject, id);
+CREATE INDEX IF NOT EXISTS outbox_subject_idx ON outbox (webhook_id, subject, id);
 
-CREATE TABLE outbox_places (
+CREATE TABLE IF NOT EXISTS outbox_places (
     webhook_id      uuid        NOT NULL REFERENCES webhooks (id) ON DELETE CASCADE,
     subject         text        NOT NULL,
     attempts        integer     NOT NULL DEFAULT 0,
@@ -60,7 +64,7 @@ CREATE TABLE outbox_places (
 );
 
 -- Failed attempts, kept for seven days, and events that were given up.
-CREATE TABLE webhook_attempts (
+CREATE TABLE IF NOT EXISTS webhook_attempts (
     id         uuid        PRIMARY KEY,
     webhook_id uuid        NOT NULL REFERENCES webhooks (id) ON DELETE CASCADE,
     event      text        NOT NULL,
@@ -70,9 +74,9 @@ CREATE TABLE webhook_attempts (
     error      text        NOT NULL,
     body       text        NOT NULL
 );
-CREATE INDEX webhook_attempts_list_idx ON webhook_attempts (webhook_id, at DESC, id DESC);
+CREATE INDEX IF NOT EXISTS webhook_attempts_list_idx ON webhook_attempts (webhook_id, at DESC, id DESC);
 
-CREATE TABLE webhook_dead (
+CREATE TABLE IF NOT EXISTS webhook_dead (
     id         uuid        PRIMARY KEY,
     webhook_id uuid        NOT NULL REFERENCES webhooks (id) ON DELETE CASCADE,
     event      text        NOT NULL,
@@ -82,10 +86,10 @@ CREATE TABLE webhook_dead (
     body       bytea       NOT NULL, -- what was to be sent
     CONSTRAINT webhook_dead_event_key UNIQUE (webhook_id, event)
 );
-CREATE INDEX webhook_dead_list_idx ON webhook_dead (webhook_id, at DESC, id DESC);
+CREATE INDEX IF NOT EXISTS webhook_dead_list_idx ON webhook_dead (webhook_id, at DESC, id DESC);
 
 -- +goose StatementBegin
-CREATE FUNCTION outbox_add(event_type text, about text, users uuid[]) RETURNS void
+CREATE OR REPLACE FUNCTION outbox_add(event_type text, about text, users uuid[]) RETURNS void
     LANGUAGE sql AS $$
     INSERT INTO outbox (webhook_id, event_id, subject, type, user_ids)
     SELECT w.id, gen_random_uuid(), about, event_type, users FROM webhooks w
@@ -94,7 +98,7 @@ $$;
 -- +goose StatementEnd
 
 -- +goose StatementBegin
-CREATE FUNCTION outbox_users() RETURNS trigger
+CREATE OR REPLACE FUNCTION outbox_users() RETURNS trigger
     LANGUAGE plpgsql AS $$
 DECLARE
     kind text;
@@ -122,12 +126,12 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-CREATE TRIGGER outbox_users AFTER INSERT OR UPDATE OF username, display_name, avatar_url, metadata, banned_at, deactivated_at, deleted_at ON users
+CREATE OR REPLACE TRIGGER outbox_users AFTER INSERT OR UPDATE OF username, display_name, avatar_url, metadata, banned_at, deactivated_at, deleted_at ON users
     FOR EACH ROW EXECUTE FUNCTION outbox_users();
 
 -- A friendship is two rows: one of them speaks for both.
 -- +goose StatementBegin
-CREATE FUNCTION outbox_friends() RETURNS trigger
+CREATE OR REPLACE FUNCTION outbox_friends() RETURNS trigger
     LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM webhooks) THEN
@@ -144,13 +148,13 @@ BEGIN
 END
 $$;
 -- +goose StatementEnd
-CREATE TRIGGER outbox_friends AFTER INSERT OR UPDATE OF status OR DELETE ON friendships
+CREATE OR REPLACE TRIGGER outbox_friends AFTER INSERT OR UPDATE OF status OR DELETE ON friendships
     FOR EACH ROW EXECUTE FUNCTION outbox_friends();
 
 -- +goose Down
-DROP TRIGGER outbox_friends ON friendships;
-DROP TRIGGER outbox_users ON users;
-DROP FUNCTION outbox_friends();
-DROP FUNCTION outbox_users();
-DROP FUNCTION outbox_add(text, text, uuid[]);
-DROP TABLE webhook_dead, webhook_attempts, outbox_places, outbox, webhook_places, webhooks;
+DROP TRIGGER IF EXISTS outbox_friends ON friendships;
+DROP TRIGGER IF EXISTS outbox_users ON users;
+DROP FUNCTION IF EXISTS outbox_friends();
+DROP FUNCTION IF EXISTS outbox_users();
+DROP FUNCTION IF EXISTS outbox_add(text, text, uuid[]);
+DROP TABLE IF EXISTS webhook_dead, webhook_attempts, outbox_places, outbox, webhook_places, webhooks;

@@ -1,3 +1,7 @@
+-- +goose NO TRANSACTION
+-- Each statement commits on its own: a lock on one table is never held while another is waited for, which would deadlock with sends. Each
+-- may run again after an interruption.
+
 -- +goose Up
 -- A file that a user uploads, or has sent with a message. Its bytes are the object attachments/<id> of the bucket.
 --
@@ -10,7 +14,7 @@
 -- past: until then the upload's URL can make the object again.
 --
 -- message_id has no foreign key: a message may be deleted without waiting for the sweep.
-CREATE TABLE attachments (
+CREATE TABLE IF NOT EXISTS attachments (
     id                uuid        PRIMARY KEY,
     owner_id          uuid        NOT NULL REFERENCES users (id),
     state             text        NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'ready', 'rejected', 'removed')),
@@ -25,52 +29,52 @@ CREATE TABLE attachments (
     upload_expires_at timestamptz NOT NULL,
     CHECK (message_id IS NULL OR state IN ('ready', 'removed'))
 );
-CREATE INDEX attachments_pending_idx ON attachments (owner_id) WHERE state = 'pending';
-CREATE INDEX attachments_unsent_idx ON attachments (created_at) WHERE message_id IS NULL AND state IN ('pending', 'ready');
-CREATE INDEX attachments_removed_idx ON attachments (id) WHERE state IN ('rejected', 'removed');
-CREATE INDEX attachments_conversation_idx ON attachments (conversation_id) WHERE message_id IS NOT NULL AND state = 'ready';
-CREATE INDEX attachments_message_idx ON attachments (message_id) WHERE message_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS attachments_pending_idx ON attachments (owner_id) WHERE state = 'pending';
+CREATE INDEX IF NOT EXISTS attachments_unsent_idx ON attachments (created_at) WHERE message_id IS NULL AND state IN ('pending', 'ready');
+CREATE INDEX IF NOT EXISTS attachments_removed_idx ON attachments (id) WHERE state IN ('rejected', 'removed');
+CREATE INDEX IF NOT EXISTS attachments_conversation_idx ON attachments (conversation_id) WHERE message_id IS NOT NULL AND state = 'ready';
+CREATE INDEX IF NOT EXISTS attachments_message_idx ON attachments (message_id) WHERE message_id IS NOT NULL;
 
 -- Deleted conversations whose files the sweep has to mark removed, however many they are.
-CREATE TABLE attachment_conversations (
+CREATE TABLE IF NOT EXISTS attachment_conversations (
     conversation_id uuid PRIMARY KEY
 );
 
 -- A message's files go with it, whoever deletes it: pods of an older version know nothing of files.
 -- +goose StatementBegin
-CREATE FUNCTION attachments_of_deleted_message() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION attachments_of_deleted_message() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE attachments SET state = 'removed' WHERE message_id = NEW.id AND state = 'ready';
     RETURN NULL;
 END $$;
 -- +goose StatementEnd
 -- +goose StatementBegin
-CREATE FUNCTION attachments_of_dropped_messages() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION attachments_of_dropped_messages() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     UPDATE attachments a SET state = 'removed' FROM dropped d WHERE a.message_id = d.id AND a.state = 'ready';
     RETURN NULL;
 END $$;
 -- +goose StatementEnd
 -- +goose StatementBegin
-CREATE FUNCTION attachments_of_deleted_conversation() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION attachments_of_deleted_conversation() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO attachment_conversations VALUES (NEW.id) ON CONFLICT DO NOTHING;
     RETURN NULL;
 END $$;
 -- +goose StatementEnd
-CREATE TRIGGER attachments_of_deleted_message AFTER UPDATE OF deleted_at ON messages
+CREATE OR REPLACE TRIGGER attachments_of_deleted_message AFTER UPDATE OF deleted_at ON messages
     FOR EACH ROW WHEN (OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL)
     EXECUTE FUNCTION attachments_of_deleted_message();
-CREATE TRIGGER attachments_of_dropped_messages AFTER DELETE ON messages
+CREATE OR REPLACE TRIGGER attachments_of_dropped_messages AFTER DELETE ON messages
     REFERENCING OLD TABLE AS dropped FOR EACH STATEMENT
     EXECUTE FUNCTION attachments_of_dropped_messages();
-CREATE TRIGGER attachments_of_deleted_conversation AFTER UPDATE OF deleted_at ON conversations
+CREATE OR REPLACE TRIGGER attachments_of_deleted_conversation AFTER UPDATE OF deleted_at ON conversations
     FOR EACH ROW WHEN (OLD.deleted_at IS NULL AND NEW.deleted_at IS NOT NULL)
     EXECUTE FUNCTION attachments_of_deleted_conversation();
 
 -- +goose Down
-DROP TRIGGER attachments_of_deleted_conversation ON conversations;
-DROP TRIGGER attachments_of_deleted_message ON messages;
-DROP TRIGGER attachments_of_dropped_messages ON messages;
-DROP FUNCTION attachments_of_deleted_conversation, attachments_of_deleted_message, attachments_of_dropped_messages;
-DROP TABLE attachments, attachment_conversations;
+DROP TRIGGER IF EXISTS attachments_of_deleted_conversation ON conversations;
+DROP TRIGGER IF EXISTS attachments_of_deleted_message ON messages;
+DROP TRIGGER IF EXISTS attachments_of_dropped_messages ON messages;
+DROP FUNCTION IF EXISTS attachments_of_deleted_conversation, attachments_of_deleted_message, attachments_of_dropped_messages;
+DROP TABLE IF EXISTS attachments, attachment_conversations;

@@ -50,10 +50,14 @@ ALTER TABLE outbox ADD COLUMN IF NOT EXISTS replay_id uuid;
 ALTER TABLE webhook_places ADD COLUMN IF NOT EXISTS behind_since timestamptz;
 
 -- Those that are being worked on, which are counted at each claim.
-CREATE INDEX CONCURRENTLY IF NOT EXISTS webhook_places_leased_idx ON webhook_places (webhook_id) WHERE lease IS NOT NULL;
+SET lock_timeout = 0; -- a concurrent build waits for transactions, and nothing waits for it
+DROP INDEX CONCURRENTLY IF EXISTS webhook_places_leased_idx;
+CREATE INDEX CONCURRENTLY webhook_places_leased_idx ON webhook_places (webhook_id) WHERE lease IS NOT NULL;
 
 -- The oldest events of an endpoint, which are looked for at each claim.
-CREATE INDEX CONCURRENTLY IF NOT EXISTS outbox_oldest_idx ON outbox (webhook_id, id);
+DROP INDEX CONCURRENTLY IF EXISTS outbox_oldest_idx;
+CREATE INDEX CONCURRENTLY outbox_oldest_idx ON outbox (webhook_id, id);
+RESET lock_timeout;
 
 -- +goose Down
 DROP INDEX IF EXISTS outbox_oldest_idx;

@@ -23,24 +23,49 @@ import (
 //go:embed *.sql
 var FS embed.FS
 
-// Limits of one migration: a lock that is not had soon is given up rather than queueing every other statement behind it.
+// LockTimeout bounds how long a statement of a migration waits for a lock. Statements of pods that queue behind it wait no longer, which
+// is less than their own timeout. After retryPause, in which they proceed, the migration is tried again.
 const (
-	lockTimeout = 10 * time.Second
-	lockEvery   = 1 * time.Second
-	lockTries   = 300
+	LockTimeout = 3 * time.Second
+	retryPause  = 1 * time.Second
 )
 
-// undefinedTable is the SQLSTATE of a query on a table that does not exist.
-const undefinedTable = "42P01"
+// One process at a time migrates. The others look every lockEvery whether it is done, lockTries times.
+const (
+	lockEvery = 1 * time.Second
+	lockTries = 300
+)
+
+// SQLSTATEs. undefinedTable is that of a query on a table that does not exist.
+const (
+	undefinedTable   = "42P01"
+	lockNotAvailable = "55P03"
+	deadlockDetected = "40P01"
+)
 
 // Up brings the database at the URL to the newest schema. It may run from several processes at once: a session advisory
-// lock lets one work and the others find nothing left to do.
+// lock lets one work and the others find nothing left to do. If a lock is not available in time, as behind a backup, it tries again
+// until ctx ends; what was done until then stays done.
 func Up(ctx context.Context, databaseURL string) error {
+	for {
+		err := upOnce(ctx, databaseURL)
+		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != lockNotAvailable && pg.Code != deadlockDetected {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+func upOnce(ctx context.Context, databaseURL string) error {
 	cfg, err := pgx.ParseConfig(databaseURL)
 	if err != nil {
 		return fmt.Errorf("migrate: parse the database URL: %w", err)
 	}
-	cfg.RuntimeParams["lock_timeout"] = fmt.Sprint(lockTimeout.Milliseconds())
+	cfg.RuntimeParams["lock_timeout"] = fmt.Sprint(LockTimeout.Milliseconds())
 	cfg.RuntimeParams["statement_timeout"] = "0" // the role may have one
 	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
 	cfg.RuntimeParams["application_name"] = "parley-migrate"

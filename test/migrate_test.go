@@ -2,13 +2,17 @@ package test
 
 import (
 	"database/sql"
+	"fmt"
 	"net/url"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/pressly/goose/v3"
+
 	"github.com/parley-chat/parley/internal/testenv"
+	"github.com/parley-chat/parley/migrations"
 )
 
 // With a new cluster the migrations may run before the database does.
@@ -42,6 +46,136 @@ func TestMigrationsTellOfARefusedLogin(t *testing.T) {
 			t.Errorf("%s: exit code %d: %s", user, code, logs)
 		}
 	}
+}
+
+// tablesOfPods are those of the first release that its pods lock, several in a transaction and in any order.
+var tablesOfPods = []string{
+	"users", "sessions", "friendships", "blocks", "conversations", "conversation_members", "messages", "conversation_changes", "read_receipts",
+}
+
+// Migrations run beside pods, whose transactions lock several tables. No migration may wait for one table while it holds another, or
+// one of the two dies of a deadlock. Each transaction here locks one table, waits until the migrations wait for it, and locks the rest.
+func TestMigrationsBesideTransactions(t *testing.T) {
+	t.Parallel()
+	s, db := firstRelease(t)
+	m := testenv.Start(t, testenv.Binary(t, "api"), []string{"migrate"}, []string{"PARLEY_DATABASE_URL=" + s.URL()})
+	waits := 0
+	for _, first := range []string{"messages", "sessions", "conversations", "users", "conversations", "users", "sessions"} {
+		tx, err := db.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lock := func(table string) {
+			if _, err := tx.Exec(`LOCK TABLE ` + table + ` IN ROW EXCLUSIVE MODE`); err != nil {
+				t.Fatalf("a transaction that has locked %s locks %s: %v", first, table, err)
+			}
+		}
+		lock(first)
+		testenv.Eventually(t, time.Minute, func() bool {
+			select {
+			case <-m.Done():
+				return true
+			default:
+			}
+			if waiting(t, db) == 0 {
+				return false
+			}
+			waits++
+			return true
+		}, "the migrations wait for %s, or end", first)
+		for _, table := range tablesOfPods {
+			lock(table)
+		}
+		if err := tx.Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code := m.Wait(time.Minute); code != 0 {
+		t.Errorf("exit code %d: %s", code, m.Logs())
+	}
+	if waits < 5 {
+		t.Errorf("the migrations waited for %d transactions: that says little", waits)
+	}
+	if n := (&system{pg: s.URL()}).count(t, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`); n != 0 {
+		t.Errorf("%d deadlocks", n)
+	}
+}
+
+// A lock that somebody holds for long, as a backup does, costs pods no more than a moment, and the migrations nothing but time.
+func TestMigrationsBesideABackup(t *testing.T) {
+	t.Parallel()
+	s, db := firstRelease(t)
+	tx, err := db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(`LOCK TABLE ` + strings.Join(tablesOfPods, ", ") + ` IN ACCESS SHARE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	m := testenv.Start(t, testenv.Binary(t, "api"), []string{"migrate"}, []string{"PARLEY_DATABASE_URL=" + s.URL()})
+	var first int
+	testenv.Eventually(t, time.Minute, func() bool { first = waiting(t, db); return first != 0 }, "the migrations wait for the lock")
+	testenv.Eventually(t, time.Minute, func() bool { now := waiting(t, db); return now != 0 && now != first }, "they try again")
+	if _, err := db.Exec(`INSERT INTO users (id, username, display_name, password_hash) VALUES (gen_random_uuid(), 'somebody', 'Somebody', '!')`); err != nil {
+		t.Error(err)
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if code := m.Wait(time.Minute); code != 0 {
+		t.Errorf("exit code %d: %s", code, m.Logs())
+	}
+}
+
+// A migration that was interrupted runs again, whatever it had done, and builds the indexes again whose build was interrupted: those are
+// there and not valid.
+func TestMigrationsRunAgain(t *testing.T) {
+	t.Parallel()
+	s := testenv.PostgresServer(t)
+	testenv.Exec(t, s.URL(), `UPDATE pg_index SET indisvalid = false
+		WHERE indexrelid IN ('users_external_id_key'::regclass, 'messages_pins_idx'::regclass, 'conversations_updated_idx'::regclass, 'outbox_oldest_idx'::regclass)`)
+	testenv.Exec(t, s.URL(), fmt.Sprintf(`DELETE FROM goose_db_version WHERE version_id > %d`, firstVersion))
+	m := testenv.Start(t, testenv.Binary(t, "api"), []string{"migrate"}, []string{"PARLEY_DATABASE_URL=" + s.URL()})
+	if code := m.Wait(time.Minute); code != 0 {
+		t.Fatalf("exit code %d: %s", code, m.Logs())
+	}
+	if n := (&system{pg: s.URL()}).count(t, `SELECT count(*) FROM pg_index WHERE NOT indisvalid`); n != 0 {
+		t.Errorf("%d indexes are not valid", n)
+	}
+}
+
+// firstVersion is the newest migration of the first release.
+const firstVersion = 2
+
+// firstRelease is a server with the schema of the first release.
+func firstRelease(t *testing.T) (*testenv.PGServer, *sql.DB) {
+	t.Helper()
+	s := testenv.PostgresServer(t)
+	testenv.Exec(t, s.URL(), `DROP SCHEMA public CASCADE; CREATE SCHEMA public`)
+	db, err := sql.Open("pgx", s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	p, err := goose.NewProvider(goose.DialectPostgres, db, migrations.FS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.UpTo(t.Context(), firstVersion); err != nil {
+		t.Fatal(err)
+	}
+	return s, db
+}
+
+// waiting is the process id of the migrations' connection if it waits for a lock, else 0.
+func waiting(t *testing.T, db *sql.DB) (pid int) {
+	t.Helper()
+	err := db.QueryRow(`SELECT coalesce(max(l.pid), 0) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+		WHERE a.application_name = 'parley-migrate' AND NOT l.granted`).Scan(&pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
 }
 
 // A role's own time-outs, which through PgBouncer have to stand in for Parley's, are for statements of pods: a migration may take long.

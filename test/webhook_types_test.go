@@ -56,6 +56,9 @@ func TestEveryTypeOfWebhook(t *testing.T) {
 	testenv.Eventually(t, 20*time.Second, func() bool { return p.call(t, bootstrapKey, "GET", "/api/server/keys", nil).status == 200 }, "the key is made")
 	p.want(t, 201, bootstrapKey, "POST", "/api/server/webhooks", map[string]any{"name": "all", "url": receiver.URL, "types": []string{"*"}})
 	s.launchBeside("dispatcher")
+	var keys struct{ Data []struct{ ID string } }
+	p.want(t, 200, bootstrapKey, "GET", "/api/server/keys", nil).into(t, &keys)
+	keyID := keys.Data[0].ID
 
 	const many = 25
 	var people, names []map[string]any
@@ -82,6 +85,8 @@ func TestEveryTypeOfWebhook(t *testing.T) {
 	key(200, "POST", "/api/server/users/ext:u2/deactivate", nil)
 	key(200, "POST", "/api/server/users/ext:u2/reactivate", nil)
 	ana, ben := p.register(t), p.register(t)
+	p.want(t, 200, ana.token, "PATCH", "/api/users/me", map[string]any{"displayName": "Ana"})
+	key(200, "PATCH", "/api/users/me", map[string]any{"displayName": "Ben"}, "Parley-User", ben.ID)
 	p.want(t, 201, ana.token, "POST", "/api/friends/requests", map[string]any{"userId": ben.ID})
 	p.want(t, 200, ben.token, "POST", "/api/friends/requests/"+ana.ID+"/accept", nil)
 	p.want(t, 204, ana.token, "DELETE", "/api/friends/"+ben.ID, nil)
@@ -112,7 +117,7 @@ func TestEveryTypeOfWebhook(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		missing = slices.DeleteFunc(slices.Clone(want), func(s string) bool { return len(events[s]) > 0 })
-		return len(missing) == 0 && len(events["user.created"]) == many+2
+		return len(missing) == 0 && len(events["user.created"]) == many+2 && len(events["user.updated"]) == 3
 	}, "every type comes")
 	mu.Lock()
 	defer mu.Unlock()
@@ -145,7 +150,60 @@ func TestEveryTypeOfWebhook(t *testing.T) {
 	if e := events["message.reacted"][0]; e.Actor.UserID == nil || len(e.Data.Reactions) != 1 || e.Data.Reactions[0].Reaction != "+1" {
 		t.Errorf("a reaction: %+v by %+v", e.Data.Reactions, e.Actor)
 	}
-	if e := events["user.updated"][0].Data; e.User.DisplayName != "Renamed" {
-		t.Errorf("a user was renamed: %+v", e.User)
+	if e := event(t, events["user.updated"], "Renamed").Data; e.User == nil {
+		t.Error("no user was renamed")
 	}
+	checkUsersActors(t, events, keyID, ana, ben)
+}
+
+// event is that of a user of this name.
+func event(t testing.TB, list []hookEvent, name string) (e hookEvent) {
+	t.Helper()
+	for _, e := range list {
+		if e.Data.User != nil && e.Data.User.DisplayName == name {
+			return e
+		}
+	}
+	t.Errorf("no event of a user %s in %+v", name, list)
+	return e
+}
+
+// checkUsersActors checks the actors of events of users and friends: the user, the key, or both for a key that acts for a user.
+func checkUsersActors(t testing.TB, events map[string][]hookEvent, keyID string, ana, ben user) {
+	t.Helper()
+	check := func(what string, e hookEvent, userID, keyID string) {
+		t.Helper()
+		text := func(s *string) string {
+			if s == nil {
+				return ""
+			}
+			return *s
+		}
+		if text(e.Actor.UserID) != userID || text(e.Actor.KeyID) != keyID {
+			t.Errorf("%s has the actor %q with the key %q, want %q with %q", what, text(e.Actor.UserID), text(e.Actor.KeyID), userID, keyID)
+		}
+	}
+	for _, e := range events["user.created"] {
+		switch e.Data.User.ID {
+		case ana.ID, ben.ID:
+			check("a registration", e, e.Data.User.ID, "")
+		default:
+			check("user.created by a key", e, "", keyID)
+		}
+	}
+	check("user.updated by a key", event(t, events["user.updated"], "Renamed"), "", keyID)
+	for _, typ := range []string{"user.banned", "user.unbanned", "user.deactivated", "user.reactivated"} {
+		check(typ, events[typ][0], "", keyID)
+	}
+	for _, e := range events["user.updated"] {
+		switch e.Data.User.ID {
+		case ana.ID:
+			check("user.updated by the user", e, ana.ID, "")
+		case ben.ID:
+			check("user.updated by a key for the user", e, ben.ID, keyID)
+		}
+	}
+	check("friend.added", events["friend.added"][0], ben.ID, "")
+	check("friend.removed", events["friend.removed"][0], ana.ID, "")
+	check("user.deleted", events["user.deleted"][0], ben.ID, "")
 }

@@ -9,6 +9,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/postgres"
 )
@@ -21,8 +22,8 @@ type store struct {
 const usernameKey = "users_username_key"
 
 func insertUser(tx *gorm.DB, id, passwordHash string, r *Registration) error {
-	err := tx.Exec(`INSERT INTO users (id, username, display_name, password_hash) VALUES (?, ?, ?, ?)`,
-		id, r.Username, *r.DisplayName, passwordHash).Error
+	err := tx.Exec(`INSERT INTO users (id, username, display_name, password_hash) SELECT ?::uuid, ?, ?, ? FROM`+audit.ActorSQL("?"),
+		id, r.Username, *r.DisplayName, passwordHash, audit.As(postgres.Context(tx), id).ForOutbox()).Error
 	if postgres.IsUniqueViolation(err, usernameKey) {
 		return ErrUsernameTaken
 	}
@@ -220,10 +221,11 @@ func setPassword(tx *gorm.DB, userID, hash string) error {
 // words that it was found by. The new username comes last: to change it locks the row against every reference to the user,
 // such as a message that is being sent, and no conversation is waited for after that.
 func erase(tx *gorm.DB, userID string) error {
+	actor := audit.As(postgres.Context(tx), userID).ForOutbox()
 	for _, q := range []string{
 		// In the same order for both sides, so that two friends who delete their accounts at once don't deadlock. Each part is read by an
 		// index: there is none of friends in the other direction.
-		`DELETE FROM friendships f USING (
+		`DELETE FROM friendships f USING` + audit.ActorSQL("@actor") + `, (
 			SELECT k.user_id, k.friend_id FROM friendships k WHERE (k.user_id, k.friend_id) IN (
 				SELECT user_id, friend_id FROM friendships WHERE user_id = @id
 				UNION ALL
@@ -236,9 +238,9 @@ func erase(tx *gorm.DB, userID string) error {
 		`DELETE FROM login_addresses WHERE user_id = @id`,
 		`UPDATE users SET username = ` + deletedUsernameSQL + `, display_name = 'Deleted user', avatar_url = NULL,
 			password_hash = '', presence_sharing = 'nobody', read_receipts_enabled = false, last_seen_at = NULL, deleted_at = clock_timestamp()
-			WHERE id = @id`,
+			FROM` + audit.ActorSQL("@actor") + `WHERE id = @id`,
 	} {
-		if err := tx.Exec(q, sql.Named("id", userID)).Error; err != nil {
+		if err := tx.Exec(q, sql.Named("id", userID), sql.Named("actor", actor)).Error; err != nil {
 			return fmt.Errorf("erase an account: %w", err)
 		}
 	}

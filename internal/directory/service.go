@@ -74,7 +74,7 @@ func (s *Service) Ban(ctx context.Context, userID string, b *BanRequest) (User, 
 	if b.Until != nil {
 		until, detail["until"] = b.Until.Time, b.Until
 	}
-	return s.set(ctx, userID, "user.ban", detail, `banned_at = clock_timestamp(), banned_until = $2, ban_reason = $3`, `true`, until, b.Reason)
+	return s.set(ctx, userID, "user.ban", detail, `banned_at = clock_timestamp(), banned_until = $3, ban_reason = $4`, `true`, until, b.Reason)
 }
 
 // Unban lifts a user's ban. Nothing changes for a user who is not banned.
@@ -88,7 +88,8 @@ var errUnchanged = fmt.Errorf("unchanged")
 // set changes columns where a condition holds.
 func (s *Service) set(ctx context.Context, userID, action string, detail map[string]any, set, where string, args ...any) (User, error) {
 	return s.change(ctx, userID, action, detail, func(tx *gorm.DB, _ User) error {
-		res, err := postgres.In(tx).ExecContext(postgres.Context(tx), `UPDATE users SET `+set+` WHERE id = $1 AND `+where, append([]any{userID}, args...)...)
+		res, err := postgres.In(tx).ExecContext(postgres.Context(tx), `UPDATE users SET `+set+` FROM`+audit.ActorSQL("$2")+`WHERE id = $1 AND `+where,
+			append([]any{userID, audit.From(ctx).ForOutbox()}, args...)...)
 		if err != nil {
 			return fmt.Errorf("%s: %w", action, err)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/metadata"
 	"github.com/parley-chat/parley/internal/postgres"
@@ -111,8 +112,8 @@ func (r *rows) insert(tx *gorm.DB) (int64, error) {
 	res, err := postgres.In(tx).ExecContext(postgres.Context(tx), `INSERT INTO users (id, external_id, username, display_name, kind, avatar_url, metadata, password_hash)
 		SELECT i.id, i.external_id, i.username, i.name, i.kind, i.avatar, i.metadata::json, ''
 		FROM unnest($1::text[]::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
-			AS i (id, external_id, username, name, kind, avatar, metadata)
-		ON CONFLICT DO NOTHING`, r.ids, r.externalIDs, r.usernames, r.names, r.kinds, r.avatars, r.metadatas)
+			AS i (id, external_id, username, name, kind, avatar, metadata),`+audit.ActorSQL("$8")+`
+		ON CONFLICT DO NOTHING`, r.ids, r.externalIDs, r.usernames, r.names, r.kinds, r.avatars, r.metadatas, audit.From(postgres.Context(tx)).ForOutbox())
 	if err != nil {
 		return 0, fmt.Errorf("insert users: %w", err)
 	}
@@ -126,8 +127,8 @@ func (r *rows) update(tx *gorm.DB) error {
 	}
 	_, err := postgres.In(tx).ExecContext(postgres.Context(tx), `UPDATE users u SET username = i.username, display_name = i.name, kind = i.kind,
 			avatar_url = i.avatar, metadata = i.metadata::json
-		FROM unnest($1::text[]::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) AS i (id, username, name, kind, avatar, metadata)
-		WHERE u.id = i.id`, r.ids, r.usernames, r.names, r.kinds, r.avatars, r.metadatas)
+		FROM unnest($1::text[]::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) AS i (id, username, name, kind, avatar, metadata),`+audit.ActorSQL("$7")+`
+		WHERE u.id = i.id`, r.ids, r.usernames, r.names, r.kinds, r.avatars, r.metadatas, audit.From(postgres.Context(tx)).ForOutbox())
 	if err != nil {
 		return fmt.Errorf("update users: %w", err)
 	}

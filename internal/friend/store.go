@@ -6,6 +6,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/postgres"
@@ -113,9 +114,9 @@ func befriend(tx *gorm.DB, userID, otherID string) error {
 		}
 	}
 	err := tx.Exec(`INSERT INTO friendships (user_id, friend_id, status, created_at)
-		SELECT a, b, 'accepted', t.now FROM (SELECT clock_timestamp() AS now) t, (VALUES (?::uuid, ?::uuid), (?::uuid, ?::uuid)) v (a, b)
+		SELECT a, b, 'accepted', t.now FROM (SELECT clock_timestamp() AS now) t, (VALUES (?::uuid, ?::uuid), (?::uuid, ?::uuid)) v (a, b),`+audit.ActorSQL("?")+`
 		ON CONFLICT (user_id, friend_id) DO UPDATE SET status = 'accepted', created_at = excluded.created_at`,
-		userID, otherID, otherID, userID).Error
+		userID, otherID, otherID, userID, audit.As(postgres.Context(tx), userID).ForOutbox()).Error
 	if err != nil {
 		return fmt.Errorf("insert a friendship: %w", err)
 	}
@@ -124,8 +125,8 @@ func befriend(tx *gorm.DB, userID, otherID string) error {
 
 // part deletes whatever two are to each other.
 func part(tx *gorm.DB, userID, otherID string) error {
-	err := tx.Exec(`DELETE FROM friendships WHERE (user_id = ? AND friend_id = ?) OR (user_id = ? AND friend_id = ?)`,
-		userID, otherID, otherID, userID).Error
+	err := tx.Exec(`DELETE FROM friendships USING`+audit.ActorSQL("?")+`WHERE (user_id = ? AND friend_id = ?) OR (user_id = ? AND friend_id = ?)`,
+		audit.As(postgres.Context(tx), userID).ForOutbox(), userID, otherID, otherID, userID).Error
 	if err != nil {
 		return fmt.Errorf("delete a friendship: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/principal"
 )
@@ -66,9 +67,9 @@ func (s *store) create(ctx context.Context, n newAccount) (account, error) {
 	var a account
 	err := a.scan(s.db.SQL.QueryRowContext(ctx, `INSERT INTO users (id, external_id, username, display_name, avatar_url, password_hash, profile_claims)
 		SELECT $1, $2, CASE WHEN $3 = '' OR EXISTS (SELECT FROM users WHERE username = $3) THEN $4 ELSE $3 END, $5, $6, '', $7
-		WHERE NOT EXISTS (SELECT FROM users WHERE former_external_id = sha256(convert_to($2, 'UTF8')) AND deleted_at >= $8)
+		FROM`+audit.ActorSQL("$9")+`WHERE NOT EXISTS (SELECT FROM users WHERE former_external_id = sha256(convert_to($2, 'UTF8')) AND deleted_at >= $8)
 		ON CONFLICT (external_id) WHERE external_id IS NOT NULL DO UPDATE SET password_hash = users.password_hash
-		RETURNING `+accountColumns, n.id, n.externalID, n.username, n.fallback, n.displayName, n.avatarURL, n.claims, n.issued))
+		RETURNING `+accountColumns, n.id, n.externalID, n.username, n.fallback, n.displayName, n.avatarURL, n.claims, n.issued, audit.Actor{UserID: n.id}.ForOutbox()))
 	if postgres.IsUniqueViolation(err, usernameKey) {
 		return account{}, errUsernameRaced
 	}
@@ -89,7 +90,7 @@ func (s *store) sync(ctx context.Context, userID string, name *string, avatar *s
 	}
 	res, err := s.db.SQL.ExecContext(ctx, `UPDATE users SET display_name = coalesce($2, display_name),
 			avatar_url = CASE WHEN $3 THEN $4 ELSE avatar_url END, profile_claims = $5
-		WHERE id = $1 AND deleted_at IS NULL AND profile_claims IS DISTINCT FROM $5`, userID, name, setAvatar, avatarURL, claims)
+		FROM`+audit.ActorSQL("$6")+`WHERE id = $1 AND deleted_at IS NULL AND profile_claims IS DISTINCT FROM $5`, userID, name, setAvatar, avatarURL, claims, audit.Actor{UserID: userID}.ForOutbox())
 	if err != nil {
 		return false, fmt.Errorf("update a profile from a token: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/invalid"
@@ -158,9 +159,9 @@ func (s *store) update(ctx context.Context, userID string, c *ProfileChange) (o 
 	}
 	err = chat.ScanOwn(s.db.SQL.QueryRowContext(ctx, `UPDATE users u SET
 			display_name = CASE WHEN $2 THEN $3 ELSE display_name END, avatar_url = CASE WHEN $4 THEN $5 ELSE avatar_url END
-		WHERE u.id = $1 AND u.deleted_at IS NULL RETURNING `+chat.OwnColumns+`,
+		FROM`+audit.ActorSQL("$6")+`WHERE u.id = $1 AND u.deleted_at IS NULL RETURNING `+chat.OwnColumns+`,
 			CASE WHEN u.profile_changed_at >= statement_timestamp() THEN u.profile_changed_at END`,
-		userID, c.DisplayName.Set, c.DisplayName.Value, c.AvatarURL.Set, avatar), &o, &changedAt)
+		userID, c.DisplayName.Set, c.DisplayName.Value, c.AvatarURL.Set, avatar, audit.As(ctx, userID).ForOutbox()), &o, &changedAt)
 	if errors.Is(err, sql.ErrNoRows) {
 		return chat.Own{}, nil, ErrNotFound
 	}

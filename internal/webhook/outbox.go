@@ -63,16 +63,17 @@ type outboxRow struct {
 	// replay is set for an event that a replay delivers once more.
 	replay bool
 	// data is set for an event that is not made of its users, a push.
-	data []byte
+	data  []byte
+	actor bodyActor
 }
 
 func (p *places) waiting(ctx context.Context, w *work) ([]outboxRow, error) {
 	return postgres.Collect(ctx, p.db, func(r postgres.Row, o *outboxRow) error {
 		var users string
-		err := r.Scan(&o.id, &o.eventID, &o.typ, &users, &o.at, &o.replay, &o.data)
+		err := r.Scan(&o.id, &o.eventID, &o.typ, &users, &o.at, &o.replay, &o.data, &o.actor.UserID, &o.actor.KeyID)
 		o.userIDs = postgres.ParseIDArray(users)
 		return err
-	}, `SELECT id, event_id, type, user_ids::text, created_at, replay_id IS NOT NULL, data FROM outbox WHERE webhook_id = $1 AND subject = $2 ORDER BY id LIMIT $3`,
+	}, `SELECT id, event_id, type, user_ids::text, created_at, replay_id IS NOT NULL, data, actor_id, key_id FROM outbox WHERE webhook_id = $1 AND subject = $2 ORDER BY id LIMIT $3`,
 		w.endpoint.id, w.subject, eventsAtOnce)
 }
 
@@ -98,7 +99,7 @@ func (d *Dispatcher) deliverSubject(ctx context.Context, w *work) error {
 		if err != nil {
 			return err
 		}
-		b, err := json.Marshal(body{Type: o.typ, Timestamp: timestamp.Time{Time: o.at.UTC()}, Data: data})
+		b, err := json.Marshal(body{Type: o.typ, Timestamp: timestamp.Time{Time: o.at.UTC()}, Data: data, Actor: o.actor})
 		if err != nil {
 			return fmt.Errorf("encode an event: %w", err)
 		}
@@ -150,8 +151,8 @@ func (p *places) sent(ctx context.Context, w *work, outboxID int64) error {
 			DELETE FROM outbox o USING p WHERE o.webhook_id = p.webhook_id AND o.id = $4 RETURNING o.*
 		),
 		kept AS (
-			INSERT INTO outbox_sent (id, webhook_id, event_id, subject, type, user_ids, created_at)
-			SELECT id, webhook_id, event_id, subject, type, user_ids, created_at FROM gone WHERE replay_id IS NULL AND data IS NULL
+			INSERT INTO outbox_sent (id, webhook_id, event_id, subject, type, user_ids, created_at, actor_id, key_id)
+			SELECT id, webhook_id, event_id, subject, type, user_ids, created_at, actor_id, key_id FROM gone WHERE replay_id IS NULL AND data IS NULL
 			ON CONFLICT DO NOTHING
 		)
 		SELECT FROM gone`, w.endpoint.id, w.subject, w.lease, outboxID))

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/jsonbody"
 	"github.com/parley-chat/parley/internal/timestamp"
@@ -179,7 +180,8 @@ func TestUsersEventsAreReplayed(t *testing.T) {
 	r := newReceiver(t)
 	e := h.endpoint(r, fromNow)
 	for i := range 4 {
-		if _, err := h.db.SQL.Exec(`UPDATE users SET display_name = $2 WHERE id = $1`, h.users[i%2], fmt.Sprint(i)); err != nil {
+		if _, err := h.db.SQL.Exec(`UPDATE users SET display_name = $2 FROM`+audit.ActorSQL("$3")+`WHERE id = $1`,
+			h.users[i%2], fmt.Sprint(i), audit.Actor{UserID: h.users[i%2], KeyID: h.users[2]}.ForOutbox()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -189,6 +191,11 @@ func TestUsersEventsAreReplayed(t *testing.T) {
 	_, again := h.replayed(r)
 	if len(again) != 4 {
 		t.Fatalf("%d events of 4 were replayed", len(again))
+	}
+	for _, g := range append(first, again...) {
+		if (g.actor != h.users[0]+"/"+h.users[2]) && (g.actor != h.users[1]+"/"+h.users[2]) {
+			t.Errorf("%s by %q, a replay: %v", g.id, g.actor, g.replay)
+		}
 	}
 	for _, list := range [][]got{first[:2], first[2:]} {
 		for _, g := range list {

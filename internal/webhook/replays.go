@@ -131,8 +131,8 @@ const expandOutboxSQL = `WITH r AS MATERIALIZED (
 		ORDER BY o.id LIMIT $2
 	),
 	made AS (
-		INSERT INTO outbox (webhook_id, event_id, subject, type, user_ids, created_at, replay_id)
-		SELECT s.webhook_id, s.event_id, 'replay:' || r.id || ':' || s.subject, s.type, s.user_ids, s.created_at, r.id FROM r, seen s ORDER BY s.id
+		INSERT INTO outbox (webhook_id, event_id, subject, type, user_ids, created_at, actor_id, key_id, replay_id)
+		SELECT s.webhook_id, s.event_id, 'replay:' || r.id || ':' || s.subject, s.type, s.user_ids, s.created_at, s.actor_id, s.key_id, r.id FROM r, seen s ORDER BY s.id
 	)
 	UPDATE webhook_replays t SET next_outbox = CASE WHEN l.n = $2 THEN l.id END
 	FROM r, (SELECT count(*) AS n, max(id) AS id FROM seen) l WHERE t.id = r.id

@@ -42,6 +42,7 @@ type got struct {
 	id, typ, conversation string
 	revision              int
 	replay                bool
+	actor                 string // "user/key"
 }
 
 // receiver is a product's back end.
@@ -71,11 +72,12 @@ func newReceiver(t *testing.T) *receiver {
 				Revision     int
 				Conversation struct{ ID string }
 			}
+			Actor struct{ UserID, KeyID string }
 		}
 		if err := json.Unmarshal(b, &in); err != nil {
 			t.Errorf("%s: %v", b, err)
 		}
-		g := got{id, in.Type, in.Data.Conversation.ID, in.Data.Revision, req.Header.Get("parley-replay") == "true"}
+		g := got{id, in.Type, in.Data.Conversation.ID, in.Data.Revision, req.Header.Get("parley-replay") == "true", in.Actor.UserID + "/" + in.Actor.KeyID}
 		if r.answer != nil {
 			if status := r.answer(g); status != 200 {
 				w.WriteHeader(status)

@@ -42,10 +42,12 @@ func run(ctx context.Context, c *config.Dispatcher, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	hints := webhook.NewHints(base.Redis, log)
 	dispatcher := webhook.NewDispatcher(webhook.Config{
 		Timeout: c.Webhooks.Timeout, Retries: c.Retries, DisableAfter: c.DisableAfter, OutboxKeep: c.OutboxKeep,
-	}, db.SQL, feed, sealer, &outbound.Guard{Allow: c.Webhooks.AllowCIDRs}, metrics, log)
+	}, db.SQL, feed, sealer, &outbound.Guard{Allow: c.Webhooks.AllowCIDRs}, hints, metrics, log)
 	return base.Run(ctx,
+		lifecycle.Part{Name: "hints", Run: hints.Run},
 		lifecycle.Part{Name: "dispatcher", Run: dispatcher.Run},
 		lifecycle.Part{Name: "pushes", Run: decider.Run},
 		lifecycle.Part{Name: "push sender", Run: pusher.Run},

@@ -42,6 +42,8 @@ type Listener struct {
 	Client redis.UniversalClient
 	// Last is a channel that is always subscribed, after all others: its confirmation says that all hold on this connection.
 	Last string
+	// Pattern, if not empty, is subscribed instead of channels.
+	Pattern string
 	// OnHeard is called with confirmations (*redis.Subscription) and messages (*redis.Message), OnLost with the error that ended a connection, or
 	// could not be made. Both are called by Run's goroutine. While OnHeard works nothing is read.
 	OnHeard func(m any)
@@ -160,7 +162,12 @@ func (l *Listener) subscribeAll(ctx context.Context, ps *redis.PubSub) error {
 			channels = append(channels, c)
 		}
 	}
-	err := subscribe(ctx, ps, append(channels, l.Last))
+	var err error
+	if l.Pattern != "" {
+		err = ps.PSubscribe(ctx, l.Pattern)
+	} else {
+		err = subscribe(ctx, ps, append(channels, l.Last))
+	}
 	if err == nil {
 		l.ps = ps
 	}

@@ -18,6 +18,9 @@ const (
 // ConversationChannel is the channel of a conversation's events.
 func ConversationChannel(conversationID string) string { return conversationPrefix + conversationID }
 
+// ConversationChannels is the pattern of the channels of all conversations.
+const ConversationChannels = conversationPrefix + "*"
+
 // UserChannel is the channel of notices for one user.
 func UserChannel(userID string) string { return userPrefix + userID }
 

@@ -8,15 +8,11 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/fault"
-	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/outbound"
 	"github.com/parley-chat/parley/internal/timestamp"
 )
@@ -32,8 +28,6 @@ type Config struct {
 }
 
 const (
-	// pollEvery is how often is looked for what is to be delivered.
-	pollEvery = 300 * time.Millisecond
 	// eventsAtOnce is how many events of a conversation are read at once, eventsPerLease how many are delivered before others have
 	// their turn, turnFor for how long at most.
 	eventsAtOnce   = 100
@@ -42,10 +36,7 @@ const (
 	// slotFor is how long a slot goes on to further conversations, with the endpoint as it was read before.
 	slotFor = 2 * time.Second
 	// noteEvery is how often the successes of an endpoint that is not failing are noted, by conversation.
-	noteEvery  = 250 * time.Millisecond
-	sweepEvery = time.Hour
-	// observeEvery is how often the gauges of endpoints are read.
-	observeEvery = 5 * time.Second
+	noteEvery = 250 * time.Millisecond
 )
 
 // Feed reads the journal.
@@ -60,91 +51,22 @@ type Dispatcher struct {
 	places  *places
 	feed    Feed
 	sender  *sender
+	hints   *Hints
 	metrics *Metrics
 	log     *slog.Logger
 	// observed are the names of the endpoints that have gauges; of Run's goroutine alone.
 	observed map[string]bool
+	// swept and observedAt are when the tables were swept and the gauges set; of Run's goroutine alone, as are the following.
+	swept, observedAt time.Time
+	// hinted is set if an endpoint is active and wants events of conversations, waits if something waits for an endpoint.
+	hinted, waits bool
 }
 
-// NewDispatcher makes a dispatcher; Run makes it work.
-func NewDispatcher(c Config, db *sql.DB, feed Feed, sealer *Sealer, guard *outbound.Guard, m *Metrics, log *slog.Logger) *Dispatcher {
+// NewDispatcher makes a dispatcher; Run makes it work. It works without hints too, which are nil then.
+func NewDispatcher(c Config, db *sql.DB, feed Feed, sealer *Sealer, guard *outbound.Guard, hints *Hints, m *Metrics, log *slog.Logger) *Dispatcher {
 	return &Dispatcher{
-		config: c, places: &places{db: db, lease: leaseOf(c.Timeout)}, feed: feed, sender: newSender(sealer, guard, c.Timeout), metrics: m, log: log,
+		config: c, places: &places{db: db, lease: leaseOf(c.Timeout)}, feed: feed, sender: newSender(sealer, guard, c.Timeout), hints: hints, metrics: m, log: log,
 	}
-}
-
-// Run delivers until ctx ends. What is on its way then is finished; its lease and place are as after any delivery.
-func (d *Dispatcher) Run(ctx context.Context) error {
-	var swept, observed time.Time
-	var works errgroup.Group
-	defer func() { _ = works.Wait() }()
-	return lifecycle.Every(ctx, pollEvery, func(ctx context.Context) {
-		if err := d.poll(ctx, &works); err != nil {
-			d.warn(ctx, "webhooks cannot be followed", err)
-		} else {
-			d.metrics.polled.SetToCurrentTime()
-		}
-		if time.Since(observed) > observeEvery {
-			observed = time.Now()
-			if err := d.observe(ctx); err != nil {
-				d.warn(ctx, "the state of webhooks cannot be read", err)
-			}
-		}
-		if time.Since(swept) > sweepEvery {
-			swept = time.Now()
-			if err := d.places.sweep(ctx, d.config.OutboxKeep); err != nil {
-				d.warn(ctx, "old attempts cannot be removed", err)
-			}
-		}
-	})
-}
-
-// poll starts what there is to do for each endpoint. One that fails does not keep the others.
-func (d *Dispatcher) poll(ctx context.Context, works *errgroup.Group) error {
-	endpoints, err := d.places.endpoints(ctx)
-	if err != nil {
-		return err
-	}
-	for i := range endpoints {
-		err = errors.Join(err, d.startWork(ctx, works, &endpoints[i]))
-	}
-	return err
-}
-
-func (d *Dispatcher) warn(ctx context.Context, msg string, err error) {
-	if ctx.Err() == nil {
-		d.log.WarnContext(ctx, msg, "error", err)
-	}
-}
-
-// startWork starts what an endpoint has free slots for.
-func (d *Dispatcher) startWork(ctx context.Context, works *errgroup.Group, e *endpointRow) error {
-	var failed error
-	for found := discoverBatch; found == discoverBatch && ctx.Err() == nil; {
-		var err error
-		found, err = d.places.discover(ctx, e.id)
-		failed = errors.Join(failed, err)
-		e.behind = e.behind || found > 0
-	}
-	var claimed, subjects []work
-	var err error
-	if e.behind {
-		claimed, err = d.places.claim(ctx, e, slotsPerEndpoint)
-		failed = errors.Join(failed, err)
-	}
-	if e.waiting {
-		subjects, err = d.places.claimSubjects(ctx, e, slotsPerEndpoint)
-		failed = errors.Join(failed, err)
-	}
-	replays, err := d.replays(ctx, e)
-	failed = errors.Join(failed, err)
-	for _, w := range slices.Concat(claimed, subjects, replays) {
-		works.Go(func() error {
-			d.fillSlot(ctx, &w)
-			return nil
-		})
-	}
-	return failed
 }
 
 // fillSlot delivers what was claimed, and goes on with other conversations of the endpoint for a while, so that a slot does not stand

@@ -18,7 +18,7 @@ func TestTheGaugesShowWhatWaits(t *testing.T) {
 	r := newReceiver(t)
 	e := h.endpoint(r, fromNow)
 	m := NewMetrics(prometheus.NewRegistry())
-	d := NewDispatcher(Config{Timeout: time.Second}, h.db.SQL, h.feed, h.sealer, h.guard, m, slog.New(slog.DiscardHandler))
+	d := NewDispatcher(Config{Timeout: time.Second}, h.db.SQL, h.feed, h.sealer, h.guard, nil, m, slog.New(slog.DiscardHandler))
 	look := func() float64 {
 		t.Helper()
 		if err := d.observe(t.Context()); err != nil {

@@ -83,20 +83,7 @@ const discoverSQL = `WITH w AS MATERIALIZED (
 			ON (c.changed_at, c.id) > (greatest(w.watermark, '0001-01-01'), w.watermark_id)
 		ORDER BY c.changed_at, c.id LIMIT $2
 	),
-	fresh AS (
-		INSERT INTO webhook_places (webhook_id, conversation_id, revision, behind, behind_since)
-		SELECT w.id, m.id, s.revision, s.revision < m.revision, m.changed_at
-		FROM w CROSS JOIN moved m
-		CROSS JOIN LATERAL (SELECT CASE WHEN w.since = '-infinity' THEN 0 ELSE
-			(SELECT count(*) FROM conversation_changes x WHERE x.conversation_id = m.id AND x.created_at <= w.since)
-			+ (SELECT coalesce(max(y.seq), 0) FROM messages y WHERE y.conversation_id = m.id AND y.created_at <= w.since) END AS revision) s
-		WHERE NOT EXISTS (SELECT FROM webhook_places p WHERE p.webhook_id = w.id AND p.conversation_id = m.id)
-		ON CONFLICT DO NOTHING
-	),
-	marked AS (
-		UPDATE webhook_places p SET behind = true, behind_since = m.changed_at FROM w, moved m
-		WHERE p.webhook_id = w.id AND p.conversation_id = m.id AND NOT p.behind AND p.revision < m.revision
-	),
+	` + markSQL + `,
 	last AS (
 		SELECT count(*) AS n, max(changed_at) AS at, (array_agg(id ORDER BY changed_at DESC, id DESC))[1] AS id FROM moved
 	)
@@ -105,6 +92,40 @@ const discoverSQL = `WITH w AS MATERIALIZED (
 		watermark_id = CASE WHEN l.n = $2 THEN l.id ELSE '00000000-0000-0000-0000-000000000000' END
 	FROM w, last l WHERE t.id = w.id
 	RETURNING l.n`
+
+// markSQL marks the places of conversations moved for an endpoint w, and makes those that are missing.
+const markSQL = `fresh AS (
+		INSERT INTO webhook_places (webhook_id, conversation_id, revision, behind, behind_since)
+		SELECT w.id, m.id, s.revision, s.revision < m.revision, m.changed_at
+		FROM w CROSS JOIN moved m
+		CROSS JOIN LATERAL (SELECT CASE WHEN w.since = '-infinity' THEN 0 ELSE
+			(SELECT count(*) FROM conversation_changes x WHERE x.conversation_id = m.id AND x.created_at <= w.since)
+			+ (SELECT coalesce(max(y.seq), 0) FROM messages y WHERE y.conversation_id = m.id AND y.created_at <= w.since) END AS revision) s
+		WHERE NOT EXISTS (SELECT FROM webhook_places p WHERE p.webhook_id = w.id AND p.conversation_id = m.id)
+		ON CONFLICT DO NOTHING RETURNING behind
+	),
+	marked AS (
+		UPDATE webhook_places p SET behind = true, behind_since = m.changed_at FROM w, moved m
+		WHERE p.webhook_id = w.id AND p.conversation_id = m.id AND NOT p.behind AND p.revision < m.revision RETURNING true
+	)`
+
+// hintedSQL is discoverSQL for conversations that a hint named. It waits for another dispatcher: else what it skips would wait for a poll.
+const hintedSQL = `WITH w AS MATERIALIZED (
+		SELECT id, since FROM webhooks WHERE id = $1 FOR NO KEY UPDATE
+	),
+	moved AS MATERIALIZED (
+		SELECT c.id, c.revision, c.changed_at FROM w JOIN conversations c ON c.id = ANY ($2::uuid[])
+	),
+	` + markSQL + `
+	SELECT (SELECT count(*) FROM fresh WHERE behind) + (SELECT count(*) FROM marked)`
+
+// discoverHinted marks those of an endpoint's places that are behind in the conversations, and returns how many it marked.
+func (p *places) discoverHinted(ctx context.Context, endpointID string, conversationIDs []string) (marked int, err error) {
+	if err = p.db.QueryRowContext(ctx, hintedSQL, endpointID, conversationIDs).Scan(&marked); err != nil {
+		return 0, fmt.Errorf("look at conversations of hints: %w", err)
+	}
+	return marked, nil
+}
 
 // discover finds the conversations that an endpoint is behind in. found is how many were looked at; with discoverBatch of them it has to be
 // called again at once.

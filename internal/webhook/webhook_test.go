@@ -209,7 +209,7 @@ func (h *house) endpoint(r *receiver, body string) WithSecret {
 // dispatcher starts one, and returns what stops it.
 func (h *house) dispatcher(retries ...time.Duration) (stop func()) {
 	d := NewDispatcher(Config{Timeout: 5 * time.Second, Retries: retries, DisableAfter: time.Hour, OutboxKeep: time.Hour},
-		h.db.SQL, h.feed, h.sealer, h.guard, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+		h.db.SQL, h.feed, h.sealer, h.guard, nil, NewMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

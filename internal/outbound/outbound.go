@@ -36,14 +36,15 @@ var never = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"),
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("172.16.0.0/12"),
 	netip.MustParsePrefix("192.0.0.0/24"), netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("198.18.0.0/15"),
-	netip.MustParsePrefix("224.0.0.0/3"), netip.MustParsePrefix("::/127"), netip.MustParsePrefix("64:ff9b::/96"),
+	netip.MustParsePrefix("224.0.0.0/3"), netip.MustParsePrefix("::/96"), netip.MustParsePrefix("64:ff9b::/96"),
+	netip.MustParsePrefix("64:ff9b:1::/48"), netip.MustParsePrefix("2002::/16"), // which hold IPv4 addresses
 	netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"), netip.MustParsePrefix("fd00:ec2::254/128"),
 }
 
 // loopback and link-local addresses are refused even for names of the cluster.
 var local = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"),
-	netip.MustParsePrefix("::/127"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("fd00:ec2::254/128"),
+	netip.MustParsePrefix("::/96"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("fd00:ec2::254/128"),
 }
 
 // inCluster reports whether a host is a Service of the cluster, whose addresses are private.
@@ -63,7 +64,7 @@ func contains(list []netip.Prefix, ip netip.Addr) bool {
 
 // CheckAddress returns ErrAddress for an address that a request to a host must not reach.
 func (g *Guard) CheckAddress(host string, ip netip.Addr) error {
-	ip = ip.Unmap()
+	ip = ip.Unmap().WithZone("") // no prefix contains an address with a zone
 	switch {
 	case contains(g.Allow, ip), g.named(host):
 		return nil
@@ -84,17 +85,16 @@ func (g *Guard) CheckURL(s string) string {
 	case g.named(u.Hostname()):
 		return ""
 	}
-	ip, err := netip.ParseAddr(u.Hostname())
-	if err == nil {
+	if ip, ok := literal(u.Hostname()); ok {
 		if g.CheckAddress("", ip) != nil {
 			return "must not be of a private network, unless PARLEY_WEBHOOK_ALLOW_CIDRS names it"
 		}
-		if u.Scheme == "http" && !contains(g.Allow, ip.Unmap()) {
+		if u.Scheme == "http" && !contains(g.Allow, ip.Unmap().WithZone("")) {
 			return "must be https"
 		}
 		return ""
 	}
-	if u.Scheme == "http" && !inCluster(u.Hostname()) && (len(g.Allow) == 0 || u.Hostname() != "localhost") {
+	if u.Scheme == "http" && !inCluster(u.Hostname()) {
 		return "must be https"
 	}
 	return ""

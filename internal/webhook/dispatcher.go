@@ -177,12 +177,12 @@ func (d *Dispatcher) attempt(ctx context.Context, w *work, one delivery, committ
 	if err := noteAttempt(ctx, d.places.db, w.endpoint.id, one, o); err != nil {
 		return false, err
 	}
-	success, err := d.places.lastSuccess(ctx, w.endpoint.id)
+	success, down, err := d.places.lastSuccess(ctx, w)
 	if err != nil {
 		return false, err
 	}
 	// An endpoint that accepts other events meanwhile refuses this one: its attempts count. Else it is down, and nothing dies.
-	if !w.firstFailed.IsZero() && success.After(w.firstFailed) || w.firstFailed.IsZero() && !w.endpoint.failing {
+	if !w.firstFailed.IsZero() && success.After(w.firstFailed) && !down || w.firstFailed.IsZero() && !w.endpoint.failing {
 		w.attempts++
 	}
 	if w.attempts > len(d.config.Retries) {
@@ -236,13 +236,17 @@ func deliveryOf(e *event.Event, ref *conversationRef) (d delivery, ok bool, err 
 		return d, false, nil
 	}
 	d.id = fmt.Sprintf("evt_%s_%d", e.ConversationID, e.Revision)
-	data, err := withConversation(dataOf(e), ref)
-	if err != nil {
-		return d, false, fmt.Errorf("encode an event: %w", err)
+	for shown := shownMembers; ; shown /= 2 {
+		data, err := withConversation(dataOf(e, shown), ref)
+		if err != nil {
+			return d, false, fmt.Errorf("encode an event: %w", err)
+		}
+		d.body, err = json.Marshal(body{
+			Type: d.typ, Timestamp: timestamp.Time{Time: time.UnixMicro(e.CommittedAt).UTC()}, Data: data,
+			Actor: bodyActor{UserID: orNull(e.Actor.UserID), KeyID: orNull(e.Actor.KeyID)},
+		})
+		if err != nil || len(d.body) <= maxBody || shown == 0 {
+			return d, err == nil, err
+		}
 	}
-	d.body, err = json.Marshal(body{
-		Type: d.typ, Timestamp: timestamp.Time{Time: time.UnixMicro(e.CommittedAt).UTC()}, Data: data,
-		Actor: bodyActor{UserID: orNull(e.Actor.UserID), KeyID: orNull(e.Actor.KeyID)},
-	})
-	return d, err == nil, err
 }

@@ -43,6 +43,9 @@ func TestTheGaugesShowWhatWaits(t *testing.T) {
 	if lag := look(); lag < 3600 || lag > 4000 {
 		t.Errorf("the lag is %v, an hour after the change", lag)
 	}
+	if got, err := h.service.Get(t.Context(), e.ID); err != nil || got.Lag.OldestAt == nil || time.Since(got.Lag.OldestAt.Time) < time.Hour {
+		t.Errorf("the endpoint's lag is %+v, an hour after the change, %v", got.Lag, err)
+	}
 	if dead, active := testutil.ToFloat64(m.dead.WithLabelValues("a")), testutil.ToFloat64(m.state.WithLabelValues("a", StateActive)); dead != 1 || active != 1 {
 		t.Errorf("dead are %v, active is %v", dead, active)
 	}

@@ -319,14 +319,18 @@ func (p *places) failed(ctx context.Context, e *endpointRow, gone bool, after, d
 	return disabled, err
 }
 
-// lastSuccess is when an endpoint answered 2xx last.
-func (p *places) lastSuccess(ctx context.Context, endpointID string) (at time.Time, err error) {
+// lastSuccess is when an endpoint answered 2xx last. down is set if it has refused another event since, the first time: then it accepts
+// nothing at present, whatever it did before.
+func (p *places) lastSuccess(ctx context.Context, w *work) (at time.Time, down bool, err error) {
 	var t *time.Time
-	err = p.db.QueryRowContext(ctx, `SELECT last_success_at FROM webhooks WHERE id = $1`, endpointID).Scan(&t)
+	err = p.db.QueryRowContext(ctx, `SELECT t.last_success_at,
+			EXISTS (SELECT FROM webhook_places p WHERE p.webhook_id = t.id AND p.behind AND p.first_failed_at > t.last_success_at AND p.conversation_id::text <> $2)
+			OR EXISTS (SELECT FROM outbox_places p WHERE p.webhook_id = t.id AND p.first_failed_at > t.last_success_at AND p.subject <> $3)
+		FROM webhooks t WHERE t.id = $1`, w.endpoint.id, w.conversationID, w.subject).Scan(&t, &down)
 	if t != nil {
 		at = *t
 	}
-	return at, err
+	return at, down, err
 }
 
 // conversation reads what an event says of its conversation.

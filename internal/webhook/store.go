@@ -30,7 +30,7 @@ const endpointSQL = `SELECT w.id, w.name, w.url, array_to_string(w.types, ','),
 		CASE WHEN w.disabled_reason IS NOT NULL THEN 'disabled' WHEN w.failing_since IS NOT NULL THEN 'failing' ELSE 'active' END,
 		w.disabled_reason, w.created_at,
 		(SELECT count(*) FROM webhook_places p WHERE p.webhook_id = w.id AND p.behind),
-		(SELECT min(c.changed_at) FROM webhook_places p JOIN conversations c ON c.id = p.conversation_id WHERE p.webhook_id = w.id AND p.behind),
+		(SELECT min(coalesce(p.behind_since, c.changed_at)) FROM webhook_places p JOIN conversations c ON c.id = p.conversation_id WHERE p.webhook_id = w.id AND p.behind),
 		(SELECT count(*) FROM webhook_dead d WHERE d.webhook_id = w.id)
 	FROM webhooks w`
 

@@ -8,6 +8,8 @@
 //	                                  ▲                                               │ failure
 //	                                  └───────────── attempts, next_at ◄──────────────┘
 //
+// Conversations are found by what api pods publish for each other (hints.go), and by a poll, which finds the rest (poll.go).
+//
 // Each step names the lease, so that a dispatcher that was paused and has lost it moves nothing (TestALostLeaseMovesNothing). A crash at
 // any point repeats one delivery, under the same webhook-id. No HTTP is done inside a transaction.
 //

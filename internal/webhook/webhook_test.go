@@ -53,6 +53,8 @@ type receiver struct {
 	secret []byte
 	got    []got
 	answer func(g got) int // nil for 200
+	// retryAfter is the header of answers that are not 200, "" for none.
+	retryAfter string
 }
 
 func newReceiver(t *testing.T) *receiver {
@@ -80,6 +82,9 @@ func newReceiver(t *testing.T) *receiver {
 		g := got{id, in.Type, in.Data.Conversation.ID, in.Data.Revision, req.Header.Get("parley-replay") == "true", in.Actor.UserID + "/" + in.Actor.KeyID}
 		if r.answer != nil {
 			if status := r.answer(g); status != 200 {
+				if r.retryAfter != "" {
+					w.Header().Set("Retry-After", r.retryAfter)
+				}
 				w.WriteHeader(status)
 				return
 			}
@@ -503,6 +508,13 @@ func TestManagement(t *testing.T) {
 	if shown(first) != text || string(second) != string(former) {
 		t.Error("the secrets are others")
 	}
+	if _, err := h.db.SQL.Exec(`UPDATE webhooks SET former_until = former_until - interval '24 hours'`); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := (&places{db: h.db.SQL}).endpoints(t.Context())
+	if tgt, failed := h.service.store.target(t.Context(), e.ID); err != nil || failed != nil || len(tgt.secrets) != 1 || len(rows[0].secrets) != 1 {
+		t.Errorf("%d secrets sign a day after a rotation, %v, %v", len(tgt.secrets), err, failed)
+	}
 	if err := h.service.Delete(t.Context(), e.ID); err != nil {
 		t.Fatal(err)
 	}
@@ -519,12 +531,15 @@ func TestAddresses(t *testing.T) {
 		"http://example.com/": false, "ftp://example.com/": false, "https://u:p@example.com/": false, "": false, "/hook": false,
 		"https://127.0.0.1/": false, "https://[::1]/": false, "https://10.0.0.1/": false, "https://169.254.169.254/": false, "https://0.0.0.0/": false,
 		"https://[::ffff:127.0.0.1]/": false, "https://[fd00:ec2::254]/": false, "https://192.168.1.1/": false, "https://100.64.0.1/": false,
+		"https://2130706433/": false, "https://0x7f000001/": false, "https://0177.0.0.1/": false, "https://127.1/": false, "https://127.0.0.1./": false,
+		"https://localhost/": false, "https://a.localhost/": false, "https://[fe80::1%25eth0]/": false, "https://[::127.0.0.1]/": false,
+		"https://[2002:7f00:1::]/": false, "https://0x5db8d822/": true, "https://1.example.com/": true, "https://12.com/": true,
 	} {
 		if why := g.CheckURL(in); (why == "") != valid {
 			t.Errorf("%q: %q", in, why)
 		}
 	}
-	for ip, ok := range map[string]bool{"127.0.0.1": false, "::ffff:127.0.0.1": false, "10.1.2.3": false, "93.184.216.34": true, "169.254.169.254": false} {
+	for ip, ok := range map[string]bool{"127.0.0.1": false, "::ffff:127.0.0.1": false, "10.1.2.3": false, "93.184.216.34": true, "169.254.169.254": false, "fe80::1%eth0": false} {
 		if err := g.CheckAddress("example.com", netip.MustParseAddr(ip)); (err == nil) != ok {
 			t.Errorf("example.com at %s: %v", ip, err)
 		}

@@ -38,8 +38,10 @@ func openPush(c *config.Dispatcher, db *postgres.DB, rdb redis.UniversalClient, 
 		providers[push.ProviderFCM] = push.NewFCM(fcm, &outbound.Guard{Allow: c.AllowCIDRs, Hosts: ownHosts(f.TokenURI, c.Push.FCMEndpoint)})
 	}
 	metrics := push.NewMetrics(r)
-	return push.NewDecider(c.Push.Delay, db.SQL, pending, push.NewWatch(rdb), contents, metrics, lag, log),
-		push.NewSender(db.SQL, providers, contents, metrics, log), nil
+	decider := push.NewDecider(c.Push.Delay, db.SQL, pending, push.NewWatch(rdb), contents, metrics, lag, log)
+	sender := push.NewSender(db.SQL, providers, contents, metrics, log)
+	decider.OnRequest(sender.Wake)
+	return decider, sender, nil
 }
 
 // ownHosts are the hosts of URLs that the operator chose: those of Google's are on the Internet.

@@ -11,13 +11,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/parley-chat/parley/internal/chat"
-	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
 const (
-	// pollEvery is how often is looked for messages to decide on.
+	// pollEvery is how often is looked for messages to decide on, pollIdle how often while none is known that waits, if the delay is longer:
+	// a message is found before it is due all the same.
 	pollEvery = 300 * time.Millisecond
+	pollIdle  = time.Second
 	// decisionsAtOnce is how many conversations are decided on at once.
 	decisionsAtOnce = 8
 	// pausePerConversation is the time between two decisions that sent pushes.
@@ -49,6 +50,8 @@ type Decider struct {
 	metrics *Metrics
 	lag     func(seconds float64)
 	log     *slog.Logger
+	// requested is called after pushes were requested; nil for nothing.
+	requested func()
 }
 
 // NewDecider makes a decider; Run makes it work. Delay is how long after its commit a message is decided on. Lag gets how long the oldest
@@ -57,18 +60,22 @@ func NewDecider(delay time.Duration, db *sql.DB, reads Reads, active Active, c C
 	return &Decider{delay: delay, places: &places{db}, reads: reads, active: active, content: newContent(db, c), metrics: m, lag: lag, log: log}
 }
 
+// OnRequest has f called after pushes were requested, by any goroutine. Call it before Run.
+func (d *Decider) OnRequest(f func()) { d.requested = f }
+
 // Run decides until ctx ends. Decisions that have begun are finished.
 func (d *Decider) Run(ctx context.Context) error {
 	var asked, swept time.Time
 	used := false
-	return lifecycle.Every(ctx, pollEvery, func(ctx context.Context) {
+	return pace(ctx, nil, func(ctx context.Context) time.Duration {
 		if time.Since(swept) >= sweepEvery {
 			swept = time.Now()
 			d.warn(ctx, "devices that ended cannot be removed", d.places.sweep(ctx))
 		}
 		if !used && time.Since(asked) < askEvery {
-			return
+			return pollEvery
 		}
+		pause := pollEvery
 		var err error
 		if time.Since(asked) >= askEvery {
 			asked = time.Now()
@@ -80,12 +87,17 @@ func (d *Decider) Run(ctx context.Context) error {
 			d.lag(waits)
 		}
 		if used {
-			err = errors.Join(err, d.poll(ctx))
+			waits, failed := d.poll(ctx)
+			if !waits && d.delay > pollIdle {
+				pause = pollIdle
+			}
+			err = errors.Join(err, failed)
 			d.warn(ctx, "pushes cannot be decided on", err)
 		}
 		if err == nil {
 			d.metrics.decided.SetToCurrentTime()
 		}
+		return pause
 	})
 }
 
@@ -95,22 +107,24 @@ func (d *Decider) warn(ctx context.Context, msg string, err error) {
 	}
 }
 
-// poll decides on all conversations that are due.
-func (d *Decider) poll(ctx context.Context) error {
+// poll decides on all conversations that are due. It returns whether others wait.
+func (d *Decider) poll(ctx context.Context) (waits bool, err error) {
 	for more := true; more && ctx.Err() == nil; {
-		var err error
 		if more, err = d.places.discover(ctx); err != nil {
-			return err
+			return true, err
 		}
 	}
 	for ctx.Err() == nil {
 		claimed, err := d.places.claim(ctx, decisionsAtOnce)
-		if err != nil || len(claimed) == 0 {
-			return err
+		if err != nil {
+			return true, err
+		}
+		if len(claimed) == 0 {
+			return d.places.anyBehind(ctx)
 		}
 		wanted, err := d.places.wantedSince(ctx)
 		if err != nil {
-			return err
+			return true, err
 		}
 		var g errgroup.Group
 		for i := range claimed {
@@ -121,10 +135,10 @@ func (d *Decider) poll(ctx context.Context) error {
 			})
 		}
 		if err := g.Wait(); err != nil {
-			return err
+			return true, err
 		}
 	}
-	return nil
+	return true, nil
 }
 
 // decide decides on the messages of a conversation that are due, for each member, and moves the place. wanted is when the first webhook for
@@ -168,7 +182,13 @@ func (d *Decider) decide(ctx context.Context, w *place, wanted *time.Time) error
 			return err
 		}
 	}
-	return d.places.request(ctx, w, upTo, pushes)
+	if err := d.places.request(ctx, w, upTo, pushes); err != nil {
+		return err
+	}
+	if d.requested != nil {
+		d.requested()
+	}
+	return nil
 }
 
 // complete adds to the members what Redis knows and whom they block. It returns false if Redis is unavailable and the decision can wait.

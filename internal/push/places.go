@@ -65,6 +65,14 @@ func (p *places) discover(ctx context.Context) (more bool, err error) {
 	return n == discoverBatch, nil
 }
 
+// anyBehind reports whether a conversation waits to be decided on.
+func (p *places) anyBehind(ctx context.Context) (behind bool, err error) {
+	if err = p.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM push_places WHERE behind)`).Scan(&behind); err != nil {
+		return true, fmt.Errorf("look for conversations to decide on: %w", err)
+	}
+	return behind, nil
+}
+
 // place is a conversation that this dispatcher holds the lease of.
 type place struct {
 	lease, conversationID string

@@ -9,12 +9,14 @@ import (
 	"sync"
 	"time"
 
-	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
 const (
+	// sendEvery is how often is looked for pushes to send, sendIdle how often after none was found: those that were decided on in this process
+	// are sent at once.
 	sendEvery = 200 * time.Millisecond
+	sendIdle  = time.Second
 	// SendTimeout bounds one request to a provider.
 	SendTimeout = 10 * time.Second
 	// perLane is how many pushes are on their way to one provider's host at once, from each dispatcher: one that hangs delays no other.
@@ -58,6 +60,7 @@ type Sender struct {
 	content   *content
 	metrics   *Metrics
 	log       *slog.Logger
+	wake      chan struct{} // holds one element after Wake
 
 	mu     sync.Mutex // guards flying
 	flying map[string]int
@@ -65,14 +68,36 @@ type Sender struct {
 
 // NewSender makes a sender; Run makes it work. Providers are by their names; pushes for others are dropped.
 func NewSender(db *sql.DB, providers map[string]Provider, c Contents, m *Metrics, log *slog.Logger) *Sender {
-	return &Sender{db: db, providers: providers, content: newContent(db, c), metrics: m, log: log, flying: map[string]int{}}
+	return &Sender{db: db, providers: providers, content: newContent(db, c), metrics: m, log: log, wake: make(chan struct{}, 1), flying: map[string]int{}}
+}
+
+// Wake has the sender look for pushes now. It may be called from any goroutine and never waits.
+func (s *Sender) Wake() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// pace runs f until ctx ends, each time after the pause that it returned, or as soon as wake has an element.
+func pace(ctx context.Context, wake <-chan struct{}, f func(ctx context.Context) time.Duration) error {
+	for ctx.Err() == nil {
+		timer := time.NewTimer(f(ctx))
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-wake:
+		}
+		timer.Stop()
+	}
+	return nil
 }
 
 // Run sends until ctx ends. What is on its way then is finished.
 func (s *Sender) Run(ctx context.Context) error {
 	var works sync.WaitGroup
 	defer works.Wait()
-	return lifecycle.Every(ctx, sendEvery, func(ctx context.Context) {
+	return pace(ctx, s.wake, func(ctx context.Context) time.Duration {
 		lanes, err := postgres.Collect(ctx, s.db, func(r postgres.Row, l *string) error { return r.Scan(l) },
 			`SELECT DISTINCT lane FROM push_sends WHERE next_at <= clock_timestamp()`)
 		for _, lane := range lanes {
@@ -87,6 +112,10 @@ func (s *Sender) Run(ctx context.Context) error {
 		if err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "pushes cannot be read", "error", err)
 		}
+		if err == nil && len(lanes) == 0 {
+			return sendIdle
+		}
+		return sendEvery
 	})
 }
 

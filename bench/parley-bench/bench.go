@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -29,7 +30,8 @@ type bench struct {
 	http       *http.Client
 	loopback   bool
 	keepLast   bool // people remember their newest messages, to read them
-	lively     bool // people react, mention, edit and mute too
+	lively     bool // people react, mention, edit, pin and change their own state too
+	ordered    bool // a conversation's messages come from one socket, and have to be in the order in which they were sent
 	visits     map[string]*visit
 	fail       context.CancelCauseFunc // ends the load: it can't be measured so
 	log        io.Writer
@@ -216,6 +218,9 @@ func (b *bench) drain() {
 func (b *bench) prove() {
 	for _, c := range b.convs {
 		c.check(b.violations)
+		if b.ordered && b.sentOnce() {
+			c.checkOrder(b.violations)
+		}
 	}
 	for _, p := range b.people {
 		p.mu.Lock()
@@ -235,6 +240,16 @@ func (b *bench) prove() {
 		}
 		p.mu.Unlock()
 	}
+}
+
+// sentOnce reports whether no frame was sent a second time, on another socket or after a refusal.
+func (b *bench) sentOnce() bool {
+	for k := range numbers(&b.stats.counters) {
+		if k == "reconnects" || strings.HasPrefix(k, "refused ") {
+			return false
+		}
+	}
+	return true
 }
 
 // closeAll closes all sockets, many at once.

@@ -155,6 +155,8 @@ func TestScenarios(t *testing.T) {
 	for name, args := range map[string][]string{
 		"fanout closed": {"fanout", "--members", "10", "--groups", "2", "--in-flight", "4", "--duration", "2s"},
 		"fanout open":   {"fanout", "--members", "10", "--groups", "2", "--rate", "40", "--duration", "2s", "--warmup", "1s"},
+		"sender closed": {"sender", "--members", "5", "--duration", "2s"},
+		"sender open":   {"sender", "--members", "5", "--rate", "40", "--duration", "2s"},
 		"sends closed":  {"sends", "--users", "6", "--duration", "2s"},
 		"sends open":    {"sends", "--users", "6", "--rate", "40", "--duration", "2s"},
 	} {
@@ -192,13 +194,19 @@ func TestScenarios(t *testing.T) {
 		if c["acked"] < 50 || c["acked"] != c["sent"] || c["deliveries"] < c["acked"] || c["syncs"] == 0 || c["reads"] == 0 || c["requests"] == 0 {
 			t.Errorf("%v", c)
 		}
-		for _, kind := range []string{"reactions", "message:reacted", "own state", "state:updated"} {
+		for _, kind := range []string{"reactions", "message:reacted", "message:updated", "mentions", "pins", "own state", "state:updated"} {
 			if c[kind] == 0 {
 				t.Errorf("no %s: %v", kind, c)
 			}
 		}
 		if len(r.Pods) != 1 || r.Pods[0].CPUSeconds <= 0 || r.Pods[0].MemoryMiB <= 0 || r.Load.CPUSeconds <= 0 {
 			t.Errorf("%v %v", r.Pods, r.Load)
+		}
+		if r.Latencies["unread"].Count == 0 || r.Latencies["pins"].Count != c["pins"] || c["failed pins"]+c["failed own state"] > 0 {
+			t.Errorf("%v %v", r.Latencies, c)
+		}
+		if r.Pods[0].After[gomaxprocsSeries] < 1 || r.AtTwice.Utilisation <= 0 || len(r.AtTwice.Figures) < 10 {
+			t.Errorf("%+v", r.AtTwice)
 		}
 		checkReport(t, file)
 	})
@@ -333,7 +341,7 @@ func checkReport(t *testing.T, file string) {
 		t.Fatal(err)
 	}
 	page := string(raw)
-	for _, want := range []string{verdictOK, "Messages a second", "Latency over time: receive", "Latency by percentile", "</html>"} {
+	for _, want := range []string{verdictOK, "Messages a second", "Latency over time: receive", "Latency by percentile", "At twice the load", "Postgres cores", "</html>"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the report lacks %q", want)
 		}

@@ -98,6 +98,20 @@ func (c *conversation) check(v *violations) {
 	}
 }
 
+// checkOrder holds the seqs against the order in which one socket sent the messages, which is that of their client ids.
+func (c *conversation) checkOrder(v *violations) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var last int64
+	for _, seq := range slices.Sorted(maps.Keys(c.acked)) {
+		sent := sendingOrder(c.acked[seq])
+		if sent < last {
+			v.add("reordered", "%s: seq %d is a message that was sent before the one of the seq before", c.id, seq)
+		}
+		last = sent
+	}
+}
+
 // feed is one listener's view of one conversation. It outlives sockets: what came live on any of them or by sync counts
 // once. Its owner locks it.
 type feed struct {

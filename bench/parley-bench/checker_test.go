@@ -20,6 +20,27 @@ func live(seqs ...int64) (out []event) {
 	return out
 }
 
+func TestTheOrderOfOneSender(t *testing.T) {
+	t.Parallel()
+	for name, x := range map[string]struct {
+		clients []string
+		want    int64
+	}{
+		"in order": {[]string{"run.9.a", "run.a.9", "run.zz.1", "run.100.0"}, 0},
+		"a swap":   {[]string{"run.1.a", "run.3.a", "run.2.a", "run.4.a"}, 1},
+		"reversed": {[]string{"run.3.a", "run.2.a", "run.1.a"}, 2},
+	} {
+		c, v := newConversation("c", 0), newViolations(func(string) {})
+		for i, id := range x.clients {
+			c.ack(v, int64(i+1), id)
+		}
+		c.checkOrder(v)
+		if found, _ := v.found(); found["reordered"] != x.want {
+			t.Errorf("%s: %v", name, found)
+		}
+	}
+}
+
 func TestTheCheckerSeesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	socket := []event{{socket: true}}

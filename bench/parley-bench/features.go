@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -15,13 +16,15 @@ const (
 	withExtras = 0.1
 	reacting   = 0.5
 	editing    = 0.05
-	muting     = 0.05
+	pinning    = 0.1
+	ownState   = 0.1
 )
 
 // addExtras has some messages mention a member and carry metadata.
 func (p *person) addExtras(c *conversation, data map[string]any) {
 	if rand.Float64() < withExtras {
 		data["mentions"] = map[string]any{"userIds": []string{c.members[rand.IntN(len(c.members))].id}}
+		p.b.stats.add("mentions", 1)
 		data["metadata"] = map[string]any{"order": rand.IntN(1000)}
 	}
 }
@@ -36,10 +39,14 @@ func (t *town) doMore(ctx context.Context) {
 		p := someone()
 		t.wg.Go(func() { t.edit(ctx, p) })
 	}
-	if rand.Float64() < muting {
+	if rand.Float64() < pinning {
+		p := someone()
+		t.wg.Go(func() { t.pin(ctx, p) })
+	}
+	if rand.Float64() < ownState {
 		p := someone()
 		c := t.one(p)
-		t.wg.Go(func() { t.mute(ctx, p, c) })
+		t.wg.Go(func() { t.changeOwnState(ctx, p, c) })
 	}
 }
 
@@ -86,21 +93,41 @@ func (t *town) edit(ctx context.Context, p *person) {
 	t.changed("edit", p, start, err)
 }
 
-// mute mutes a conversation, or ends that.
-func (t *town) mute(ctx context.Context, p *person, c *conversation) {
-	start := time.Now()
-	until := any("forever")
-	if rand.IntN(2) == 0 {
-		until = nil
+// pin has the owner of some conversation pin or unpin its newest message.
+func (t *town) pin(ctx context.Context, p *person) {
+	c := t.one(p)
+	p.mu.Lock()
+	messageID := p.last[c.id]
+	p.mu.Unlock()
+	if messageID == "" {
+		return
 	}
-	err := t.call(ctx, p, http.MethodPatch, "/conversations/"+c.id+"/me", map[string]any{"mutedUntil": until}, nil)
+	start, method := time.Now(), []string{http.MethodPut, http.MethodDelete}[rand.IntN(2)]
+	err := t.call(ctx, c.members[0], method, "/messages/"+messageID+"/pin", nil, nil)
+	if pr := client.ProblemOf(err); pr != nil && pr.Status == http.StatusConflict {
+		return // as many as may be are pinned
+	}
+	t.changed("pins", p, start, err)
+}
+
+// changeOwnState mutes or pins a conversation, has it notify less, or ends that.
+func (t *town) changeOwnState(ctx context.Context, p *person, c *conversation) {
+	start := time.Now()
+	state := []map[string]any{
+		{"mutedUntil": "forever"}, {"mutedUntil": nil}, {"notifications": "mentions"}, {"notifications": nil}, {"pinned": true}, {"pinned": false},
+	}[rand.IntN(6)]
+	err := t.call(ctx, p, http.MethodPatch, "/conversations/"+c.id+"/me", state, nil)
 	t.changed("own state", p, start, err)
 }
 
+// changed counts a change, or that it failed. The end of the load fails no change.
 func (t *town) changed(kind string, p *person, start time.Time, err error) {
-	if err == nil {
+	switch {
+	case err == nil:
 		t.stats.timings(kind).record(p.n, time.Since(start))
 		t.stats.add(kind, 1)
+	case !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded):
+		t.stats.add("failed "+kind, 1)
 	}
 }
 

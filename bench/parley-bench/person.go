@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -194,6 +195,14 @@ func (p *person) send(c *conversation, intended time.Time, done func()) {
 		}
 	}
 	p.ask("message:send", id, data, answered)
+}
+
+// sendingOrder is the number in a client message id, which is RUN.NUMBER.TIME: later messages have a higher one.
+func sendingOrder(clientMessageID string) int64 {
+	_, rest, _ := strings.Cut(clientMessageID, ".")
+	number, _, _ := strings.Cut(rest, ".")
+	n, _ := strconv.ParseInt(number, 36, 64) // the load wrote it
+	return n
 }
 
 // maxSync is how many conversations one sync may name.

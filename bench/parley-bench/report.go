@@ -33,6 +33,7 @@ func (r *results) writeReport(file string) error {
 	t, err := template.New("report").Funcs(template.FuncMap{
 		"ms":      func(v float64) string { return fmt.Sprintf("%.2f", v) },
 		"rate":    func(v float64) string { return fmt.Sprintf("%.1f", v) },
+		"twice":   estimate.twice,
 		"perK":    func(cpu float64, n int64) string { return fmt.Sprintf("%.2f", cpu/float64(n)*1000) },
 		"ordered": sorted[int64], "kinds": sorted[quantiles],
 	}).Parse(reportPage)
@@ -78,7 +79,7 @@ func (r *results) figures() (out []figure, err error) {
 	}
 	var faults []string
 	for _, k := range sorted(r.Counters) {
-		if strings.HasPrefix(k, "closed ") || strings.HasPrefix(k, "refused ") || strings.Contains(k, "fail") {
+		if isFault(k) {
 			faults = append(faults, k)
 		}
 	}
@@ -123,6 +124,11 @@ func (r *results) rows() (out []settingRow) {
 	switch s.Scenario {
 	case "fanout":
 		add("groups × members", fmt.Sprintf("%d × %d", s.Groups, s.Members))
+		if s.Rate == 0 {
+			add("messages in flight", s.InFlight)
+		}
+	case "sender":
+		add("members of the group", s.Members)
 		if s.Rate == 0 {
 			add("messages in flight", s.InFlight)
 		}

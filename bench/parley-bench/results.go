@@ -37,6 +37,8 @@ type results struct {
 	Series        []second             `json:"series"`
 	Pods          []podResult          `json:"pods,omitempty"`
 	Load          loadResult           `json:"load"`
+	// AtTwice is estimated.
+	AtTwice *capacity `json:"atTwiceTheLoad"`
 }
 
 // loadResult is what the load itself cost.
@@ -60,6 +62,7 @@ func (b *bench) results(end time.Time, before, after []map[string]float64) *resu
 	if r.Violations, r.Examples = b.violations.found(); len(r.Violations) > 0 {
 		r.Verdict = verdictViolated
 	}
+	r.AtTwice = r.twiceTheLoad()
 	return r
 }
 
@@ -115,6 +118,7 @@ func (r *results) text() string {
 		q := r.Latencies[k]
 		fmt.Fprintf(&out, "  %-14s %10d %9.2f %9.2f %9.2f %9.2f %9.2f\n", k, q.Count, q.P50, q.P90, q.P99, q.P999, q.Max)
 	}
+	out.WriteString(r.AtTwice.text())
 	for _, p := range r.Pods {
 		fmt.Fprintf(&out, "\n  %s: %.2f CPU s, %.0f MiB", p.URL, p.CPUSeconds, p.MemoryMiB)
 	}

@@ -28,6 +28,8 @@ func scenarios() []scenario {
 		{"fanout", "--groups of --members who all listen: --in-flight messages at a time, or --rate a second",
 			func(s *settings) int { return s.Groups * s.Members }, prepareFanout, fanout},
 		{"sends", "--users in groups of three, each waiting for the ack of its last message, or at --rate", allUsers, prepareSends, sends},
+		{"sender", "one user sends to a group of --members, --in-flight messages at a time on one socket, or at --rate",
+			func(s *settings) int { return s.Members }, prepareFanout, oneSender},
 		{"reads", "--users in groups of --members list, page through --messages, and read them, one round after the other or at --rate", allUsers, prepareReads, reads},
 		{"presence", "one half of --users comes and goes, each with --members friends in the other half who hear of it", allUsers, preparePresence, presence},
 		{"mixed", "a day: --users come and go, send at --rate at noon, read and page back, in groups of 3 to many", allUsers, prepareMixed, mixed},
@@ -139,6 +141,30 @@ func sends(ctx context.Context, b *bench) error {
 			}
 		}
 	})
+}
+
+// oneSender has the first member send as a bot or an import does: the next message does not wait for the ack of the last one.
+func oneSender(ctx context.Context, b *bench) error {
+	ctx, cancel := b.lasting(ctx)
+	defer cancel()
+	start, c, flying := time.Now(), b.convs[0], make(chan struct{}, b.InFlight)
+	b.ordered = true
+	for i := 0; ; i++ {
+		intended, err := b.turn(ctx, start, i)
+		if err != nil {
+			return nil //nolint:nilerr // the time is over
+		}
+		if b.Rate > 0 {
+			c.members[0].send(c, intended, nil)
+			continue
+		}
+		select {
+		case flying <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
+		c.members[0].send(c, time.Now(), func() { <-flying })
+	}
 }
 
 // each runs something for each person, all at once, and joins what went wrong; that the time was over is no fault.

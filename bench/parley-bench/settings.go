@@ -56,9 +56,9 @@ func parse(args []string, out io.Writer) (*settings, error) {
 	f.SetOutput(out)
 	f.Var(&s.URLs, "url", "address of the deployment or of a pod, without /api; may be repeated")
 	f.IntVar(&s.Users, "users", 100, "how many users take part (fanout: groups × members)")
-	f.IntVar(&s.Members, "members", 100, "fanout, reads: members of a group; presence: friends of each who comes and goes")
+	f.IntVar(&s.Members, "members", 100, "fanout, sender, reads: members of a group; presence: friends of each who comes and goes")
 	f.IntVar(&s.Groups, "groups", 1, "fanout: how many groups")
-	f.IntVar(&s.InFlight, "in-flight", 1, "fanout: messages of a group that some member may still lack, without --rate")
+	f.IntVar(&s.InFlight, "in-flight", 0, "without --rate, messages at a time; fanout: that some member of a group may still lack (0: 1); sender: without an ack yet (0: 64)")
 	f.IntVar(&s.Messages, "messages", 200, "reads: messages that each group has")
 	f.Float64Var(&s.Rate, "rate", 0, "messages (reads: rounds) a second in all, sent whether or not the last were answered; 0: each waits for the last")
 	f.Float64Var(&s.ConnectRate, "connect-rate", 500, "sockets opened a second")
@@ -100,6 +100,10 @@ func parse(args []string, out io.Writer) (*settings, error) {
 	s.jwtSecret = cmp.Or(s.jwtSecret, os.Getenv("PARLEY_JWT_SECRET"))
 	s.metricsToken = cmp.Or(s.metricsToken, os.Getenv("PARLEY_METRICS_TOKEN"))
 	s.Seeded = s.databaseURL != ""
+	s.InFlight = cmp.Or(s.InFlight, map[string]int{"sender": 64}[s.Scenario], 1)
+	if s.Scenario == "sender" {
+		s.Groups = 1
+	}
 	s.jwtSecret, _, _ = strings.Cut(s.jwtSecret, ",") // the first signs
 	return s, s.check(f.Args())
 }
@@ -126,12 +130,12 @@ func (s *settings) check(rest []string) error {
 		fault(err != nil || (p.Scheme != "http" && p.Scheme != "https") || p.Host == "", "--url %s is no http(s) address", u)
 	}
 	fault(s.Seeded && len(s.jwtSecret) < 32, "with --database-url goes --jwt-secret, of 32 bytes or more")
-	fault(s.Users < 3 || s.Members < 1 || s.Groups < 1 || s.InFlight < 1 || s.Messages < 1, "--users must be 3 or more, --members, --groups, --in-flight and --messages 1")
+	fault(s.Users < 3 || s.Members < 1 || s.Groups < 1 || s.InFlight < 0 || s.Messages < 1, "--users must be 3 or more, --members, --groups and --messages 1, and --in-flight not negative")
 	fault(s.Rate < 0 || s.ConnectRate <= 0, "--rate must not be negative, and --connect-rate more than 0")
 	fault(s.Duration <= 0 || s.Drain <= 0, "--duration and --drain must be more than 0")
 	fault(s.Warmup < 0 || s.Warmup >= s.Duration, "--warmup must be shorter than --duration")
 	fault(s.Scenario == "mixed" && s.Rate == 0, "mixed needs --rate, the messages a second at noon")
 	fault(s.Scenario == "presence" && s.Members > maxWatched*9/10, "presence takes %d --members at most: a socket watches %d", maxWatched*9/10, maxWatched)
-	fault((s.Scenario == "reads" || s.Scenario == "fanout") && s.Members < 3, "a group has 3 --members or more")
+	fault(slices.Contains([]string{"reads", "fanout", "sender"}, s.Scenario) && s.Members < 3, "a group has 3 --members or more")
 	return errors.Join(faults...)
 }

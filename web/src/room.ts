@@ -37,6 +37,8 @@ export class RoomPane implements RowActions {
   /** Seq of the first row; undefined until there was one. */
   private from: number | undefined;
   private stuck = true;
+  /** Whether newer messages were held than the rows that were drawn last. */
+  private cut = false;
   /** Up to where it was read when it was opened: a line shows what is new since. */
   private readBefore: number | undefined;
   /** It was marked as unread: showing it does not count as reading it until it is opened again. */
@@ -115,6 +117,7 @@ export class RoomPane implements RowActions {
     if (this.stuck) low = Math.max(low, n - mostRows);
     const high = Math.min(n, low + mostRows);
     if (n > 0) this.from = first + low;
+    this.cut = high < n;
     const rows = v.messages.slice(low, high);
     this.keepPlace(() => {
       reconcile(this.list, this.items(rows, low > 0 ? v.messages[low - 1] : undefined, high === n ? v.drafts : []));
@@ -234,20 +237,15 @@ export class RoomPane implements RowActions {
     this.scroll.scrollTop = this.scroll.scrollHeight;
   }
 
-  private get hasMoreBelow(): boolean {
-    const v = this.room.value;
-    return this.from !== undefined && v.messages.length > 0 && this.from + mostRows <= v.messages[v.messages.length - 1]!.seq;
-  }
-
   private scrolled(): void {
     const s = this.scroll;
     const below = s.scrollHeight - s.clientHeight - s.scrollTop;
-    const stuck = below < atBottom && !this.hasMoreBelow;
+    const stuck = below < atBottom && !this.cut;
     if (stuck !== this.stuck) {
       this.stuck = stuck;
       this.plan();
     }
-    if (below < near && this.hasMoreBelow) {
+    if (below < near && this.cut) {
       this.from! += stepRows;
       this.draw();
     } else {

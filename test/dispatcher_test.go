@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -21,15 +20,12 @@ import (
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
-// hook is a product's back end, at an address that stays. It holds every delivery against what is promised: an event comes after the one
+// hook is a product's back end. It holds every delivery against what is promised: an event comes after the one
 // before it was accepted, and from then on never again, but for the one that was accepted last.
 type hook struct {
-	t    testing.TB
-	addr string
+	*receiver
 
 	mu       sync.Mutex
-	server   *http.Server
-	conns    map[net.Conn]bool
 	accepted map[string]int    // by conversation, the last revision
 	ids      map[string]string // by webhook-id, the conversation and revision
 	repeats  int
@@ -39,46 +35,9 @@ type hook struct {
 
 func newHook(t testing.TB) *hook {
 	t.Helper()
-	h := &hook{t: t, addr: fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(t)), accepted: map[string]int{}, ids: map[string]string{}}
-	h.start()
-	t.Cleanup(h.kill)
+	h := &hook{accepted: map[string]int{}, ids: map[string]string{}}
+	h.receiver = newReceiver(t, h)
 	return h
-}
-
-func (h *hook) start() {
-	h.t.Helper()
-	var l net.Listener
-	testenv.Eventually(h.t, 20*time.Second, func() (ok bool) {
-		var err error
-		l, err = net.Listen("tcp", h.addr)
-		return err == nil
-	}, "the receiver listens")
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.conns = map[net.Conn]bool{}
-	h.server = &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, ConnState: func(c net.Conn, s http.ConnState) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		if s == http.StateClosed {
-			delete(h.conns, c)
-		} else {
-			h.conns[c] = true
-		}
-	}}
-	go func(s *http.Server) { _ = s.Serve(l) }(h.server)
-}
-
-// kill ends it as SIGKILL would: connections are reset, whatever they were about.
-func (h *hook) kill() {
-	h.mu.Lock()
-	server := h.server
-	for c := range h.conns {
-		if tcp, ok := c.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(0)
-		}
-	}
-	h.mu.Unlock()
-	_ = server.Close()
 }
 
 func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -254,33 +213,23 @@ func kills(t testing.TB) int {
 	return n
 }
 
-// Dispatchers, the receiver, Postgres and Redis are killed at random instants, and Redis forgets everything. Every committed event
-// arrives, in order, under one id.
-func TestWebhooksSurviveKills(t *testing.T) {
-	t.Parallel()
-	pg := testenv.PostgresServer(t)
-	f := follow(t, &system{t: t, pg: pg.URL(), redis: testenv.NewRedis(t)}, 2, 4)
-	stop, cancel := context.WithCancel(t.Context())
-	var writers sync.WaitGroup
-	for _, g := range f.groups {
-		writers.Go(func() { f.write(stop, g) })
-	}
-	n, done := kills(t), map[string]int{}
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's
-	for range n {
-		time.Sleep(time.Duration(random.IntN(400)) * time.Millisecond)
+// killAtRandom kills n times one of the dispatchers, the receiver, Postgres or Redis, or has Redis forget everything, after a pause of up to
+// most. It returns how often each.
+func (f *followed) killAtRandom(t testing.TB, random *rand.Rand, n int, most time.Duration, pg *testenv.PGServer, receiver *receiver) (done map[string]int) {
+	t.Helper()
+	done = map[string]int{}
+	for i := range n {
+		time.Sleep(time.Duration(random.Int64N(int64(most))))
 		switch k := random.IntN(10); {
 		case k < 4:
-			i := random.IntN(len(f.dispatchers))
-			f.dispatchers[i].Kill()
-			f.run(i)
+			d := random.IntN(len(f.dispatchers))
+			f.dispatchers[d].Kill()
+			f.run(d)
 			done["dispatcher"]++
 		case k < 7:
-			f.hook.kill()
+			receiver.kill()
 			time.Sleep(time.Duration(random.IntN(300)) * time.Millisecond)
-			f.hook.start()
+			receiver.start()
 			done["receiver"]++
 		case k < 8:
 			pg.Stop()
@@ -294,7 +243,28 @@ func TestWebhooksSurviveKills(t *testing.T) {
 			f.redis.Flush(t)
 			done["flushall"]++
 		}
+		if i%50 == 49 {
+			t.Logf("after %d: %v", i+1, done)
+		}
 	}
+	return done
+}
+
+// Dispatchers, the receiver, Postgres and Redis are killed at random instants, and Redis forgets everything. Every committed event
+// arrives, in order, under one id.
+func TestWebhooksSurviveKills(t *testing.T) {
+	t.Parallel()
+	pg := testenv.PostgresServer(t)
+	f := follow(t, &system{t: t, pg: pg.URL(), redis: testenv.NewRedis(t)}, 2, 4)
+	stop, cancel := context.WithCancel(t.Context())
+	var writers sync.WaitGroup
+	for _, g := range f.groups {
+		writers.Go(func() { f.write(stop, g) })
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test's
+	done := f.killAtRandom(t, random, kills(t), 400*time.Millisecond, pg, f.hook.receiver)
 	cancel()
 	writers.Wait()
 	f.arrives(t, 2*time.Minute)
@@ -363,15 +333,65 @@ func TestPausedDispatchersKeepTheOrder(t *testing.T) {
 	for _, g := range f.groups {
 		writers.Go(func() { f.write(stop, g) })
 	}
-	rounds := max(3, kills(t)/10)
+	pause, rounds := lasting(t, "PARLEY_WEBHOOK_PAUSE", 2500*time.Millisecond), max(3, kills(t)/10) // leases last 2 s
 	for i := range rounds {
 		d := f.dispatchers[i%2]
 		time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond) //nolint:gosec // a test's
 		d.Pause()
-		time.Sleep(2500 * time.Millisecond) // its leases last 2 s
+		time.Sleep(pause)
 		d.Resume()
 	}
 	cancel()
 	writers.Wait()
 	f.arrives(t, time.Minute)
+}
+
+// lasting is a time that an environment variable may make long.
+func lasting(t testing.TB, name string, usual time.Duration) time.Duration {
+	t.Helper()
+	s := os.Getenv(name)
+	if s == "" {
+		return usual
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// A receiver that was down for as long as PARLEY_WEBHOOK_DOWN says gets all, in order, and nothing has died.
+func TestAReceiverThatWasDownGetsAll(t *testing.T) {
+	t.Parallel()
+	down := lasting(t, "PARLEY_WEBHOOK_DOWN", 0)
+	f := follow(t, &system{t: t, pg: testenv.Postgres(t), redis: testenv.NewRedis(t)}, 2, 4, "PARLEY_WEBHOOK_RETRIES=1s,1s")
+	f.arrives(t, time.Minute)
+	f.hook.kill()
+	begun := time.Now()
+	count := func(query string) (n int) {
+		t.Helper()
+		if err := f.db.QueryRow(query).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	sent := 0
+	send := func() {
+		for _, g := range f.groups {
+			f.pods[0].send(t, f.user, g.ID, "while it is down")
+		}
+		sent++
+	}
+	testenv.Eventually(t, down+2*time.Minute, func() bool {
+		if sent < 20 || time.Since(begun) > time.Duration(sent)*10*time.Second {
+			send()
+		}
+		// More attempts than an event has that is refused.
+		return time.Since(begun) >= down && sent >= 20 && count(`SELECT count(*) FROM webhook_attempts`) > 3
+	}, "it was down for long enough")
+	f.hook.start()
+	f.arrives(t, 3*time.Minute) // a probe comes every minute at most
+	if n := count(`SELECT count(*) FROM webhook_dead`); n > 0 {
+		t.Errorf("%d events are dead", n)
+	}
 }

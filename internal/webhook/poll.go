@@ -15,11 +15,12 @@ const (
 	// finds what hints do not name, users and friends, and what they lost. Both are below the two seconds that a first attempt may take.
 	pollEvery = 300 * time.Millisecond
 	pollIdle  = time.Second
-	// hintPause is the shortest pause between two looks at hints. The pause is also restFactor times what the last look took, so that hints
-	// use a fifth of a connection to Postgres at most.
-	hintPause  = 20 * time.Millisecond
-	restFactor = 4
-	sweepEvery = time.Hour
+	// hintPause is the shortest pause between two looks at hints, hintPauseMost the longest. In between it is restFactor times what the last look
+	// took, so that hints use a fifth of a connection to Postgres.
+	hintPause     = 20 * time.Millisecond
+	hintPauseMost = 150 * time.Millisecond
+	restFactor    = 4
+	sweepEvery    = time.Hour
 	// observeEvery is how often the gauges of endpoints are read.
 	observeEvery = 5 * time.Second
 )
@@ -47,7 +48,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 			polled = begun
 			d.pollAll(ctx, &works)
 		}
-		d.rest(ctx, max(hintPause, restFactor*time.Since(begun)), polled.Add(d.pollPause()))
+		d.rest(ctx, min(max(hintPause, restFactor*time.Since(begun)), hintPauseMost), polled.Add(d.pollPause()))
 	}
 }
 

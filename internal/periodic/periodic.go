@@ -14,6 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/observe"
+	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/tracing"
 )
 
@@ -113,11 +115,15 @@ type Worker struct {
 	stop    time.Duration
 	log     *slog.Logger
 	running sync.Mutex // held by the run of the task, of which there is one at most
+	failing *observe.Outage
 }
 
 // NewWorker makes a worker. stop bounds the time that a run has to finish once the worker stops.
 func NewWorker(t Task, rdb redis.UniversalClient, stop time.Duration, tracer *tracing.Tracer, log *slog.Logger) *Worker {
-	return &Worker{task: t, rdb: rdb, tracer: tracer, stop: stop, log: log}
+	return &Worker{
+		task: t, rdb: rdb, tracer: tracer, stop: stop, log: log,
+		failing: observe.NewOutage(log, "a periodic task failed; the next run continues", "the periodic task succeeds again"),
+	}
 }
 
 // Run works until ctx ends, which also ends the context of a run of the task. It returns an error if the task's Poll is too long.
@@ -155,7 +161,12 @@ func (w *Worker) handle(task, part context.Context, parent string) { //nolint:re
 		err = errPanic
 	}
 	tracing.Failed(span, err)
-	if err != nil {
+	switch {
+	case err == nil:
+		w.failing.End()
+	case postgres.IsUnavailable(err): // an outage of a dependency is no error of this process
+		w.failing.Fail(task, err, "task", w.task.Name)
+	default:
 		w.log.ErrorContext(task, "a periodic task failed; the next run continues", "task", w.task.Name, "error", err)
 	}
 }

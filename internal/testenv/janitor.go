@@ -11,13 +11,17 @@ import (
 )
 
 // janitorScript reads folders until its input ends, which it does when the test binary is gone, and removes them. A server
-// that is still shutting down may write once more: then it tries again.
+// that is still shutting down may write once more: then it tries again. A file system that is mounted on mountPoint goes first.
 const janitorScript = `
 while IFS= read -r dir; do set -- "$@" "$dir"; done
+for dir; do [ ! -d "$dir/` + mountPoint + `" ] || umount -l "$dir/` + mountPoint + `" 2>/dev/null; done
 for try in 1 2 3 4 5 6 7 8 9 10; do
 	rm -rf -- "$@" && exit
 	sleep 0.5
 done`
+
+// mountPoint is the name of a folder in a test's folder on which a file system may be mounted.
+const mountPoint = "mounted"
 
 // janitor is the input of a process that outlives the test binary, since no cleanup runs when that is killed or times out.
 var janitor = sync.OnceValues(func() (io.Writer, error) {

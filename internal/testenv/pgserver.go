@@ -25,6 +25,9 @@ type PGServer struct {
 	args  []string
 	attr  *syscall.SysProcAttr // as whom it runs
 	child *child
+	// disk holds the data or the log; nil if neither. dataDir is where the data is if not in dir.
+	disk    *Disk
+	dataDir string
 }
 
 // PostgresServer starts a server with one database that has the newest schema. args are added to its command line, such as
@@ -36,12 +39,46 @@ func PostgresServer(t testing.TB, args ...string) *PGServer {
 		t.Fatalf("make a Postgres server: %v", err)
 	}
 	s.t, s.args = t, args
+	s.run(t)
+	return s
+}
+
+// run starts a new server until the test's end, and makes the schema.
+func (s *PGServer) run(t testing.TB) {
+	t.Helper()
 	t.Cleanup(func() { _ = os.RemoveAll(s.dir) })
 	s.Start()
 	t.Cleanup(s.Stop)
 	if err := migrations.Up(context.Background(), s.URL()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// PostgresWithDataOn is PostgresServer with the data on the disk, and PostgresWithLogOn with the write-ahead log there, in segments of 1 MB.
+func PostgresWithDataOn(t testing.TB, d *Disk, args ...string) *PGServer {
+	t.Helper()
+	return onDisk(t, d, func(s *PGServer) []string {
+		s.dataDir = filepath.Join(d.Path, "data")
+		return []string{"--waldir", filepath.Join(s.dir, "wal")}
+	}, args)
+}
+
+// PostgresWithLogOn is described there.
+func PostgresWithLogOn(t testing.TB, d *Disk, args ...string) *PGServer {
+	t.Helper()
+	return onDisk(t, d, func(*PGServer) []string {
+		return []string{"--waldir", filepath.Join(d.Path, "wal"), "--wal-segsize", "1"}
+	},
+		append([]string{"-c", "min_wal_size=2MB", "-c", "max_wal_size=8MB"}, args...))
+}
+
+func onDisk(t testing.TB, d *Disk, place func(s *PGServer) []string, args []string) *PGServer {
+	t.Helper()
+	s := &PGServer{t: t, disk: d, args: args}
+	if err := s.create(place); err != nil {
+		t.Fatalf("make a Postgres server: %v", err)
+	}
+	s.run(t)
 	return s
 }
 
@@ -72,31 +109,45 @@ func (s *PGServer) Pause() { s.child.pause() }
 // Resume ends the hang.
 func (s *PGServer) Resume() { s.child.resume() }
 
+// Gone reports whether it ended, as it does when its log can't be written any more.
+func (s *PGServer) Gone() bool { return s.child.gone() }
+
 // newServer creates a server's data in a new folder. It does not start the server.
 func newServer() (*PGServer, error) {
-	initdb, err := postgresProgram("initdb")
-	if err != nil {
-		return nil, err
-	}
 	s := &PGServer{}
-	if s.dir, err = makeDir("postgres"); err != nil {
-		return nil, err
-	}
-	if s.attr, err = unprivileged(s.dir); err != nil {
-		return nil, err
-	}
-	if s.port, err = freePort(); err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(initdb, "-D", s.data(), "-U", "parley", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
-	cmd.SysProcAttr, cmd.Dir = s.attr, s.dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("initdb: %w: %s", err, out)
-	}
-	return s, nil
+	return s, s.create(func(*PGServer) []string { return nil })
 }
 
-func (s *PGServer) data() string { return filepath.Join(s.dir, "data") }
+// create creates the server's data. place says where, once there is a folder, by arguments to initdb besides.
+func (s *PGServer) create(place func(*PGServer) []string) error {
+	initdb, err := postgresProgram("initdb")
+	if err != nil {
+		return err
+	}
+	if s.dir, err = makeDir("postgres"); err != nil {
+		return err
+	}
+	if s.attr, err = unprivileged(s.dir); err != nil {
+		return err
+	}
+	if s.port, err = freePort(); err != nil {
+		return err
+	}
+	besides := place(s)
+	cmd := exec.Command(initdb, append([]string{"-D", s.data(), "-U", "parley", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"}, besides...)...)
+	cmd.SysProcAttr, cmd.Dir = s.attr, s.dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w: %s", err, out)
+	}
+	return nil
+}
+
+func (s *PGServer) data() string {
+	if s.dataDir != "" {
+		return s.dataDir
+	}
+	return filepath.Join(s.dir, "data")
+}
 
 func (s *PGServer) start() error {
 	postgres, err := postgresProgram("postgres")
@@ -109,6 +160,9 @@ func (s *PGServer) start() error {
 	cmd := exec.Command(postgres, append(base, s.args...)...)
 	attr := *s.attr
 	cmd.SysProcAttr, cmd.Dir = &attr, s.dir
+	if s.disk != nil {
+		cmd.Env = append(os.Environ(), s.disk.env()...)
+	}
 	// SIGQUIT lets it give its shared memory back.
 	c, err := startChild(cmd, s.dir, syscall.SIGQUIT)
 	if err != nil {

@@ -3,12 +3,9 @@ package testenv
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -262,46 +259,5 @@ func (g *RedisGroup) awaitSentinels() {
 // Pooled puts PgBouncer in transaction mode in front of the database, and returns the URL through it.
 func Pooled(t testing.TB, database string) string {
 	t.Helper()
-	u, err := url.Parse(database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := exec.LookPath("pgbouncer")
-	if err != nil {
-		program = "/usr/sbin/pgbouncer" // where Debian keeps it, off the path of who is not root
-	}
-	dir, port := tempDir(t, "pgbouncer"), FreePort(t)
-	login := "user=" + u.User.Username()
-	if password, ok := u.User.Password(); ok {
-		login += " password=" + password
-	}
-	config := fmt.Sprintf("[databases]\n* = host=%s port=%s %s\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %d\n"+
-		"unix_socket_dir =\nauth_type = any\npool_mode = transaction\nmax_client_conn = 1000\ndefault_pool_size = 15\nserver_login_retry = 1\n",
-		u.Hostname(), u.Port(), login, port)
-	if err := os.WriteFile(filepath.Join(dir, "pgbouncer.ini"), []byte(config), 0o644); err != nil { //nolint:gosec // for who runs it
-		t.Fatal(err)
-	}
-	attr, err := unprivileged(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(program, filepath.Join(dir, "pgbouncer.ini"))
-	cmd.SysProcAttr, cmd.Dir = attr, dir
-	c, err := startChild(cmd, dir, syscall.SIGKILL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.end(syscall.SIGKILL) })
-	u.Host, u.User, u.RawQuery = fmt.Sprintf("127.0.0.1:%d", port), url.User(u.User.Username()), "sslmode=disable"
-	Eventually(t, engineStart, func() bool {
-		if c.gone() {
-			t.Fatalf("pgbouncer ended: %s", c.output())
-		}
-		conn, err := dial(u.Host)
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err == nil
-	}, "pgbouncer answers")
-	return u.String()
+	return NewPooler(t, database).URL()
 }

@@ -114,7 +114,7 @@ func follow(t testing.TB, s *system, n, groups int, env ...string) *followed {
 	testenv.Eventually(t, 20*time.Second, func() bool { return p.call(t, bootstrapKey, "GET", "/api/server/keys", nil).status == 200 }, "the key is made")
 	f.user = p.register(t)
 	p.want(t, 201, bootstrapKey, "POST", "/api/server/webhooks", map[string]any{
-		"name": "hook", "url": "http://" + f.hook.addr, "types": []string{"message.created", "message.updated", "message.deleted", "message.reacted", "conversation.created"}, "from": "beginning",
+		"name": "hook", "url": "http://" + f.hook.addr, "types": []string{"message.created", "message.updated", "message.deleted", "message.reacted", "conversation.created", "conversation.updated"}, "from": "beginning",
 	})
 	for range groups {
 		var g group

@@ -159,9 +159,15 @@ func (n *namespace) startLoad(name string, rate int) {
 	n.startLoadAt(name, "http://parley-api", rate)
 }
 
-func (n *namespace) startLoadAt(name, base string, rate int) {
+// startFeatures is startLoad with people who also react, mention, pin, mute and edit.
+func (n *namespace) startFeatures(name string, rate int) {
 	n.t.Helper()
-	n.runPod(name, "run", base, fmt.Sprint(people), fmt.Sprint(rate))
+	n.startLoadAt(name, "http://parley-api", rate, "features")
+}
+
+func (n *namespace) startLoadAt(name, base string, rate int, args ...string) {
+	n.t.Helper()
+	n.runPod(name, append([]string{"run", base, fmt.Sprint(people), fmt.Sprint(rate)}, args...)...)
 	testenv.Eventually(n.t, patience, func() bool {
 		return strings.Contains(n.try(time.Minute, "kubectl", "-n", n.name, "logs", name).out, "running")
 	}, "the load runs")
@@ -239,6 +245,9 @@ func nothingLost(t *testing.T, r report.Load, quiet bool) {
 	t.Helper()
 	if r.Sent == 0 || r.Lost != 0 || r.Gaps != 0 || r.Doubled != 0 || r.Unseen != 0 {
 		t.Errorf("%d sent, %d lost, %d gaps, %d doubled, %d unseen", r.Sent, r.Lost, r.Gaps, r.Doubled, r.Unseen)
+	}
+	if len(r.Wrong) != 0 {
+		t.Errorf("of %d reactions, mentions, pins, mutes and edits these are not there: %v", r.Features, r.Wrong)
 	}
 	if quiet && r.Failed != 0 {
 		t.Errorf("%d of %d requests failed: %v", r.Failed, r.Requests, r.Failures)
@@ -360,7 +369,7 @@ func (n *namespace) scale(replicas int) {
 }
 
 func testScale(t *testing.T, n *namespace) {
-	n.startLoad("load-scale", rate)
+	n.startFeatures("load-scale", rate)
 	n.scale(4)
 	four := n.pods("api")
 	n.scale(2)
@@ -373,7 +382,7 @@ func testScale(t *testing.T, n *namespace) {
 // The next image has a migration more: the old pods go on while and after it runs.
 func testUpgrade(t *testing.T, n *namespace) {
 	before := n.pods("api")
-	n.startLoad("load-upgrade", rate)
+	n.startFeatures("load-upgrade", rate)
 	upgraded := make(chan result, 1)
 	begun := time.Now()
 	go func() { upgraded <- n.helm(patience, os.Getenv(nextImageVar)) }()
@@ -397,6 +406,9 @@ func testUpgrade(t *testing.T, n *namespace) {
 	n.awaitGone(before)
 	l := n.stopLoad("load-upgrade")
 	nothingLost(t, l, true)
+	if l.Features == 0 {
+		t.Error("nobody reacted, mentioned, pinned, muted or edited")
+	}
 	if l.Reconnects < people {
 		t.Errorf("%d sockets came back, of %d that were open", l.Reconnects, people)
 	}
@@ -432,7 +444,7 @@ func (n *namespace) schema() string {
 // The old image runs on the newer schema.
 func testRollback(t *testing.T, n *namespace) {
 	before := n.pods("api")
-	n.startLoad("load-rollback", rate)
+	n.startFeatures("load-rollback", rate)
 	n.must("helm", "-n", n.name, "rollback", "parley", "1", "--wait", "--wait-for-jobs", "--timeout", patience.String())
 	if v := n.schema(); v != nextSchema {
 		t.Errorf("the schema is %s", v)
@@ -446,7 +458,7 @@ func testRollback(t *testing.T, n *namespace) {
 
 // What was answered is kept, whichever process dies; requests in flight to a pod that dies may fail.
 func testForceDelete(t *testing.T, n *namespace) {
-	n.startLoad("load-force", rate)
+	n.startFeatures("load-force", rate)
 	for _, component := range []string{"api", "presence-watcher", "receipt-worker"} {
 		n.kubectl("delete", "pod", n.pods(component)[0], "--force", "--grace-period=0")
 	}

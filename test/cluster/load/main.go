@@ -1,8 +1,9 @@
 // Command load chats through a Service from within the cluster, and reports losses.
 //
-//	load run URL PEOPLE RATE   chats until it is stopped, and prints a report as the last line
-//	load stop                  stops it, from a second process in the same pod
-//	load dial HOST:PORT        exits with 0 where somebody listens
+//	load run URL PEOPLE RATE [features]   chats until it is stopped, and prints a report as the last line; with features they
+//	                                      also react, mention, pin, mute and edit
+//	load stop                             stops it, from a second process in the same pod
+//	load dial HOST:PORT                   exits with 0 where somebody listens
 package main
 
 import (
@@ -11,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -36,12 +38,15 @@ const (
 func main() {
 	var err error
 	switch args := os.Args[1:]; {
-	case len(args) == 4 && args[0] == "run":
+	case (len(args) == 4 || len(args) == 5 && args[4] == withFeatures) && args[0] == "run":
 		people, perr := strconv.Atoi(args[2])
 		rate, rerr := strconv.Atoi(args[3])
 		err = errors.Join(perr, rerr)
 		if err == nil {
-			err = run(strings.TrimRight(args[1], "/"), people, rate)
+			var l *load
+			if l, err = newLoad(strings.TrimRight(args[1], "/"), people, len(args) == 5); err == nil {
+				err = l.run(os.Stdout, rate, stopFile)
+			}
 		}
 	case len(args) == 1 && args[0] == "stop":
 		err = os.WriteFile(stopFile, nil, 0o600)
@@ -51,7 +56,7 @@ func main() {
 			_ = c.Close()
 		}
 	default:
-		err = errors.New("usage: load run URL PEOPLE RATE | stop | dial HOST:PORT")
+		err = errors.New("usage: load run URL PEOPLE RATE [features] | stop | dial HOST:PORT")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "load:", err)
@@ -63,6 +68,7 @@ func main() {
 type load struct {
 	conversation string
 	people       []*person
+	features     *features // nil without
 
 	mu     sync.Mutex // guards what follows
 	report report.Load
@@ -80,7 +86,8 @@ type person struct {
 	ready    bool
 }
 
-func run(base string, people, rate int) error {
+// newLoad registers the people and puts them into a group.
+func newLoad(base string, people int, withFeatures bool) (*load, error) {
 	l := &load{acked: map[string]bool{}, report: report.Load{Closes: map[string]int{}}}
 	ids := make([]string, people)
 	for i := range people {
@@ -93,7 +100,7 @@ func run(base string, people, rate int) error {
 		}
 		body := map[string]string{"username": "load_" + strings.ToLower(rand.Text()[:12]), "password": password}
 		if err := p.Call(context.Background(), "POST", "/auth/register", body, &account); err != nil {
-			return err
+			return nil, err
 		}
 		p.id, p.Token = account.User.ID, account.AccessToken
 		l.people, ids[i] = append(l.people, p), p.id
@@ -103,32 +110,45 @@ func run(base string, people, rate int) error {
 		Revision int64
 	}
 	if err := l.people[0].Call(context.Background(), "POST", "/conversations", map[string]any{"type": "group", "name": "load", "memberIds": ids[1:]}, &c); err != nil {
-		return err
+		return nil, err
 	}
 	l.conversation = c.ID
+	for _, p := range l.people {
+		p.revision = c.Revision
+	}
+	if withFeatures {
+		l.features = newFeatures()
+	}
+	return l, nil
+}
+
+// run has them chat until the file stop is there, and writes its progress and the report.
+func (l *load) run(w io.Writer, rate int, stop string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var sockets, senders sync.WaitGroup
 	for _, p := range l.people {
-		p.revision = c.Revision
 		sockets.Go(func() { l.listen(ctx, p) })
 	}
 	for !l.allReady() {
 		time.Sleep(20 * time.Millisecond)
 	}
-	_, _ = fmt.Fprintln(os.Stdout, "running")
+	_, _ = fmt.Fprintln(w, "running")
 	begun := time.Now()
 	tick := time.NewTicker(time.Second / time.Duration(rate))
 	defer tick.Stop()
-	for n := 0; !stopped(); n++ {
+	for n := 0; !exists(stop); n++ {
 		<-tick.C
-		p := l.people[n%people]
+		p := l.people[n%len(l.people)]
 		senders.Go(func() { l.send(p, n) })
 		if n%rate == 0 {
-			_, _ = fmt.Fprintln(os.Stdout, report.Progress, n)
+			_, _ = fmt.Fprintln(w, report.Progress, n)
 		}
 		if n%4 == 0 {
 			senders.Go(func() { l.read(p) })
+		}
+		if l.features != nil {
+			senders.Go(func() { l.useFeature(p, n) })
 		}
 	}
 	senders.Wait()
@@ -140,11 +160,16 @@ func run(base string, people, rate int) error {
 	l.settle(history)
 	cancel()
 	l.verify(history)
-	return json.NewEncoder(os.Stdout).Encode(&l.report)
+	if l.features != nil {
+		if err := l.verifyFeatures(); err != nil {
+			return err
+		}
+	}
+	return json.NewEncoder(w).Encode(&l.report)
 }
 
-func stopped() bool {
-	_, err := os.Stat(stopFile)
+func exists(file string) bool {
+	_, err := os.Stat(file)
 	return err == nil
 }
 
@@ -183,8 +208,15 @@ type message struct {
 func (l *load) send(p *person, n int) {
 	id := fmt.Sprintf("%s-%d", p.id, n)
 	var m message
-	err := p.Call(context.Background(), "POST", "/conversations/"+l.conversation+"/messages", map[string]string{"content": id, "clientMessageId": id}, &m)
+	body := map[string]any{"content": id, "clientMessageId": id}
+	if l.features != nil && n%mentionEvery == 0 {
+		body["mentions"] = map[string]any{"userIds": []string{l.people[(n+1)%len(l.people)].id}}
+	}
+	err := p.Call(context.Background(), "POST", "/conversations/"+l.conversation+"/messages", body, &m)
 	l.count(err)
+	if l.features != nil {
+		l.features.sent(p, m.ID, body["mentions"] != nil, err)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {

@@ -20,6 +20,9 @@ type Load struct {
 	Doubled int `json:"doubled"`
 	// Unseen are messages that somebody got neither live nor by sync.
 	Unseen int `json:"unseen"`
+	// Features are the reactions, mentions, pins, mutes and edits that were answered; Wrong those of them that are not there in the end.
+	Features int      `json:"features,omitempty"`
+	Wrong    []string `json:"wrong,omitempty"`
 	// Closes are the sockets that were closed, by close code.
 	Closes           map[string]int `json:"closes"`
 	Reconnects       int            `json:"reconnects"`

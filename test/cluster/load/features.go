@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"sync"
+)
+
+// withFeatures is the argument that has people use more than messages.
+const withFeatures = "features"
+
+// mentionEvery says which sends mention somebody.
+const mentionEvery = 5
+
+const reaction = "👍"
+
+// features is what people did besides sending, as it was answered. What got no answer may have happened or not, and is not held against
+// the result.
+type features struct {
+	turn sync.Mutex // held for a change of a pin or of a mute, which come one after another
+
+	mu       sync.Mutex                 // guards what follows
+	last     *sentMessage               // the newest message
+	reacted  map[string]map[string]bool // by message, who reacted
+	mentions map[string]bool            // messages that mention somebody
+	edited   map[string]string          // by message, its content
+	muted    map[*person]bool
+	pinned   string          // a message
+	unknown  map[string]bool // messages and people with a change that got no answer
+	done     int
+}
+
+type sentMessage struct {
+	id     string
+	sender *person
+}
+
+func newFeatures() *features {
+	return &features{
+		reacted: map[string]map[string]bool{}, mentions: map[string]bool{}, edited: map[string]string{}, muted: map[*person]bool{}, unknown: map[string]bool{},
+	}
+}
+
+// sent notes a message.
+func (f *features) sent(p *person, id string, mentions bool, err error) {
+	if err != nil {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.last = &sentMessage{id, p}
+	if mentions {
+		f.mentions[id] = true
+		f.done++
+	}
+}
+
+// useFeature has a person react, pin, mute or edit, in turn.
+func (l *load) useFeature(p *person, n int) {
+	f := l.features
+	f.mu.Lock()
+	last := f.last
+	f.mu.Unlock()
+	if last == nil {
+		return
+	}
+	path := "/messages/" + last.id
+	switch n / len(l.people) % 4 { // each person does each, within the limits of reactions
+	case 0:
+		l.change(last.id, "PUT", path+"/reactions/"+url.PathEscape(reaction), p, nil, func() {
+			if f.reacted[last.id] == nil {
+				f.reacted[last.id] = map[string]bool{}
+			}
+			f.reacted[last.id][p.id] = true
+		})
+	case 1:
+		l.pin(last.id)
+	case 2:
+		l.mute(p)
+	case 3:
+		content := fmt.Sprint("edited in turn ", n)
+		l.change(last.id, "PATCH", path, last.sender, map[string]string{"content": content}, func() { f.edited[last.id] = content })
+	}
+}
+
+// change makes a request that changes the thing of that id. done is called if it succeeded.
+func (l *load) change(id, method, path string, p *person, body any, done func()) {
+	var ignored json.RawMessage
+	err := p.Call(context.Background(), method, path, body, &ignored)
+	l.count(err)
+	f := l.features
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil {
+		f.unknown[id] = true
+		return
+	}
+	f.done++
+	done()
+}
+
+// pin pins a message, as the owner, instead of the one before.
+func (l *load) pin(id string) {
+	f, owner := l.features, l.people[0]
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	f.mu.Lock()
+	before := f.pinned
+	f.mu.Unlock()
+	if before != "" {
+		l.change("pins", "DELETE", "/messages/"+before+"/pin", owner, nil, func() { f.pinned = "" })
+	}
+	l.change("pins", "PUT", "/messages/"+id+"/pin", owner, nil, func() { f.pinned = id })
+}
+
+// mute mutes the conversation for a person, or ends that.
+func (l *load) mute(p *person) {
+	f := l.features
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	f.mu.Lock()
+	muted := !f.muted[p]
+	f.mu.Unlock()
+	var until any
+	if muted {
+		until = "forever"
+	}
+	l.change(p.id, "PATCH", "/conversations/"+l.conversation+"/me", p, map[string]any{"mutedUntil": until}, func() { f.muted[p] = muted })
+}
+
+// shown is a message as people see it.
+type shown struct {
+	Content   string `json:"content"`
+	Reactions []struct {
+		Reaction string `json:"reaction"`
+		Count    int    `json:"count"`
+	} `json:"reactions"`
+	Mentions *struct {
+		UserIDs []string `json:"userIds"`
+	} `json:"mentions"`
+}
+
+// verifyFeatures compares what was answered with what is there.
+func (l *load) verifyFeatures() error {
+	f := l.features
+	l.report.Features, l.report.Wrong = f.done, nil
+	wrong := func(format string, args ...any) {
+		if len(l.report.Wrong) < 20 {
+			l.report.Wrong = append(l.report.Wrong, fmt.Sprintf(format, args...))
+		}
+	}
+	for id := range f.touched() {
+		var m shown
+		if err := l.people[0].Call(context.Background(), "GET", "/messages/"+id, nil, &m); err != nil {
+			return err
+		}
+		if n := len(f.reacted[id]); n > 0 && (len(m.Reactions) != 1 || m.Reactions[0].Reaction != reaction || m.Reactions[0].Count != n) {
+			wrong("%s has the reactions %v of %d people", id, m.Reactions, n)
+		}
+		if f.mentions[id] && m.Mentions == nil {
+			wrong("%s mentions nobody", id)
+		}
+		if content := f.edited[id]; content != "" && m.Content != content {
+			wrong("%s is %q, and was edited to %q", id, m.Content, content)
+		}
+	}
+	if !f.unknown["pins"] {
+		var pins struct{ Data []message }
+		if err := l.people[0].Call(context.Background(), "GET", "/conversations/"+l.conversation+"/pins", nil, &pins); err != nil {
+			return err
+		}
+		if (f.pinned == "") != (len(pins.Data) == 0) || f.pinned != "" && (len(pins.Data) != 1 || pins.Data[0].ID != f.pinned) {
+			wrong("pinned is %v instead of %s", pins.Data, f.pinned)
+		}
+	}
+	for p, muted := range f.muted {
+		var c struct {
+			MutedUntil *string `json:"mutedUntil"`
+		}
+		if err := p.Call(context.Background(), "GET", "/conversations/"+l.conversation, nil, &c); err != nil {
+			return err
+		}
+		if !f.unknown[p.id] && (c.MutedUntil != nil) != muted {
+			wrong("%s has it muted until %v instead of %v", p.id, c.MutedUntil, muted)
+		}
+	}
+	return nil
+}
+
+// touched are the messages that have something, every change of which was answered.
+func (f *features) touched() map[string]bool {
+	out := map[string]bool{}
+	for id := range f.reacted {
+		out[id] = true
+	}
+	for id := range f.mentions {
+		out[id] = true
+	}
+	for id := range f.edited {
+		out[id] = true
+	}
+	for id := range f.unknown {
+		delete(out, id)
+	}
+	return out
+}

@@ -204,7 +204,7 @@ func TestARefusedClientReadsItsAnswer(t *testing.T) {
 func TestAnswersThatNobodyReads(t *testing.T) {
 	t.Parallel()
 	p := start(t, 1).pods[0]
-	const n = 40
+	const n = 16
 	for range n {
 		r := p.rawFrom(t, "")
 		c, _ := r.Conn.(*net.TCPConn)

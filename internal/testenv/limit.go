@@ -32,6 +32,12 @@ func (l *Limit) Check() <-chan time.Time {
 	return time.After(max(time.Until(l.begun.Add(l.given)), 50*time.Millisecond))
 }
 
+// pause is how long to wait before the next try: a twentieth of the time that passed, from 5 to 200 ms. A condition that costs something, such
+// as a scrape of metrics, leaves the CPU to the process that is waited for.
+func (l *Limit) pause() time.Duration {
+	return min(max(time.Since(l.begun)/20, 5*time.Millisecond), 200*time.Millisecond)
+}
+
 // String is the time that was given and the time that passed.
 func (l *Limit) String() string {
 	return fmt.Sprintf("%s (waited %s)", l.given, time.Since(l.begun).Round(time.Millisecond))

@@ -43,3 +43,18 @@ func TestALimitEnds(t *testing.T) {
 		}
 	})
 }
+
+func TestThePauseBetweenTriesGrows(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLimit(time.Minute)
+		for _, step := range []struct{ wait, want time.Duration }{
+			{0, 5 * time.Millisecond}, {100 * time.Millisecond, 5 * time.Millisecond}, {900 * time.Millisecond, 50 * time.Millisecond}, {time.Minute, 200 * time.Millisecond},
+		} {
+			time.Sleep(step.wait)
+			if got := l.pause(); got != step.want {
+				t.Errorf("after %s more the pause is %s, want %s", step.wait, got, step.want)
+			}
+		}
+	})
+}

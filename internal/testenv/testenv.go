@@ -83,7 +83,7 @@ func Eventually(t testing.TB, timeout time.Duration, cond func() bool, format st
 		if limit.Over() {
 			t.Fatalf("not within %s: %s", limit, fmt.Sprintf(format, args...))
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(limit.pause())
 	}
 }
 

@@ -255,51 +255,69 @@ histograms of requests, commits and deliveries have exemplars with the ` + "`tra
 | --- | --- | --- | --- | --- |
 `
 
-func metricsPage(processes map[string]families) []byte {
-	type row struct {
-		family *dto.MetricFamily
-		labels map[string]bool
-		of     []string
-	}
-	rows := map[string]*row{}
+// metricRow is a line of the page: a metric, its labels and the processes that have it.
+type metricRow struct {
+	family *dto.MetricFamily
+	labels map[string]bool
+	of     []string
+}
+
+// metricRows are the project's own metrics of all processes, by name.
+func metricRows(processes map[string]families) map[string]*metricRow {
+	rows := map[string]*metricRow{}
 	for _, process := range []string{"api", "presence-watcher", "receipt-worker", "dispatcher"} {
 		for name, family := range processes[process] {
-			if own(name) {
-				r := rows[name]
-				if r == nil {
-					r = &row{family: family, labels: map[string]bool{}}
-					rows[name] = r
-				}
-				r.of = append(r.of, process)
-				for _, m := range family.Metric {
-					for _, l := range m.Label {
-						r.labels[l.GetName()] = true
-					}
-				}
+			if !own(name) {
+				continue
 			}
+			if rows[name] == nil {
+				rows[name] = &metricRow{family: family, labels: map[string]bool{}}
+			}
+			rows[name].add(process, family)
 		}
 	}
+	return rows
+}
+
+func (r *metricRow) add(process string, family *dto.MetricFamily) {
+	r.of = append(r.of, process)
+	for _, m := range family.Metric {
+		for _, l := range m.Label {
+			r.labels[l.GetName()] = true
+		}
+	}
+}
+
+// meaning is the help text, with the bounds of a histogram.
+func (r *metricRow) meaning() string {
+	h := r.family.Metric[0].GetHistogram()
+	if h == nil {
+		return r.family.GetHelp()
+	}
+	var bounds []string
+	for _, x := range h.Bucket {
+		if !math.IsInf(x.GetUpperBound(), 1) {
+			bounds = append(bounds, fmt.Sprint(x.GetUpperBound()))
+		}
+	}
+	return r.family.GetHelp() + " Buckets " + strings.Join(bounds, " ") + "."
+}
+
+// metricsPage is docs/metrics.md: what all processes share comes after what each has of its own.
+func metricsPage(processes map[string]families) []byte {
+	rows := metricRows(processes)
 	var b bytes.Buffer
 	b.WriteString(metricsHead)
 	for _, name := range slices.SortedFunc(maps.Keys(rows), func(x, y string) int {
 		return cmp.Or(strings.Compare(strings.Join(rows[x].of, " "), strings.Join(rows[y].of, " ")), strings.Compare(x, y))
 	}) {
 		r := rows[name]
-		of, meaning := strings.Join(r.of, ", "), r.family.GetHelp()
+		of := strings.Join(r.of, ", ")
 		if len(r.of) == len(processes) {
 			of = "all"
 		}
-		if h := r.family.Metric[0].GetHistogram(); h != nil {
-			var bounds []string
-			for _, x := range h.Bucket {
-				if !math.IsInf(x.GetUpperBound(), 1) {
-					bounds = append(bounds, fmt.Sprint(x.GetUpperBound()))
-				}
-			}
-			meaning += " Buckets " + strings.Join(bounds, " ") + "."
-		}
 		labels := strings.Join(slices.Sorted(maps.Keys(r.labels)), ", ")
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", name, strings.ToLower(r.family.GetType().String()), labels, of, meaning)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", name, strings.ToLower(r.family.GetType().String()), labels, of, r.meaning())
 	}
 	return b.Bytes()
 }

@@ -242,72 +242,99 @@ func TestMembersSeeHowFarOthersHaveRead(t *testing.T) {
 	}
 }
 
+// groupReads is a group of four in which the second and third user have read the first message, and the fourth the second message.
+type groupReads struct {
+	s             *system
+	u             []user
+	group         conversation
+	first, second message
+}
+
+// read has everybody read, and checks what the sender and the reader's other device hear of the first read.
+func (g *groupReads) read(t *testing.T) {
+	t.Helper()
+	p, q := g.s.pods[0], g.s.pods[1]
+	sender, phone, laptop := q.open(t, g.u[0]), p.openAs(t, g.u[1], "phone"), q.openAs(t, g.u[1], "laptop")
+	g.first, g.second = p.send(t, g.u[0], g.group.ID, "one"), q.send(t, g.u[0], g.group.ID, "two")
+	phone.ask("message:read", map[string]any{"messageId": g.first.ID})
+	var got receiptRead
+	sender.until("receipt:read", 10*time.Second).into(t, &got)
+	if got.MessageID != g.first.ID || got.UserID != g.u[1].ID || got.Count != 1 {
+		t.Errorf("the sender got %+v", got)
+	}
+	if f := laptop.until("conversation:read", 10*time.Second); string(f.Data) != fmt.Sprintf(`{"conversationId":%q,"lastReadSeq":1,"unreadCount":1}`, g.group.ID) {
+		t.Errorf("the other device got %s", f.Data)
+	}
+	q.read(t, g.u[2], g.first.ID)
+	q.read(t, g.u[2], g.first.ID)
+	q.read(t, g.u[3], g.second.ID)
+}
+
+// inRedisOnly checks that nothing of the reads is in Postgres, and that Redis has the count and the batch of the first message.
+func (g *groupReads) inRedisOnly(t *testing.T) {
+	t.Helper()
+	if n := g.s.count(t, `SELECT count(*) FROM read_receipts`); n != 0 {
+		t.Errorf("%d rows before any flush", n)
+	}
+	if n := g.s.count(t, `SELECT count(*) FROM conversation_members WHERE user_id <> $1 AND last_read_seq > 0`, g.u[0].ID); n != 0 {
+		t.Errorf("%d markers moved in Postgres before any flush", n)
+	}
+	rdb := g.s.redis.Client(t)
+	if n, err := rdb.Get(t.Context(), key("read_count:", g.first.ID)).Int(); n != 2 || err != nil {
+		t.Errorf("read_count is %d, %v", n, err)
+	}
+	batch, err := rdb.ZRangeWithScores(t.Context(), key("read_batch:", g.first.ID), 0, -1).Result()
+	if err != nil || len(batch) != 2 || batch[0].Member != g.u[1].ID || time.Since(time.UnixMilli(int64(batch[0].Score))).Abs() > time.Hour {
+		t.Errorf("read_batch is %v, %v", batch, err)
+	}
+}
+
+// shown checks the receipts, the markers and the list that a pod shows.
+func (g *groupReads) shown(t *testing.T, pod *pod, when string) {
+	t.Helper()
+	r := pod.receipts(t, g.u[0], g.first.ID)
+	if r.Count != 2 || len(r.Data) != 2 || r.Data[0].UserID != g.u[1].ID || r.Data[1].UserID != g.u[2].ID {
+		t.Errorf("%s the receipts are %+v", when, r)
+	}
+	for i, want := range [][2]int64{{2, 0}, {1, 1}, {1, 1}, {2, 0}} {
+		if read, unread := pod.unread(t, g.u[i], g.group.ID); read != want[0] || unread != want[1] {
+			t.Errorf("%s user %d has read up to %d, %d unread", when, i, read, unread)
+		}
+	}
+	var list struct{ Data []conversation }
+	pod.want(t, 200, g.u[2].token, "GET", "/api/conversations", nil).into(t, &list)
+	if len(list.Data) != 1 || list.Data[0].UnreadCount != 1 {
+		t.Errorf("%s the list shows %+v", when, list.Data)
+	}
+}
+
+// Reads of a group wait in Redis. Both pods show them before the flush as after it, with the same times.
 func TestReadsOfAGroupWaitInRedis(t *testing.T) {
 	t.Parallel()
 	s := start(t, 2)
-	p, q := s.pods[0], s.pods[1]
+	p := s.pods[0]
 	u := p.users(t, 4)
-	c := p.group(t, u[0], u[1:]...)
-	sender, phone, laptop := q.open(t, u[0]), p.openAs(t, u[1], "phone"), q.openAs(t, u[1], "laptop")
-	first, second := p.send(t, u[0], c.ID, "one"), q.send(t, u[0], c.ID, "two")
-	phone.ask("message:read", map[string]any{"messageId": first.ID})
-	var got receiptRead
-	sender.until("receipt:read", 10*time.Second).into(t, &got)
-	if got.MessageID != first.ID || got.UserID != u[1].ID || got.Count != 1 {
-		t.Errorf("the sender got %+v", got)
+	g := &groupReads{s: s, u: u, group: p.group(t, u[0], u[1:]...)}
+	g.read(t)
+	g.inRedisOnly(t)
+	for _, pod := range s.pods {
+		g.shown(t, pod, "before the flush")
 	}
-	if f := laptop.until("conversation:read", 10*time.Second); string(f.Data) != fmt.Sprintf(`{"conversationId":%q,"lastReadSeq":1,"unreadCount":1}`, c.ID) {
-		t.Errorf("the other device got %s", f.Data)
-	}
-	q.read(t, u[2], first.ID)
-	q.read(t, u[2], first.ID)
-	q.read(t, u[3], second.ID)
-	if n := s.count(t, `SELECT count(*) FROM read_receipts`); n != 0 {
-		t.Errorf("%d rows before any flush", n)
-	}
-	if n := s.count(t, `SELECT count(*) FROM conversation_members WHERE user_id <> $1 AND last_read_seq > 0`, u[0].ID); n != 0 {
-		t.Errorf("%d markers moved in Postgres before any flush", n)
-	}
-	rdb := s.redis.Client(t)
-	if n, err := rdb.Get(t.Context(), key("read_count:", first.ID)).Int(); n != 2 || err != nil {
-		t.Errorf("read_count is %d, %v", n, err)
-	}
-	batch, err := rdb.ZRangeWithScores(t.Context(), key("read_batch:", first.ID), 0, -1).Result()
-	if err != nil || len(batch) != 2 || batch[0].Member != u[1].ID || time.Since(time.UnixMilli(int64(batch[0].Score))).Abs() > time.Minute {
-		t.Errorf("read_batch is %v, %v", batch, err)
-	}
-	check := func(when string) {
-		t.Helper()
-		for _, pod := range s.pods {
-			r := pod.receipts(t, u[0], first.ID)
-			if r.Count != 2 || len(r.Data) != 2 || r.Data[0].UserID != u[1].ID || r.Data[1].UserID != u[2].ID {
-				t.Errorf("%s the receipts are %+v", when, r)
-			}
-			for i, want := range [][2]int64{{2, 0}, {1, 1}, {1, 1}, {2, 0}} {
-				if read, unread := pod.unread(t, u[i], c.ID); read != want[0] || unread != want[1] {
-					t.Errorf("%s user %d has read up to %d, %d unread", when, i, read, unread)
-				}
-			}
-			var list struct{ Data []conversation }
-			pod.want(t, 200, u[2].token, "GET", "/api/conversations", nil).into(t, &list)
-			if len(list.Data) != 1 || list.Data[0].UnreadCount != 1 {
-				t.Errorf("%s the list shows %+v", when, list.Data)
-			}
-		}
-	}
-	check("before the flush")
-	before := p.receipts(t, u[0], first.ID)
+	before := p.receipts(t, u[0], g.first.ID)
+
 	w := s.addWorker()
 	s.flushed(t, 20*time.Second)
-	check("after the flush")
-	if after := p.receipts(t, u[0], first.ID); !after.Data[0].ReadAt.Equal(before.Data[0].ReadAt) {
+	for _, pod := range s.pods {
+		g.shown(t, pod, "after the flush")
+	}
+	if after := p.receipts(t, u[0], g.first.ID); !after.Data[0].ReadAt.Equal(before.Data[0].ReadAt) {
 		t.Errorf("a receipt of %s is of %s after the flush", before.Data[0].ReadAt, after.Data[0].ReadAt)
 	}
 	if n := s.count(t, `SELECT count(*) FROM read_receipts`); n != 3 {
 		t.Errorf("%d rows", n)
 	}
-	p.read(t, u[1], first.ID) // again: nothing is to be done
-	if n, err := rdb.Exists(t.Context(), key("read_batch:", first.ID)).Result(); n != 0 || err != nil {
+	p.read(t, u[1], g.first.ID) // again: nothing is to be done
+	if n, err := s.redis.Client(t).Exists(t.Context(), key("read_batch:", g.first.ID)).Result(); n != 0 || err != nil {
 		t.Errorf("a repeated read waits in Redis: %d, %v", n, err)
 	}
 	w.Signal(syscall.SIGTERM)

@@ -108,21 +108,13 @@ const visibleSQL = `SELECT a.id, a.state, a.filename, a.content_type, a.size, co
 
 // visible reads those of the files that the user may download, by id.
 func (s *store) visible(ctx context.Context, ids []string, userID string) (map[string]file, error) {
-	rows, err := s.db.QueryContext(ctx, visibleSQL, ids, userID)
+	found, err := postgres.Collect(ctx, s.db, scanFile, visibleSQL, ids, userID)
 	if err != nil {
 		return nil, fmt.Errorf("read attachments: %w", err)
 	}
-	defer rows.Close()
-	out := map[string]file{}
-	for rows.Next() {
-		var f file
-		if err := scanFile(rows, &f); err != nil {
-			return nil, fmt.Errorf("read attachments: %w", err)
-		}
+	out := make(map[string]file, len(found))
+	for _, f := range found {
 		out[f.id] = f
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("read attachments: %w", err)
 	}
 	return out, nil
 }
@@ -179,23 +171,12 @@ type removable struct {
 
 // removable reads the files to remove whose ids follow one, in order.
 func (s *store) removable(ctx context.Context, at *time.Time, after string, limit int) ([]removable, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT id, upload_expires_at < coalesce($1::timestamptz, clock_timestamp()) - make_interval(secs => $2)
+	out, err := postgres.Collect(ctx, s.db, func(r postgres.Row, v *removable) error { return r.Scan(&v.id, &v.settled) },
+		`SELECT id, upload_expires_at < coalesce($1::timestamptz, clock_timestamp()) - make_interval(secs => $2)
 		FROM attachments
 		WHERE state IN ('rejected', 'removed') AND ($3 = '' OR id > nullif($3, '')::uuid)
 		ORDER BY id LIMIT $4`, at, settleAfter.Seconds(), after, limit)
 	if err != nil {
-		return nil, fmt.Errorf("read files to remove: %w", err)
-	}
-	defer rows.Close()
-	var out []removable
-	for rows.Next() {
-		var r removable
-		if err := rows.Scan(&r.id, &r.settled); err != nil {
-			return nil, fmt.Errorf("read files to remove: %w", err)
-		}
-		out = append(out, r)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("read files to remove: %w", err)
 	}
 	return out, nil

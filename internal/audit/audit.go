@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/postgres"
 )
 
 // Actor identifies the author of a change and the request. The zero value is the operator at the command line.
@@ -68,10 +69,10 @@ func Record(ctx context.Context, tx *gorm.DB, entries ...Entry) error {
 	if err != nil {
 		return fmt.Errorf("record in the audit log: %w", err)
 	}
-	err = tx.Exec(`INSERT INTO audit_log (id, actor_user_id, actor_key_id, action, target_type, target_id, request_id, ip, detail)
-		SELECT e.id, nullif(?, '')::uuid, nullif(?, '')::uuid, e.action, e.type, e.target, ?, ?, e.detail
-		FROM jsonb_to_recordset(?::jsonb) AS e (id uuid, action text, type text, target text, detail jsonb)`,
-		a.UserID, a.KeyID, a.RequestID, a.IP, string(list)).Error
+	_, err = postgres.Exec(tx, `INSERT INTO audit_log (id, actor_user_id, actor_key_id, action, target_type, target_id, request_id, ip, detail)
+		SELECT e.id, nullif($1, '')::uuid, nullif($2, '')::uuid, e.action, e.type, e.target, $3, $4, e.detail
+		FROM jsonb_to_recordset($5::jsonb) AS e (id uuid, action text, type text, target text, detail jsonb)`,
+		a.UserID, a.KeyID, a.RequestID, a.IP, string(list))
 	if err != nil {
 		return fmt.Errorf("record in the audit log: %w", err)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/parley-chat/parley/internal/cursor"
@@ -18,12 +17,12 @@ import (
 type Recorded struct {
 	ID        string          `json:"id"`
 	At        timestamp.Time  `json:"at"`
-	Actor     RecordedActor   `json:"actor" gorm:"embedded"`
+	Actor     RecordedActor   `json:"actor"`
 	Action    string          `json:"action"`
-	Target    RecordedTarget  `json:"target" gorm:"embedded"`
+	Target    RecordedTarget  `json:"target"`
 	RequestID string          `json:"requestId"`
 	IP        string          `json:"ip"`
-	Detail    json.RawMessage `json:"detail" gorm:"type:jsonb"`
+	Detail    json.RawMessage `json:"detail"`
 }
 
 // RecordedActor is the author of a change; both members are null for the operator.
@@ -35,7 +34,7 @@ type RecordedActor struct {
 // RecordedTarget is the changed object.
 type RecordedTarget struct {
 	Type string `json:"type"`
-	ID   string `json:"id" gorm:"column:target_id"`
+	ID   string `json:"id"`
 }
 
 // Filter selects entries. Empty fields select all.
@@ -69,32 +68,29 @@ func (l *Log) Record(ctx context.Context, e Entry) error {
 
 // List reads a page of the log, the newest first.
 func (l *Log) List(ctx context.Context, f Filter) (list []Recorded, more bool, err error) {
-	where, args := []string{"true"}, []any{}
-	and := func(cond string, a ...any) {
-		where, args = append(where, cond), append(args, a...)
-	}
+	var w postgres.Where
 	if f.Actor != "" {
-		and("(actor_user_id = ? OR actor_key_id = ?)", f.Actor, f.Actor)
+		w.And("(actor_user_id = %[1]s OR actor_key_id = %[1]s)", f.Actor)
 	}
 	if f.Action != "" {
-		and("action = ?", f.Action)
+		w.And("action = %s", f.Action)
 	}
 	if f.Target != "" {
-		and("target_id = ?", f.Target)
+		w.And("target_id = %s", f.Target)
 	}
 	if f.From != nil {
-		and("at >= ?", *f.From)
+		w.And("at >= %s", *f.From)
 	}
 	if f.To != nil {
-		and("at < ?", *f.To)
+		w.And("at < %s", *f.To)
 	}
 	if f.After != nil {
-		and("(at, id) < (?, ?)", f.After.Time, f.After.ID)
+		w.And("(at, id) < (%s::timestamptz, %s::uuid)", f.After.Time, f.After.ID)
 	}
-	list = []Recorded{}
-	err = l.db.Gorm.WithContext(ctx).Raw(`SELECT id, at, actor_user_id AS user_id, actor_key_id AS key_id, action, target_type AS type, target_id,
-		request_id, ip, detail FROM audit_log WHERE `+strings.Join(where, " AND ")+` ORDER BY at DESC, id DESC LIMIT ?`, append(args, f.Limit+1)...).
-		Scan(&list).Error
+	list, err = postgres.Collect(ctx, l.db.SQL, func(r postgres.Row, v *Recorded) error {
+		return r.Scan(&v.ID, &v.At, &v.Actor.UserID, &v.Actor.KeyID, &v.Action, &v.Target.Type, &v.Target.ID, &v.RequestID, &v.IP, (*[]byte)(&v.Detail))
+	}, `SELECT id, at, actor_user_id, actor_key_id, action, target_type, target_id, request_id, ip, detail
+		FROM audit_log WHERE `+w.SQL()+` ORDER BY at DESC, id DESC LIMIT `+w.Arg(f.Limit+1), w.Args()...)
 	if err != nil {
 		return nil, false, fmt.Errorf("read the audit log: %w", err)
 	}

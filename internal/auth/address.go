@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"gorm.io/gorm"
+
+	"github.com/parley-chat/parley/internal/postgres"
 )
 
 // Addresses from which a user logged in or refreshed a session are kept for a while, hashed. Too many wrong passwords lock a
@@ -40,10 +42,9 @@ func (s *Service) KnownAddress(ctx context.Context, username, address string) (b
 }
 
 func (s *store) knownAddress(ctx context.Context, userID, hash string) (bool, error) {
-	var yes bool
-	err := s.db.SQL.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM login_addresses
+	yes, err := postgres.Value[bool](ctx, s.db.SQL, `SELECT EXISTS (SELECT FROM login_addresses
 		WHERE user_id = $1 AND address_hash = $2 AND last_used_at > clock_timestamp() - make_interval(days => $3))`,
-		userID, hash, addressDays).Scan(&yes)
+		userID, hash, addressDays)
 	if err != nil {
 		return false, fmt.Errorf("look up an address: %w", err)
 	}
@@ -55,19 +56,18 @@ func noteAddress(tx *gorm.DB, userID, address string) error {
 	if address == "" {
 		return nil
 	}
-	var fresh bool
-	err := tx.Raw(`INSERT INTO login_addresses (user_id, address_hash) VALUES (?, ?)
+	fresh, err := postgres.Value[bool](postgres.Context(tx), postgres.In(tx), `INSERT INTO login_addresses (user_id, address_hash) VALUES ($1, $2)
 		ON CONFLICT (user_id, address_hash) DO UPDATE SET last_used_at = clock_timestamp() RETURNING xmax = 0`,
-		userID, addressHash(userID, address)).Scan(&fresh).Error
+		userID, addressHash(userID, address))
 	if err != nil {
 		return fmt.Errorf("keep an address: %w", err)
 	}
 	if !fresh {
 		return nil
 	}
-	err = tx.Exec(`DELETE FROM login_addresses WHERE user_id = ? AND address_hash IN (
-		SELECT address_hash FROM login_addresses WHERE user_id = ? ORDER BY last_used_at DESC OFFSET ? FOR UPDATE SKIP LOCKED)`,
-		userID, userID, addressesEach).Error
+	_, err = postgres.Exec(tx, `DELETE FROM login_addresses WHERE user_id = $1 AND address_hash IN (
+		SELECT address_hash FROM login_addresses WHERE user_id = $1 ORDER BY last_used_at DESC OFFSET $2 FOR UPDATE SKIP LOCKED)`,
+		userID, addressesEach)
 	if err != nil {
 		return fmt.Errorf("forget addresses: %w", err)
 	}
@@ -80,7 +80,7 @@ func forgetAddresses(tx *gorm.DB, userID, except string) error {
 	if except != "" {
 		keep = addressHash(userID, except)
 	}
-	if err := tx.Exec(`DELETE FROM login_addresses WHERE user_id = ? AND address_hash <> ?`, userID, keep).Error; err != nil {
+	if _, err := postgres.Exec(tx, `DELETE FROM login_addresses WHERE user_id = $1 AND address_hash <> $2`, userID, keep); err != nil {
 		return fmt.Errorf("forget addresses: %w", err)
 	}
 	return nil

@@ -132,5 +132,5 @@ type Session struct {
 	CreatedAt  timestamp.Time `json:"createdAt"`
 	LastUsedAt timestamp.Time `json:"lastUsedAt"`
 	ExpiresAt  timestamp.Time `json:"expiresAt"`
-	Current    bool           `json:"current" gorm:"-"`
+	Current    bool           `json:"current"`
 }

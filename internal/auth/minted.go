@@ -12,6 +12,7 @@ import (
 	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/postgres"
 )
 
 // Holder identifies the user and session of a refresh token.
@@ -50,9 +51,9 @@ func (s *Service) Mint(ctx context.Context, userID, keyID string, ttl time.Durat
 	}
 	var own chat.Own
 	err := s.store.db.Tx(ctx, func(tx *gorm.DB) error {
-		err := tx.Exec(`INSERT INTO sessions (id, user_id, user_agent, minted_by, expires_at, ends_at)
-			VALUES (?, ?, '', ?, clock_timestamp() + make_interval(secs => ?), clock_timestamp() + make_interval(secs => ?::double precision))`,
-			sessionID, userID, keyID, lifetime.Seconds(), ends).Error
+		_, err := postgres.Exec(tx, `INSERT INTO sessions (id, user_id, user_agent, minted_by, expires_at, ends_at)
+			VALUES ($1, $2, '', $3, clock_timestamp() + make_interval(secs => $4), clock_timestamp() + make_interval(secs => $5::double precision))`,
+			sessionID, userID, keyID, lifetime.Seconds(), ends)
 		if err != nil {
 			return fmt.Errorf("mint a session: %w", err)
 		}

@@ -8,6 +8,11 @@ import (
 // Row is one row of a result (*sql.Row, *sql.Rows).
 type Row = interface{ Scan(dest ...any) error }
 
+// ScanProfile reads id, username, display_name and avatar_url of a user.
+func ScanProfile(r Row, p *Profile) error {
+	return r.Scan(&p.ID, &p.Username, &p.DisplayName, &p.AvatarURL)
+}
+
 // OwnColumns are those of a user as they see themselves, in the order in which ScanOwn reads them. The table is u.
 const OwnColumns = `u.id, u.username, u.display_name, u.avatar_url, u.created_at, u.presence_sharing, u.read_receipts_enabled`
 

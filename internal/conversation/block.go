@@ -50,8 +50,7 @@ func (s *Store) hiddenFrom(ctx context.Context, q postgres.Querier, viewerID str
 	if len(others) == 0 {
 		return map[string]bool{}, nil
 	}
-	ids, err := postgres.Collect(ctx, q, func(r postgres.Row, id *string) error { return r.Scan(id) },
-		`SELECT o.id FROM unnest($2::text[]::uuid[]) AS o (id) WHERE
+	ids, err := postgres.Column[string](ctx, q, `SELECT o.id FROM unnest($2::text[]::uuid[]) AS o (id) WHERE
 			(SELECT true FROM blocks b WHERE b.user_id = $1::uuid AND b.blocked_id = o.id) IS NOT NULL OR
 			(SELECT true FROM blocks b WHERE b.user_id = o.id AND b.blocked_id = $1::uuid) IS NOT NULL`, viewerID, others)
 	if err != nil {

@@ -194,8 +194,7 @@ func (s *Service) ListByKey(ctx context.Context, f KeyedFilter) (list []Keyed, m
 		and(`(`+updated+`, c.id) > ($%d::timestamptz, $%d::uuid)`, f.After.Time, f.After.ID)
 	}
 	args = append(args, f.Limit+1)
-	ids, err := postgres.Collect(ctx, s.db.SQL, func(r postgres.Row, v *string) error { return r.Scan(v) },
-		`SELECT c.id FROM conversations c WHERE `+where+fmt.Sprintf(` ORDER BY `+updated+`, c.id LIMIT $%d`, len(args)), args...)
+	ids, err := postgres.Column[string](ctx, s.db.SQL, `SELECT c.id FROM conversations c WHERE `+where+fmt.Sprintf(` ORDER BY `+updated+`, c.id LIMIT $%d`, len(args)), args...)
 	if err != nil {
 		return nil, false, fmt.Errorf("list conversations: %w", err)
 	}

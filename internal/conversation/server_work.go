@@ -142,8 +142,7 @@ func (w *keyWork) bring(g *Group) error {
 	}
 	if g.Exact {
 		wanted := idsOf(g.Members)
-		others, err := postgres.Collect(postgres.Context(w.tx), postgres.In(w.tx), func(r postgres.Row, v *string) error { return r.Scan(v) },
-			`SELECT user_id FROM conversation_members WHERE conversation_id = $1 AND user_id <> ALL ($2::text[]::uuid[])`, w.id, wanted)
+		others, err := postgres.Column[string](postgres.Context(w.tx), postgres.In(w.tx), `SELECT user_id FROM conversation_members WHERE conversation_id = $1 AND user_id <> ALL ($2::text[]::uuid[])`, w.id, wanted)
 		if err != nil {
 			return fmt.Errorf("read the other members: %w", err)
 		}

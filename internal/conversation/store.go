@@ -76,26 +76,21 @@ func (s *Store) rows(ctx context.Context, q postgres.Querier, ids []string) (map
 func scanMember(r postgres.Row, m *chat.Member) error { return chat.ScanMember(r, m) }
 
 func (s *Store) addMembers(ctx context.Context, q postgres.Querier, ids []string, to map[string]*chat.Conversation) error {
-	rows, err := q.QueryContext(ctx, `SELECT `+chat.MemberColumns+`, c.id
-		FROM unnest($1::text[]::uuid[]) AS c (id)
-		CROSS JOIN LATERAL (SELECT * FROM conversation_members m WHERE m.conversation_id = c.id ORDER BY m.joined_at, m.user_id LIMIT $2) m
-		JOIN users u ON u.id = m.user_id
-		ORDER BY m.joined_at, m.user_id`, ids, shownInside)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
+	return postgres.Each(ctx, q, func(r postgres.Row) error {
 		var m chat.Member
 		var id string
-		if err := chat.ScanMember(rows, &m, &id); err != nil {
+		if err := chat.ScanMember(r, &m, &id); err != nil {
 			return err
 		}
 		if c := to[id]; c != nil {
 			c.Members = append(c.Members, m)
 		}
-	}
-	return rows.Err()
+		return nil
+	}, `SELECT `+chat.MemberColumns+`, c.id
+		FROM unnest($1::text[]::uuid[]) AS c (id)
+		CROSS JOIN LATERAL (SELECT * FROM conversation_members m WHERE m.conversation_id = c.id ORDER BY m.joined_at, m.user_id LIMIT $2) m
+		JOIN users u ON u.id = m.user_id
+		ORDER BY m.joined_at, m.user_id`, ids, shownInside)
 }
 
 func memberList(ctx context.Context, q postgres.Querier, query string, args ...any) ([]chat.Member, error) {
@@ -133,31 +128,30 @@ func (s *Store) Memberships(ctx context.Context, userID string) (map[string]int6
 
 // A sub-select hides the length of the array from the planner: for one user, a plan of its own looks cheaper than the kept one, and
 // planning takes longer than the statement (TestThePlanOfMembershipsIsKept).
-const membershipsSQL = `SELECT u.place - 1, c.id, c.revision FROM unnest((SELECT $1::uuid[])) WITH ORDINALITY u (id, place),
+const membershipsSQL = `SELECT u.place - 1, c.id, c.revision FROM unnest((SELECT $1::text[]::uuid[])) WITH ORDINALITY u (id, place),
 	LATERAL (SELECT conversation_id FROM conversation_members WHERE user_id = u.id OFFSET 0) m,
 	LATERAL (SELECT id, revision FROM conversations WHERE id = m.conversation_id LIMIT 1) c`
 
 // MembershipsOf reads users' conversations with the revision of each, in the order of the users.
 func (s *Store) MembershipsOf(ctx context.Context, userIDs []string) ([]map[string]int64, error) {
-	rows, err := s.db.SQL.QueryContext(ctx, membershipsSQL, userIDs)
-	if err != nil {
-		return nil, fmt.Errorf("read memberships: %w", err)
-	}
-	defer rows.Close()
 	out := make([]map[string]int64, len(userIDs))
 	for i := range out {
 		out[i] = map[string]int64{}
 	}
-	for rows.Next() {
+	err := postgres.Each(ctx, s.db.SQL, func(r postgres.Row) error {
 		var place int
 		var id string
 		var revision int64
-		if err := rows.Scan(&place, &id, &revision); err != nil {
-			return nil, fmt.Errorf("read memberships: %w", err)
+		if err := r.Scan(&place, &id, &revision); err != nil {
+			return err
 		}
 		out[place][id] = revision
+		return nil
+	}, membershipsSQL, userIDs)
+	if err != nil {
+		return nil, fmt.Errorf("read memberships: %w", err)
 	}
-	return out, rows.Err()
+	return out, nil
 }
 
 // membership is a member's place in a conversation.
@@ -183,10 +177,9 @@ func membershipOf(ctx context.Context, q postgres.Querier, conversationID, userI
 
 // reachable counts the users who exist and have no block, in either direction, with the caller.
 func reachable(tx *gorm.DB, askerID string, userIDs []string) (int, error) {
-	var n int
-	err := tx.Raw(`SELECT count(*) FROM users u WHERE u.id = ANY (?::uuid[]) AND u.deleted_at IS NULL AND NOT EXISTS (
-		SELECT FROM blocks b WHERE (b.user_id = u.id AND b.blocked_id = ?) OR (b.user_id = ? AND b.blocked_id = u.id))`,
-		postgres.IDArray(userIDs), askerID, askerID).Scan(&n).Error
+	n, err := postgres.Value[int](postgres.Context(tx), postgres.In(tx), `SELECT count(*) FROM users u
+		WHERE u.id = ANY ($1::text[]::uuid[]) AND u.deleted_at IS NULL AND NOT EXISTS (
+			SELECT FROM blocks b WHERE (b.user_id = u.id AND b.blocked_id = $2) OR (b.user_id = $2 AND b.blocked_id = u.id))`, userIDs, askerID)
 	if err != nil {
 		return 0, fmt.Errorf("look up users: %w", err)
 	}
@@ -195,8 +188,8 @@ func reachable(tx *gorm.DB, askerID string, userIDs []string) (int, error) {
 
 // directID is the direct conversation of a key, "" if there is none.
 func directID(tx *gorm.DB, key string) (string, error) {
-	var id string
-	if err := tx.Raw(`SELECT id FROM conversations WHERE direct_key = ?`, key).Scan(&id).Error; err != nil {
+	id, err := postgres.Value[string](postgres.Context(tx), postgres.In(tx), `SELECT id FROM conversations WHERE direct_key = $1`, key)
+	if err != nil {
 		return "", fmt.Errorf("look up a direct conversation: %w", err)
 	}
 	return id, nil
@@ -208,13 +201,13 @@ func insert(tx *gorm.DB, id, creatorID string, c *Creation, directKey *string, m
 	if c.Type == TypeGroup {
 		creator, clientID = &creatorID, c.ClientID
 	}
-	r := tx.Exec(`INSERT INTO conversations (id, type, name, direct_key, member_count, created_by, client_id, created_at, last_message_at, updated_at)
-		SELECT ?, ?, ?, ?, ?, ?::uuid, ?, t.now, t.now, t.now FROM (SELECT clock_timestamp() AS now) t
+	n, err := postgres.Exec(tx, `INSERT INTO conversations (id, type, name, direct_key, member_count, created_by, client_id, created_at, last_message_at, updated_at)
+		SELECT $1, $2, $3, $4, $5, $6::uuid, $7, t.now, t.now, t.now FROM (SELECT clock_timestamp() AS now) t
 		ON CONFLICT (direct_key) DO NOTHING`, id, c.Type, c.Name, directKey, members, creator, clientID)
-	if r.Error != nil {
-		return false, fmt.Errorf("insert a conversation: %w", r.Error)
+	if err != nil {
+		return false, fmt.Errorf("insert a conversation: %w", err)
 	}
-	return r.RowsAffected == 1, nil
+	return n == 1, nil
 }
 
 // clientIDKey makes a repeated creation of a group the same group, permanently.
@@ -241,37 +234,48 @@ func repeatedID(tx *gorm.DB, creatorID, clientID string) (conversationID string,
 // join adds the users who are not members yet, in the given order, with nothing unread. It returns those who were added.
 // actorID is the user who adds them; it is stored with members other than the actor.
 func join(tx *gorm.DB, conversationID, actorID string, userIDs []string, role string) ([]string, error) {
-	var added []string
-	err := tx.Raw(`WITH t AS (SELECT clock_timestamp() AS now)
+	added, err := postgres.Column[string](postgres.Context(tx), postgres.In(tx), `WITH t AS (SELECT clock_timestamp() AS now)
 		INSERT INTO conversation_members (conversation_id, user_id, role, joined_at, last_read_seq, added_by)
-		SELECT c.id, u.id, ?, t.now + u.n * interval '1 microsecond', c.last_seq, nullif(?::uuid, u.id)
-		FROM conversations c CROSS JOIN t CROSS JOIN unnest(?::uuid[]) WITH ORDINALITY AS u (id, n)
-		WHERE c.id = ?
-		ON CONFLICT DO NOTHING RETURNING user_id`, role, actorID, postgres.IDArray(userIDs), conversationID).Scan(&added).Error
+		SELECT c.id, u.id, $2, t.now + u.n * interval '1 microsecond', c.last_seq, nullif($3::uuid, u.id)
+		FROM conversations c CROSS JOIN t CROSS JOIN unnest($4::text[]::uuid[]) WITH ORDINALITY AS u (id, n)
+		WHERE c.id = $1
+		ON CONFLICT DO NOTHING RETURNING user_id`, conversationID, role, actorID, userIDs)
 	if err != nil {
 		return nil, fmt.Errorf("insert members: %w", err)
 	}
 	return added, nil
 }
 
+// memberRow is a row of conversation_members, as far as it is written alone.
+type memberRow struct {
+	ConversationID, UserID, Role string
+}
+
+// TableName names the table to GORM.
+func (memberRow) TableName() string { return "conversation_members" }
+
+func memberOf(tx *gorm.DB, conversationID, userID string) gorm.ChainInterface[memberRow] {
+	return gorm.G[memberRow](tx).Where(map[string]any{"conversation_id": conversationID, "user_id": userID})
+}
+
 func removeMember(tx *gorm.DB, conversationID, userID string) error {
-	if err := tx.Exec(`DELETE FROM conversation_members WHERE conversation_id = ? AND user_id = ?`, conversationID, userID).Error; err != nil {
+	if _, err := memberOf(tx, conversationID, userID).Delete(postgres.Context(tx)); err != nil {
 		return fmt.Errorf("delete a member: %w", err)
 	}
 	return nil
 }
 
 func setRole(tx *gorm.DB, conversationID, userID, role string) error {
-	if err := tx.Exec(`UPDATE conversation_members SET role = ? WHERE conversation_id = ? AND user_id = ?`, role, conversationID, userID).Error; err != nil {
+	if _, err := memberOf(tx, conversationID, userID).Update(postgres.Context(tx), "role", role); err != nil {
 		return fmt.Errorf("set a role: %w", err)
 	}
 	return nil
 }
 
 func owners(tx *gorm.DB, conversationID string) (int, error) {
-	var n int
-	if err := tx.Raw(`SELECT count(*) FROM conversation_members m JOIN users u ON u.id = m.user_id AND u.deleted_at IS NULL
-		WHERE m.conversation_id = ? AND m.role = 'owner'`, conversationID).Scan(&n).Error; err != nil {
+	n, err := postgres.Value[int](postgres.Context(tx), postgres.In(tx), `SELECT count(*) FROM conversation_members m
+		JOIN users u ON u.id = m.user_id AND u.deleted_at IS NULL WHERE m.conversation_id = $1 AND m.role = 'owner'`, conversationID)
+	if err != nil {
 		return 0, fmt.Errorf("count owners: %w", err)
 	}
 	return n, nil
@@ -280,9 +284,9 @@ func owners(tx *gorm.DB, conversationID string) (int, error) {
 // heir returns the next owner of a group that has none: the oldest admin, else the oldest member, never a deleted account; "" if
 // nobody is left.
 func heir(tx *gorm.DB, conversationID string) (string, error) {
-	var id string
-	err := tx.Raw(`SELECT m.user_id FROM conversation_members m JOIN users u ON u.id = m.user_id AND u.deleted_at IS NULL
-		WHERE m.conversation_id = ? ORDER BY m.role = 'admin' DESC, m.joined_at, m.user_id LIMIT 1`, conversationID).Scan(&id).Error
+	id, err := postgres.Value[string](postgres.Context(tx), postgres.In(tx), `SELECT m.user_id FROM conversation_members m
+		JOIN users u ON u.id = m.user_id AND u.deleted_at IS NULL
+		WHERE m.conversation_id = $1 ORDER BY m.role = 'admin' DESC, m.joined_at, m.user_id LIMIT 1`, conversationID)
 	if err != nil {
 		return "", fmt.Errorf("find an heir: %w", err)
 	}

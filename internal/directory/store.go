@@ -3,7 +3,6 @@ package directory
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -162,42 +161,36 @@ const holdBack = postgres.StatementTimeout + 5*time.Second
 // banned is the condition of a ban that has not ended.
 const banned = `u.banned_at IS NOT NULL AND (u.banned_until IS NULL OR u.banned_until > clock_timestamp())`
 
-func (f Filter) sql() (where string, args []any) {
-	conds := []string{"u.deleted_at IS NULL"}
-	add := func(cond string, arg any) {
-		args = append(args, arg)
-		conds = append(conds, strings.ReplaceAll(cond, "?", fmt.Sprintf("$%d", len(args))))
-	}
+func (f Filter) where() (w postgres.Where) {
+	w.And("u.deleted_at IS NULL")
 	switch f.State {
 	case StateActive:
-		conds = append(conds, `u.deactivated_at IS NULL AND NOT (`+banned+`)`)
+		w.And(`u.deactivated_at IS NULL AND NOT (` + banned + `)`)
 	case StateBanned:
-		conds = append(conds, banned)
+		w.And(banned)
 	case StateDeactivated:
-		conds = append(conds, `u.deactivated_at IS NOT NULL`)
+		w.And(`u.deactivated_at IS NOT NULL`)
 	}
 	if f.Text != "" {
-		add(`(u.external_id = ? OR u.id IN (SELECT t.user_id FROM user_search_terms t
-			WHERE t.term >= user_search_plain(?) COLLATE "C" AND t.term < user_search_plain(?) || E'\U0010FFFF' COLLATE "C"))`, f.Text)
+		w.And(`(u.external_id = %[1]s OR u.id IN (SELECT t.user_id FROM user_search_terms t
+			WHERE t.term >= user_search_plain(%[1]s) COLLATE "C" AND t.term < user_search_plain(%[1]s) || E'\U0010FFFF' COLLATE "C"))`, f.Text)
 	}
 	if f.UpdatedAfter != nil {
-		add(`u.updated_at > ?`, *f.UpdatedAfter)
-		add(`u.updated_at < clock_timestamp() - make_interval(secs => ?)`, holdBack.Seconds())
+		w.And(`u.updated_at > %s`, *f.UpdatedAfter)
+		w.And(`u.updated_at < clock_timestamp() - make_interval(secs => %s)`, holdBack.Seconds())
 	}
 	if f.After != nil {
-		add(`u.updated_at >= ?`, f.After.Time)
-		args = append(args, f.After.ID)
-		conds = append(conds, fmt.Sprintf(`(u.updated_at, u.id) > ($%d, $%d::uuid)`, len(args)-1, len(args)))
+		w.And(`u.updated_at >= %[1]s AND (u.updated_at, u.id) > (%[1]s, %[2]s::uuid)`, f.After.Time, f.After.ID)
 	}
-	args = append(args, f.Limit+1)
-	return strings.Join(conds, " AND ") + fmt.Sprintf(" ORDER BY u.updated_at, u.id LIMIT $%d", len(args)), args
+	return w
 }
 
 // List reads a page of the users, those that changed longest ago first. With UpdatedAfter, following the pages and then asking again with
 // the last time misses no change.
 func (s *Service) List(ctx context.Context, f Filter) (list []User, more bool, err error) {
-	where, args := f.sql()
-	list, err = postgres.Collect(ctx, s.db.SQL, scan, `SELECT `+columns+` FROM users u WHERE `+where, args...)
+	w := f.where()
+	list, err = postgres.Collect(ctx, s.db.SQL, scan,
+		`SELECT `+columns+` FROM users u WHERE `+w.SQL()+` ORDER BY u.updated_at, u.id LIMIT `+w.Arg(f.Limit+1), w.Args()...)
 	if err != nil {
 		return nil, false, fmt.Errorf("list users: %w", err)
 	}

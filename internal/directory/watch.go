@@ -134,21 +134,20 @@ func (w *Watch) look(ctx context.Context) {
 
 // read notes the standings that changed within the last while.
 func (w *Watch) read(ctx context.Context, within time.Duration) error {
-	rows, err := w.db.SQL.QueryContext(ctx, `SELECT id, `+standingColumns+` FROM users
+	err := postgres.Each(ctx, w.db.SQL, func(r postgres.Row) error {
+		var userID string
+		var s scanned
+		if err := r.Scan(append([]any{&userID}, s.dest()...)...); err != nil {
+			return err
+		}
+		w.Note(userID, s.standing())
+		return nil
+	}, `SELECT id, `+standingColumns+` FROM users
 		WHERE standing_changed_at >= clock_timestamp() - make_interval(secs => $1)`, within.Seconds())
 	if err != nil {
 		return fmt.Errorf("read the standings of users: %w", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var userID string
-		var s scanned
-		if err := rows.Scan(append([]any{&userID}, s.dest()...)...); err != nil {
-			return fmt.Errorf("read the standings of users: %w", err)
-		}
-		w.Note(userID, s.standing())
-	}
-	return rows.Err()
+	return nil
 }
 
 const standingColumns = `deleted_at IS NOT NULL, deactivated_at IS NOT NULL, banned_at IS NOT NULL, banned_until, standing_changed_at`

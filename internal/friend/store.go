@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
 
 	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/chat"
@@ -17,6 +18,27 @@ type store struct {
 	db *postgres.DB
 }
 
+// friendship is a row of friendships: a request, or one direction of a friendship. The database sets its time.
+type friendship struct {
+	UserID, FriendID, Status string
+}
+
+// blocking is a row of blocks.
+type blocking struct {
+	UserID, BlockedID string
+}
+
+// TableName names the table to GORM.
+func (blocking) TableName() string { return "blocks" }
+
+// between selects the friendships of two users, in both directions.
+func between(userID, otherID string) clause.Expression {
+	direction := func(from, to string) clause.Expression {
+		return clause.And(clause.Eq{Column: "user_id", Value: from}, clause.Eq{Column: "friend_id", Value: to})
+	}
+	return clause.Or(direction(userID, otherID), direction(otherID, userID))
+}
+
 // pair is the relation of two users, read under the lock of both their rows.
 type pair struct {
 	own, other chat.Profile
@@ -27,9 +49,8 @@ type pair struct {
 // lockUsers locks two users' rows in the order of their ids and reads their relation. It returns ErrUserNotFound if the other
 // user does not exist.
 func lockUsers(tx *gorm.DB, userID, otherID string) (pair, error) {
-	var users []chat.Profile
-	err := tx.Raw(`SELECT id, username, display_name, avatar_url FROM users
-		WHERE id IN (?, ?) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE`, userID, otherID).Scan(&users).Error
+	users, err := postgres.Collect(postgres.Context(tx), postgres.In(tx), chat.ScanProfile, `SELECT id, username, display_name, avatar_url FROM users
+		WHERE id IN ($1, $2) AND deleted_at IS NULL ORDER BY id FOR NO KEY UPDATE`, userID, otherID)
 	if err != nil {
 		return pair{}, fmt.Errorf("lock two users: %w", err)
 	}
@@ -45,9 +66,7 @@ func lockUsers(tx *gorm.DB, userID, otherID string) (pair, error) {
 	if p.own.ID == "" || p.other.ID == "" {
 		return pair{}, ErrUserNotFound
 	}
-	var rows []struct{ UserID, Status string }
-	err = tx.Raw(`SELECT user_id, status FROM friendships WHERE (user_id = ? AND friend_id = ?) OR (user_id = ? AND friend_id = ?)`,
-		userID, otherID, otherID, userID).Scan(&rows).Error
+	rows, err := gorm.G[friendship](tx).Where(between(userID, otherID)).Find(postgres.Context(tx))
 	if err != nil {
 		return pair{}, fmt.Errorf("read a friendship: %w", err)
 	}
@@ -67,9 +86,8 @@ func lockPair(tx *gorm.DB, userID, otherID string) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	var hidden bool
-	err = tx.Raw(`SELECT EXISTS (SELECT FROM blocks WHERE (user_id = ? AND blocked_id = ?) OR (user_id = ? AND blocked_id = ?))`,
-		userID, otherID, otherID, userID).Scan(&hidden).Error
+	hidden, err := postgres.Value[bool](postgres.Context(tx), postgres.In(tx),
+		`SELECT EXISTS (SELECT FROM blocks WHERE (user_id = $1 AND blocked_id = $2) OR (user_id = $2 AND blocked_id = $1))`, userID, otherID)
 	if err != nil {
 		return pair{}, fmt.Errorf("look up a block: %w", err)
 	}
@@ -79,9 +97,9 @@ func lockPair(tx *gorm.DB, userID, otherID string) (pair, error) {
 	return p, nil
 }
 
-func count(tx *gorm.DB, userID, status string) (int, error) {
-	var n int
-	if err := tx.Raw(`SELECT count(*) FROM friendships WHERE user_id = ? AND status = ?`, userID, status).Scan(&n).Error; err != nil {
+func count(tx *gorm.DB, userID, status string) (int64, error) {
+	n, err := gorm.G[friendship](tx).Where(map[string]any{"user_id": userID, "status": status}).Count(postgres.Context(tx), "*")
+	if err != nil {
 		return 0, fmt.Errorf("count friends: %w", err)
 	}
 	return n, nil
@@ -96,7 +114,8 @@ func ask(tx *gorm.DB, userID, otherID string) error {
 	if n >= MaxOutgoing {
 		return ErrTooManyRequests
 	}
-	if err := tx.Exec(`INSERT INTO friendships (user_id, friend_id, status) VALUES (?, ?, 'pending')`, userID, otherID).Error; err != nil {
+	err = gorm.G[friendship](tx).Create(postgres.Context(tx), &friendship{UserID: userID, FriendID: otherID, Status: StatusPending})
+	if err != nil {
 		return fmt.Errorf("insert a request: %w", err)
 	}
 	return nil
@@ -113,10 +132,10 @@ func befriend(tx *gorm.DB, userID, otherID string) error {
 			return ErrTooManyFriends
 		}
 	}
-	err := tx.Exec(`INSERT INTO friendships (user_id, friend_id, status, created_at)
-		SELECT a, b, 'accepted', t.now FROM (SELECT clock_timestamp() AS now) t, (VALUES (?::uuid, ?::uuid), (?::uuid, ?::uuid)) v (a, b),`+audit.ActorSQL("?")+`
+	_, err := postgres.Exec(tx, `INSERT INTO friendships (user_id, friend_id, status, created_at)
+		SELECT a, b, 'accepted', t.now FROM (SELECT clock_timestamp() AS now) t, (VALUES ($1::uuid, $2::uuid), ($2, $1)) v (a, b),`+audit.ActorSQL("$3")+`
 		ON CONFLICT (user_id, friend_id) DO UPDATE SET status = 'accepted', created_at = excluded.created_at`,
-		userID, otherID, otherID, userID, audit.As(postgres.Context(tx), userID).ForOutbox()).Error
+		userID, otherID, audit.As(postgres.Context(tx), userID).ForOutbox())
 	if err != nil {
 		return fmt.Errorf("insert a friendship: %w", err)
 	}
@@ -125,8 +144,8 @@ func befriend(tx *gorm.DB, userID, otherID string) error {
 
 // part deletes whatever two are to each other.
 func part(tx *gorm.DB, userID, otherID string) error {
-	err := tx.Exec(`DELETE FROM friendships USING`+audit.ActorSQL("?")+`WHERE (user_id = ? AND friend_id = ?) OR (user_id = ? AND friend_id = ?)`,
-		audit.As(postgres.Context(tx), userID).ForOutbox(), userID, otherID, otherID, userID).Error
+	_, err := postgres.Exec(tx, `DELETE FROM friendships USING`+audit.ActorSQL("$3")+`WHERE (user_id = $1 AND friend_id = $2) OR (user_id = $2 AND friend_id = $1)`,
+		userID, otherID, audit.As(postgres.Context(tx), userID).ForOutbox())
 	if err != nil {
 		return fmt.Errorf("delete a friendship: %w", err)
 	}
@@ -134,7 +153,8 @@ func part(tx *gorm.DB, userID, otherID string) error {
 }
 
 func block(tx *gorm.DB, userID, otherID string) error {
-	if err := tx.Exec(`INSERT INTO blocks (user_id, blocked_id) VALUES (?, ?) ON CONFLICT DO NOTHING`, userID, otherID).Error; err != nil {
+	once := clause.OnConflict{DoNothing: true}
+	if err := gorm.G[blocking](tx, once).Create(postgres.Context(tx), &blocking{UserID: userID, BlockedID: otherID}); err != nil {
 		return fmt.Errorf("insert a block: %w", err)
 	}
 	return nil
@@ -142,11 +162,11 @@ func block(tx *gorm.DB, userID, otherID string) error {
 
 // unblock removes a block. It reports whether there was one.
 func (s *store) unblock(ctx context.Context, userID, otherID string) (bool, error) {
-	r := s.db.Gorm.WithContext(ctx).Exec(`DELETE FROM blocks WHERE user_id = ? AND blocked_id = ?`, userID, otherID)
-	if r.Error != nil {
-		return false, fmt.Errorf("delete a block: %w", r.Error)
+	n, err := gorm.G[blocking](s.db.Gorm).Where(map[string]any{"user_id": userID, "blocked_id": otherID}).Delete(ctx)
+	if err != nil {
+		return false, fmt.Errorf("delete a block: %w", err)
 	}
-	return r.RowsAffected > 0, nil
+	return n > 0, nil
 }
 
 // The sources of the lists: r is the relation and u the other user.
@@ -167,18 +187,11 @@ func (s *store) list(ctx context.Context, from, userID string, before *cursor.Po
 		query += ` AND (r.created_at, u.id) < ($3::timestamptz, $4::uuid)`
 		args = append(args, before.Time, before.ID)
 	}
-	rows, err := s.db.SQL.QueryContext(ctx, query+` ORDER BY r.created_at DESC, u.id DESC LIMIT $2`, args...)
+	out, err := postgres.Collect(ctx, s.db.SQL, func(r postgres.Row, v *Relation) error {
+		return r.Scan(&v.User.ID, &v.User.Username, &v.User.DisplayName, &v.User.AvatarURL, &v.CreatedAt)
+	}, query+` ORDER BY r.created_at DESC, u.id DESC LIMIT $2`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("list relations: %w", err)
 	}
-	defer rows.Close()
-	out := []Relation{}
-	for rows.Next() {
-		var r Relation
-		if err := rows.Scan(&r.User.ID, &r.User.Username, &r.User.DisplayName, &r.User.AvatarURL, &r.CreatedAt); err != nil {
-			return nil, fmt.Errorf("list relations: %w", err)
-		}
-		out = append(out, r)
-	}
-	return out, rows.Err()
+	return out, nil
 }

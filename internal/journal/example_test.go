@@ -20,7 +20,7 @@ func ExampleNote() {
 			if err := journal.LockAsMember(tx, conversationID, userID); err != nil {
 				return err
 			}
-			if err := tx.Exec(`UPDATE conversations SET name = ? WHERE id = ?`, name, conversationID).Error; err != nil {
+			if _, err := postgres.Exec(tx, `UPDATE conversations SET name = $2 WHERE id = $1`, conversationID, name); err != nil {
 				return err
 			}
 			at, err = journal.Note(tx, journal.Change{ConversationID: conversationID, Kind: journal.Updated, Actor: event.Actor{UserID: userID}})

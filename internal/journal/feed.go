@@ -38,21 +38,15 @@ func (f *Feed) Recent(ctx context.Context, within time.Duration) (map[string]int
 
 func (f *Feed) recentRevisions(ctx context.Context, within time.Duration) (map[string]int64, error) {
 	out := map[string]int64{}
-	rows, err := f.db.QueryContext(ctx, `SELECT id, revision FROM conversations
-		WHERE changed_at >= date_trunc('second', clock_timestamp()) - make_interval(secs => $1)`, within.Seconds())
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err := postgres.Each(ctx, f.db, func(r postgres.Row) error {
 		var id string
 		var revision int64
-		if err := rows.Scan(&id, &revision); err != nil {
-			return nil, err
-		}
+		err := r.Scan(&id, &revision)
 		out[id] = revision
-	}
-	return out, rows.Err()
+		return err
+	}, `SELECT id, revision FROM conversations
+		WHERE changed_at >= date_trunc('second', clock_timestamp()) - make_interval(secs => $1)`, within.Seconds())
+	return out, err
 }
 
 func (f *Feed) recentJoins(ctx context.Context, within time.Duration) ([]event.UserJoin, error) {

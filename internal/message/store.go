@@ -82,13 +82,8 @@ func (s *Store) send(ctx context.Context, batch []*pending) ([]sendRow, error) {
 	if more {
 		query, args = sendExtrasSQL, append(args, extras(batch)...)
 	}
-	rows, err := s.db.SQL.QueryContext(ctx, query, args...)
-	if err != nil {
-		return nil, fmt.Errorf("store messages: %w", err)
-	}
-	defer rows.Close()
 	out := make([]sendRow, n)
-	for rows.Next() {
+	err := postgres.Each(ctx, s.db.SQL, func(row postgres.Row) error {
 		var i int
 		var r sendRow
 		dest := []any{&i, &r.outcome, &r.seq, &r.revision, &r.createdAt, &r.behind}
@@ -96,16 +91,14 @@ func (s *Store) send(ctx context.Context, batch []*pending) ([]sendRow, error) {
 		if more {
 			dest = append(dest, &files)
 		}
-		err := rows.Scan(dest...)
+		err := row.Scan(dest...)
 		if err == nil && files != nil {
 			err = json.Unmarshal(files, &r.attachments)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("store messages: %w", err)
-		}
 		out[i] = r
-	}
-	if err := rows.Err(); err != nil {
+		return err
+	}, query, args...)
+	if err != nil {
 		return nil, fmt.Errorf("store messages: %w", err)
 	}
 	return out, nil

@@ -2,7 +2,7 @@ package postgres
 
 import "strings"
 
-// IDArray writes identifiers as the literal of an array, for GORM, which would expand a slice into a list.
+// IDArray writes identifiers as the literal of an array, for statements with an array of such lists, which Postgres can't unnest one by one.
 func IDArray(ids []string) string { return "{" + strings.Join(ids, ",") + "}" }
 
 // ParseIDArray reads an array of identifiers as Postgres writes it.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/postgres"
 )
 
 // store holds the SQL of presence.
@@ -22,7 +23,7 @@ const maxPeers = 10_000
 // The generic plan may have been made while the tables were empty: with sub-selects of one row, instead of joins and EXISTS,
 // it can only use the indexes (TestPlansAreKeptForOneSocket).
 const (
-	peersSQL = `SELECT v.id, p.id FROM unnest((SELECT $1::uuid[])) v (id), LATERAL (
+	peersSQL = `SELECT v.id, p.id FROM unnest((SELECT $1::text[]::uuid[])) v (id), LATERAL (
 		SELECT friend_id AS id FROM friendships WHERE user_id = v.id AND status = 'accepted'
 		UNION
 		SELECT o.user_id FROM conversation_members m
@@ -30,7 +31,7 @@ const (
 			WHERE m.user_id = v.id AND (SELECT c.type FROM conversations c WHERE c.id = m.conversation_id) = 'direct'
 		LIMIT $2) p`
 	visibleSQL = `SELECT p.viewer, p.target, u.last_seen_at
-		FROM unnest((SELECT $1::uuid[]), $2::uuid[]) p (viewer, target), LATERAL (
+		FROM unnest((SELECT $1::text[]::uuid[]), $2::text[]::uuid[]) p (viewer, target), LATERAL (
 			SELECT presence_sharing, last_seen_at FROM users WHERE id = p.target AND deleted_at IS NULL LIMIT 1) u
 		WHERE p.viewer = p.target
 		OR (u.presence_sharing = 'everyone' OR u.presence_sharing = 'friends' AND (
@@ -41,20 +42,12 @@ const (
 
 // peers reads the friends and direct peers of viewers, as pairs.
 func (s *store) peers(ctx context.Context, viewers []string) ([]event.PresencePair, error) {
-	rows, err := s.db.QueryContext(ctx, peersSQL, viewers, maxPeers)
+	out, err := postgres.Collect(ctx, s.db, func(r postgres.Row, p *event.PresencePair) error { return r.Scan(&p.Viewer, &p.Target) },
+		peersSQL, viewers, maxPeers)
 	if err != nil {
 		return nil, fmt.Errorf("read friends and peers: %w", err)
 	}
-	defer rows.Close()
-	var out []event.PresencePair
-	for rows.Next() {
-		var p event.PresencePair
-		if err := rows.Scan(&p.Viewer, &p.Target); err != nil {
-			return nil, fmt.Errorf("read friends and peers: %w", err)
-		}
-		out = append(out, p)
-	}
-	return out, rows.Err()
+	return out, nil
 }
 
 // visible reads the pairs whose viewer may see the target, with the target's last_seen_at in microseconds. Others are
@@ -64,31 +57,30 @@ func (s *store) visible(ctx context.Context, pairs []event.PresencePair) (map[ev
 	for i, p := range pairs {
 		viewers[i], targets[i] = p.Viewer, p.Target
 	}
-	rows, err := s.db.QueryContext(ctx, visibleSQL, viewers, targets)
-	if err != nil {
-		return nil, fmt.Errorf("read who may see whom: %w", err)
-	}
-	defer rows.Close()
 	out := make(map[event.PresencePair]int64, len(pairs))
-	for rows.Next() {
+	err := postgres.Each(ctx, s.db, func(r postgres.Row) error {
 		var p event.PresencePair
 		var seen *time.Time
-		if err := rows.Scan(&p.Viewer, &p.Target, &seen); err != nil {
-			return nil, fmt.Errorf("read who may see whom: %w", err)
+		if err := r.Scan(&p.Viewer, &p.Target, &seen); err != nil {
+			return err
 		}
 		out[p] = 0
 		if seen != nil {
 			out[p] = seen.UnixMicro()
 		}
+		return nil
+	}, visibleSQL, viewers, targets)
+	if err != nil {
+		return nil, fmt.Errorf("read which users a viewer may see: %w", err)
 	}
-	return out, rows.Err()
+	return out, nil
 }
 
 // writeLastSeen writes last_seen_at, in microseconds since 1970. It never moves back.
 func (s *store) writeLastSeen(ctx context.Context, users []string, seen []int64) (rows int64, err error) {
 	result, err := s.db.ExecContext(ctx, `UPDATE users u SET last_seen_at = s.at
 		FROM (SELECT id, max(timestamptz 'epoch' + micros * interval '1 microsecond') AS at
-			FROM unnest($1::uuid[], $2::bigint[]) x (id, micros) GROUP BY id) s
+			FROM unnest($1::text[]::uuid[], $2::bigint[]) x (id, micros) GROUP BY id) s
 		WHERE u.id = s.id AND (u.last_seen_at IS NULL OR u.last_seen_at < s.at)`, users, seen)
 	if err != nil {
 		return 0, fmt.Errorf("write last_seen_at: %w", err)

@@ -241,8 +241,7 @@ func (p *places) count(ctx context.Context, conversationID string, pushes []push
 	for i, x := range pushes {
 		users[i], from[i], to[i] = x.userID, x.after, x.seq
 	}
-	counts, err := postgres.Collect(ctx, p.db, func(r postgres.Row, n *int64) error { return r.Scan(n) },
-		`SELECT (SELECT count(*) FROM (SELECT FROM messages m WHERE m.conversation_id = $1 AND m.seq > x.after AND m.seq <= x.upto AND m.sender_id <> x.user_id
+	counts, err := postgres.Column[int64](ctx, p.db, `SELECT (SELECT count(*) FROM (SELECT FROM messages m WHERE m.conversation_id = $1 AND m.seq > x.after AND m.seq <= x.upto AND m.sender_id <> x.user_id
 			AND m.deleted_at IS NULL ORDER BY m.seq DESC LIMIT $5) few)
 		FROM unnest($2::text[]::uuid[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS x (user_id, after, upto, n) ORDER BY x.n`,
 		conversationID, users, from, to, maxCount)

@@ -208,8 +208,8 @@ func (p *places) readBlocks(ctx context.Context, members []member, messages []du
 	}
 	type pair struct{ member, sender string }
 	pairs, err := postgres.Collect(ctx, p.db, func(r postgres.Row, b *pair) error { return r.Scan(&b.member, &b.sender) },
-		`SELECT user_id, blocked_id FROM blocks WHERE user_id = ANY ($1::uuid[]) AND blocked_id = ANY ($2::uuid[])
-		UNION SELECT blocked_id, user_id FROM blocks WHERE blocked_id = ANY ($1::uuid[]) AND user_id = ANY ($2::uuid[])`, users, senders)
+		`SELECT user_id, blocked_id FROM blocks WHERE user_id = ANY ($1::text[]::uuid[]) AND blocked_id = ANY ($2::text[]::uuid[])
+		UNION SELECT blocked_id, user_id FROM blocks WHERE blocked_id = ANY ($1::text[]::uuid[]) AND user_id = ANY ($2::text[]::uuid[])`, users, senders)
 	if err != nil {
 		return fmt.Errorf("read blocks: %w", err)
 	}

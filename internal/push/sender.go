@@ -98,8 +98,7 @@ func (s *Sender) Run(ctx context.Context) error {
 	var works sync.WaitGroup
 	defer works.Wait()
 	return pace(ctx, s.wake, func(ctx context.Context) time.Duration {
-		lanes, err := postgres.Collect(ctx, s.db, func(r postgres.Row, l *string) error { return r.Scan(l) },
-			`SELECT DISTINCT lane FROM push_sends WHERE next_at <= clock_timestamp()`)
+		lanes, err := postgres.Column[string](ctx, s.db, `SELECT DISTINCT lane FROM push_sends WHERE next_at <= clock_timestamp()`)
 		for _, lane := range lanes {
 			var list []job
 			if list, err = s.claim(ctx, lane); err != nil {

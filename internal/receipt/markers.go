@@ -2,7 +2,6 @@ package receipt
 
 import (
 	"context"
-	"database/sql"
 	_ "embed"
 	"fmt"
 	"slices"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/rediskey"
 	"github.com/parley-chat/parley/internal/timestamp"
 )
@@ -108,7 +108,18 @@ func (b *buffer) markersAt(ctx context.Context, places []markerPlace) ([]chat.Pe
 // membersFor reads the members who share receipts, and whether the viewer does. It returns ErrNoConversation if the viewer is not a
 // member.
 func (s *store) membersFor(ctx context.Context, conversationID, viewerID string) (members []string, shows bool, err error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT u.read_receipts_enabled, o.user_id
+	isMember := false
+	err = postgres.Each(ctx, s.db, func(r postgres.Row) error {
+		isMember = true
+		var member *string
+		if err := r.Scan(&shows, &member); err != nil {
+			return err
+		}
+		if member != nil {
+			members = append(members, *member)
+		}
+		return nil
+	}, `SELECT u.read_receipts_enabled, o.user_id
 		FROM conversation_members k
 		JOIN users u ON u.id = k.user_id
 		LEFT JOIN LATERAL (
@@ -119,28 +130,10 @@ func (s *store) membersFor(ctx context.Context, conversationID, viewerID string)
 	if err != nil {
 		return nil, false, fmt.Errorf("look up members who show receipts: %w", err)
 	}
-	defer rows.Close()
-	err = ErrNoConversation
-	for rows.Next() {
-		var member *string
-		if err := rows.Scan(&shows, &member); err != nil {
-			return nil, false, fmt.Errorf("look up members who show receipts: %w", err)
-		}
-		if err = nil; member != nil {
-			members = append(members, *member)
-		}
+	if !isMember {
+		return nil, false, ErrNoConversation
 	}
-	return members, shows, firstOf(rows.Err(), err)
-}
-
-// firstOf returns the first error that is not nil.
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return members, shows, nil
 }
 
 // pendingArrays converts pending markers to parameters of a statement.
@@ -162,22 +155,13 @@ func (s *store) markers(ctx context.Context, conversationID, viewerID string, pl
 		users[i] = p.userID
 	}
 	seqs, versions, times := pendingArrays(pending)
-	rows, err := s.db.QueryContext(ctx, markersSQL, conversationID, viewerID, users, seqs, versions, times)
-	if err != nil {
-		return nil, fmt.Errorf("read markers: %w", err)
-	}
-	defer rows.Close()
-	out := []event.Marker{}
-	for rows.Next() {
-		var m event.Marker
+	out, err := postgres.Collect(ctx, s.db, func(r postgres.Row, m *event.Marker) error {
 		var readAt *time.Time
-		if err := rows.Scan(&m.UserID, &m.LastReadSeq, &readAt); err != nil {
-			return nil, fmt.Errorf("read markers: %w", err)
-		}
+		err := r.Scan(&m.UserID, &m.LastReadSeq, &readAt)
 		m.ReadAt = timeOrNil(readAt)
-		out = append(out, m)
-	}
-	if err := rows.Err(); err != nil {
+		return err
+	}, markersSQL, conversationID, viewerID, users, seqs, versions, times)
+	if err != nil {
 		return nil, fmt.Errorf("read markers: %w", err)
 	}
 	return out, nil
@@ -191,33 +175,24 @@ func (s *store) moved(ctx context.Context, maxMembers int, places []markerPlace,
 		conversations[i], users[i] = p.conversationID, p.userID
 	}
 	seqs, versions, times := pendingArrays(pending)
-	rows, err := s.db.QueryContext(ctx, movedSQL, maxMembers, conversations, users, seqs, versions, times)
-	if err != nil {
-		return nil, fmt.Errorf("read moved markers: %w", err)
-	}
-	defer rows.Close()
-	return groupMoved(rows)
-}
-
-// groupMoved makes one event for each conversation and set of excepted members.
-func groupMoved(rows *sql.Rows) ([]*event.Event, error) {
 	type audience struct{ conversationID, except string }
 	var order []audience
 	markers := map[audience][]event.Marker{}
-	for rows.Next() {
+	err := postgres.Each(ctx, s.db, func(r postgres.Row) error {
 		var a audience
 		var m event.Marker
 		var readAt *time.Time
-		if err := rows.Scan(&a.conversationID, &m.UserID, &m.LastReadSeq, &readAt, &a.except); err != nil {
-			return nil, fmt.Errorf("read moved markers: %w", err)
+		if err := r.Scan(&a.conversationID, &m.UserID, &m.LastReadSeq, &readAt, &a.except); err != nil {
+			return err
 		}
 		m.ReadAt = timeOrNil(readAt)
 		if markers[a] == nil {
 			order = append(order, a)
 		}
 		markers[a] = append(markers[a], m)
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	}, movedSQL, maxMembers, conversations, users, seqs, versions, times)
+	if err != nil {
 		return nil, fmt.Errorf("read moved markers: %w", err)
 	}
 	out := make([]*event.Event, len(order))

@@ -39,21 +39,17 @@ func (s *store) lookUpReads(ctx context.Context, batch []*read) error {
 	for i, r := range batch {
 		ord[i], messages[i], users[i] = int32(i), r.messageID, r.userID //nolint:gosec // batches are small
 	}
-	rows, err := s.db.QueryContext(ctx, lookSQL, ord, messages, users)
-	if err != nil {
-		return fmt.Errorf("look up reads: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err := postgres.Each(ctx, s.db, func(row postgres.Row) error {
 		var i int
-		var f facts
-		if err := rows.Scan(&i, &f.conversationID, &f.direct, &f.members, &f.seq, &f.senderID, &f.deleted, &f.lastSeq, &f.lastReadSeq, &f.version, &f.highSeq, &f.shows, &f.written, &f.senderShows, &f.blocked); err != nil {
-			return fmt.Errorf("look up reads: %w", err)
+		f := facts{looked: true}
+		err := row.Scan(&i, &f.conversationID, &f.direct, &f.members, &f.seq, &f.senderID, &f.deleted, &f.lastSeq, &f.lastReadSeq, &f.version,
+			&f.highSeq, &f.shows, &f.written, &f.senderShows, &f.blocked)
+		if err == nil {
+			batch[i].facts = f
 		}
-		f.looked = true
-		batch[i].facts = f
-	}
-	if err := rows.Err(); err != nil {
+		return err
+	}, lookSQL, ord, messages, users)
+	if err != nil {
 		return fmt.Errorf("look up reads: %w", err)
 	}
 	return nil
@@ -68,17 +64,12 @@ func (s *store) write(ctx context.Context, batch []*read) error {
 		ord[i], conversations[i], messages[i], users[i] = int32(i), r.conversationID, r.messageID, r.userID //nolint:gosec // batches are small
 		seqs[i], receipts[i], versions[i] = r.seq, r.receipt, r.markerVersion()
 	}
-	rows, err := s.db.QueryContext(ctx, writeSQL, ord, conversations, messages, users, seqs, receipts, versions)
-	if err != nil {
-		return fmt.Errorf("write reads: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
+	err := postgres.Each(ctx, s.db, func(row postgres.Row) error {
 		var i int
 		var at *time.Time
 		var marker *int64
-		if err := rows.Scan(&i, &at, &marker); err != nil {
-			return fmt.Errorf("write reads: %w", err)
+		if err := row.Scan(&i, &at, &marker); err != nil {
+			return err
 		}
 		r := batch[i]
 		if r.fresh = at != nil; r.fresh {
@@ -87,8 +78,9 @@ func (s *store) write(ctx context.Context, batch []*read) error {
 		if r.moved = marker != nil; r.moved {
 			r.lastReadSeq = *marker
 		}
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	}, writeSQL, ord, conversations, messages, users, seqs, receipts, versions)
+	if err != nil {
 		return fmt.Errorf("write reads: %w", err)
 	}
 	return nil
@@ -144,23 +136,19 @@ func (s *store) receipts(ctx context.Context, messageID, viewerID string, pendin
 	if after != nil {
 		at, user = &after.Time, &after.ID
 	}
-	rows, err := s.db.QueryContext(ctx, receiptsSQL, messageID, users, times, at, user, limit+1, viewerID)
-	if err != nil {
-		return Page{}, fmt.Errorf("read receipts: %w", err)
-	}
-	defer rows.Close()
 	page := Page{Receipts: []Receipt{}}
-	for rows.Next() {
+	err := postgres.Each(ctx, s.db, func(r postgres.Row) error {
 		var user *string
 		var at *time.Time
-		if err := rows.Scan(&page.Count, &user, &at); err != nil {
-			return Page{}, fmt.Errorf("read receipts: %w", err)
+		if err := r.Scan(&page.Count, &user, &at); err != nil {
+			return err
 		}
 		if user != nil {
 			page.Receipts = append(page.Receipts, Receipt{UserID: *user, ReadAt: timestamp.Time{Time: at.UTC()}})
 		}
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	}, receiptsSQL, messageID, users, times, at, user, limit+1, viewerID)
+	if err != nil {
 		return Page{}, fmt.Errorf("read receipts: %w", err)
 	}
 	if page.HasMore = len(page.Receipts) > limit; page.HasMore {
@@ -182,18 +170,11 @@ func (s *store) tallies(ctx context.Context, messages []string, pending []row) (
 	for i, r := range pending {
 		of[i], users[i], times[i] = r.id, r.member, r.at()
 	}
-	rows, err := s.db.QueryContext(ctx, countSQL, messages, of, users, times)
+	out, err := postgres.Collect(ctx, s.db, func(r postgres.Row, t *tally) error {
+		return r.Scan(&t.messageID, &t.conversationID, &t.senderID, &t.count, &t.latest, &t.at)
+	}, countSQL, messages, of, users, times)
 	if err != nil {
 		return nil, fmt.Errorf("count receipts: %w", err)
 	}
-	defer rows.Close()
-	var out []tally
-	for rows.Next() {
-		var t tally
-		if err := rows.Scan(&t.messageID, &t.conversationID, &t.senderID, &t.count, &t.latest, &t.at); err != nil {
-			return nil, fmt.Errorf("count receipts: %w", err)
-		}
-		out = append(out, t)
-	}
-	return out, rows.Err()
+	return out, nil
 }

@@ -65,7 +65,7 @@ func hashOf(token string) []byte {
 type Key struct {
 	ID         string           `json:"id"`
 	Name       string           `json:"name"`
-	Scopes     principal.Scopes `json:"scopes" gorm:"-"`
+	Scopes     principal.Scopes `json:"scopes"`
 	CreatedAt  timestamp.Time   `json:"createdAt"`
 	ExpiresAt  *timestamp.Time  `json:"expiresAt"`
 	LastUsedAt *timestamp.Time  `json:"lastUsedAt"`

@@ -49,20 +49,11 @@ func (s *store) find(ctx context.Context, keyID string) (h held, found bool, err
 
 // endedSince reads the keys that ended within the last while.
 func (s *store) endedSince(ctx context.Context, within time.Duration) ([]string, error) {
-	rows, err := s.db.SQL.QueryContext(ctx, `SELECT id FROM server_keys WHERE ended_at >= clock_timestamp() - make_interval(secs => $1)`, within.Seconds())
+	ended, err := postgres.Column[string](ctx, s.db.SQL, `SELECT id FROM server_keys WHERE ended_at >= clock_timestamp() - make_interval(secs => $1)`, within.Seconds())
 	if err != nil {
 		return nil, fmt.Errorf("read ended server keys: %w", err)
 	}
-	defer rows.Close()
-	var out []string
-	for rows.Next() {
-		var keyID string
-		if err := rows.Scan(&keyID); err != nil {
-			return nil, fmt.Errorf("read ended server keys: %w", err)
-		}
-		out = append(out, keyID)
-	}
-	return out, rows.Err()
+	return ended, nil
 }
 
 // used notes the hour of a key's last use, which other pods may have noted already.
@@ -75,67 +66,59 @@ func (s *store) used(ctx context.Context, keyIDs []string) error {
 	return nil
 }
 
-const keyColumns = `id, name, array_to_string(scopes, ',') AS scope_list, created_at, expires_at, last_used_at`
+const keyColumns = `id, name, array_to_string(scopes, ','), created_at, expires_at, last_used_at`
 
-// listed is a row of keyColumns.
-type listed struct {
-	Key       `gorm:"embedded"`
-	ScopeList string
-}
-
-func (l listed) key() Key {
-	l.Scopes = strings.Split(l.ScopeList, ",")
-	return l.Key
+// scanKey reads keyColumns.
+func scanKey(r postgres.Row, k *Key) error {
+	var scopes string
+	err := r.Scan(&k.ID, &k.Name, &scopes, &k.CreatedAt, &k.ExpiresAt, &k.LastUsedAt)
+	k.Scopes = strings.Split(scopes, ",")
+	return err
 }
 
 // live reads the keys that have neither ended nor expired, the newest first.
 func (s *store) live(ctx context.Context) ([]Key, error) {
-	var rows []listed
-	err := s.db.Gorm.WithContext(ctx).Raw(`SELECT ` + keyColumns + ` FROM server_keys
-		WHERE ended_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp()) ORDER BY created_at DESC, id DESC`).Scan(&rows).Error
+	list, err := postgres.Collect(ctx, s.db.SQL, scanKey, `SELECT `+keyColumns+` FROM server_keys
+		WHERE ended_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp()) ORDER BY created_at DESC, id DESC`)
 	if err != nil {
 		return nil, fmt.Errorf("list server keys: %w", err)
 	}
-	out := make([]Key, len(rows))
-	for i, r := range rows {
-		out[i] = r.key()
-	}
-	return out, nil
+	return list, nil
 }
 
 // insert makes a key and ends one of its name that has expired. The lock keeps their number bounded.
 func insert(tx *gorm.DB, keyID string, hash []byte, d *Draft, createdBy string) (Key, error) {
-	var n int
-	if err := tx.Exec(`SELECT pg_advisory_xact_lock(hashtext('parley.server_keys'))`).Error; err != nil {
+	if _, err := postgres.Exec(tx, `SELECT pg_advisory_xact_lock(hashtext('parley.server_keys'))`); err != nil {
 		return Key{}, fmt.Errorf("lock the server keys: %w", err)
 	}
-	if err := tx.Exec(`UPDATE server_keys SET ended_at = clock_timestamp() WHERE name = ? AND ended_at IS NULL AND expires_at <= clock_timestamp()`,
-		d.Name).Error; err != nil {
+	if _, err := postgres.Exec(tx, `UPDATE server_keys SET ended_at = clock_timestamp()
+		WHERE name = $1 AND ended_at IS NULL AND expires_at <= clock_timestamp()`, d.Name); err != nil {
 		return Key{}, fmt.Errorf("end an expired server key: %w", err)
 	}
-	if err := tx.Raw(`SELECT count(*) FROM server_keys WHERE ended_at IS NULL`).Scan(&n).Error; err != nil {
+	n, err := postgres.Value[int](postgres.Context(tx), postgres.In(tx), `SELECT count(*) FROM server_keys WHERE ended_at IS NULL`)
+	if err != nil {
 		return Key{}, fmt.Errorf("count the server keys: %w", err)
 	}
 	if n >= maxKeys {
 		return Key{}, ErrTooMany
 	}
-	var row listed
-	err := tx.Raw(`INSERT INTO server_keys (id, name, hash, scopes, created_by, expires_at)
-		VALUES (?, ?, ?, string_to_array(?, ','), nullif(?, '')::uuid, ?) RETURNING `+keyColumns,
-		keyID, d.Name, hash, strings.Join(d.Scopes, ","), createdBy, d.ExpiresAt).Scan(&row).Error
+	var k Key
+	err = scanKey(postgres.In(tx).QueryRowContext(postgres.Context(tx), `INSERT INTO server_keys (id, name, hash, scopes, created_by, expires_at)
+		VALUES ($1, $2, $3, string_to_array($4, ','), nullif($5, '')::uuid, $6) RETURNING `+keyColumns,
+		keyID, d.Name, hash, strings.Join(d.Scopes, ","), createdBy, d.ExpiresAt), &k)
 	if postgres.IsUniqueViolation(err, nameKey) {
 		return Key{}, ErrNameTaken
 	}
 	if err != nil {
 		return Key{}, fmt.Errorf("insert a server key: %w", err)
 	}
-	return row.key(), nil
+	return k, nil
 }
 
 // end ends a key, and returns its name and whether it had not ended before.
 func end(tx *gorm.DB, keyID string) (name string, ended bool, err error) {
-	var names []string
-	err = tx.Raw(`UPDATE server_keys SET ended_at = clock_timestamp() WHERE id = ? AND ended_at IS NULL RETURNING name`, keyID).Scan(&names).Error
+	names, err := postgres.Column[string](postgres.Context(tx), postgres.In(tx),
+		`UPDATE server_keys SET ended_at = clock_timestamp() WHERE id = $1 AND ended_at IS NULL RETURNING name`, keyID)
 	if err != nil {
 		return "", false, fmt.Errorf("end a server key: %w", err)
 	}
@@ -147,10 +130,7 @@ func end(tx *gorm.DB, keyID string) (name string, ended bool, err error) {
 
 // known reads the hash of a key, whether it has ended or not.
 func (s *store) known(ctx context.Context, keyID string) (hash []byte, err error) {
-	err = s.db.SQL.QueryRowContext(ctx, `SELECT hash FROM server_keys WHERE id = $1`, keyID).Scan(&hash)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil, nil
-	}
+	hash, err = postgres.Value[[]byte](ctx, s.db.SQL, `SELECT hash FROM server_keys WHERE id = $1`, keyID)
 	if err != nil {
 		return nil, fmt.Errorf("read a server key: %w", err)
 	}

@@ -40,9 +40,7 @@ func (ids *IDs) Check(f *invalid.Faults) {
 // Many reads profiles as the viewer may see them, in the order of the ids. Users who are unknown, deleted or hidden by a block
 // are left out.
 func (s *Service) Many(ctx context.Context, viewerID string, ids IDs) ([]chat.Profile, error) {
-	found, err := postgres.Collect(ctx, s.store.db.SQL, func(r postgres.Row, u *chat.Profile) error {
-		return r.Scan(&u.ID, &u.Username, &u.DisplayName, &u.AvatarURL)
-	}, `SELECT u.id, u.username, u.display_name, u.avatar_url
+	found, err := postgres.Collect(ctx, s.store.db.SQL, chat.ScanProfile, `SELECT u.id, u.username, u.display_name, u.avatar_url
 		FROM unnest($2::text[]::uuid[]) WITH ORDINALITY AS i (id, n)
 		JOIN users u ON u.id = i.id AND u.deleted_at IS NULL
 		WHERE (SELECT true FROM blocks b WHERE b.user_id = $1::uuid AND b.blocked_id = u.id) IS NULL

@@ -154,20 +154,11 @@ const byPrefixSQL = `SELECT u.id, u.username, u.display_name, u.avatar_url
 	ORDER BY f.n, f.term, u.username LIMIT $3`
 
 func (s *store) byPrefix(ctx context.Context, viewerID string, phrases []string, limit int) ([]chat.Profile, error) {
-	rows, err := s.db.SQL.QueryContext(ctx, byPrefixSQL, viewerID, phrases, limit)
+	found, err := postgres.Collect(ctx, s.db.SQL, chat.ScanProfile, byPrefixSQL, viewerID, phrases, limit)
 	if err != nil {
 		return nil, fmt.Errorf("search users: %w", err)
 	}
-	defer rows.Close()
-	out := []chat.Profile{}
-	for rows.Next() {
-		var u chat.Profile
-		if err := rows.Scan(&u.ID, &u.Username, &u.DisplayName, &u.AvatarURL); err != nil {
-			return nil, fmt.Errorf("search users: %w", err)
-		}
-		out = append(out, u)
-	}
-	return out, rows.Err()
+	return found, nil
 }
 
 // maxCandidates bounds the users that match the longest word of a query and are checked for the other words.
@@ -189,9 +180,7 @@ const byWordsSQL = `SELECT u.id, u.username, u.display_name, u.avatar_url
 // byWords finds users by words in any order, each of which may be only the beginning of one of theirs.
 func (s *store) byWords(ctx context.Context, viewerID string, words []string, limit int) ([]chat.Profile, error) {
 	longest := slices.MaxFunc(words, func(a, b string) int { return cmp.Compare(utf8.RuneCountInString(a), utf8.RuneCountInString(b)) })
-	found, err := postgres.Collect(ctx, s.db.SQL, func(r postgres.Row, u *chat.Profile) error {
-		return r.Scan(&u.ID, &u.Username, &u.DisplayName, &u.AvatarURL)
-	}, byWordsSQL, viewerID, longest, words, limit, maxCandidates)
+	found, err := postgres.Collect(ctx, s.db.SQL, chat.ScanProfile, byWordsSQL, viewerID, longest, words, limit, maxCandidates)
 	if err != nil {
 		return nil, fmt.Errorf("search users by words: %w", err)
 	}
@@ -224,18 +213,15 @@ func (s *store) similarWords(ctx context.Context, words []string, limit int) (ma
 }
 
 func (s *store) wordsBy(ctx context.Context, query string, words []string, limit int) (map[string][]string, error) {
-	rows, err := s.db.SQL.QueryContext(ctx, query, words, limit)
+	out := map[string][]string{}
+	err := postgres.Each(ctx, s.db.SQL, func(r postgres.Row) error {
+		var word, similar string
+		err := r.Scan(&word, &similar)
+		out[word] = append(out[word], similar)
+		return err
+	}, query, words, limit)
 	if err != nil {
 		return nil, fmt.Errorf("find similar words: %w", err)
 	}
-	defer rows.Close()
-	out := map[string][]string{}
-	for rows.Next() {
-		var word, similar string
-		if err := rows.Scan(&word, &similar); err != nil {
-			return nil, fmt.Errorf("find similar words: %w", err)
-		}
-		out[word] = append(out[word], similar)
-	}
-	return out, rows.Err()
+	return out, nil
 }

@@ -78,9 +78,7 @@ func (p *places) waiting(ctx context.Context, w *work) ([]outboxRow, error) {
 }
 
 func (p *places) profiles(ctx context.Context, ids []string) ([]chat.Profile, error) {
-	return postgres.Collect(ctx, p.db, func(r postgres.Row, u *chat.Profile) error {
-		return r.Scan(&u.ID, &u.Username, &u.DisplayName, &u.AvatarURL)
-	}, `SELECT u.id, u.username, u.display_name, u.avatar_url FROM unnest($1::text[]::uuid[]) WITH ORDINALITY AS i (id, n)
+	return postgres.Collect(ctx, p.db, chat.ScanProfile, `SELECT u.id, u.username, u.display_name, u.avatar_url FROM unnest($1::text[]::uuid[]) WITH ORDINALITY AS i (id, n)
 		JOIN users u ON u.id = i.id ORDER BY i.n`, ids)
 }
 

@@ -196,7 +196,7 @@ func (p *places) releaseReplay(ctx context.Context, w *work) error {
 
 // completeReplays removes the replays that have nothing left but what is in the outbox, and returns their ids.
 func (p *places) completeReplays(ctx context.Context, endpointID string) ([]string, error) {
-	return postgres.Collect(ctx, p.db, func(r postgres.Row, replayID *string) error { return r.Scan(replayID) },
+	return postgres.Column[string](ctx, p.db,
 		`DELETE FROM webhook_replays r WHERE r.webhook_id = $1 AND r.next_conversation IS NULL AND r.next_outbox IS NULL
 			AND NOT EXISTS (SELECT FROM webhook_replay_places p WHERE p.replay_id = r.id) RETURNING r.id`, endpointID)
 }

@@ -4,9 +4,6 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
-	"maps"
-	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -63,8 +60,8 @@ func (g *grouped) add(id string, place int) {
 	g.places[id] = append(g.places[id], place)
 }
 
-// add stores reads, in one round trip, or two on a cluster, and sets fresh and moved in each.
-func (b *buffer) add(ctx context.Context, batch []*read) error {
+// add stores reads, in one round trip, or two on a cluster.
+func (b *buffer) add(ctx context.Context, batch []*due) ([]stored, error) {
 	var messages, readers grouped
 	for i, r := range batch {
 		if r.receipt {
@@ -78,19 +75,19 @@ func (b *buffer) add(ctx context.Context, batch []*read) error {
 	touches := b.touch(b.touch(nil, rediskey.DirtyMessages, messages.ids), rediskey.DirtyReaders, readers.ids)
 	if b.keys.Tagged { // the nodes of a cluster execute their parts of a pipeline at the same time
 		if _, err := runAll(ctx, b.rdb, touches); err != nil {
-			return fmt.Errorf("touch dirty ids: %w", err)
+			return nil, fmt.Errorf("touch dirty ids: %w", err)
 		}
 		touches = nil
 	}
 	cmds, err := runAll(ctx, b.rdb, append(touches, b.additions(batch, &messages, &readers)...))
 	if err != nil {
-		return fmt.Errorf("keep reads in redis: %w", err)
+		return nil, fmt.Errorf("keep reads in redis: %w", err)
 	}
-	return noteAnswers(cmds[len(touches):], batch, &messages, &readers)
+	return storedBy(cmds[len(touches):], batch, &messages, &readers)
 }
 
-// additions are the calls that add reads to their messages' batches and move their readers' markers, in the order of noteAnswers.
-func (b *buffer) additions(batch []*read, messages, readers *grouped) []redisconn.Call {
+// additions are the calls that add reads to their messages' batches and move their readers' markers, in the order of storedBy.
+func (b *buffer) additions(batch []*due, messages, readers *grouped) []redisconn.Call {
 	calls := make([]redisconn.Call, 0, len(messages.ids)+len(readers.ids))
 	for _, m := range messages.ids {
 		args := make([]any, len(messages.places[m]))
@@ -109,27 +106,31 @@ func (b *buffer) additions(batch []*read, messages, readers *grouped) []rediscon
 	return calls
 }
 
-// noteAnswers sets fresh and moved in reads from the replies to additions.
-func noteAnswers(cmds []*redis.Cmd, batch []*read, messages, readers *grouped) error {
+// storedBy reads from the replies to additions what became of reads.
+func storedBy(cmds []*redis.Cmd, batch []*due, messages, readers *grouped) ([]stored, error) {
+	out := make([]stored, len(batch))
+	for i, r := range batch {
+		out[i].due = r
+	}
 	for n, m := range messages.ids {
 		answer, err := cmds[n].Int64Slice()
 		if err != nil || len(answer) != 1+len(messages.places[m]) {
-			return fmt.Errorf("read a reply of read.lua: %v, %w", answer, err)
+			return nil, fmt.Errorf("read a reply of read.lua: %v, %w", answer, err)
 		}
 		for k, i := range messages.places[m] {
-			batch[i].fresh = answer[1+k] == 1
+			out[i].fresh = answer[1+k] == 1
 		}
 	}
 	for n, u := range readers.ids {
 		answer, err := cmds[len(messages.ids)+n].Int64Slice()
 		if err != nil || len(answer) != len(readers.places[u]) {
-			return fmt.Errorf("read a reply of mark.lua: %v, %w", answer, err)
+			return nil, fmt.Errorf("read a reply of mark.lua: %v, %w", answer, err)
 		}
 		for k, i := range readers.places[u] {
-			batch[i].moved = batch[i].seq > answer[k]
+			out[i].moved = batch[i].seq > answer[k]
 		}
 	}
-	return nil
+	return out, nil
 }
 
 // runAll runs scripts in one pipeline. It returns the first error, of the pipeline or of a script.
@@ -190,16 +191,16 @@ func parseMarker(held map[string]string, conversationID string) (m chat.PendingM
 }
 
 // readers reads the pending readers of a message, in the order of their reads.
-func (b *buffer) readers(ctx context.Context, messageID string) ([]row, error) {
-	var out []row
+func (b *buffer) readers(ctx context.Context, messageID string) ([]pendingReceipt, error) {
+	var out []pendingReceipt
 	from := start
 	for {
 		piece, next, err := readPiece(ctx, b.rdb, b.keys.ReadBatch(messageID), from, forever, pieceSize)
 		if err != nil {
 			return nil, err
 		}
-		for _, r := range piece {
-			if r.id = messageID; id.Valid(r.member) {
+		for _, r := range receiptsOf(messageID, piece) {
+			if r.valid() {
 				out = append(out, r)
 			}
 		}
@@ -209,82 +210,3 @@ func (b *buffer) readers(ctx context.Context, messageID string) ([]row, error) {
 		from = *next
 	}
 }
-
-// place is a position in a sorted set: after all lower scores, and after these members with the same score. The members are
-// needed because many entries may share a score.
-type place struct {
-	score   float64
-	members map[string]bool
-}
-
-// start is before all entries.
-var start = place{score: math.Inf(-1)}
-
-func (p place) String() string {
-	if math.IsInf(p.score, -1) {
-		return "-inf"
-	}
-	return strconv.FormatFloat(p.score, 'f', -1, 64)
-}
-
-// forever is after all entries.
-const forever = "+inf"
-
-// readPiece reads about n entries of a sorted set after a place, with scores up to last. next is nil at the end. Entries that
-// are removed meanwhile shift nothing, because a place is a score and not an offset.
-func readPiece(ctx context.Context, rdb redis.Cmdable, key string, from place, last string, n int64) (rows []row, next *place, err error) {
-	found, err := rdb.ZRangeByScoreWithScores(ctx, key, pieceOf(from, last, n)).Result()
-	if err != nil {
-		return nil, nil, fmt.Errorf("read a batch: %w", err)
-	}
-	rows, next = follow(found, from, n)
-	return rows, next, nil
-}
-
-// pieceOf is the range of n entries after a place. It includes the members of the place, which follow drops.
-func pieceOf(from place, last string, n int64) *redis.ZRangeBy {
-	return &redis.ZRangeBy{Min: from.String(), Max: last, Count: n + int64(len(from.members))}
-}
-
-// follow converts the entries of pieceOf to rows after the place, with the place where they end, nil at the end.
-func follow(found []redis.Z, from place, n int64) (rows []row, next *place) {
-	rows = make([]row, 0, len(found))
-	for _, z := range found {
-		member, _ := z.Member.(string)
-		if z.Score != from.score || !from.members[member] {
-			rows = append(rows, row{member: member, value: int64(z.Score)})
-		}
-	}
-	if int64(len(found)) < n+int64(len(from.members)) {
-		return rows, nil
-	}
-	next = &place{score: found[len(found)-1].Score, members: map[string]bool{}}
-	for _, z := range slices.Backward(found) {
-		if z.Score != next.score {
-			break
-		}
-		member, _ := z.Member.(string)
-		next.members[member] = true
-	}
-	if next.score == from.score {
-		maps.Copy(next.members, from.members)
-	}
-	return rows, next
-}
-
-// row is one pending entry, of one of three kinds:
-//
-//	              id         member          value
-//	receipt       message    reader          time in ms
-//	marker        reader     conversation    seq
-//	index entry   –          the dirty id    time of the last touch in ms
-type row struct {
-	id, member string
-	value      int64
-	// Markers also have a version and a time, which the tag contains too.
-	marker chat.PendingMarker
-	tag    string
-}
-
-// at returns the time of a receipt.
-func (r row) at() time.Time { return time.UnixMilli(r.value).UTC() }

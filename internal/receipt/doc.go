@@ -21,14 +21,39 @@
 //
 // # The flush
 //
-// Three goroutines work at the same time: one reads pieces from Redis, one writes them to Postgres, one removes them.
+// Three goroutines work at the same time: one reads pieces from Redis, one writes them to Postgres, one removes them. There is a
+// flow for each kind of row: a pendingReceipt of a message's batch, and a pendingMarker of a reader's hash.
 //
 //	index ─► read ─► piece of 5,000 rows ─► write (one statement) ─► remove, if unchanged since the read
 //	                                            │ refused
 //	                                            └─► halves, down to one id; that id is retried later
 //
-// The remover removes exactly what was written: a batch entry only at the score that was written, a marker only at the same
-// seq and version. So a crash at any point repeats an insert that changes nothing (TestWorkersKilledAtEveryStep).
+// One guarantee makes any number of flushes right, whether they overlap, are repeated or die. It is called written-before-removed:
+//
+//	A row leaves Redis only in the form in which it was read, and only after Postgres has it; and a row that Postgres has
+//	changes nothing when it is written again.
+//
+//	Redis                        flusher A                    Postgres                    flusher B
+//	 │ (x, 5)                        │                            │                           │
+//	 ├──────────── read ────────────►│                            │                           │
+//	 ├────────────────────────────── read ───────────────────────────────────────────────────►│
+//	 │                               ├─── write (x, 5) ──────────►│ x: 5                      │
+//	 │ ◄── a pod adds (x, 7)         │                            │◄──── write (x, 5) ────────┤ nothing changes
+//	 │◄─ remove x if it is 5 ────────┤                            │                           │
+//	 │ (x, 7) stays                  │                            │                           │
+//	 │◄──────────────────────────── remove x if it is 5 ─────────────────────────────────────┤ nothing is removed
+//
+// For a receipt the form is the score, and a row is replaced by an earlier time only (unbatch.lua, flush_receipts.sql). For a
+// marker it is seq, version and time, and a marker moves forward only, within one version (unmark.lua, flush_markers.sql). An id
+// leaves its index under the same condition: at the score at which it was listed (forget.lua). So a crash at any point repeats an
+// insert that changes nothing (TestWorkersKilledAtEveryStep, TestOverlappingFlushesWriteEachRowOnce).
+//
+// Three other mechanisms have to do with the number of flushes. None of them is needed for a right result:
+//
+//   - The number of the interval in the task's id (package periodic) decides when a flush runs: one worker begins one each interval.
+//   - The lock of a worker's run (package periodic) lets a process that stops wait for its run.
+//   - The lease (lease.go) saves work: a flush that takes longer than its interval would otherwise be joined by a second one, which
+//     would wait for the rows that the first has locked, and take them for rows that can't be written.
 //
 // An id stays in its index after a flush. It is removed when its batch is empty and nobody has touched it for longer than
 // a read can take from the index to the batch (TestATouchedIDStaysInItsIndex):
@@ -41,9 +66,6 @@
 //	 │ add                      │              │                 │
 //	 ├──────────────────────────┼─────────────►│ read            │
 //	 │                          │              │◄────────────────┤ the next flush finds it
-//
-// A lease in Redis keeps two workers from flushing at the same time. It only saves work: two overlapping flushes are
-// correct, because every step is conditional.
 //
 // # Reading
 //

@@ -46,8 +46,8 @@ func NewFlushMetrics(r prometheus.Registerer) *FlushMetrics {
 	return m
 }
 
-func (m *FlushMetrics) flushed(src source, t totals) {
-	if _, ok := src.(*markers); ok {
+func (m *FlushMetrics) flushed(name string, t totals) {
+	if name == nameMarkers {
 		m.markers.Add(float64(t.written))
 		return
 	}

@@ -2,12 +2,14 @@ package receipt_test
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/parley-chat/parley/internal/receipt"
@@ -125,4 +127,50 @@ func TestAFlushMovesNoMarkerBack(t *testing.T) {
 		t.Errorf("the marker is at %d", n)
 	}
 	e.empty()
+}
+
+// A worker that was paused between its write and its removal goes on after another one has flushed the same rows, and after their readers
+// have read again.
+func TestOverlappingFlushesWriteEachRowOnce(t *testing.T) {
+	t.Parallel()
+	e := newEnv(t)
+	ctx := t.Context()
+	c, users, messages := fixture(t, e.db.SQL, "group", 3, 5)
+	m, marks := messages[0], "read_markers:"+users[1]
+	e.pending(messages[:1], users[1:])
+	at := e.rdb.ZScore(ctx, "read_batch:"+m, users[1]).Val()
+	e.rdb.HSet(ctx, marks, c, 2)
+	e.rdb.ZAdd(ctx, rediskey.DirtyReaders, redis.Z{Score: 1, Member: users[1]})
+	other := receipt.NewFlusher(e.db.SQL, e.rdb, time.Second, receipt.NewFlushMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	paused := 0
+	rdb := e.server.Client(t)
+	rdb.AddHook(beforeScripts(func() {
+		paused++
+		if paused == 1 { // before the receipts are removed
+			e.rdb.Del(ctx, rediskey.FlushLease)
+			e.flush(other)
+			e.rdb.ZAdd(ctx, "read_batch:"+m, redis.Z{Score: at + 5, Member: users[1]})
+		}
+		e.rdb.HSet(ctx, marks, c, 2+paused)
+	}))
+	e.flush(e.flusherOn(rdb))
+	if paused != 2 {
+		t.Fatalf("the flush was paused %d times, want once for receipts and once for markers", paused)
+	}
+	if score := e.rdb.ZScore(ctx, "read_batch:"+m, users[1]).Val(); score != at+5 {
+		t.Errorf("of the read that came meanwhile %v is left, want %v", score, at+5)
+	}
+	if left, err := e.rdb.HGet(ctx, marks, c).Int(); left != 4 {
+		t.Errorf("of the marker that moved meanwhile %d is left, want 4, %v", left, err)
+	}
+	e.flush(other)
+	e.empty()
+	rows := e.count(`SELECT count(*) FROM read_receipts WHERE message_id = $1`, m)
+	first := e.count(`SELECT (extract(epoch FROM read_at) * 1000)::bigint FROM read_receipts WHERE message_id = $1 AND user_id = $2`, m, users[1])
+	if rows != 2 || first != int(at) {
+		t.Errorf("%d rows of 2, the first reader's of %d, want %d", rows, first, int(at))
+	}
+	if seq := e.count(`SELECT last_read_seq FROM conversation_members WHERE user_id = $1`, users[1]); seq != 4 {
+		t.Errorf("the marker is at %d, want 4", seq)
+	}
 }

@@ -34,25 +34,24 @@ type known struct {
 }
 
 // noteFacts remembers the facts that Postgres returned.
-func (k *Memory) noteFacts(r *read) {
-	if r.conversationID == "" {
+func (k *Memory) noteFacts(r *request, f *facts) {
+	if f.conversationID == "" {
 		return
 	}
-	k.messages.Add(r.messageID, facts{conversationID: r.conversationID, senderID: r.senderID, seq: r.seq, deleted: r.deleted})
-	k.hides.Add(r.userID, !r.shows)
+	k.messages.Add(r.messageID, facts{conversationID: f.conversationID, senderID: f.senderID, seq: f.seq, deleted: f.deleted})
+	k.hides.Add(r.userID, !f.shows)
 }
 
-// recall fills in the facts of a read from memory. It returns false if they are not sufficient: the message is unknown, or no
+// recall returns the facts of a read from memory. It returns false if they are not sufficient: the message is unknown, or no
 // socket of this pod proves that the reader is a member. Unknown users are assumed to share receipts.
-func (k *known) recall(r *read) bool {
+func (k *known) recall(r *request) (facts, bool) {
 	f, ok := k.messages.Get(r.messageID)
 	if !ok || k.members == nil || !k.members.Serves(r.userID, f.conversationID) {
-		return false
+		return facts{}, false
 	}
 	hides, _ := k.hides.Get(r.userID)
 	f.shows = !hides
-	r.facts = f
-	return true
+	return f, true
 }
 
 // forget clears the memory.

@@ -22,7 +22,7 @@ const leaseFor = 5 * time.Second
 //	                    └─┘ renewed every 1.25 s
 //
 // The returned context is nil if another worker holds the lease. It ends if the lease is lost, for example because the process was
-// paused; then two workers may do the same work, which does no harm.
+// paused; then two workers may do the same work, which does no harm (written-before-removed, in the package comment).
 func (f *Flusher) takeLease(ctx context.Context) (held context.Context, release func(), err error) {
 	got, err := f.rdb.SetNX(ctx, rediskey.FlushLease, f.holder, leaseFor).Result()
 	if err != nil {

@@ -7,13 +7,17 @@ import (
 	"time"
 )
 
+func readOf(userID string, moved bool, f facts) stored {
+	return stored{due: &due{request: &request{userID: userID}, facts: f}, moved: moved}
+}
+
 // A conversation's markers are due once a second, each reader once, and a conversation of more readers than the bound fills no memory.
 func TestMarkersAreDueOnceASecond(t *testing.T) {
 	t.Parallel()
 	f := newMarkerFeed(nil, nil, nil, 3, slog.New(slog.DiscardHandler))
 	note := func(conversation string, users ...string) {
 		for _, u := range users {
-			f.noteMoved([]*read{{userID: u, moved: true, facts: facts{conversationID: conversation, seq: 2}}})
+			f.noteMoved([]stored{readOf(u, true, facts{conversationID: conversation, seq: 2})})
 		}
 	}
 	now := time.Now()
@@ -35,11 +39,11 @@ func TestMarkersAreDueOnceASecond(t *testing.T) {
 	is(1900*time.Millisecond, 0, 3)
 	is(2*time.Second, 3, 0)
 
-	f.noteMoved([]*read{
-		{userID: "x", facts: facts{conversationID: "c", seq: 2, looked: true, shows: true, members: 3}},                          // moved nothing
-		{userID: "x", moved: true, facts: facts{conversationID: "c", seq: 2, looked: true, members: 3}},                          // hides
-		{userID: "x", moved: true, facts: facts{conversationID: "c", seq: 2, looked: true, shows: true, members: 4}},             // too large
-		{userID: "x", moved: true, facts: facts{conversationID: "c", seq: 2, looked: true, shows: true, members: 3, highSeq: 2}}, // was there
+	f.noteMoved([]stored{
+		readOf("x", false, facts{conversationID: "c", seq: 2, looked: true, shows: true, members: 3}),            // moved nothing
+		readOf("x", true, facts{conversationID: "c", seq: 2, looked: true, members: 3}),                          // hides
+		readOf("x", true, facts{conversationID: "c", seq: 2, looked: true, shows: true, members: 4}),             // too large
+		readOf("x", true, facts{conversationID: "c", seq: 2, looked: true, shows: true, members: 3, highSeq: 2}), // was there
 	})
 	is(9*time.Second, 0, 0)
 }

@@ -35,7 +35,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	return m
 }
 
-func (m *Metrics) count(r *read, path string) {
+func (m *Metrics) count(r stored, path string) {
 	if r.fresh || r.moved {
 		m.reads.WithLabelValues(path).Inc()
 	}

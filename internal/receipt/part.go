@@ -93,7 +93,7 @@ func (s *Service) moveBack(ctx context.Context, p parting) error {
 }
 
 // moveBackOf moves the markers of some readers back.
-func (s *Service) moveBackOf(ctx context.Context, readers []row, since time.Time) error {
+func (s *Service) moveBackOf(ctx context.Context, readers []entry, since time.Time) error {
 	held := make([]*redis.MapStringStringCmd, len(readers))
 	_, err := s.buffer.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, r := range readers {

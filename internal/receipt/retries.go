@@ -29,21 +29,21 @@ func newRetries(interval time.Duration) *retries {
 	return &retries{interval: interval, m: map[string]*retry{}}
 }
 
-func (r *retries) key(src source, id string) string { return src.name() + ":" + id }
+func (*retries) key(kind, id string) string { return kind + ":" + id }
 
 // waits reports whether an id has to be skipped for now.
-func (r *retries) waits(src source, id string) bool {
+func (r *retries) waits(kind, id string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	x := r.m[r.key(src, id)]
+	x := r.m[r.key(kind, id)]
 	return x != nil && time.Now().Before(x.until)
 }
 
 // failed records a failure and returns how long the id waits.
-func (r *retries) failed(src source, id string) time.Duration {
+func (r *retries) failed(kind, id string) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	k := r.key(src, id)
+	k := r.key(kind, id)
 	x := r.m[k]
 	if x == nil {
 		x = &retry{wait: r.interval}
@@ -56,12 +56,12 @@ func (r *retries) failed(src source, id string) time.Duration {
 	return x.wait
 }
 
-// done removes ids that were written.
-func (r *retries) done(src source, rows []row) {
+// done removes an id that was written.
+func (r *retries) done(kind, id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i := 0; i < len(rows) && len(r.m) > 0; i++ {
-		delete(r.m, r.key(src, rows[i].id))
+	if len(r.m) > 0 {
+		delete(r.m, r.key(kind, id))
 	}
 }
 

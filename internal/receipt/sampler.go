@@ -92,7 +92,7 @@ func (s *Sampler) sample(ctx context.Context) error {
 }
 
 // countReads reads the number of pending readers of messages, and the time of the first.
-func (s *Sampler) countReads(ctx context.Context, entries []row) ([]int64, []time.Time, error) {
+func (s *Sampler) countReads(ctx context.Context, entries []entry) ([]int64, []time.Time, error) {
 	counts, firsts := make([]int64, len(entries)), make([]time.Time, len(entries))
 	if len(entries) == 0 {
 		return counts, firsts, nil

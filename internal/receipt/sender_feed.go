@@ -131,7 +131,7 @@ func (t *senderFeed) notifySenders(messages []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), notifyWait)
 	defer cancel()
 	for len(messages) > 0 {
-		var pending []row
+		var pending []pendingReceipt
 		n := 0
 		for n < len(messages) && len(pending) < roundPending {
 			readers, err := t.buffer.readers(ctx, messages[n])

@@ -66,7 +66,7 @@ type facts struct {
 // anyVersion is the version for a read whose marker could not be looked up.
 const anyVersion = -1
 
-// markerVersion is the version of the marker that the read moves. Moving a marker back begins a new version, so a read of an
+// markerVersion is the version of the marker that a read moves. Moving a marker back begins a new version, so a read of an
 // older version does not move it forward again.
 func (f *facts) markerVersion() int32 {
 	if !f.looked {
@@ -75,20 +75,32 @@ func (f *facts) markerVersion() int32 {
 	return f.version
 }
 
-// read is a read on its way through the Service. One stage has it at a time: lookups (which fill in facts, receipt and marker),
-// then Redis or writes (which fill in fresh, moved and readAt). complete ends it.
-type read struct {
-	userID, messageID string
-	in                string // the conversation that the message must belong to, "" for any
-	socketID          string // the socket that sent it, "" for REST
-	done              chan struct{}
-
-	facts
-	receipt, marker bool      // whether a receipt and a marker have to be written
-	fresh, moved    bool      // whether the receipt was new, and whether the marker moved
-	readAt          time.Time // time of a new receipt in Postgres
-	err             error     // set before done is closed
-}
+// A read passes three stages, each with a type. None of them changes after it was made:
+//
+//	Read ──► request ──lookups──► due ──Redis or writes──► stored
+//	 ▲          │ no change        │ refused                  │
+//	 └──────────┴──────────────────┴──── done: the result ────┘
+type (
+	// request is a read that waits for its lookup.
+	request struct {
+		userID, messageID string
+		in                string     // the conversation that the message must belong to, "" for any
+		socketID          string     // the socket that sent it, "" for REST
+		done              chan error // receives the result, once; it has room for it
+	}
+	// due is a read that has to be stored.
+	due struct {
+		*request
+		facts
+		receipt, marker bool // whether a receipt and a marker have to be written; one of them at least
+	}
+	// stored is a read that was stored in Redis or Postgres.
+	stored struct {
+		*due
+		fresh, moved bool      // whether the receipt was new, and whether the marker moved
+		readAt       time.Time // time of a new receipt in Postgres, otherwise zero
+	}
+)
 
 // Service accepts reads on a pod and returns receipts. Its methods may be called concurrently; reads need Run.
 type Service struct {
@@ -103,8 +115,8 @@ type Service struct {
 	parted   chan parting
 	redis    *redisconn.Breaker // open: reads of groups go to Postgres
 
-	lookups *batch.Batcher[*read]
-	writes  *batch.Batcher[*read]
+	lookups *batch.Batcher[*request]
+	writes  *batch.Batcher[*due]
 }
 
 // NewService makes the service, which needs its Run. memory and members serve reads while Postgres is unavailable; members is nil
@@ -149,12 +161,12 @@ func (s *Service) Run(ctx context.Context) error {
 // Read records that a user has read a message and all messages before it. socketID is the socket that sent the read, "" for
 // none; it gets no conversation:read. Read returns once the read is stored: in Postgres or in Redis.
 func (s *Service) Read(ctx context.Context, userID, messageID, socketID string) error {
-	return s.submit(ctx, &read{userID: userID, messageID: messageID, socketID: socketID})
+	return s.submit(ctx, &request{userID: userID, messageID: messageID, socketID: socketID})
 }
 
 // ReadUpTo is Read for a message that must belong to the conversation.
 func (s *Service) ReadUpTo(ctx context.Context, userID, conversationID string, u *UpTo) error {
-	return s.submit(ctx, &read{userID: userID, messageID: u.UpToMessageID, in: conversationID})
+	return s.submit(ctx, &request{userID: userID, messageID: u.UpToMessageID, in: conversationID})
 }
 
 // readAtOnce bounds the concurrent reads of one ReadMany.
@@ -184,15 +196,15 @@ func (s *Service) ReadMany(ctx context.Context, userID string, r *ReadMany) erro
 	return g.Wait()
 }
 
-func (s *Service) submit(ctx context.Context, r *read) error {
-	r.done = make(chan struct{})
+func (s *Service) submit(ctx context.Context, r *request) error {
+	r.done = make(chan error, 1)
 	if !s.lookups.Offer(r) {
 		s.metrics.refused.Inc()
 		return ErrBusy
 	}
 	select {
-	case <-r.done:
-		return r.err
+	case err := <-r.done:
+		return err
 	case <-ctx.Done():
 		return fmt.Errorf("wait for a read: %w", ctx.Err())
 	}
@@ -200,20 +212,22 @@ func (s *Service) submit(ctx context.Context, r *read) error {
 
 // lookUpBatch looks up the facts of reads and routes them. Reads of groups are stored in Redis before the next batch is looked
 // up, so that the reads that wait meanwhile share a statement and a pipeline.
-func (s *Service) lookUpBatch(batch []*read) {
+func (s *Service) lookUpBatch(batch []*request) {
 	ctx, cancel := context.WithTimeout(context.Background(), postgres.StatementTimeout)
 	defer cancel()
-	err := s.store.lookUpReads(ctx, batch)
-	var keep []*read
-	for _, r := range batch {
-		switch dest, err := s.route(r, err); {
-		case err != nil || dest == nowhere:
-			s.complete(r, err)
-		case dest == toRedis:
-			keep = append(keep, r)
-		case !s.writes.Offer(r):
+	found, lookErr := s.store.lookUpReads(ctx, batch)
+	var keep []*due
+	for i, r := range batch {
+		f, err := s.factsOf(r, found[i], lookErr)
+		d := s.dueOf(r, f)
+		switch {
+		case err != nil || d == nil:
+			r.done <- err
+		case !d.direct && !s.redis.Open():
+			keep = append(keep, d)
+		case !s.writes.Offer(d):
 			s.metrics.refused.Inc()
-			s.complete(r, ErrBusy)
+			r.done <- ErrBusy
 		}
 	}
 	if len(keep) > 0 {
@@ -221,71 +235,72 @@ func (s *Service) lookUpBatch(batch []*read) {
 	}
 }
 
-// Destinations of a read.
-const (
-	nowhere = iota // the read changes nothing
-	toRedis
-	toPostgres
-)
-
-// route decides where a read goes. err is the error of its lookup: if Postgres is unavailable, the pod's memory may suffice.
-func (s *Service) route(r *read, err error) (int, error) {
-	switch {
-	case err == nil:
-		s.known.noteFacts(r)
-	case postgres.IsUnavailable(err) && s.known.recall(r):
-	default:
-		return nowhere, err
+// factsOf returns the facts that a lookup found for a read. If the lookup failed because Postgres is unavailable, the pod's memory may
+// suffice. It returns ErrNotFound for a read that the user may not make.
+func (s *Service) factsOf(r *request, f facts, lookErr error) (facts, error) {
+	if lookErr == nil {
+		s.known.noteFacts(r, &f)
+	} else {
+		recalled := false
+		if postgres.IsUnavailable(lookErr) {
+			f, recalled = s.known.recall(r)
+		}
+		if !recalled {
+			return facts{}, lookErr
+		}
 	}
-	if r.conversationID == "" || r.in != "" && r.in != r.conversationID {
-		return nowhere, ErrNotFound
+	if f.conversationID == "" || r.in != "" && r.in != f.conversationID {
+		return facts{}, ErrNotFound
 	}
-	r.receipt = r.senderID != r.userID && r.shows && !r.deleted && !r.written && !r.blocked
-	r.marker = !r.looked || r.seq > r.lastReadSeq
-	switch {
-	case !r.receipt && !r.marker:
-		return nowhere, nil
-	case r.direct || s.redis.Open():
-		return toPostgres, nil
-	}
-	return toRedis, nil
+	return f, nil
 }
 
-func (*Service) complete(r *read, err error) {
-	r.err = err
-	close(r.done)
+// dueOf returns what has to be stored of a read, nil if the read changes nothing.
+func (*Service) dueOf(r *request, f facts) *due {
+	d := &due{request: r, facts: f}
+	d.receipt = f.senderID != r.userID && f.shows && !f.deleted && !f.written && !f.blocked
+	d.marker = !f.looked || f.seq > f.lastReadSeq
+	if !d.receipt && !d.marker {
+		return nil
+	}
+	return d
+}
+
+func complete(batch []*due, err error) {
+	for _, r := range batch {
+		r.done <- err
+	}
 }
 
 // keepInRedis stores reads of groups in Redis, or in Postgres if Redis fails. A read whose pipeline timed out may be in both; the
 // flush keeps one row with the earlier time.
-func (s *Service) keepInRedis(batch []*read) {
+func (s *Service) keepInRedis(batch []*due) {
 	ctx, cancel := context.WithTimeout(context.Background(), keepWait)
 	defer cancel()
-	if err := s.buffer.add(ctx, batch); err != nil {
+	kept, err := s.buffer.add(ctx, batch)
+	if err != nil {
 		s.redis.Fail(err)
 		for part := range slices.Chunk(batch, writeBatch) {
 			s.writeReads(part)
 		}
 		return
 	}
-	for _, r := range batch {
+	for _, r := range kept {
 		if r.fresh {
 			s.senders.noteRead(r.messageID)
 		}
 		s.metrics.count(r, pathBuffered)
 	}
-	s.notifyReaders(batch)
-	for _, r := range batch {
-		s.complete(r, nil)
-	}
+	s.notifyReaders(kept)
+	complete(batch, nil)
 }
 
 // writeReads writes reads to Postgres in one statement. If Postgres refuses it, each read is written separately, so that only
 // the faulty one fails.
-func (s *Service) writeReads(batch []*read) {
+func (s *Service) writeReads(batch []*due) {
 	ctx, cancel := context.WithTimeout(context.Background(), postgres.StatementTimeout)
 	defer cancel()
-	err := s.store.write(ctx, batch)
+	written, err := s.store.write(ctx, batch)
 	if postgres.IsRefused(err) && len(batch) > 1 {
 		for i := range batch {
 			s.writeReads(batch[i : i+1])
@@ -293,15 +308,13 @@ func (s *Service) writeReads(batch []*read) {
 		return
 	}
 	if err == nil {
-		s.noteWritten(batch)
+		s.noteWritten(written)
 	}
-	for _, r := range batch {
-		s.complete(r, err)
-	}
+	complete(batch, err)
 }
 
 // noteWritten notifies senders and readers of reads that were written. In a direct conversation the sender is notified at once.
-func (s *Service) noteWritten(batch []*read) {
+func (s *Service) noteWritten(batch []stored) {
 	notified := map[[2]string]bool{}
 	for _, r := range batch {
 		key := [2]string{r.messageID, r.userID}
@@ -325,13 +338,13 @@ func (s *Service) noteWritten(batch []*read) {
 
 // notifyReaders sends the readers' other sockets their new markers, the highest for each conversation. Other members get them
 // later, from the marker feed.
-func (s *Service) notifyReaders(batch []*read) {
+func (s *Service) notifyReaders(batch []stored) {
 	s.markers.noteMoved(batch)
-	furthest := map[[2]string]*read{}
+	furthest := map[[2]string]*due{}
 	for _, r := range batch {
 		key := [2]string{r.userID, r.conversationID}
 		if f := furthest[key]; r.moved && r.looked && (f == nil || f.seq < r.seq) {
-			furthest[key] = r
+			furthest[key] = r.due
 		}
 	}
 	for _, r := range furthest {
@@ -356,7 +369,7 @@ func (s *Service) Receipts(ctx context.Context, viewerID, messageID string, afte
 	return s.store.receipts(ctx, messageID, viewerID, pending, after, limit)
 }
 
-func (s *Service) pending(ctx context.Context, messageID string) []row {
+func (s *Service) pending(ctx context.Context, messageID string) []pendingReceipt {
 	if s.redis.Open() {
 		return nil
 	}

@@ -33,8 +33,10 @@ var (
 	flushMarkersSQL string
 )
 
-// lookUpReads reads the facts of reads in one statement. Reads that the user may not make keep an empty conversation.
-func (s *store) lookUpReads(ctx context.Context, batch []*read) error {
+// lookUpReads reads the facts of reads in one statement, in their order. Those of a read that the user may not make have no
+// conversation.
+func (s *store) lookUpReads(ctx context.Context, batch []*request) ([]facts, error) {
+	out := make([]facts, len(batch))
 	ord, messages, users := make([]int32, len(batch)), make([]string, len(batch)), make([]string, len(batch))
 	for i, r := range batch {
 		ord[i], messages[i], users[i] = int32(i), r.messageID, r.userID //nolint:gosec // batches are small
@@ -45,22 +47,24 @@ func (s *store) lookUpReads(ctx context.Context, batch []*read) error {
 		err := row.Scan(&i, &f.conversationID, &f.direct, &f.members, &f.seq, &f.senderID, &f.deleted, &f.lastSeq, &f.lastReadSeq, &f.version,
 			&f.highSeq, &f.shows, &f.written, &f.senderShows, &f.blocked)
 		if err == nil {
-			batch[i].facts = f
+			out[i] = f
 		}
 		return err
 	}, lookSQL, ord, messages, users)
 	if err != nil {
-		return fmt.Errorf("look up reads: %w", err)
+		return out, fmt.Errorf("look up reads: %w", err)
 	}
-	return nil
+	return out, nil
 }
 
-// write writes reads in one statement and sets fresh, moved, readAt and lastReadSeq in them.
-func (s *store) write(ctx context.Context, batch []*read) error {
+// write writes reads in one statement.
+func (s *store) write(ctx context.Context, batch []*due) ([]stored, error) {
 	n := len(batch)
+	out := make([]stored, n)
 	ord, conversations, messages, users := make([]int32, n), make([]string, n), make([]string, n), make([]string, n)
 	seqs, receipts, versions := make([]int64, n), make([]bool, n), make([]int32, n)
 	for i, r := range batch {
+		out[i].due = r
 		ord[i], conversations[i], messages[i], users[i] = int32(i), r.conversationID, r.messageID, r.userID //nolint:gosec // batches are small
 		seqs[i], receipts[i], versions[i] = r.seq, r.receipt, r.markerVersion()
 	}
@@ -71,19 +75,17 @@ func (s *store) write(ctx context.Context, batch []*read) error {
 		if err := row.Scan(&i, &at, &marker); err != nil {
 			return err
 		}
-		r := batch[i]
+		r := &out[i]
 		if r.fresh = at != nil; r.fresh {
 			r.readAt = *at
 		}
-		if r.moved = marker != nil; r.moved {
-			r.lastReadSeq = *marker
-		}
+		r.moved = marker != nil
 		return nil
 	}, writeSQL, ord, conversations, messages, users, seqs, receipts, versions)
 	if err != nil {
-		return fmt.Errorf("write reads: %w", err)
+		return nil, fmt.Errorf("write reads: %w", err)
 	}
-	return nil
+	return out, nil
 }
 
 // unread reads the last message of each conversation with unread messages.
@@ -126,10 +128,10 @@ func (s *store) view(ctx context.Context, messageID, viewerID string) (view, err
 }
 
 // receipts reads a page of stored and pending receipts.
-func (s *store) receipts(ctx context.Context, messageID, viewerID string, pending []row, after *cursor.Position, limit int) (Page, error) {
+func (s *store) receipts(ctx context.Context, messageID, viewerID string, pending []pendingReceipt, after *cursor.Position, limit int) (Page, error) {
 	users, times := make([]string, len(pending)), make([]time.Time, len(pending))
 	for i, r := range pending {
-		users[i], times[i] = r.member, r.at()
+		users[i], times[i] = r.userID, r.readAt()
 	}
 	var at *time.Time
 	var user *string
@@ -165,10 +167,10 @@ type tally struct {
 }
 
 // tallies reads the tallies of messages whose senders may be notified.
-func (s *store) tallies(ctx context.Context, messages []string, pending []row) ([]tally, error) {
+func (s *store) tallies(ctx context.Context, messages []string, pending []pendingReceipt) ([]tally, error) {
 	of, users, times := make([]string, len(pending)), make([]string, len(pending)), make([]time.Time, len(pending))
 	for i, r := range pending {
-		of[i], users[i], times[i] = r.id, r.member, r.at()
+		of[i], users[i], times[i] = r.messageID, r.userID, r.readAt()
 	}
 	out, err := postgres.Collect(ctx, s.db, func(r postgres.Row, t *tally) error {
 		return r.Scan(&t.messageID, &t.conversationID, &t.senderID, &t.count, &t.latest, &t.at)

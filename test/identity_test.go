@@ -1,6 +1,7 @@
 package test
 
 import (
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -168,6 +169,7 @@ func TestTheProfileFollowsTheTokenOrNot(t *testing.T) {
 	t.Parallel()
 	product := newProduct(t)
 	sync := start(t, 1, product.settings("external")...)
+	testenv.Exec(t, sync.pg, `INSERT INTO webhooks (id, name, url, types, secret, watermark) VALUES (gen_random_uuid(), 'all', 'https://example.com', '{*}', '', now())`)
 	p := sync.pods[0]
 	p.me(t, product.token("anna", map[string]any{"name": "Anna", "picture": "https://img.example.com/1"}))
 	if r := p.call(t, product.token("anna", nil), "PATCH", "/api/users/me", map[string]any{"displayName": "Other"}); r.status != 403 || r.code() != "managed_externally" {
@@ -176,6 +178,16 @@ func TestTheProfileFollowsTheTokenOrNot(t *testing.T) {
 	second := sync.addPod() // which has not checked yet
 	if me := second.me(t, product.token("anna", map[string]any{"name": "Anna Maria", "picture": nil})); me.DisplayName != "Anna Maria" || me.AvatarURL != nil {
 		t.Errorf("the profile is %+v", me)
+	}
+	db, err := sql.Open("pgx", sync.pg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var types string
+	err = db.QueryRow(`SELECT string_agg(type, ' ' ORDER BY id) FROM outbox WHERE actor_id = user_ids[1] AND key_id IS NULL`).Scan(&types)
+	if err != nil || types != "user.created user.updated" {
+		t.Errorf("the user's own events are %q, %v", types, err)
 	}
 	first := start(t, 1, product.settings("external", "PARLEY_AUTH_PROFILE=first")...)
 	p = first.pods[0]

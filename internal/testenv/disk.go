@@ -124,16 +124,16 @@ static int full(int fd, off_t end) {
 	return 1;
 }
 static off_t sum(const struct iovec *v, int n) { off_t s = 0; while (n--) s += v[n].iov_len; return s; }
-#define REAL(name, type) static type real; if (!real) real = (type)dlsym(RTLD_NEXT, name)
+#define REAL(name, type) static __typeof__(type) *real; if (!real) real = (__typeof__(type) *)dlsym(RTLD_NEXT, name)
 #define WRITE(name) ssize_t name(int fd, const void *b, size_t n, off_t at) { \
-	REAL(#name, ssize_t (*)(int, const void *, size_t, off_t)); return full(fd, at + n) ? -1 : real(fd, b, n, at); }
+	REAL(#name, ssize_t(int, const void *, size_t, off_t)); return full(fd, at + n) ? -1 : real(fd, b, n, at); }
 #define WRITEV(name) ssize_t name(int fd, const struct iovec *v, int n, off_t at) { \
-	REAL(#name, ssize_t (*)(int, const struct iovec *, int, off_t)); return full(fd, at + sum(v, n)) ? -1 : real(fd, v, n, at); }
+	REAL(#name, ssize_t(int, const struct iovec *, int, off_t)); return full(fd, at + sum(v, n)) ? -1 : real(fd, v, n, at); }
 #define ALLOCATE(name) int name(int fd, off_t at, off_t n) { \
-	REAL(#name, int (*)(int, off_t, off_t)); return full(fd, at + n) ? ENOSPC : real(fd, at, n); }
+	REAL(#name, int(int, off_t, off_t)); return full(fd, at + n) ? ENOSPC : real(fd, at, n); }
 WRITE(pwrite) WRITE(pwrite64) WRITEV(pwritev) WRITEV(pwritev64) ALLOCATE(posix_fallocate) ALLOCATE(posix_fallocate64)
 ssize_t write(int fd, const void *b, size_t n) {
-	REAL("write", ssize_t (*)(int, const void *, size_t));
+	REAL("write", ssize_t(int, const void *, size_t));
 	off_t at = lseek(fd, 0, SEEK_CUR);
 	return at >= 0 && full(fd, at + n) ? -1 : real(fd, b, n);
 }

@@ -30,6 +30,11 @@ type sending struct {
 }
 
 func (s *system) sending(u user, conversationID string) *sending {
+	return s.sendingEvery(10*time.Millisecond, u, conversationID)
+}
+
+// sendingEvery is like sending, with a pause of each pod between two messages.
+func (s *system) sendingEvery(pause time.Duration, u user, conversationID string) *sending {
 	x := &sending{counts: map[string]int{}, last: map[*pod]string{}, stop: make(chan struct{})}
 	for _, p := range s.pods {
 		x.done.Go(func() {
@@ -37,7 +42,7 @@ func (s *system) sending(u user, conversationID string) *sending {
 				select {
 				case <-x.stop:
 					return
-				case <-time.After(10 * time.Millisecond):
+				case <-time.After(pause):
 				}
 				a, err := p.try(u.token, "POST", "/api/conversations/"+conversationID+"/messages", map[string]any{"content": fmt.Sprint(n)})
 				outcome := fmt.Sprintf("%d %s", a.status, a.code())

@@ -58,6 +58,8 @@ func run(ctx context.Context, c *config.API, log *slog.Logger) error {
 	metrics := realtime.NewMetrics(registry)
 	publisher := realtime.NewPublisher(rdb, metrics, tracer, log)
 	publisher.UseHistory(epochs)
+	sharding := realtime.NewSharding(rdb, !c.Redis.Plain, metrics, log)
+	publisher.UseSharding(sharding)
 	messageStore := message.NewStore(db)
 	messageMetrics := message.NewMetrics(registry)
 	committer := message.NewCommitter(messageStore, publisher, publisher.Notify, log, messageMetrics)
@@ -78,7 +80,8 @@ func run(ctx context.Context, c *config.API, log *slog.Logger) error {
 	watch := auth.NewWatch(db, c.AccessTTL, log, hub.EndSessions)
 	probe := realtime.NewProbe(publisher, channels, registry)
 	subscriber := realtime.NewSubscriber(realtime.SubscriberConfig{
-		Redis: rdb, Channels: channels, Hub: hub, Publisher: publisher, Probe: probe, Ended: watch.Note, Metrics: metrics, Tracer: tracer, Log: log,
+		Redis: rdb, Channels: channels, Hub: hub, Sharding: sharding, Publisher: publisher, Probe: probe, Ended: watch.Note, Metrics: metrics,
+		Tracer: tracer, Log: log,
 	})
 	receipts := receipt.NewService(db.SQL, rdb, publisher, heard, hub, c.MarkersMaxMembers, receipt.NewMetrics(registry), log)
 	conversations := conversation.NewService(db, conversationStore, receipts, publisher, publisher)
@@ -141,6 +144,7 @@ func run(ctx context.Context, c *config.API, log *slog.Logger) error {
 		epochs.Part(db.SQL),
 		lifecycle.Part{Name: "publisher", Run: publisher.Run},
 		lifecycle.Part{Name: "subscriber", Run: subscriber.Run},
+		lifecycle.Part{Name: "sharding", Run: sharding.Run},
 		lifecycle.Part{Name: "probe", Run: probe.Run},
 		lifecycle.Part{Name: "heartbeat", Run: heartbeat.Run},
 		lifecycle.Part{Name: "hub", Run: hub.Run},

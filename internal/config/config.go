@@ -146,6 +146,8 @@ type Redis struct {
 	URL                string
 	Username, Password string
 	SentinelMaster     string
+	// Plain says that a cluster's sharded channels are not used.
+	Plain bool
 }
 
 func (r *reader) common() Common {
@@ -157,6 +159,7 @@ func (r *reader) common() Common {
 		Redis: Redis{
 			URL: r.required("REDIS_URL"), SentinelMaster: r.text("REDIS_SENTINEL_MASTER", ""),
 			Username: r.text("REDIS_USERNAME", ""), Password: r.text("REDIS_PASSWORD", ""),
+			Plain: r.choice("REDIS_PUBSUB", "auto", "auto", "plain") == "plain",
 		},
 		Tracing: r.tracing(),
 	}

@@ -16,12 +16,15 @@ type Channels struct {
 	dirty  map[string]bool // wanted or unwanted since the last diff
 	down   bool            // there is no connection
 	wake   chan struct{}
+	// sharded says that each channel is subscribed twice, the second time as a sharded one.
+	sharded bool
 }
 
 // subscription is a wanted channel.
 type subscription struct {
-	holds chan struct{} // closed once Redis has confirmed it
-	ok    bool
+	holds          chan struct{} // closed once Redis has confirmed it
+	ok             bool
+	plain, sharded bool // confirmed so
 }
 
 // NewChannels makes the set, with the channel of ended sessions in it.
@@ -100,13 +103,37 @@ func (c *Channels) diff(has map[string]bool) (subscribe, unsubscribe []string) {
 	return subscribe, unsubscribe
 }
 
-// confirm records that Redis has a channel.
-func (c *Channels) confirm(channel string) {
+// confirm records that Redis has a channel, as a plain or as a sharded one.
+func (c *Channels) confirm(channel string, sharded bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if sub := c.wanted[channel]; sub != nil && !sub.ok {
+	sub := c.wanted[channel]
+	if sub == nil {
+		return
+	}
+	if sharded {
+		sub.sharded = true
+	} else {
+		sub.plain = true
+	}
+	c.hold(channel, sub)
+}
+
+// hold releases those who wait for a channel, if it has all confirmations. The lock is held.
+func (c *Channels) hold(channel string, sub *subscription) {
+	if !sub.ok && sub.plain && (sub.sharded || !c.sharded || !shardable(channel)) {
 		sub.ok = true
 		close(sub.holds)
+	}
+}
+
+// setSharded sets whether channels are subscribed as sharded ones too.
+func (c *Channels) setSharded(sharded bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sharded = sharded
+	for channel, sub := range c.wanted {
+		c.hold(channel, sub)
 	}
 }
 

@@ -201,8 +201,23 @@ func resyncWithin(sockets int) time.Duration {
 
 // Resync asks all clients to sync, because frames that are not repaired may have been missed.
 func (h *Hub) Resync() {
-	var n int
-	h.each(func(*Session) { n++ })
-	frame := wire.NewFrame(event.TypeResync, event.Resync{Epoch: h.epoch(), WithinSeconds: int(resyncWithin(n) / time.Second)})
-	h.each(func(s *Session) { s.Send(event.TypeResync, frame) })
+	var list []*Session
+	h.each(func(s *Session) { list = append(list, s) })
+	h.resync(list)
+}
+
+// ResyncUsers asks the clients of some users to sync.
+func (h *Hub) ResyncUsers(userIDs []string) {
+	var list []*Session
+	for _, u := range userIDs {
+		list = append(list, h.sessionsOf(u)...)
+	}
+	h.resync(list)
+}
+
+func (h *Hub) resync(list []*Session) {
+	frame := wire.NewFrame(event.TypeResync, event.Resync{Epoch: h.epoch(), WithinSeconds: int(resyncWithin(len(list)) / time.Second)})
+	for _, s := range list {
+		s.Send(event.TypeResync, frame)
+	}
 }

@@ -45,6 +45,8 @@ type Publisher struct {
 	failing *observe.Outage
 	hold    hold
 	history *history.Watch // nil if the database has no epoch
+	// sharding decides between plain and sharded channels; nil for plain ones.
+	sharding *Sharding
 }
 
 // NewPublisher makes a publisher. It needs its Run.
@@ -57,6 +59,9 @@ func NewPublisher(rdb redis.UniversalClient, metrics *Metrics, tracer *tracing.T
 
 // UseHistory makes events carry the epoch of the database. Call it before Run.
 func (p *Publisher) UseHistory(w *history.Watch) { p.history = w }
+
+// UseSharding makes the publisher use sharded channels while all pods hear them. Call it before Run.
+func (p *Publisher) UseSharding(s *Sharding) { p.sharding = s }
 
 // epoch returns the present epoch, and when it began in microseconds since 1970.
 func (p *Publisher) epoch() (id string, since int64) {
@@ -124,39 +129,50 @@ func (p *Publisher) publish(batch []publication) {
 		batch = slices.DeleteFunc(batch, func(x publication) bool { return x.keep })
 	}
 	for len(p.hold.held) > 0 && p.hold.flowing() {
-		held := p.hold.held[:min(len(p.hold.held), publishBatch)]
-		if !p.send(held) {
+		n := min(len(p.hold.held), publishBatch)
+		failed := p.send(p.hold.held[:n])
+		p.hold.held = slices.Concat(failed, p.hold.held[n:])
+		if len(failed) > 0 {
 			break
 		}
-		p.hold.held = slices.Delete(p.hold.held, 0, len(held))
 	}
-	if len(batch) > 0 && !p.send(batch) {
-		p.metrics.publishDropped.Add(float64(p.hold.keep(batch)))
+	if len(batch) > 0 {
+		p.metrics.publishDropped.Add(float64(p.hold.keep(p.send(batch))))
 	}
 	p.metrics.publishQueue.Set(float64(p.queue.Len() + len(p.hold.held)))
 }
 
-// send publishes in one pipeline. It returns false if Redis did not accept it.
-func (p *Publisher) send(batch []publication) bool {
+// send publishes in one pipeline, on a cluster in one for each node. It returns the publications that Redis did not accept.
+func (p *Publisher) send(batch []publication) (failed []publication) {
 	ctx, cancel := context.WithTimeout(context.Background(), publishWait)
 	defer cancel()
 	fault.Point("publisher.send")
 	ctx, done := p.trace(ctx, batch)
 	defer done()
-	_, err := p.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+	sharded := p.sharding.On()
+	replies, err := p.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for _, x := range batch {
-			pipe.Publish(ctx, x.channel, x.payload)
+			if sharded && shardable(x.channel) {
+				pipe.SPublish(ctx, rediskey.Sharded(x.channel), x.payload)
+			} else {
+				pipe.Publish(ctx, x.channel, x.payload)
+			}
 		}
 		return nil
 	})
 	if err != nil {
-		p.metrics.publishErrors.Add(float64(len(batch)))
-	} else {
-		p.metrics.published.Add(float64(len(batch)))
+		for i, x := range batch {
+			if i >= len(replies) || replies[i].Err() != nil {
+				failed = append(failed, x)
+			}
+		}
+		p.sharding.refused(err)
 	}
+	p.metrics.publishErrors.Add(float64(len(failed)))
+	p.metrics.published.Add(float64(len(batch) - len(failed)))
 	p.failing.Note(err)
 	p.hold.failed(err != nil)
-	return err == nil
+	return failed
 }
 
 // trace begins a span for each event that has a trace. The pipeline belongs to the first.

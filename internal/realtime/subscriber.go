@@ -36,6 +36,8 @@ type SubscriberConfig struct {
 	Redis    redis.UniversalClient
 	Channels *Channels
 	Hub      *Hub
+	// Sharding says whether sharded channels are subscribed too; nil for no.
+	Sharding *Sharding
 	// Publisher holds publications that are not repaired while this pod receives nothing; nil for none.
 	Publisher *Publisher
 	// Probe receives its own messages; nil for none.
@@ -51,32 +53,50 @@ type SubscriberConfig struct {
 type Subscriber struct {
 	SubscriberConfig
 	away *observe.Outage
+	// incomplete is the outage of sharded channels.
+	incomplete *observe.Outage
+	up         upState
 	// deaf is set after the subscription was dead without an error: other pods published meanwhile and did not hold anything.
 	deaf atomic.Bool
 }
 
 // NewSubscriber makes a subscriber. It needs its Run.
 func NewSubscriber(c SubscriberConfig) *Subscriber {
-	return &Subscriber{SubscriberConfig: c, away: observe.NewOutage(c.Log,
-		"the subscription to redis is lost; events are read from postgres until it is established again", "the subscription to redis is established again")}
+	return &Subscriber{
+		SubscriberConfig: c,
+		away: observe.NewOutage(c.Log, "the subscription to redis is lost; events are read from postgres until it is established again",
+			"the subscription to redis is established again"),
+		incomplete: observe.NewOutage(c.Log, "not all sharded channels are subscribed; publications go to plain ones until they are",
+			"all sharded channels are subscribed again"),
+		up: upState{gauge: c.Metrics.subscriberUp, sharded: true},
+	}
 }
 
 // Run receives until ctx ends.
 func (s *Subscriber) Run(ctx context.Context) error {
 	messages := make(chan any, channelSize)
-	l := &redisconn.Listener{Client: s.Redis, Last: rediskey.SessionsChannel, OnLost: s.lost, OnHeard: func(m any) {
+	heard := func(m any) {
 		select {
 		case messages <- m:
 		case <-ctx.Done():
 		}
-	}}
+	}
+	l := &redisconn.Listener{Client: s.Redis, Last: rediskey.SessionsChannel, OnLost: s.lost, OnHeard: heard}
 	g := lifecycle.NewGroup(ctx)
 	has := map[string]bool{rediskey.SessionsChannel: true} // used by the loop of changes only
 	g.Go("listener", func(ctx context.Context) error {
 		l.Run(ctx)
 		return nil
 	})
-	g.Go("subscriptions", func(ctx context.Context) error { return s.change(ctx, l, has) })
+	var sharded *redisconn.ShardedListener
+	if s.Sharding.used() {
+		sharded = s.shardedListener(heard)
+		g.Go("sharded listener", func(ctx context.Context) error {
+			sharded.Run(ctx)
+			return nil
+		})
+	}
+	g.Go("subscriptions", func(ctx context.Context) error { return s.change(ctx, l, sharded, has) })
 	g.Go("messages", func(ctx context.Context) error {
 		for {
 			select {
@@ -93,7 +113,7 @@ func (s *Subscriber) Run(ctx context.Context) error {
 // lost records that the connection to Redis ended, or could not be made. The listener makes another one.
 func (s *Subscriber) lost(err error) {
 	s.Channels.setDown(true)
-	s.Metrics.subscriberUp.Set(0)
+	s.up.setPlain(false)
 	if errors.Is(err, redisconn.ErrSilent) {
 		s.Metrics.subscriberSilent.Inc()
 		s.deaf.Store(true)
@@ -107,18 +127,21 @@ func (s *Subscriber) lost(err error) {
 func (s *Subscriber) receive(m any) {
 	switch m := m.(type) {
 	case *redis.Subscription:
-		if m.Kind == "subscribe" {
+		switch m.Kind {
+		case "subscribe":
 			s.confirmed(m.Channel)
+		case "ssubscribe":
+			s.Channels.confirm(rediskey.Unsharded(m.Channel), true)
 		}
 	case *redis.Message:
-		s.dispatch(m.Channel, m.Payload)
+		s.dispatch(rediskey.Unsharded(m.Channel), m.Payload)
 	}
 }
 
 // confirmed records a subscription. On a new connection the sessions' channel is subscribed last: by then all others are established, and
 // the events since the loss of the previous connection are repaired.
 func (s *Subscriber) confirmed(channel string) {
-	s.Channels.confirm(channel)
+	s.Channels.confirm(channel, false)
 	if channel == rediskey.SessionsChannel {
 		s.hears()
 	}
@@ -127,7 +150,7 @@ func (s *Subscriber) confirmed(channel string) {
 // hears notes that a new connection hears everything.
 func (s *Subscriber) hears() {
 	s.Channels.setDown(false)
-	s.Metrics.subscriberUp.Set(1)
+	s.up.setPlain(true)
 	if s.deaf.Swap(false) {
 		s.Hub.Resync()
 	}
@@ -135,6 +158,11 @@ func (s *Subscriber) hears() {
 	if s.Publisher != nil {
 		s.Publisher.hold.lost(false)
 	}
+	s.readMissed()
+}
+
+// readMissed reads what may have been published while channels were not subscribed.
+func (s *Subscriber) readMissed() {
 	s.Hub.repairs.pollNow()
 	if s.Hub.watches != nil {
 		s.Hub.watches.back()
@@ -211,7 +239,7 @@ func (s *Subscriber) presence(userID, payload string) {
 }
 
 // change subscribes and unsubscribes until Redis has the wanted channels.
-func (s *Subscriber) change(ctx context.Context, l *redisconn.Listener, has map[string]bool) error {
+func (s *Subscriber) change(ctx context.Context, l *redisconn.Listener, sharded *redisconn.ShardedListener, has map[string]bool) error {
 	return lifecycle.Every(ctx, changeEvery, func(ctx context.Context) {
 		select {
 		case <-s.Channels.wake:
@@ -219,6 +247,10 @@ func (s *Subscriber) change(ctx context.Context, l *redisconn.Listener, has map[
 			return
 		}
 		subscribe, unsubscribe := s.Channels.diff(has)
+		if sharded != nil {
+			sharded.Subscribe(shardedChannels(subscribe)...)
+			sharded.Unsubscribe(shardedChannels(unsubscribe)...)
+		}
 		if len(subscribe) > 0 {
 			l.Subscribe(ctx, subscribe...)
 		}

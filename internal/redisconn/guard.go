@@ -75,12 +75,13 @@ func handshake(ctx context.Context, plain net.Conn, addr string, c *tls.Config) 
 	return conn, conn.HandshakeContext(ctx)
 }
 
-// suspect closes idle connections of the pool that received nothing from Redis recently.
-func (g *guard) suspect() {
+// suspect closes idle connections of the pool that received nothing from Redis recently, except the one that raised the suspicion: its reader
+// has the time-out, which must not turn into another error before it is read again.
+func (g *guard) suspect(raised *guarded) {
 	g.mu.Lock()
 	var idle []*guarded
 	for c := range g.conns {
-		if !c.reading.Load() && now()-c.heard.Load() > int64(trust) {
+		if c != raised && !c.reading.Load() && now()-c.heard.Load() > int64(trust) {
 			idle = append(idle, c)
 		}
 	}
@@ -114,7 +115,7 @@ func (c *guarded) Read(b []byte) (int, error) {
 		c.heard.Store(now())
 	}
 	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) && now()-max(c.heard.Load(), c.asked.Load()) > int64(suspicion) {
-		c.guard.suspect()
+		c.guard.suspect(c)
 	}
 	return n, err
 }

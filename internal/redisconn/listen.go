@@ -40,7 +40,8 @@ var ErrSilent = errors.New("the subscription received nothing, not even replies 
 type Listener struct {
 	// Client makes the connections.
 	Client redis.UniversalClient
-	// Last is a channel that is always subscribed, after all others: its confirmation says that all hold on this connection.
+	// Last is a channel that is always subscribed, after all others: its confirmation says that all hold on this connection. A listener of
+	// a ShardedListener has none.
 	Last string
 	// Pattern, if not empty, is subscribed instead of channels.
 	Pattern string
@@ -48,6 +49,9 @@ type Listener struct {
 	// could not be made. Both are called by Run's goroutine. While OnHeard works nothing is read.
 	OnHeard func(m any)
 	OnLost  func(err error)
+	// refused is set on a node of a cluster whose channels are sharded. It is called with the error of a command that concerns a slot, such as
+	// MOVED; the connection stays.
+	refused func(err error)
 
 	mu       sync.Mutex // guards the following fields; held while commands are written, so that they are written in the order of the calls
 	channels map[string]bool
@@ -65,7 +69,7 @@ func (l *Listener) Subscribe(ctx context.Context, channels ...string) {
 		l.channels[c] = true
 	}
 	if l.ps != nil {
-		_ = subscribe(ctx, l.ps, channels) // that the connection is broken is found by Run
+		_ = l.subscribe(ctx, l.ps, channels) // that the connection is broken is found by Run
 	}
 }
 
@@ -79,16 +83,27 @@ func (l *Listener) Unsubscribe(ctx context.Context, channels ...string) {
 	if l.ps == nil {
 		return
 	}
-	for part := range slices.Chunk(channels, subscribeBatch) {
-		if l.ps.Unsubscribe(ctx, part...) != nil {
+	command, batch := l.ps.Unsubscribe, subscribeBatch
+	if l.sharded() {
+		command, batch = l.ps.SUnsubscribe, 1
+	}
+	for part := range slices.Chunk(channels, batch) {
+		if command(ctx, part...) != nil {
 			return // as in Subscribe
 		}
 	}
 }
 
-func subscribe(ctx context.Context, ps *redis.PubSub, channels []string) error {
-	for part := range slices.Chunk(channels, subscribeBatch) {
-		if err := ps.Subscribe(ctx, part...); err != nil {
+func (l *Listener) sharded() bool { return l.refused != nil }
+
+// subscribe writes the commands. Each sharded channel has one of its own, because those of different slots may not share one.
+func (l *Listener) subscribe(ctx context.Context, ps *redis.PubSub, channels []string) error {
+	command, batch := ps.Subscribe, subscribeBatch
+	if l.sharded() {
+		command, batch = ps.SSubscribe, 1
+	}
+	for part := range slices.Chunk(channels, batch) {
+		if err := command(ctx, part...); err != nil {
 			return fmt.Errorf("subscribe: %w", err)
 		}
 	}
@@ -119,7 +134,9 @@ func (l *Listener) Run(ctx context.Context) {
 func (l *Listener) listen(ctx context.Context) (heard bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ps := l.Client.Subscribe(ctx)
+	client, done := l.connection()
+	defer done()
+	ps := client.Subscribe(ctx)
 	closed := context.AfterFunc(ctx, func() { _ = ps.Close() }) // which ends a Receive
 	defer func() {
 		closed()
@@ -142,6 +159,10 @@ func (l *Listener) listen(ctx context.Context) (heard bool, err error) {
 		if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
 			return heard, ErrSilent
 		}
+		if l.sharded() && concernsSlot(err) {
+			l.refused(err)
+			continue
+		}
 		if err != nil {
 			return heard, fmt.Errorf("listen to redis: %w", err)
 		}
@@ -162,11 +183,14 @@ func (l *Listener) subscribeAll(ctx context.Context, ps *redis.PubSub) error {
 			channels = append(channels, c)
 		}
 	}
+	if l.Last != "" {
+		channels = append(channels, l.Last)
+	}
 	var err error
 	if l.Pattern != "" {
 		err = ps.PSubscribe(ctx, l.Pattern)
 	} else {
-		err = subscribe(ctx, ps, append(channels, l.Last))
+		err = l.subscribe(ctx, ps, channels)
 	}
 	if err == nil {
 		l.ps = ps

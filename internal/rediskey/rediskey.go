@@ -6,6 +6,27 @@ import "strings"
 // SessionsChannel is the channel for ended sessions; every pod subscribes to it.
 const SessionsChannel = "parley:sessions:ended"
 
+// ShardedPodsChannel is the channel to which every pod subscribes that hears sharded channels. Nothing is published to it: the pods count its
+// subscribers.
+const ShardedPodsChannel = "parley:pods:sharded"
+
+// Sharded is the sharded channel of a cluster that corresponds to a channel. That of a user's presence is in the slot of the user's keys, so that their
+// scripts may publish to it.
+func Sharded(channel string) string {
+	if user, ok := ParsePresenceChannel(channel); ok {
+		return presenceChannelPrefix + "{" + user + "}"
+	}
+	return channel
+}
+
+// Unsharded is the reverse of Sharded.
+func Unsharded(channel string) string {
+	if user, ok := ParsePresenceChannel(channel); ok {
+		return PresenceChannel(strings.TrimSuffix(strings.TrimPrefix(user, "{"), "}"))
+	}
+	return channel
+}
+
 // ProbeChannel is the channel on which a pod publishes to itself.
 func ProbeChannel(podID string) string { return probePrefix + podID }
 

@@ -9,12 +9,17 @@ import (
 func TestNamesArePinned(t *testing.T) {
 	t.Parallel()
 	for got, want := range map[string]string{
-		rediskey.ConversationChannel("a"): "parley:conversation:a",
-		rediskey.UserChannel("a"):         "parley:user:a",
-		rediskey.SessionsChannel:          "parley:sessions:ended",
-		rediskey.ProbeChannel("a"):        "parley:probe:a",
-		rediskey.Attention("a"):           "push_active:a",
-		rediskey.ProfileStamp("a"):        "profile_stamp:a",
+		rediskey.ConversationChannel("a"):                     "parley:conversation:a",
+		rediskey.UserChannel("a"):                             "parley:user:a",
+		rediskey.SessionsChannel:                              "parley:sessions:ended",
+		rediskey.ShardedPodsChannel:                           "parley:pods:sharded",
+		rediskey.Sharded("parley:user:a"):                     "parley:user:a",
+		rediskey.Sharded(rediskey.PresenceChannel("a")):       "parley:presence:{a}",
+		rediskey.Unsharded("parley:presence:{a}"):             "parley:presence:a",
+		rediskey.Unsharded(rediskey.ConversationChannel("a")): "parley:conversation:a",
+		rediskey.ProbeChannel("a"):                            "parley:probe:a",
+		rediskey.Attention("a"):                               "push_active:a",
+		rediskey.ProfileStamp("a"):                            "profile_stamp:a",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)

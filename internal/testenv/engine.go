@@ -3,6 +3,7 @@ package testenv
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,7 +90,13 @@ const engineStart = time.Minute
 // RedisCluster starts a cluster of three masters, each with the given number of replicas.
 func RedisCluster(t testing.TB, replicas int, args ...string) *RedisGroup {
 	t.Helper()
-	g := &RedisGroup{t: t, masters: 3}
+	return RedisClusterOf(t, 3, replicas, args...)
+}
+
+// RedisClusterOf starts a cluster of three masters or more.
+func RedisClusterOf(t testing.TB, masters, replicas int, args ...string) *RedisGroup {
+	t.Helper()
+	g := &RedisGroup{t: t, masters: masters}
 	var bus []int
 	for range g.masters * (1 + replicas) {
 		port := FreePort(t)
@@ -98,6 +105,7 @@ func RedisCluster(t testing.TB, replicas int, args ...string) *RedisGroup {
 			// However late it is on a busy machine, a replica takes over.
 			"--cluster-replica-validity-factor", "0",
 		}, args...)...))
+		g.Nodes[len(g.Nodes)-1].bus = port
 		bus = append(bus, port)
 	}
 	first := g.Nodes[0].Client(t)
@@ -155,12 +163,86 @@ func (g *RedisGroup) Settings() []string {
 	addrs := make([]string, len(servers))
 	for i, s := range servers {
 		addrs[i] = s.Addr()
+		if s.announced != "" {
+			addrs[i] = s.announced
+		}
 	}
 	out := []string{"PARLEY_REDIS_URL=redis://" + strings.Join(addrs, ",")}
 	if len(g.sentinels) > 0 {
 		out = append(out, "PARLEY_REDIS_SENTINEL_MASTER="+sentinelMaster)
 	}
 	return out
+}
+
+// Behind puts a proxy in front of each node of a cluster, in the order of Nodes. The cluster announces the addresses of the proxies to clients.
+func (g *RedisGroup) Behind(t testing.TB) []*Proxy {
+	t.Helper()
+	var out []*Proxy
+	for _, n := range g.Nodes {
+		p := NewProxy(t, n.Addr())
+		_, port, err := net.SplitHostPort(p.Addr())
+		g.check(err)
+		c := n.Client(t)
+		g.check(c.ConfigSet(t.Context(), "cluster-announce-bus-port", fmt.Sprint(n.bus)).Err())
+		g.check(c.ConfigSet(t.Context(), "cluster-announce-port", port).Err())
+		n.announced = p.Addr()
+		out = append(out, p)
+	}
+	for _, n := range g.Nodes {
+		c := n.Client(t)
+		Eventually(t, engineStart, func() bool {
+			slots := c.ClusterNodes(context.Background()).Val()
+			for _, p := range out {
+				if !strings.Contains(slots, p.Addr()) {
+					return false
+				}
+			}
+			return true
+		}, "the nodes know each other's proxies")
+	}
+	return out
+}
+
+// Owner is the master that owns a key's slot.
+func (g *RedisGroup) Owner(t testing.TB, key string) *RedisServer {
+	t.Helper()
+	c := g.Client(t).(*redis.ClusterClient)
+	c.ReloadState(context.Background())
+	owner, err := c.MasterForKey(context.Background(), key)
+	g.check(err)
+	for _, n := range g.Nodes {
+		if a := owner.Options().Addr; a == n.Addr() || a == n.announced {
+			return n
+		}
+	}
+	t.Fatalf("no node has the address %s", owner.Options().Addr)
+	return nil
+}
+
+// MoveSlot gives the slot of a key to another master, with its keys, as resharding does.
+func (g *RedisGroup) MoveSlot(t testing.TB, key string, from, to *RedisServer) {
+	t.Helper()
+	ctx := context.Background()
+	a, b := from.Client(t), to.Client(t)
+	slot := a.ClusterKeySlot(ctx, key).Val()
+	aID, bID := a.ClusterMyID(ctx).Val(), b.ClusterMyID(ctx).Val()
+	g.check(b.Do(ctx, "cluster", "setslot", slot, "importing", aID).Err())
+	g.check(a.Do(ctx, "cluster", "setslot", slot, "migrating", bID).Err())
+	for {
+		keys, err := a.ClusterGetKeysInSlot(ctx, int(slot), 100).Result()
+		g.check(err)
+		if len(keys) == 0 {
+			break
+		}
+		args := []any{"migrate", "127.0.0.1", to.port, "", 0, 5000, "keys"}
+		for _, k := range keys {
+			args = append(args, k)
+		}
+		g.check(a.Do(ctx, args...).Err())
+	}
+	for _, c := range []*redis.Client{b, a} {
+		g.check(c.Do(ctx, "cluster", "setslot", slot, "node", bID).Err())
+	}
 }
 
 // Client connects to all of it.

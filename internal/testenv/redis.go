@@ -32,6 +32,9 @@ type RedisServer struct {
 	child *child
 	// sentinel says that it is one, with its settings in its folder.
 	sentinel bool
+	// bus is the port of a cluster's bus, announced the address of the proxy in front of it, "" for none.
+	bus       int
+	announced string
 }
 
 // Redis starts a redis-server. args are added to its command line, such as "--appendonly", "yes"; without them it keeps

@@ -37,8 +37,12 @@ func NewHints(rdb redis.UniversalClient, log *slog.Logger) *Hints {
 	return h
 }
 
-// Run listens until ctx ends.
+// Run listens until ctx ends. On a cluster there are no hints: pods publish to sharded channels, which no pattern matches.
 func (h *Hints) Run(ctx context.Context) error {
+	if _, cluster := h.listener.Client.(*redis.ClusterClient); cluster {
+		<-ctx.Done()
+		return nil
+	}
 	h.listener.Run(ctx)
 	return nil
 }

@@ -1,0 +1,135 @@
+package realtime
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/rediskey"
+)
+
+const (
+	// countEvery is how often the pods are counted that don't hear sharded channels.
+	countEvery = time.Second
+	countWait  = 2 * time.Second
+	// quietFor is for how long there must have been none before publications go to sharded channels: longer than a pod takes to subscribe again
+	// after its connection broke.
+	quietFor = 5 * time.Second
+)
+
+// Sharding decides whether publications go to sharded channels. Those cost the node that owns the channel's slot, and not, as plain channels,
+// every node of the cluster.
+//
+// Pods of earlier releases don't hear sharded channels, nor does a pod that has no connection to one of the masters. Every pod subscribes to
+// SessionsChannel, and, while it hears all of its sharded channels, to ShardedPodsChannel on the same connection. So the difference of the two
+// numbers of subscribers, over all nodes, is the number of pods that don't hear them:
+//
+//	plain ──── none for 5 s ────► sharded
+//	  ▲                             │
+//	  └──── one, within a second ───┘
+//
+// All pods subscribe to each channel both ways, so they may differ about this at any time. Nodes that don't reply may have subscribers: they keep
+// publications from going to sharded channels, but don't change anything once they do. Safe for concurrent use. A nil Sharding is
+// always plain.
+type Sharding struct {
+	cluster *redis.ClusterClient // nil if sharded channels are not used
+	on      atomic.Bool
+	off     atomic.Bool // permanently
+	quiet   time.Time   // since when all pods hear sharded channels, zero if they don't; used by Run only
+	metrics *Metrics
+	log     *slog.Logger
+}
+
+// NewSharding makes one that begins plain. It needs its Run. Without a cluster, or if allowed is false, it stays plain.
+func NewSharding(rdb redis.UniversalClient, allowed bool, metrics *Metrics, log *slog.Logger) *Sharding {
+	s := &Sharding{metrics: metrics, log: log}
+	if c, ok := rdb.(*redis.ClusterClient); ok && allowed {
+		s.cluster = c
+	}
+	return s
+}
+
+// shardable reports whether a channel has a sharded one beside it. Every pod hears the others, which the count depends on.
+func shardable(channel string) bool {
+	return channel != rediskey.SessionsChannel && channel != rediskey.ShardedPodsChannel
+}
+
+// used reports whether the pod subscribes to sharded channels.
+func (s *Sharding) used() bool { return s != nil && s.cluster != nil && !s.off.Load() }
+
+// On reports whether publications go to sharded channels.
+func (s *Sharding) On() bool { return s != nil && s.on.Load() }
+
+// Run counts until ctx ends.
+func (s *Sharding) Run(ctx context.Context) error {
+	return lifecycle.Every(ctx, countEvery, func(ctx context.Context) {
+		if s.used() {
+			s.count(ctx)
+		}
+	})
+}
+
+// count asks every node for the subscribers of both channels.
+func (s *Sharding) count(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, countWait)
+	defer cancel()
+	var mu sync.Mutex
+	var all, sharded int64
+	err := s.cluster.ForEachShard(ctx, func(ctx context.Context, c *redis.Client) error {
+		n, err := c.PubSubNumSub(ctx, rediskey.SessionsChannel, rediskey.ShardedPodsChannel).Result()
+		mu.Lock()
+		defer mu.Unlock()
+		all += n[rediskey.SessionsChannel]
+		sharded += n[rediskey.ShardedPodsChannel]
+		return err
+	})
+	now := time.Now()
+	switch {
+	case all != sharded:
+		s.quiet = time.Time{}
+		s.set(false, all-sharded)
+	case err != nil || all == 0:
+		s.quiet = time.Time{}
+	case s.quiet.IsZero():
+		s.quiet = now
+	case now.Sub(s.quiet) >= quietFor:
+		s.set(true, 0)
+	}
+}
+
+func (s *Sharding) set(on bool, others int64) {
+	if on && s.off.Load() || s.on.Swap(on) == on {
+		return
+	}
+	if on {
+		s.metrics.sharding.Set(1)
+		s.log.Info("all pods hear sharded channels: publications go to them")
+	} else {
+		s.metrics.sharding.Set(0)
+		s.log.Info("not all pods hear sharded channels: publications go to plain ones", "pods", others)
+	}
+}
+
+// refused ends the use of sharded channels if Redis does not have them, or not for this user.
+func (s *Sharding) refused(err error) {
+	if !s.On() || !redis.HasErrorPrefix(err, "NOPERM") && !strings.Contains(err.Error(), "unknown command") {
+		return
+	}
+	s.unsupported(err)
+}
+
+// unsupported ends the use of sharded channels.
+func (s *Sharding) unsupported(err error) {
+	if s.off.Swap(true) {
+		return
+	}
+	s.on.Store(false)
+	s.metrics.sharding.Set(0)
+	s.log.Warn("the cluster refuses sharded channels (Redis 7 has them, and the user needs the permission): each node gets every publication until this process is started again", "error", err)
+}

@@ -1,0 +1,64 @@
+package redisconn
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// ErrUnsupported is the error of a cluster that does not have sharded channels (before Redis 7), or refuses them to this user.
+var ErrUnsupported = errors.New("the cluster refuses sharded channels")
+
+var errDropped = errors.New("a slot moved to another node")
+
+// Gap is a channel that was not subscribed for a while, and is again.
+type Gap struct {
+	Channel string
+	// Moved says that the slot moved to another node while both were alive, Silent that the connection was dead without an error.
+	// Publishers noticed neither. Otherwise the connection ended with an error.
+	Moved, Silent bool
+}
+
+// connection returns the client that makes the connection. go-redis replaces the broken connection of a subscription automatically: without notice,
+// and with all sharded channels in one command, which the node refuses. So the connection of a sharded listener has a client of its own, which
+// dials once.
+func (l *Listener) connection() (client redis.UniversalClient, done func()) {
+	node, ok := l.Client.(*redis.Client)
+	if !l.sharded() || !ok {
+		return l.Client, func() {}
+	}
+	o := *node.Options()
+	dial, dialed := o.Dialer, atomic.Bool{}
+	o.PoolSize, o.MinIdleConns, o.MaxRetries, o.DialerRetries = 1, 0, -1, 1
+	o.PushNotificationProcessor, o.MaintNotificationsConfig = nil, &maintnotifications.Config{Mode: maintnotifications.ModeDisabled} // the node's client has its own
+	o.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if dialed.Swap(true) {
+			return nil, errDialedOnce
+		}
+		return dial(ctx, network, addr)
+	}
+	once := redis.NewClient(&o)
+	return once, func() { _ = once.Close() }
+}
+
+var errDialedOnce = errors.New("the connection of this subscription has ended")
+
+// concernsSlot reports whether an error says that a node does not serve a slot, now.
+func concernsSlot(err error) bool {
+	var e redis.Error
+	return errors.As(err, &e) && slices.ContainsFunc([]string{"MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "LOADING", "MASTERDOWN"}, func(prefix string) bool {
+		return redis.HasErrorPrefix(err, prefix)
+	})
+}
+
+// unsupported reports whether Redis refuses a command altogether.
+func unsupported(err error) bool {
+	var e redis.Error
+	return errors.As(err, &e) && (redis.HasErrorPrefix(err, "NOPERM") || strings.Contains(err.Error(), "unknown command"))
+}

@@ -1,5 +1,6 @@
 import type { Parley, Session } from "@parley-chat/client";
-import { fill, h, icon, iconButton, scheduled, toast } from "./dom.js";
+import { closeDialogs, fill, h, icon, iconButton, scheduled, toast } from "./dom.js";
+import { drafts } from "./drafts.js";
 import type { Host } from "./host.js";
 import { List } from "./list.js";
 import { newChat } from "./people.js";
@@ -38,6 +39,7 @@ export class App implements Host {
       }));
     for (const event of ["hashchange", "online", "offline"]) this.listen(window, event, () => (event === "hashchange" ? this.route() : status()));
     this.listen(document, "visibilitychange", () => this.attention());
+    for (const event of ["dragover", "drop"]) this.listen(document, event, (e) => e.preventDefault()); // a file beside a conversation would replace the page
     this.listen(window, "focus", () => this.attention());
     this.listen(window, "blur", () => this.attention());
     this.status();
@@ -60,7 +62,7 @@ export class App implements Host {
     this.leave("");
   }
 
-  private listen(target: EventTarget, event: string, handler: () => void): void {
+  private listen(target: EventTarget, event: string, handler: (e: Event) => void): void {
     target.addEventListener(event, handler);
     this.ends.push(() => target.removeEventListener(event, handler));
   }
@@ -70,7 +72,8 @@ export class App implements Host {
     this.room?.destroy();
     this.list.destroy();
     this.chat.close();
-    for (const d of document.querySelectorAll("dialog")) d.close();
+    drafts.clear();
+    closeDialogs();
     history.replaceState(null, "", "#/");
     document.title = "Parley";
     this.left(reason);

@@ -1,5 +1,6 @@
 import type { Attachment, Message, Room, User } from "@parley-chat/client";
 import type { Host } from "./host.js";
+import { drafts } from "./drafts.js";
 import { attempt, fill, h, iconButton, toast } from "./dom.js";
 import { MentionPicker } from "./mention.js";
 
@@ -20,12 +21,11 @@ interface Upload {
 }
 
 const mostFiles = 10;
-const drafts = new Map<string, string>();
 
-/** Where one writes: a text, files, and what it replies to or changes. Unsent text is kept while the page is open. */
+/** Where one writes: a text, files, and what it replies to or changes. Unsent text is kept. */
 export class Composer {
   readonly el: HTMLFormElement;
-  private readonly text = h("textarea", { rows: 1, placeholder: "Write a message", "aria-label": "Message", maxlength: 8000, enterkeyhint: "send" });
+  private readonly text = h("textarea", { rows: 1, dir: "auto", placeholder: "Write a message", "aria-label": "Message", maxlength: 8000, enterkeyhint: "send" });
   private readonly about = h("div", { class: "about" });
   private readonly chips = h("ul", { class: "picked", "aria-label": "Attachments" });
   private uploads: Upload[] = [];
@@ -33,7 +33,11 @@ export class Composer {
   private editing: Message | undefined;
   private readonly mentions: MentionPicker;
 
+  /** Of the text that is kept: the demo has two people in one tab. */
+  private readonly key: string;
+
   constructor(private readonly app: Host, private readonly room: Room, private readonly around: Around) {
+    this.key = `${app.session.user?.id}.${room.id}`;
     this.mentions = new MentionPicker(this.text, () => around.members());
     const file = h("input", { type: "file", multiple: true, class: "visually-hidden", tabindex: "-1", "aria-hidden": "true" });
     file.addEventListener("change", () => {
@@ -43,13 +47,13 @@ export class Composer {
     this.el = h("form", { class: "composer" }, this.mentions.el, this.about, this.chips, h("div", { class: "composer-row" },
       app.uploads && iconButton("attach", "Attach files", () => file.click()), app.uploads && file, this.text,
       iconButton("send", "Send", () => undefined, { type: "submit", class: "icon-button send" })));
-    this.text.value = drafts.get(room.id) ?? "";
+    this.text.value = drafts.get(this.key);
     this.el.addEventListener("submit", (e) => {
       e.preventDefault();
       this.submit();
     });
     this.text.addEventListener("input", () => this.typed());
-    this.text.addEventListener("keydown", (e) => this.key(e));
+    this.text.addEventListener("keydown", (e) => this.pressed(e));
     this.text.addEventListener("paste", (e) => {
       if (app.uploads && e.clipboardData?.files.length) {
         e.preventDefault();
@@ -82,7 +86,7 @@ export class Composer {
 
   private cancel(): void {
     if (this.editing) {
-      this.text.value = drafts.get(this.room.id) ?? "";
+      this.text.value = drafts.get(this.key);
       this.mentions.reset();
     }
     this.editing = this.replyTo = undefined;
@@ -103,7 +107,7 @@ export class Composer {
     this.fit();
     this.mentions.update();
     if (this.editing) return;
-    drafts.set(this.room.id, this.text.value);
+    drafts.set(this.key, this.text.value);
     if (this.text.value.trim()) this.room.typing();
   }
 
@@ -112,7 +116,7 @@ export class Composer {
     this.text.style.height = `${Math.min(this.text.scrollHeight, 180)}px`;
   }
 
-  private key(e: KeyboardEvent): void {
+  private pressed(e: KeyboardEvent): void {
     if (!e.isComposing && this.mentions.key(e)) return;
     if (e.key === "Enter" && !e.shiftKey && !e.isComposing) {
       e.preventDefault();
@@ -153,7 +157,7 @@ export class Composer {
     // It rejects if the server refuses it; the draft shows why.
     this.room.send(content, { ...(replyTo && { replyToId: replyTo.id }), ...(mentions && { mentions }), ...(uploads.length > 0 && { attachments: uploads.map((u) => u.done!.id) }) }).catch(() => {});
     this.text.value = "";
-    drafts.delete(this.room.id);
+    drafts.set(this.key, "");
     this.mentions.reset();
     this.uploads = [];
     this.cancel();

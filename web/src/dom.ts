@@ -34,6 +34,7 @@ export function fill(el: Element, ...children: Child[]): void {
 
 const paths = {
   back: "M15 5l-7 7 7 7", send: "M4 12h15M13 5l7 7-7 7", plus: "M12 5v14M5 12h14", more: "M5 11v2M12 11v2M19 11v2",
+  smile: "M12 3a9 9 0 1 0 .01 0M8 14.5a4.7 4.7 0 0 0 8 0M9 9.5v.5M15 9.5v.5",
   reply: "M9 7l-5 5 5 5M4 12h10a6 6 0 0 1 6 6", edit: "M4 20h4L19 9l-4-4L4 16z", remove: "M5 7h14M10 7V4h4v3M7 7l1 13h8l1-13",
   close: "M6 6l12 12M18 6L6 18", attach: "M19 11l-7 7a5 5 0 0 1-7-7l8-8a3.3 3.3 0 0 1 5 5l-8 8a1.7 1.7 0 0 1-2.5-2.5l7-7",
   settings: "M4 7h9M17 7h3M4 17h3M11 17h9M15 5v4M9 15v4", down: "M6 9l6 6 6-6", pin: "M9 4h6l-1 7 3 3H7l3-3zM12 14v6",
@@ -131,6 +132,11 @@ export function dialog(title: string, body: Child, closed?: () => void): HTMLDia
   document.body.append(el);
   el.showModal();
   return el;
+}
+
+/** Closes all dialogs: one may have been opened from another. */
+export function closeDialogs(): void {
+  for (const d of document.querySelectorAll("dialog")) d.close();
 }
 
 /** Asks whether to do what cannot be undone. */

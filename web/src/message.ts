@@ -1,6 +1,7 @@
 import type { Attachment, Draft, Message, Parley } from "@parley-chat/client";
 import { avatar } from "./avatar.js";
 import { h } from "./dom.js";
+import { textOf, type Names } from "./rich.js";
 import { sizeOf, timeOf } from "./text.js";
 
 /** What a row shows beside its message. */
@@ -12,41 +13,16 @@ export interface RowContext {
   /** Sent, or read by whom; "" for messages of others. */
   readonly tick: "" | "sent" | "read";
   readonly tickLabel: string;
-  /** Of those mentioned, as they stand in the text, the longest first. */
-  readonly names: readonly { readonly name: string; readonly me: boolean }[];
+  readonly names: Names;
 }
 
 export interface RowActions {
   readonly chat: Parley;
   react(m: Message, reaction: string, on: boolean): void;
   jump(messageId: string): void;
+  profile(userId: string): void;
   retry(d: Draft): void;
   discard(d: Draft): void;
-}
-
-const url = /\bhttps?:\/\/[^\s<>"']+[^\s<>"'.,;:!?)\]]/g;
-
-/** The text, with its addresses as links and the names of those mentioned marked. */
-function rich(text: string, names: RowContext["names"]): (Node | string)[] {
-  const out: (Node | string)[] = [];
-  let at = 0;
-  for (const m of text.matchAll(url)) {
-    out.push(...marked(text.slice(at, m.index), names), h("a", { href: m[0], target: "_blank", rel: "noopener noreferrer nofollow" }, m[0]));
-    at = m.index + m[0].length;
-  }
-  out.push(...marked(text.slice(at), names));
-  return out;
-}
-
-function marked(text: string, names: RowContext["names"]): (Node | string)[] {
-  const out: (Node | string)[] = [];
-  for (let at = 0; at < text.length;) {
-    const next = names.map((n) => ({ n, i: text.indexOf(n.name, at) })).filter(({ i }) => i >= 0).sort((a, b) => a.i - b.i)[0];
-    if (!next) return [...out, text.slice(at)];
-    out.push(text.slice(at, next.i), h("b", { class: next.n.me ? "mention me" : "mention" }, next.n.name));
-    at = next.i + next.n.name.length;
-  }
-  return out;
 }
 
 /** A row of a message. `data-key` finds it again. */
@@ -54,12 +30,12 @@ export function messageRow(m: Message, key: string, x: RowContext, on: RowAction
   if (m.kind === "system") return h("li", { class: "system", "data-key": key }, m.content);
   const deleted = m.deletedAt !== null;
   return h("li", { class: `message${x.mine ? " mine" : ""}${x.name ? " first" : ""}`, "data-key": key, "data-id": m.id, tabindex: "-1" },
-    !x.mine && x.name && avatar(m.senderId, x.name),
+    !x.mine && x.name && h("button", { type: "button", class: "face", tabindex: "-1", "aria-label": `Profile of ${x.name}`, onclick: () => on.profile(m.senderId) }, avatar(m.senderId, x.name)),
     h("div", { class: "body" },
       x.name && !x.mine ? h("span", { class: "name" }, x.name) : h("span", { class: "visually-hidden" }, x.mine ? "You: " : ""),
       h("div", { class: "bubble" },
-        x.quote && h("button", { type: "button", class: "quote", "data-focus": "quote", onclick: () => on.jump(x.quote!.id) }, h("b", null, x.quote.name), h("span", null, x.quote.text)),
-        deleted ? h("p", { class: "deleted" }, "This message was deleted.") : m.content !== "" && h("p", null, rich(m.content, x.names)),
+        x.quote && h("button", { type: "button", class: "quote", "data-focus": "quote", onclick: () => on.jump(x.quote!.id) }, h("b", null, x.quote.name), h("span", { dir: "auto" }, x.quote.text)),
+        deleted ? h("p", { class: "deleted" }, "This message was deleted.") : m.content !== "" && textOf(m.content, x.names),
         !deleted && m.attachments?.map((a) => attachment(on.chat, a)),
         h("span", { class: "meta" }, m.pinnedAt && "Pinned · ", m.editedAt && !deleted && "Edited · ", h("time", { datetime: m.createdAt }, timeOf(m.createdAt)),
           x.tick && h("span", { class: `tick ${x.tick}`, title: x.tickLabel }, h("span", { "aria-hidden": "true" }, x.tick === "read" ? " ✓✓" : " ✓"), h("span", { class: "visually-hidden" }, `, ${x.tickLabel}`)))),
@@ -77,8 +53,8 @@ export function draftRow(d: Draft, x: RowContext, on: RowActions): HTMLElement {
   return h("li", { class: `message mine draft${failed ? " failed" : ""}`, "data-key": d.clientMessageId, tabindex: "-1" },
     h("div", { class: "body" },
       h("div", { class: "bubble" },
-        x.quote && h("div", { class: "quote" }, h("b", null, x.quote.name), h("span", null, x.quote.text)),
-        d.content !== "" && h("p", null, rich(d.content, [])), !!d.attachments?.length && h("p", { class: "faint-text" }, "With attachments"),
+        x.quote && h("div", { class: "quote" }, h("b", null, x.quote.name), h("span", { dir: "auto" }, x.quote.text)),
+        d.content !== "" && textOf(d.content, []), !!d.attachments?.length && h("p", { class: "faint-text" }, "With attachments"),
         h("span", { class: "meta" }, d.state === "failed" ? "Not sent" : states[d.state])),
       failed && h("div", { class: "failure", role: "alert" }, h("span", null, d.problem?.detail || "It was refused."),
         h("button", { type: "button", class: "link", onclick: () => on.retry(d) }, "Try again"), h("button", { type: "button", class: "link", onclick: () => on.discard(d) }, "Discard"))));

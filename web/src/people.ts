@@ -1,10 +1,10 @@
 import type { Conversation, Member, Room, User } from "@parley-chat/client";
 import { isMuted } from "@parley-chat/client";
 import type { Host } from "./host.js";
-import { attempt, confirmed, dialog, fill, h, iconButton } from "./dom.js";
+import { attempt, closeDialogs, confirmed, dialog, fill, h, iconButton } from "./dom.js";
 import { blocked, friendList, friendship } from "./friends.js";
 import { person } from "./person.js";
-import { peerOf, plural, titleOf } from "./text.js";
+import { lastSeen, peerOf, plural, titleOf } from "./text.js";
 
 const pause = 300;
 const fewestLetters = 2; // that the server searches for
@@ -101,9 +101,25 @@ export function details(app: Host, room: Room): void {
   void draw();
 }
 
-async function direct(app: Host, c: Conversation, again: (p: Promise<unknown>) => Promise<void>): Promise<HTMLElement> {
+/** Somebody's profile, and what one can do about them. */
+export function profile(app: Host, u: User): void {
+  const body = h("div", { class: "stack" });
+  const there = h("p", { class: "faint-text" });
+  const presence = app.chat.presence(u.id);
+  const showPresence = (): void => fill(there, presence.value.status === "online" ? "online" : lastSeen(presence.value.lastSeenAt));
+  dialog(u.displayName, body, presence.subscribe(showPresence));
+  const draw = async (): Promise<void> => fill(body, there, await about(app, u, async (what) => { if (await attempt(what)) await draw(); }),
+    h("div", { class: "row end" }, h("button", { type: "button", class: "primary", onclick: () => void attempt(app.chat.createDirect(u.id).then((c) => { closeDialogs(); app.go(c.id); })) }, "Write a message")));
+  showPresence();
+  void draw();
+}
+
+function direct(app: Host, c: Conversation, again: (p: Promise<unknown>) => Promise<void>): Promise<HTMLElement> | HTMLElement {
   const peer = peerOf(c, app.chat.userId);
-  if (!peer) return h("p", null, "This account was deleted.");
+  return peer ? about(app, peer, again) : h("p", null, "This account was deleted.");
+}
+
+async function about(app: Host, peer: User, again: (p: Promise<unknown>) => Promise<void>): Promise<HTMLElement> {
   const isBlocked = (await blocked(app).catch(() => [])).some((u) => u.id === peer.id);
   return h("div", { class: "stack" }, h("div", { class: "person" }, person(peer)),
     !isBlocked && await friendship(app, peer, again),
@@ -131,7 +147,8 @@ async function group(
     more.hidden = next === null;
     fill(list, members.map((m) => {
       const other = m.user.id !== me && m.role !== "owner";
-      return h("li", { class: "person" }, person(m.user),
+      return h("li", { class: "person" },
+        m.user.id === me ? person(m.user) : h("button", { type: "button", class: "person", onclick: () => profile(app, m.user) }, person(m.user)),
         role === "owner" && other
           ? h("select", { "aria-label": `Role of ${m.user.displayName}`, onchange: (e: Event) => void again(room.setRole(m.user.id, (e.target as HTMLSelectElement).value as "admin")) },
             ["member", "admin", "owner"].map((r) => h("option", { value: r, selected: r === m.role }, r)))

@@ -4,7 +4,8 @@ import { avatar } from "./avatar.js";
 import { Composer } from "./composer.js";
 import { attempt, confirmed, elementOf, fill, h, icon, iconButton, reconcile, scheduled, type Item } from "./dom.js";
 import { draftRow, messageRow, type RowActions, type RowContext } from "./message.js";
-import { details } from "./people.js";
+import { details, profile } from "./people.js";
+import { chooseReaction, quick } from "./react.js";
 import { mentionedNames } from "./mention.js";
 import { dayOf, lastSeen, nameOf, people, peerOf, plural, titleOf } from "./text.js";
 
@@ -14,7 +15,6 @@ const stepRows = 50;
 const near = 600; // pixels to an end of the list at which it is continued
 const atBottom = 80;
 const together = 5 * 60_000;
-const quick = ["👍", "❤️", "😂", "🎉"];
 
 /** One conversation. Of its messages a window is in the DOM: it moves as one scrolls, and what one sees stays where it is. */
 export class RoomPane implements RowActions {
@@ -50,7 +50,7 @@ export class RoomPane implements RowActions {
   constructor(private readonly app: Host, readonly id: string) {
     this.chat = app.chat;
     this.room = app.chat.open(id);
-    this.composer = new Composer(app, this.room, { nameOf: (u) => this.name(u), members: () => this.others(), sent: () => this.sent(), up: () => this.focusLast() });
+    this.composer = new Composer(app, this.room, { nameOf: (u) => this.name(u), members: () => this.others(), sent: () => this.sent(), up: () => this.up() });
     this.scroll.append(this.notice, this.list);
     this.el = h("div", { class: "room" }, this.head, this.scroll, this.jumpButton, this.typing, this.composer.el);
     this.scroll.addEventListener("scroll", () => this.scrolled(), { passive: true });
@@ -302,11 +302,12 @@ export class RoomPane implements RowActions {
     if (!row || !m || m.deletedAt || this.tools.parentElement === row || this.tools.contains(document.activeElement)) return;
     const mine = m.senderId === this.chat.userId;
     const runs = this.room.value.info?.members.some((x) => x.user.id === this.chat.userId && x.role !== "member") && this.room.value.info.type === "group";
-    const react = (r: string): HTMLElement => h("button", { type: "button", class: "icon-button", "aria-label": `React with ${r}`, onclick: () => {
+    const toggle = (r: string): void => {
       const now = this.messageOf(row) ?? m;
       this.react(now, r, !now.mine?.includes(r));
-    } }, r);
-    fill(this.tools, quick.map(react), iconButton("reply", "Reply", () => this.composer.reply(m)),
+    };
+    const react = (r: string): HTMLElement => h("button", { type: "button", class: "icon-button", "aria-label": `React with ${r}`, onclick: () => toggle(r) }, r);
+    fill(this.tools, quick.map(react), iconButton("smile", "More reactions", () => chooseReaction(toggle)), iconButton("reply", "Reply", () => this.composer.reply(m)),
       !mine && iconButton("unread", "Mark as unread", () => void this.markUnread(m)),
       mine && iconButton("edit", "Edit", () => this.composer.edit(this.messageOf(row) ?? m)), (mine || runs) && iconButton("remove", "Delete", () => void this.remove(m)));
     row.append(this.tools);
@@ -328,12 +329,24 @@ export class RoomPane implements RowActions {
     void attempt(this.room.react(m.id, reaction, on));
   }
 
+  profile(userId: string): void {
+    const u = this.room.value.info?.members.find((m) => m.user.id === userId)?.user ?? this.chat.user(userId).value;
+    if (u && userId !== this.chat.userId) profile(this.app, u);
+  }
+
   retry(d: Draft): void {
     this.room.retry(d.clientMessageId).catch(() => {});
   }
 
   discard(d: Draft): void {
     this.room.discard(d.clientMessageId);
+  }
+
+  /** Up from an empty text: changes the newest message of one's own; without one, goes to the messages. */
+  private up(): void {
+    const own = this.room.value.messages.findLast((m) => m.senderId === this.chat.userId && m.deletedAt === null && m.kind !== "system");
+    if (own) this.composer.edit(own);
+    else this.focusLast();
   }
 
   private focusLast(): void {
@@ -364,9 +377,11 @@ export class RoomPane implements RowActions {
   }
 
   private acceptDrops(): void {
-    this.el.addEventListener("dragover", (e) => e.preventDefault());
+    const over = (on: boolean): void => void this.el.classList.toggle("dropping", on);
+    this.el.addEventListener("dragover", () => over(true));
+    this.el.addEventListener("dragleave", () => over(false));
     this.el.addEventListener("drop", (e) => {
-      e.preventDefault();
+      over(false);
       this.composer.attach(e.dataTransfer?.files);
     });
   }

@@ -1,19 +1,21 @@
 import type { ParleyError, Session } from "@parley-chat/client";
 import { fill, h } from "./dom.js";
 
+const labels: Record<string, string> = { displayName: "Your name", username: "Username", password: "Password" };
+
 /** Sign in and sign up. It calls `done` once somebody is signed in. */
 export function signIn(root: HTMLElement, session: Session, done: () => void, notice = ""): void {
   let fresh = false;
   const show = (): void => {
     const problem = h("p", { class: "problem", role: "alert" }, notice);
-    const field = (name: string, label: string, props: Record<string, unknown>): HTMLElement =>
-      h("label", null, h("span", null, label), h("input", { name, required: true, ...props }));
+    const field = (name: string, props: Record<string, unknown>): HTMLElement =>
+      h("label", null, h("span", null, labels[name]), h("input", { name, required: true, ...props }));
     const submit = h("button", { type: "submit", class: "primary" }, fresh ? "Create account" : "Sign in");
     const form = h("form", { class: "sign-in" },
       h("div", { class: "mark", "aria-hidden": "true" }), h("h1", null, fresh ? "Create your account" : "Sign in to Parley"),
-      fresh && field("displayName", "Your name", { autocomplete: "name", maxlength: 64 }),
-      field("username", "Username", { autocomplete: "username", autocapitalize: "none", spellcheck: "false" }),
-      field("password", "Password", { type: "password", autocomplete: fresh ? "new-password" : "current-password", ...(fresh && { minlength: 8 }) }),
+      fresh && field("displayName", { autocomplete: "name", maxlength: 64 }),
+      field("username", { autocomplete: "username", autocapitalize: "none", spellcheck: "false" }),
+      field("password", { type: "password", autocomplete: fresh ? "new-password" : "current-password", ...(fresh && { minlength: 8 }) }),
       problem, submit,
       h("p", { class: "switch" }, fresh ? "You have an account? " : "New here? ",
         h("button", { type: "button", class: "link", onclick: () => { fresh = !fresh; notice = ""; show(); } }, fresh ? "Sign in" : "Create an account")));
@@ -26,8 +28,9 @@ export function signIn(root: HTMLElement, session: Session, done: () => void, no
       fill(problem);
       (fresh ? session.register({ ...account, displayName: text("displayName") }) : session.login(account)).then(done, (err: ParleyError) => {
         submit.disabled = false;
-        const faults = err.problem?.errors?.map((f) => `${f.field}: ${f.message}`);
-        fill(problem, err.status === 0 ? "The server cannot be reached." : faults?.length ? faults.join("; ") : err.message);
+        const faults = err.problem?.errors ?? [];
+        for (const input of form.querySelectorAll("input")) input.setAttribute("aria-invalid", String(faults.some((f) => f.field === input.name)));
+        fill(problem, err.status === 0 ? "The server cannot be reached." : faults.length ? faults.map((f) => h("span", null, `${labels[f.field] ?? f.field} ${f.message}`)) : err.message);
       });
     });
     fill(root, h("main", { class: "centre" }, form));

@@ -5,9 +5,13 @@ import { agree, password, until } from "./harness.mjs";
 /** Signing up and in, and what is wrong with either. */
 export async function accounts({ anna, ben }) {
   const { page } = anna;
-  await page.goto(anna.url);
-  const paint = await until(() => page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime), "something is painted");
-  console.log(`  first paint after ${Math.round(paint)} ms`);
+  const paint = async (url) => {
+    await page.goto(url);
+    return Math.round(await until(() => page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0]?.startTime), "something is painted"));
+  };
+  page.expected = /favicon/;
+  const line = await paint(`${anna.url}/api/health/ready`);
+  console.log(`  first paint after ${await paint(anna.url)} ms, that of a line of text after ${line} ms`);
   await page.getByRole("button", { name: "Create an account" }).click();
   await page.getByLabel("Your name").fill("Anna");
   await page.getByLabel("Username").fill("a b");
@@ -64,7 +68,6 @@ export async function conversation({ anna, ben }) {
   await ben.row("A reply").locator(".quote").click();
   await ben.page.locator(".message.found").waitFor();
   await anna.text.press("ArrowUp");
-  await anna.page.keyboard.press("e");
   await until(async () => (await anna.text.inputValue()) === "A reply", "the text is there to edit");
   await anna.send("A better reply");
   await ben.row("A better reply").getByText("Edited").waitFor();
@@ -268,6 +271,62 @@ export async function attachments({ anna, ben }) {
   await ben.page.bringToFront();
 }
 
+/** What people know of other pages: text that is kept, code, emoji, other scripts, more reactions, profiles, files that are pasted and dropped. */
+export async function habits({ anna, ben, cleo }) {
+  await Promise.all([anna.show(anna.direct), ben.show(anna.direct)]);
+  await anna.text.fill("not sent yet");
+  await anna.text.dispatchEvent("input");
+  await anna.show(anna.group);
+  await until(async () => (await anna.text.inputValue()) === "", "each conversation has a text of its own");
+  await anna.page.reload();
+  await anna.show(anna.direct);
+  await until(async () => (await anna.text.inputValue()) === "not sent yet", "the text outlives a reload");
+  await anna.text.fill("");
+
+  await anna.send("Run `make test`, or\n```sh\nmake <b>run</b>\n```\nSee https://example.com/a_(b).");
+  const code = ben.row("Run make test");
+  await code.waitFor();
+  assert.deepEqual(await code.locator("code").allTextContents(), ["make test", "make <b>run</b>"]);
+  assert.equal(await code.locator("a").getAttribute("href"), "https://example.com/a_(b");
+  await anna.rest("DELETE", `/messages/${await code.getAttribute("data-id")}`); // `agree` compares texts as they were written
+  await anna.send("🎉👍🏽");
+  await ben.row("🎉👍").locator(".large").waitFor();
+  await anna.send("مرحبا.");
+  await ben.sees("مرحبا");
+  assert.equal(await ben.row("مرحبا").locator("p").evaluate((p) => getComputedStyle(p).direction), "rtl");
+
+  await ben.row("مرحبا").focus();
+  await ben.page.getByRole("button", { name: "More reactions" }).press("Enter");
+  await ben.page.getByRole("dialog").getByRole("button", { name: "React with 🚀" }).press("Enter");
+  await until(async () => (await anna.row("مرحبا").locator(".reaction").allTextContents()).join() === "🚀1", "the reaction is there");
+
+  const carry = ({ data, type, name }) => {
+    const files = new DataTransfer();
+    files.items.add(new File([data], name, { type: "text/plain" }));
+    const on = (selector, event) => document.querySelector(selector).dispatchEvent(event);
+    if (type === "paste") return on(".composer textarea", new ClipboardEvent("paste", { clipboardData: files, bubbles: true, cancelable: true }));
+    return on(type === "drop" ? ".log" : ".rows", new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true }));
+  };
+  for (const type of ["paste", "drop", "beside"]) {
+    assert.equal(await anna.page.evaluate(carry, { data: type, type, name: `${type}.txt` }), false, `${type} is handled`);
+  }
+  await until(async () => (await anna.page.locator(".picked li").allTextContents()).join() === "paste.txt,drop.txt", "both are uploaded");
+  await anna.send("Two more files");
+  await ben.row("Two more files").locator(".file").nth(1).waitFor();
+  await agree([anna, ben], anna.direct);
+
+  await anna.show(anna.group);
+  await cleo.rest("POST", `/conversations/${anna.group}/messages`, { content: "Who am I?", clientMessageId: "profile" });
+  await anna.sees("Who am I?");
+  await anna.page.getByRole("button", { name: "Profile of Cleo" }).last().click();
+  const box = anna.page.getByRole("dialog");
+  await box.getByText("@" + cleo.username).waitFor();
+  await box.getByRole("button", { name: "Block Cleo" }).waitFor();
+  await box.getByRole("button", { name: "Write a message" }).click();
+  await anna.page.locator(".room .bar .title", { hasText: "Cleo" }).waitFor();
+  await anna.show(anna.direct);
+}
+
 /** Name, privacy, password, sessions, and the way out. */
 export async function settings({ anna, ben }) {
   const { page } = anna;
@@ -280,6 +339,11 @@ export async function settings({ anna, ben }) {
   await ben.page.locator(".room .bar .dot").waitFor({ state: "detached" });
   await box.getByLabel("Show others what you have read").uncheck();
   await until(async () => (await anna.rest("GET", "/users/me/privacy")).readReceiptsEnabled === false, "receipts are off");
+  const others = async () => (await anna.rest("GET", "/auth/sessions")).data.filter((x) => !x.current).length;
+  assert.ok((await others()) > 1);
+  await box.getByRole("button", { name: "Sign out everywhere else" }).click();
+  anna.token = undefined; // of a session that is over
+  await until(async () => (await box.getByRole("list", { name: "Sessions" }).getByRole("button").count()) === 0, "this device is the only one");
   await box.getByLabel("Current password").fill(password);
   anna.secret = "another horse battery";
   await box.getByLabel("New password").fill(anna.secret);

@@ -63,7 +63,8 @@ export function watch(page, name) {
   pages.set(page, name);
   page.on("pageerror", (e) => consoleFaults.push(`${name}: ${e.stack}`));
   page.on("console", (m) => {
-    if (["error", "warning"].includes(m.type()) && !ofTheNetwork.test(m.text()) && !page.expected?.test(m.text())) consoleFaults.push(`${name}: ${m.text()}`);
+    const text = `${m.text()} ${m.location().url}`;
+    if (["error", "warning"].includes(m.type()) && !ofTheNetwork.test(text) && !page.expected?.test(text)) consoleFaults.push(`${name}: ${text}`);
   });
   return page;
 }

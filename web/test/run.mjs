@@ -1,7 +1,7 @@
 // The page in a real browser, on two pods: `go test ./test -run ThePageInABrowser` starts it.
 import assert from "node:assert/strict";
 import { browser, consoleFaults, Person, remains, step } from "./harness.mjs";
-import { accounts, attachments, conversation, groups, mentions, ownState, relations, settings } from "./features.mjs";
+import { accounts, attachments, conversation, groups, habits, mentions, ownState, relations, settings } from "./features.mjs";
 import { clock, histories, kills, offline, redis, tabs, flood } from "./faults.mjs";
 import { pushes } from "./push.mjs";
 import { demo, documents, seeded, views } from "./views.mjs";
@@ -18,6 +18,7 @@ try {
   await step("mentions", () => mentions(people));
   await step("friends and blocks", () => relations(people));
   await step("attachments", () => attachments(people));
+  await step("habits", () => habits(people));
   await step("views", () => views(people));
   await step("what make run has", seeded);
   await step("the API's documents", () => documents(people));

@@ -13,6 +13,13 @@ export async function views({ anna, ben, cleo }) {
   const row = anna.row("I do!");
   await row.hover();
   await picture(page, "tools", { sizes: [1440] });
+  await row.getByRole("button", { name: "More reactions" }).click();
+  await picture(page, "reactions", { sizes: [360] });
+  await anna.closeDialog();
+  await page.getByRole("button", { name: "Profile of Ben" }).last().click();
+  await page.getByRole("dialog").getByRole("button", { name: "Write a message" }).waitFor();
+  await picture(page, "profile", { sizes: [360] });
+  await anna.closeDialog();
   await page.mouse.move(5, 5);
   await anna.details();
   await page.getByRole("dialog").getByText("3 members").waitFor();

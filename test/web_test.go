@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,26 +25,47 @@ import (
 // would meet them; =off skips it all.
 func TestThePageInABrowser(t *testing.T) {
 	t.Parallel()
-	b := newBrowserRun(t)
+	b := newBrowserRun(t, "run.mjs", "PARLEY_TEST_CHROMIUM="+lookUp(t, "chromium"))
 	vapid, _ := vapidKey(t)
-	s := start(t, 2, append(testenv.Storage(t).Settings(), "PARLEY_WEB=on", "PARLEY_ACCESS_TOKEN_TTL=10s", "PARLEY_ALLOWED_ORIGINS=http://127.0.0.1:*",
-		"PARLEY_BOOTSTRAP_KEY="+bootstrapKey, "PARLEY_PUSH_VAPID_PRIVATE_KEY="+vapid, "PARLEY_PUSH_VAPID_SUBJECT=mailto:ops@example.com")...)
-	s.addWatcher()
-	s.addWorker()
+	s := startWithPage(t, "PARLEY_BOOTSTRAP_KEY="+bootstrapKey, "PARLEY_PUSH_VAPID_PRIVATE_KEY="+vapid, "PARLEY_PUSH_VAPID_SUBJECT=mailto:ops@example.com")
 	if _, err := (&seed.Seeder{URL: s.pods[0].url, Key: bootstrapKey, History: 40}).Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	b.run(s, s.playground(t))
 }
 
-// browserRun is a run of web/test/run.mjs.
+// Two people write to each other in Firefox, as Debian ships it: sign-up, search, messages, typing, an edit by Up, a reaction, a reload. It
+// runs with PARLEY_TEST_FIREFOX=on.
+func TestThePageInFirefox(t *testing.T) {
+	t.Parallel()
+	if os.Getenv("PARLEY_TEST_FIREFOX") != "on" {
+		t.Skip("PARLEY_TEST_FIREFOX is not on")
+	}
+	firefox, err := exec.LookPath("firefox-esr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBrowserRun(t, "firefox.mjs", "PARLEY_TEST_FIREFOX_PATH="+firefox)
+	b.run(startWithPage(t), nil)
+}
+
+// startWithPage starts two pods that serve the page, with tokens that live for ten seconds, and what it needs beside them.
+func startWithPage(t *testing.T, env ...string) *system {
+	t.Helper()
+	s := start(t, 2, slices.Concat(testenv.Storage(t).Settings(), []string{"PARLEY_WEB=on", "PARLEY_ACCESS_TOKEN_TTL=10s", "PARLEY_ALLOWED_ORIGINS=http://127.0.0.1:*"}, env)...)
+	s.addWatcher()
+	s.addWorker()
+	return s
+}
+
+// browserRun is a run of one of the scripts in web/test.
 type browserRun struct {
 	t   *testing.T
 	cmd *exec.Cmd
 }
 
 // newBrowserRun skips the test if something is missing for it.
-func newBrowserRun(t *testing.T) *browserRun {
+func newBrowserRun(t *testing.T, script string, env ...string) *browserRun {
 	t.Helper()
 	if os.Getenv("PARLEY_TEST_BROWSER") == "off" {
 		t.Skip("PARLEY_TEST_BROWSER=off")
@@ -59,30 +81,36 @@ func newBrowserRun(t *testing.T) *browserRun {
 	if _, err := os.Stat(filepath.Join(clients, "node_modules", "playwright-core")); err != nil {
 		t.Skip("playwright-core is not installed: scripts/clients.sh does it")
 	}
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("there is no node")
-	}
-	chromium, err := exec.LookPath("chromium")
-	if err != nil {
-		t.Skip("there is no chromium")
-	}
+	node := lookUp(t, "node")
 	limit := 10 * time.Minute
 	if os.Getenv("PARLEY_TEST_BROWSER") == "long" {
 		limit = 30 * time.Minute
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
-	cmd := exec.CommandContext(ctx, node, filepath.Join("..", "web", "test", "run.mjs"))
-	cmd.Env = append(os.Environ(), "PARLEY_TEST_TOOLS="+clients, "PARLEY_TEST_CHROMIUM="+chromium, "PARLEY_TEST_PICTURES="+t.ArtifactDir())
+	cmd := exec.CommandContext(ctx, node, filepath.Join("..", "web", "test", script))
+	cmd.Env = slices.Concat(os.Environ(), env, []string{"PARLEY_TEST_TOOLS=" + clients, "PARLEY_TEST_PICTURES=" + t.ArtifactDir()})
 	return &browserRun{t, cmd}
+}
+
+// lookUp returns the path of a program. It skips the test if there is none.
+func lookUp(t *testing.T, program string) string {
+	t.Helper()
+	path, err := exec.LookPath(program)
+	if err != nil {
+		t.Skip("there is no " + program)
+	}
+	return path
 }
 
 // run runs the scenarios and brings about what they ask for: a line "@what" of theirs is answered by one on their input.
 func (b *browserRun) run(s *system, p *playground) {
 	t := b.t
 	t.Helper()
-	b.cmd.Env = append(b.cmd.Env, "PARLEY_TEST_URLS="+s.pods[0].url+","+s.pods[1].url, "PARLEY_TEST_DEMO="+p.url)
+	b.cmd.Env = append(b.cmd.Env, "PARLEY_TEST_URLS="+s.pods[0].url+","+s.pods[1].url)
+	if p != nil {
+		b.cmd.Env = append(b.cmd.Env, "PARLEY_TEST_DEMO="+p.url)
+	}
 	var faults bytes.Buffer
 	b.cmd.Stderr = &faults
 	in, err := b.cmd.StdinPipe()

@@ -244,21 +244,19 @@ func (s *Service) Sessions(ctx context.Context, who Identity) ([]Session, error)
 func (s *Service) EndSession(ctx context.Context, userID, sessionID string) error {
 	var ended []string
 	err := s.store.db.Tx(ctx, func(tx *gorm.DB) (err error) {
-		ended, err = end(tx, userID, sessionID, false)
+		if ended, err = end(tx, userID, sessionID, false); err == nil && len(ended) == 0 {
+			return ErrSessionNotFound
+		}
 		return err
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		s.announce(ctx, ended)
 	}
-	if len(ended) == 0 {
-		return ErrSessionNotFound
-	}
-	s.announce(ctx, ended)
-	return nil
+	return err
 }
 
 // ChangePassword replaces the password and ends all other sessions, among them those of logins under way. The session that
-// changes it continues, and its refresh token allows one more refresh.
+// changes it continues, and its refresh token allows one more refresh. Without a session all sessions end.
 func (s *Service) ChangePassword(ctx context.Context, who Identity, p *PasswordChange, c Client) error {
 	a, err := s.prove(ctx, who.UserID, p.Current)
 	if err != nil {
@@ -283,10 +281,14 @@ func (s *Service) ChangePassword(ctx context.Context, who Identity, p *PasswordC
 		if err := setPassword(tx, who.UserID, hash); err != nil {
 			return err
 		}
-		if err := rotate(tx, who.SessionID); err != nil {
+		if err := forgetAddresses(tx, who.UserID, c.Address); err != nil {
 			return err
 		}
-		if err := forgetAddresses(tx, who.UserID, c.Address); err != nil {
+		if who.SessionID == "" { // a server key's request for the user
+			ended, err = end(tx, who.UserID, id.New(), true)
+			return err
+		}
+		if err := rotate(tx, who.SessionID); err != nil {
 			return err
 		}
 		ended, err = end(tx, who.UserID, who.SessionID, true)

@@ -158,3 +158,24 @@ func TestAKeyActsForAUser(t *testing.T) {
 		t.Errorf("the audit log: %s", b)
 	}
 }
+
+// A key has the limit of keys on every route, whatever the limit of the route is: here it is off for users.
+func TestTheLimitOfAKeyIsItsOwn(t *testing.T) {
+	t.Parallel()
+	s := start(t, 1, "PARLEY_RATE_LIMIT_SERVER=3/1m")
+	p := s.pods[0]
+	key, other := s.createKey(t, "back end", "act,keys:read"), s.createKey(t, "other", "keys:read")
+	u := p.register(t)
+	for range 3 {
+		if a := p.want(t, 200, key, "GET", "/api/users/me", nil, "Parley-User", u.ID); a.header.Get("X-RateLimit-Limit") != "3" {
+			t.Errorf("the limit is %q", a.header.Get("X-RateLimit-Limit"))
+		}
+	}
+	if a := p.want(t, 429, key, "GET", "/api/server/keys", nil); a.problem(t).RetryAfterSeconds == 0 {
+		t.Errorf("the refusal is %s", a.body)
+	}
+	p.want(t, 200, other, "GET", "/api/server/keys", nil)
+	if a := p.want(t, 200, u.token, "GET", "/api/users/me", nil); a.header.Get("X-RateLimit-Limit") != "" {
+		t.Errorf("a user's limit that is off is %q", a.header.Get("X-RateLimit-Limit"))
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/principal"
 	"github.com/parley-chat/parley/internal/ratelimit"
+	"github.com/parley-chat/parley/internal/serverkey"
 	"github.com/parley-chat/parley/internal/user"
 )
 
@@ -118,7 +119,7 @@ func (s *Server) settled(b bearer) bool {
 
 // guard charges a request to its bucket and writes the remainder into the response's headers, also if it is refused.
 func (s *Server) guard(c *fiber.Ctx, l limit) error {
-	if l.rate.Off() {
+	if s.unlimited(c, l) {
 		return nil
 	}
 	var v ratelimit.Verdict
@@ -134,6 +135,17 @@ func (s *Server) guard(c *fiber.Ctx, l limit) error {
 		return &limited{v.RetryAfter}
 	}
 	return nil
+}
+
+// unlimited reports whether nothing is charged for a request: the limit that is off is the route's, or the key's for a server key.
+func (s *Server) unlimited(c *fiber.Ctx, l limit) bool {
+	if l.rule == "" {
+		return true
+	}
+	if token, _ := bearerToken(c.Get(fiber.HeaderAuthorization)); serverkey.Is(token) {
+		return s.takeOf(c, l).Rate.Off()
+	}
+	return l.rate.Off()
 }
 
 // takeOf is the charge of a request. Requests of a server key count on the key's limit, on every route.

@@ -32,33 +32,25 @@ type file struct {
 // create notes an upload, unless its owner has too many whose URLs are still valid. The owner's row is locked so that two pods at
 // once count each other's.
 func (s *store) create(ctx context.Context, id, ownerID string, u *Upload, ttl time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, postgres.StatementTimeout)
-	defer cancel()
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("note an upload: %w", err)
-	}
-	defer func() { _ = tx.Rollback() }()
-	if _, err := tx.ExecContext(ctx, `SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE`, ownerID); err != nil {
-		return fmt.Errorf("note an upload: %w", err)
-	}
-	var pending int
-	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM attachments
-		WHERE owner_id = $1 AND state = 'pending' AND upload_expires_at > clock_timestamp()`, ownerID).Scan(&pending); err != nil {
-		return fmt.Errorf("count uploads: %w", err)
-	}
-	if pending >= maxPending {
-		return ErrTooManyUploads
-	}
-	if _, err := tx.ExecContext(ctx, `INSERT INTO attachments (id, owner_id, filename, content_type, size, upload_expires_at)
-		VALUES ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6))`,
-		id, ownerID, u.Filename, u.ContentType, u.Size, ttl.Seconds()); err != nil {
-		return fmt.Errorf("note an upload: %w", err)
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("note an upload: %w", err)
-	}
-	return nil
+	return postgres.InTx(ctx, s.db, func(ctx context.Context, q postgres.Querier) error {
+		if _, err := q.ExecContext(ctx, `SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE`, ownerID); err != nil {
+			return fmt.Errorf("note an upload: %w", err)
+		}
+		var pending int
+		if err := q.QueryRowContext(ctx, `SELECT count(*) FROM attachments
+			WHERE owner_id = $1 AND state = 'pending' AND upload_expires_at > clock_timestamp()`, ownerID).Scan(&pending); err != nil {
+			return fmt.Errorf("count uploads: %w", err)
+		}
+		if pending >= maxPending {
+			return ErrTooManyUploads
+		}
+		if _, err := q.ExecContext(ctx, `INSERT INTO attachments (id, owner_id, filename, content_type, size, upload_expires_at)
+			VALUES ($1, $2, $3, $4, $5, clock_timestamp() + make_interval(secs => $6))`,
+			id, ownerID, u.Filename, u.ContentType, u.Size, ttl.Seconds()); err != nil {
+			return fmt.Errorf("note an upload: %w", err)
+		}
+		return nil
+	})
 }
 
 const fileColumns = `id, state, filename, content_type, size, coalesce(width, 0), coalesce(height, 0)`
@@ -82,17 +74,24 @@ func (s *store) own(ctx context.Context, id, ownerID string) (file, error) {
 
 // finish moves a pending upload on and reports whether it did: another pod may have been first.
 func (s *store) finish(ctx context.Context, id, state string, c checked) (bool, error) {
-	r, err := s.db.ExecContext(ctx, `UPDATE attachments
-		SET state = $2, content_type = coalesce(nullif($3, ''), content_type), width = nullif($4, 0), height = nullif($5, 0)
-		WHERE id = $1 AND state = 'pending'`, id, state, c.contentType, c.width, c.height)
-	if err != nil {
-		return false, fmt.Errorf("finish an upload: %w", err)
-	}
-	n, err := r.RowsAffected()
-	if err != nil {
-		return false, fmt.Errorf("finish an upload: %w", err)
-	}
-	return n == 1, nil
+	first := false
+	err := postgres.Write(ctx, s.db, func(ctx context.Context, q postgres.Querier) error {
+		r, err := q.ExecContext(ctx, `UPDATE attachments
+			SET state = $2, content_type = coalesce(nullif($3, ''), content_type), width = nullif($4, 0), height = nullif($5, 0)
+			WHERE id = $1 AND state = 'pending'`, id, state, c.contentType, c.width, c.height)
+		if err != nil {
+			return fmt.Errorf("finish an upload: %w", err)
+		}
+		n, err := r.RowsAffected()
+		if err != nil {
+			return fmt.Errorf("finish an upload: %w", err)
+		}
+		if first = n == 1; !first {
+			return postgres.ErrUnchanged
+		}
+		return nil
+	})
+	return first, err
 }
 
 // visibleSQL selects the users who may download a file, checked each time: the uploader, and the members of its message's conversation. Nobody

@@ -52,37 +52,62 @@ type Entry struct {
 	Detail map[string]any
 }
 
-// Record writes entries in the transaction of the change, in the name of the context's actor.
+// recordSQL inserts entries. Its parameter is a JSON array of rows.
+const recordSQL = `INSERT INTO audit_log (id, actor_user_id, actor_key_id, action, target_type, target_id, request_id, ip, detail)
+	SELECT e.id, e.user_id, e.key_id, e.action, e.type, e.target, e.request_id, e.ip, e.detail
+	FROM jsonb_to_recordset($1::text::jsonb) AS e (id uuid, user_id uuid, key_id uuid, action text, type text, target text, request_id text, ip text, detail jsonb)`
+
+// row is an entry as recordSQL, message/send.sql and message/react.sql read it.
+type row struct {
+	ID        string         `json:"id"`
+	UserID    *string        `json:"user_id"`
+	KeyID     *string        `json:"key_id"`
+	Action    string         `json:"action"`
+	Type      string         `json:"type"`
+	Target    string         `json:"target"`
+	RequestID string         `json:"request_id"`
+	IP        string         `json:"ip"`
+	Detail    map[string]any `json:"detail"`
+}
+
+func (a Actor) row(e Entry) row {
+	if e.Detail == nil {
+		e.Detail = map[string]any{}
+	}
+	return row{id.New(), orNull(a.UserID), orNull(a.KeyID), e.Action, e.TargetType, e.TargetID, a.RequestID, a.IP, e.Detail}
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// Record writes entries in the transaction of the change, in the name of the context's actor. In a request of an acting key they take the
+// place of the entry of the request.
 func Record(ctx context.Context, tx *gorm.DB, entries ...Entry) error {
+	q := postgres.In(tx)
+	if r := requestOf(ctx); r != nil && len(entries) > 0 {
+		entries = r.replace(q, entries)
+	}
+	return insert(postgres.Context(tx), q, From(ctx), entries)
+}
+
+func insert(ctx context.Context, q postgres.Querier, a Actor, entries []Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	a := From(ctx)
 	rows := make([]row, len(entries))
 	for i, e := range entries {
-		rows[i] = row{ID: id.New(), Action: e.Action, Type: e.TargetType, Target: e.TargetID, Detail: e.Detail}
-		if e.Detail == nil {
-			rows[i].Detail = map[string]any{}
-		}
+		rows[i] = a.row(e)
 	}
 	list, err := json.Marshal(rows)
 	if err != nil {
 		return fmt.Errorf("record in the audit log: %w", err)
 	}
-	_, err = postgres.Exec(tx, `INSERT INTO audit_log (id, actor_user_id, actor_key_id, action, target_type, target_id, request_id, ip, detail)
-		SELECT e.id, nullif($1, '')::uuid, nullif($2, '')::uuid, e.action, e.type, e.target, $3, $4, e.detail
-		FROM jsonb_to_recordset($5::jsonb) AS e (id uuid, action text, type text, target text, detail jsonb)`,
-		a.UserID, a.KeyID, a.RequestID, a.IP, string(list))
-	if err != nil {
+	if _, err := q.ExecContext(ctx, recordSQL, string(list)); err != nil {
 		return fmt.Errorf("record in the audit log: %w", err)
 	}
 	return nil
-}
-
-type row struct {
-	ID     string         `json:"id"`
-	Action string         `json:"action"`
-	Type   string         `json:"type"`
-	Target string         `json:"target"`
-	Detail map[string]any `json:"detail"`
 }

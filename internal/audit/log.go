@@ -61,11 +61,6 @@ func NewLog(db *postgres.DB, keep time.Duration, log *slog.Logger) *Log {
 	return &Log{db: db, keep: keep, log: log}
 }
 
-// Record writes an entry in a separate transaction, before the change itself is made.
-func (l *Log) Record(ctx context.Context, e Entry) error {
-	return Record(ctx, l.db.Gorm.WithContext(ctx), e)
-}
-
 // List reads a page of the log, the newest first.
 func (l *Log) List(ctx context.Context, f Filter) (list []Recorded, more bool, err error) {
 	var w postgres.Where

@@ -73,8 +73,11 @@ func (s *Service) Add(ctx context.Context, conversationID, actorID string, a *Ad
 			return err
 		}
 		came, err := join(tx, conversationID, actorID, others, RoleMember)
-		if err != nil || len(came) == 0 {
+		if err != nil {
 			return err
+		}
+		if len(came) == 0 {
+			return postgres.ErrUnchanged
 		}
 		at, err = journal.Note(tx, journal.Change{
 			ConversationID: conversationID, Kind: journal.MemberAdded, UserIDs: came, MemberDelta: len(came), Actor: event.Actor{UserID: actorID},
@@ -152,8 +155,10 @@ func (s *Service) SetRole(ctx context.Context, conversationID, actorID, memberID
 		case m == nil:
 			return ErrMemberNotFound
 		case m.Role == r.Role:
-			changed.member, err = s.member(ctx, tx, conversationID, memberID)
-			return err
+			if changed.member, err = s.member(ctx, tx, conversationID, memberID); err != nil {
+				return err
+			}
+			return postgres.ErrUnchanged
 		}
 		if changed, err = s.changeRole(ctx, tx, conversationID, actorID, memberID, r.Role); err != nil {
 			return err

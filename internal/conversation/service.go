@@ -69,8 +69,10 @@ func (s *Service) create(ctx context.Context, creatorID string, others []string,
 				return err
 			}
 			if id != "" {
-				conv, err = s.seen(ctx, tx, id, creatorID, pending)
-				return err
+				if conv, err = s.seen(ctx, tx, id, creatorID, pending); err != nil {
+					return err
+				}
+				return postgres.ErrUnchanged
 			}
 		}
 		// The creator too: an account may be deleted while its last request is under way.
@@ -100,6 +102,9 @@ func (s *Service) create(ctx context.Context, creatorID string, others []string,
 			}
 		}
 		conv, err = s.seen(ctx, tx, conversationID, creatorID, pending)
+		if err == nil && !created {
+			return postgres.ErrUnchanged
+		}
 		return err
 	})
 	if err != nil {

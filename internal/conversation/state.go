@@ -79,15 +79,17 @@ func (s *Service) UpdateState(ctx context.Context, conversationID, userID string
 	var conv *chat.Conversation
 	var o *own
 	err := s.db.Tx(ctx, func(tx *gorm.DB) error {
-		if err := changeState(tx, conversationID, userID, c, pending[conversationID]); err != nil {
+		changed, err := changeState(tx, conversationID, userID, c, pending[conversationID])
+		if err != nil {
 			return err
 		}
-		var err error
 		if conv, err = s.seen(ctx, tx, conversationID, userID, pending); err != nil {
 			return err
 		}
-		o, err = ownOf(ctx, postgres.In(tx), conversationID, userID, pending)
-		return err
+		if o, err = ownOf(ctx, postgres.In(tx), conversationID, userID, pending); err != nil || changed {
+			return err
+		}
+		return postgres.ErrUnchanged
 	})
 	if err != nil {
 		return nil, err
@@ -99,11 +101,12 @@ func (s *Service) UpdateState(ctx context.Context, conversationID, userID string
 	return conv, nil
 }
 
-func changeState(tx *gorm.DB, conversationID, userID string, c *StateChange, pending chat.PendingMarker) error {
+// changeState changes a member's own state. It reports whether that made a difference.
+func changeState(tx *gorm.DB, conversationID, userID string, c *StateChange, pending chat.PendingMarker) (changed bool, err error) {
 	q, ctx := postgres.In(tx), postgres.Context(tx)
 	if c.Pinned.Value {
 		if err := checkPinned(ctx, q, conversationID, userID); err != nil {
-			return err
+			return false, err
 		}
 	}
 	set, args := []string{"state_xid = pg_current_xact_id()"}, []any{conversationID, userID}
@@ -129,7 +132,7 @@ func changeState(tx *gorm.DB, conversationID, userID string, c *StateChange, pen
 	if c.UnreadFrom.Set {
 		seq, err := seqOf(ctx, q, conversationID, userID, c.UnreadFrom.Value)
 		if err != nil {
-			return err
+			return false, err
 		}
 		read := "m.last_read_seq"
 		if pending.Seq > 0 {
@@ -138,14 +141,17 @@ func changeState(tx *gorm.DB, conversationID, userID string, c *StateChange, pen
 		}
 		add("marked_unread = true, marker_version = m.marker_version + 1, read_high_seq = greatest(m.read_high_seq, "+read+"), last_read_seq = least("+read+", %s::bigint - 1)", seq)
 	}
-	r, err := q.ExecContext(ctx, `UPDATE conversation_members m SET `+strings.Join(set, ", ")+` WHERE m.conversation_id = $1 AND m.user_id = $2`, args...)
+	const compared = `(%[1]s.notifications, %[1]s.muted_until, %[1]s.archived_at, %[1]s.pinned_at, %[1]s.hidden_seq, %[1]s.marker_version)`
+	err = q.QueryRowContext(ctx, `WITH old AS (SELECT * FROM conversation_members WHERE conversation_id = $1 AND user_id = $2 FOR NO KEY UPDATE)
+		UPDATE conversation_members m SET `+strings.Join(set, ", ")+` FROM old WHERE m.conversation_id = $1 AND m.user_id = $2
+		RETURNING `+fmt.Sprintf(compared, "m")+` IS DISTINCT FROM `+fmt.Sprintf(compared, "old"), args...).Scan(&changed)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, ErrNotFound
+	}
 	if err != nil {
-		return fmt.Errorf("change a member's own state: %w", err)
+		return false, fmt.Errorf("change a member's own state: %w", err)
 	}
-	if n, err := r.RowsAffected(); err != nil || n == 0 {
-		return errors.Join(err, ErrNotFound)
-	}
-	return nil
+	return changed, nil
 }
 
 // checkPinned enforces the bound on a user's pins, under a lock of the user's row.

@@ -131,18 +131,19 @@ func (s *Service) Ask(ctx context.Context, userID string, r *Request) (state Sta
 		switch {
 		case p.mine == StatusAccepted:
 			state.Status = StatusAccepted
+			return postgres.ErrUnchanged
 		case p.theirs == StatusPending:
 			c.typ, c.notifySelf = event.TypeFriendAccepted, true
 			state.Status = StatusAccepted
 			return befriend(tx, userID, r.UserID)
 		case p.mine == StatusPending:
 			state.Status = StatusPending
+			return postgres.ErrUnchanged
 		default:
 			c.typ, created = event.TypeFriendRequested, true
 			state.Status = StatusPending
 			return ask(tx, userID, r.UserID)
 		}
-		return nil
 	})
 	if err != nil {
 		return State{}, false, err
@@ -162,7 +163,7 @@ func (s *Service) Accept(ctx context.Context, userID, otherID string) (State, er
 			return err
 		case p.mine == StatusAccepted:
 			c.other = p.other
-			return nil
+			return postgres.ErrUnchanged
 		case p.theirs != StatusPending:
 			return ErrRequestNotFound
 		}
@@ -225,7 +226,7 @@ func (s *Service) Block(ctx context.Context, userID, otherID string) error {
 	err := s.db.Tx(ctx, func(tx *gorm.DB) error {
 		p, err := lockUsers(tx, userID, otherID)
 		if errors.Is(err, ErrUserNotFound) {
-			return nil
+			return postgres.ErrUnchanged
 		}
 		if err != nil {
 			return err
@@ -237,7 +238,11 @@ func (s *Service) Block(ctx context.Context, userID, otherID string) error {
 				return err
 			}
 		}
-		return block(tx, userID, otherID)
+		inserted, err := block(tx, userID, otherID)
+		if err == nil && !inserted && c.typ == "" {
+			return postgres.ErrUnchanged
+		}
+		return err
 	})
 	if err != nil {
 		return err

@@ -152,21 +152,30 @@ func part(tx *gorm.DB, userID, otherID string) error {
 	return nil
 }
 
-func block(tx *gorm.DB, userID, otherID string) error {
+// block inserts a block. It reports whether it is new.
+func block(tx *gorm.DB, userID, otherID string) (bool, error) {
+	inserted := gorm.WithResult()
 	once := clause.OnConflict{DoNothing: true}
-	if err := gorm.G[blocking](tx, once).Create(postgres.Context(tx), &blocking{UserID: userID, BlockedID: otherID}); err != nil {
-		return fmt.Errorf("insert a block: %w", err)
+	if err := gorm.G[blocking](tx, once, inserted).Create(postgres.Context(tx), &blocking{UserID: userID, BlockedID: otherID}); err != nil {
+		return false, fmt.Errorf("insert a block: %w", err)
 	}
-	return nil
+	return inserted.RowsAffected > 0, nil
 }
 
 // unblock removes a block. It reports whether there was one.
 func (s *store) unblock(ctx context.Context, userID, otherID string) (bool, error) {
-	n, err := gorm.G[blocking](s.db.Gorm).Where(map[string]any{"user_id": userID, "blocked_id": otherID}).Delete(ctx)
-	if err != nil {
-		return false, fmt.Errorf("delete a block: %w", err)
-	}
-	return n > 0, nil
+	var n int64
+	err := postgres.Write(ctx, s.db.SQL, func(ctx context.Context, q postgres.Querier) error {
+		r, err := q.ExecContext(ctx, `DELETE FROM blocks WHERE user_id = $1 AND blocked_id = $2`, userID, otherID)
+		if err != nil {
+			return fmt.Errorf("delete a block: %w", err)
+		}
+		if n, err = r.RowsAffected(); err == nil && n == 0 {
+			return postgres.ErrUnchanged
+		}
+		return err
+	})
+	return n > 0, err
 }
 
 // The sources of the lists: r is the relation and u the other user.

@@ -202,10 +202,10 @@ func (s *Server) admitKey(c *fiber.Ctx, a access, p principal.Principal) (princi
 		}
 		p.UserID = userID
 	}
-	ctx := audit.With(c.UserContext(), s.actor(c, p))
-	c.SetUserContext(ctx)
 	if a.user && !reads(c) {
-		return p, s.Audit.Record(ctx, actedOn(c, p.UserID))
+		c.SetUserContext(audit.WithRequest(c.UserContext(), s.actor(c, p), actedOn(c, p.UserID)))
+	} else {
+		c.SetUserContext(audit.With(c.UserContext(), s.actor(c, p)))
 	}
 	return p, nil
 }

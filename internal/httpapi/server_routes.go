@@ -108,8 +108,7 @@ var things = map[string]string{
 
 var verbs = map[string]string{fiber.MethodPost: "create", fiber.MethodPut: "set", fiber.MethodPatch: "update", fiber.MethodDelete: "delete"}
 
-// actedOn is the audit log's entry of what a key does for a user. It is written before, since each domain has a transaction of its own: an
-// entry may be of a request that was refused in the end.
+// actedOn is the audit log's entry of a request that a key makes for a user. It is committed with the change of the request.
 func actedOn(c *fiber.Ctx, userID string) audit.Entry {
 	e := audit.Entry{TargetType: audit.TargetUser, TargetID: userID, Detail: map[string]any{"method": c.Method(), "route": routeOf(c)}}
 	thing, verb := "request", verbs[c.Method()]

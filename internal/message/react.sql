@@ -1,7 +1,8 @@
 -- Applies changes of reactions to any number of messages and brings each changed message one revision. It is the second
 -- statement of a transaction whose first one locked the conversations, so it sees all changes before.
 -- Parameters, each an array with one element a change, and at most one for each message, user and reaction: its place in the
--- batch, message, user, reaction, whether it is added (else removed).
+-- batch, message, user, reaction, whether it is added (else removed). Lines that begin with a plus after the dashes are for batches with
+-- changes of keys that act for users: a sixth array has their entries of the audit log (audit.Signed), null for other changes.
 -- Returns a row a change: ord, outcome, conversation, the message's revision, whether this change moved anything, when, the
 -- message's reactions and the user's own, both as JSON.
 --
@@ -9,8 +10,12 @@
 -- would otherwise read all of them for each batch.
 WITH input AS MATERIALIZED (
     SELECT *
-    FROM unnest((SELECT $1::int[]), $2::text[]::uuid[], $3::text[]::uuid[], $4::text[], $5::boolean[])
-      AS i (ord, message_id, user_id, reaction, added)
+    FROM unnest((SELECT $1::int[]), $2::text[]::uuid[], $3::text[]::uuid[], $4::text[], $5::boolean[]
+--+       , $6::text[]::jsonb[]
+      )
+      AS i (ord, message_id, user_id, reaction, added
+--+       , entry
+      )
 ),
 target AS MATERIALIZED (
     SELECT m.id, m.conversation_id, m.revision AS message_revision, coalesce(m.reactions, '[]') AS reactions, m.deleted_at IS NOT NULL AS deleted,
@@ -75,6 +80,15 @@ moves AS MATERIALIZED (
     UNION ALL
     SELECT message_id, user_id, reaction, -1 FROM removed
 ),
+--+ audited AS (
+--+     INSERT INTO audit_log (id, actor_user_id, actor_key_id, action, target_type, target_id, request_id, ip, detail)
+--+     SELECT e.id, e.user_id, e.key_id, e.action, e.type, e.target, e.request_id, e.ip, e.detail
+--+     FROM moves v
+--+     JOIN input i ON i.message_id = v.message_id AND i.user_id = v.user_id AND i.reaction = v.reaction
+--+     CROSS JOIN jsonb_to_record(i.entry)
+--+       AS e (id uuid, user_id uuid, key_id uuid, action text, type text, target text, request_id text, ip text, detail jsonb)
+--+     WHERE i.entry IS NOT NULL
+--+ ),
 deltas AS MATERIALIZED (
     SELECT message_id, reaction, sum(delta)::int AS delta FROM moves GROUP BY 1, 2
 ),

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
 
+	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/event"
@@ -41,7 +43,7 @@ type ReactionResult struct {
 // React adds or removes a user's reaction to a message. It returns when its commit has ended. A change that
 // is so already changes nothing. The reaction has passed CheckReaction.
 func (s *Service) React(ctx context.Context, messageID, userID, reaction string, added bool) (ReactionResult, error) {
-	c := &reactionChange{messageID: messageID, userID: userID, reaction: reaction, added: added, ctx: ctx, done: make(chan struct{})}
+	c := &reactionChange{messageID: messageID, userID: userID, reaction: reaction, added: added, entry: audit.OfRequest(ctx), ctx: ctx, done: make(chan struct{})}
 	if err := s.reactor.submit(ctx, c); err != nil {
 		return ReactionResult{}, err
 	}
@@ -103,7 +105,10 @@ func (s *Store) reactions(ctx context.Context, messageID, reaction string, befor
 }
 
 //go:embed react.sql
-var reactSQL string
+var reactSource string
+
+// reactSQL is for batches of users' own changes, reactAuditedSQL for those with changes of keys. They are one source: see react.sql.
+var reactSQL, reactAuditedSQL = variants(reactSource)
 
 // lockReactedSQL locks the conversations of messages in the order of their ids, as send.sql does; a stranger locks nothing. OFFSET 0 is as
 // in react.sql.
@@ -127,10 +132,18 @@ func (s *Store) react(ctx context.Context, batch []*reactionChange) ([]reactionR
 	for i, c := range batch {
 		ord[i], messages[i], users[i], reactions[i], added[i] = int32(i), c.messageID, c.userID, c.reaction, c.added //nolint:gosec // batches are small
 	}
+	query, args := reactSQL, []any{ord, messages, users, reactions, added}
+	entries, err := entriesOf(batch)
+	if err != nil {
+		return nil, err
+	}
+	if entries != nil {
+		query, args = reactAuditedSQL, append(args, entries)
+	}
 	out := make([]reactionRow, 0, n)
-	err := s.db.Pipeline(ctx,
+	err = s.db.Pipeline(ctx,
 		postgres.Statement{SQL: lockReactedSQL, Args: []any{messages, users}},
-		postgres.Statement{SQL: reactSQL, Args: []any{ord, messages, users, reactions, added}, Scan: func(r postgres.Row) error {
+		postgres.Statement{SQL: query, Args: args, Scan: func(r postgres.Row) error {
 			var row reactionRow
 			var i int32
 			var all, mine []byte
@@ -146,6 +159,25 @@ func (s *Store) react(ctx context.Context, batch []*reactionChange) ([]reactionR
 	}
 	if len(out) != n {
 		return nil, fmt.Errorf("store reactions: %d rows for %d changes", len(out), n)
+	}
+	return out, nil
+}
+
+// entriesOf are the audit log's entries of a batch, nil if it has none.
+func entriesOf(batch []*reactionChange) ([]*string, error) {
+	if !slices.ContainsFunc(batch, func(c *reactionChange) bool { return c.entry != nil }) {
+		return nil, nil
+	}
+	out := make([]*string, len(batch))
+	for i, c := range batch {
+		if c.entry == nil {
+			continue
+		}
+		text, err := c.entry.JSON()
+		if err != nil {
+			return nil, err
+		}
+		out[i] = &text
 	}
 	return out, nil
 }

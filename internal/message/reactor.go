@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/postgres"
@@ -32,6 +33,7 @@ const (
 type reactionChange struct {
 	messageID, userID, reaction string
 	added                       bool
+	entry                       *audit.Signed   // the audit log's, of a key that acts for the user; nil otherwise
 	ctx                         context.Context //nolint:containedctx // of the request, for its trace
 	done                        chan struct{}
 	// replaced are earlier changes of the same reaction by the same user in the same commit: they get the same result.

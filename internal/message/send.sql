@@ -7,7 +7,7 @@
 -- messages does not pay for them. Their parameters, arrays too: kind, metadata, mentioned users (an array literal each), whether
 -- all are mentioned, the server key that sends, and by which rules: 'member' for those of the sender, 'key' for a member whom
 -- neither a block nor the conversation's posting stops, 'bot' for a sender who need not be a member; files (an array literal each);
--- and for the audit log the request and its address.
+-- and what the key's entry of the audit log is (audit.Signed), null without a key.
 -- Their rows have a seventh column: the files as clients see them.
 --
 -- The statement's snapshot is older than the locks that it waits for. What must be new is therefore read through locks
@@ -22,10 +22,10 @@
 WITH input AS MATERIALIZED (
     SELECT *
     FROM unnest((SELECT $1::int[]), $2::text[]::uuid[], $3::text[]::uuid[], $4::text[]::uuid[], $5::text[], $6::text[], $7::text[]::uuid[], $8::bytea[]
---+       , $10::text[], $11::text[]::jsonb[], $12::text[]::text[], $13::boolean[], $14::text[]::uuid[], $15::text[], $16::text[], $17::text[], $18::text[]
+--+       , $10::text[], $11::text[]::jsonb[], $12::text[]::text[], $13::boolean[], $14::text[]::uuid[], $15::text[], $16::text[], $17::text[]::jsonb[]
       )
       AS i (ord, conversation_id, sender_id, id, content, client_message_id, reply_to_id, content_hash
---+       , kind, metadata, mention_ids, mention_all, key_id, rules, attachments, request_id, ip
+--+       , kind, metadata, mention_ids, mention_all, key_id, rules, attachments, entry
       )
 ),
 -- Rows are locked in the order of their ids, so that two pods' batches don't deadlock; a stranger locks nothing.
@@ -101,7 +101,7 @@ checked AS MATERIALIZED (
 ),
 numbered AS MATERIALIZED (
     SELECT ord, conversation_id, sender_id, id, content, client_message_id, reply_to_id, content_hash,
---+        kind, metadata, mention_ids::uuid[] AS mention_ids, mention_all, key_id, rules, request_id, ip,
+--+        kind, metadata, mention_ids::uuid[] AS mention_ids, mention_all, key_id, rules, entry,
 --+        (SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('id', f.id, 'filename', f.filename, 'contentType', f.content_type,
 --+             'size', f.size, 'width', f.width, 'height', f.height)) ORDER BY f.place)
 --+         FROM files f WHERE f.ord = checked.ord) AS attachments,
@@ -126,10 +126,12 @@ inserted AS (
 --+     UNION ALL
 --+     SELECT n.conversation_id, n.seq, NULL, n.sender_id FROM numbered n WHERE n.mention_all
 --+ ),
---+ -- What a key sends is in the audit log, under the message's own id.
 --+ audited AS (
---+     INSERT INTO audit_log (id, actor_key_id, action, target_type, target_id, request_id, ip)
---+     SELECT n.id, n.key_id, 'message.send', 'message', n.id::text, n.request_id, n.ip FROM numbered n WHERE n.rules <> 'member'
+--+     INSERT INTO audit_log (id, actor_user_id, actor_key_id, action, target_type, target_id, request_id, ip, detail)
+--+     SELECT e.id, e.user_id, e.key_id, e.action, e.type, e.target, e.request_id, e.ip, e.detail
+--+     FROM numbered n CROSS JOIN jsonb_to_record(n.entry)
+--+       AS e (id uuid, user_id uuid, key_id uuid, action text, type text, target text, request_id text, ip text, detail jsonb)
+--+     WHERE n.entry IS NOT NULL
 --+ ),
 --+ sent AS (
 --+     UPDATE attachments a SET message_id = n.id, conversation_id = n.conversation_id

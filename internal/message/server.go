@@ -25,8 +25,8 @@ type keyed struct {
 	keyID, kind string
 	// rules are those of send.sql: memberRules, keyRules or botRules.
 	rules string
-	// requestID and ip are for the audit log.
-	requestID, ip string
+	// entry is the audit log's, with the message as its target.
+	entry audit.Signed
 }
 
 // By which rules a message is sent (send.sql).
@@ -49,7 +49,7 @@ type Sending struct {
 // repeated is as Send's.
 func (s *Service) SendByKey(ctx context.Context, conversationID string, how Sending, d *Draft) (m chat.Message, repeated bool, err error) {
 	a := audit.From(ctx)
-	d.keyed = &keyed{keyID: a.KeyID, kind: how.Kind, rules: keyRules, requestID: a.RequestID, ip: a.IP}
+	d.keyed = &keyed{keyID: a.KeyID, kind: how.Kind, rules: keyRules, entry: audit.Signed{Actor: a, Entry: audit.Entry{Action: "message.send"}}}
 	if how.Bot {
 		d.keyed.rules = botRules
 	}

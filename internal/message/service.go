@@ -57,8 +57,8 @@ func (s *Service) Begin(ctx context.Context, lane *Lane, conversationID, senderI
 }
 
 func (s *Service) begin(ctx context.Context, p *pending) (Queued, error) {
-	if a := audit.From(ctx); a.KeyID != "" && p.draft.keyed == nil { // a key that acts for the sender
-		p.draft.keyed = &keyed{keyID: a.KeyID, rules: memberRules}
+	if r := audit.OfRequest(ctx); r != nil { // of a key that acts for the sender
+		p.draft.keyed = &keyed{keyID: r.Actor.KeyID, rules: memberRules, entry: *r}
 	}
 	return Queued{s, p}, s.committer.submit(ctx, p)
 }

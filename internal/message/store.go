@@ -13,6 +13,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/event"
@@ -33,11 +34,14 @@ func NewStore(db *postgres.DB) *Store { return &Store{db: db} }
 var sendSource string
 
 // sendSQL stores batches of plain messages, sendExtrasSQL those in which a message has more. They are one source: see send.sql.
-var sendSQL, sendExtrasSQL = strings.Join(slices.DeleteFunc(strings.SplitAfter(sendSource, "\n"), isExtra), ""), strings.ReplaceAll(sendSource, extraLine, "")
+var sendSQL, sendExtrasSQL = variants(sendSource)
 
-const extraLine = "--+"
-
-func isExtra(line string) bool { return strings.HasPrefix(line, extraLine) }
+// variants are a statement without the lines that begin with a plus after the dashes, and with them.
+func variants(source string) (plain, whole string) {
+	const mark = "--+"
+	isExtra := func(line string) bool { return strings.HasPrefix(line, mark) }
+	return strings.Join(slices.DeleteFunc(strings.SplitAfter(source, "\n"), isExtra), ""), strings.ReplaceAll(source, mark, "")
+}
 
 // The outcomes of one message of a batch, as send.sql names them.
 const (
@@ -80,7 +84,11 @@ func (s *Store) send(ctx context.Context, batch []*pending) ([]sendRow, error) {
 	query, args := sendSQL, []any{ord, conversations, senders, ids, contents, clientIDs, replies, hashes, batch[0].at}
 	more := slices.ContainsFunc(batch, func(p *pending) bool { return !p.draft.plain() })
 	if more {
-		query, args = sendExtrasSQL, append(args, extras(batch)...)
+		params, err := extras(batch)
+		if err != nil {
+			return nil, err
+		}
+		query, args = sendExtrasSQL, append(args, params...)
 	}
 	out := make([]sendRow, n)
 	err := postgres.Each(ctx, s.db.SQL, func(row postgres.Row) error {
@@ -105,11 +113,11 @@ func (s *Store) send(ctx context.Context, batch []*pending) ([]sendRow, error) {
 }
 
 // extras are the parameters of send.sql for batches in which a message has more than content.
-func extras(batch []*pending) []any {
+func extras(batch []*pending) ([]any, error) {
 	n := len(batch)
 	kinds, metadata, mentioned, all := make([]*string, n), make([]*string, n), make([]*string, n), make([]bool, n)
 	keys, rules, files := make([]*string, n), make([]string, n), make([]*string, n)
-	requests, addresses := make([]string, n), make([]string, n)
+	entries := make([]*string, n)
 	for i, p := range batch {
 		metadata[i] = textOf(p.draft.Metadata)
 		if m := p.draft.Mentions; m != nil {
@@ -122,13 +130,20 @@ func extras(batch []*pending) []any {
 		}
 		rules[i] = memberRules
 		if k := p.draft.keyed; k != nil {
-			keys[i], rules[i], requests[i], addresses[i] = &k.keyID, k.rules, k.requestID, k.ip
+			keys[i], rules[i] = &k.keyID, k.rules
+			entry := k.entry
+			entry.Entry.TargetType, entry.Entry.TargetID = audit.TargetMessage, p.id
+			text, err := entry.JSON()
+			if err != nil {
+				return nil, err
+			}
+			entries[i] = &text
 			if k.kind != "" {
 				kinds[i] = &k.kind
 			}
 		}
 	}
-	return []any{kinds, metadata, mentioned, all, keys, rules, files, requests, addresses}
+	return []any{kinds, metadata, mentioned, all, keys, rules, files, entries}, nil
 }
 
 // byClientID reads the message with a sender's clientMessageId, and the hash of its original.

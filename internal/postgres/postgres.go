@@ -4,6 +4,7 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"time"
 
@@ -69,9 +70,23 @@ func Over(pool *sql.DB) (*DB, error) {
 // Close closes the pool.
 func (db *DB) Close() error { return db.SQL.Close() }
 
-// Tx runs f in a transaction that is committed if f returns nil. It is bounded by StatementTimeout as a whole.
+// Tx runs f in a transaction that is committed if f returns nil. It is bounded by StatementTimeout as a whole. If f returns ErrUnchanged,
+// the transaction is rolled back and Tx returns nil. The companion of the context is committed with it (WithCompanion).
 func (db *DB) Tx(ctx context.Context, f func(tx *gorm.DB) error) error {
+	c := companionOf(ctx)
 	ctx, cancel := context.WithTimeout(ctx, StatementTimeout)
 	defer cancel()
-	return db.Gorm.WithContext(ctx).Transaction(f)
+	err := db.Gorm.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		if err := f(tx); err != nil || c == nil {
+			return err
+		}
+		return c.write(ctx, In(tx))
+	})
+	switch {
+	case err == nil && c != nil:
+		c.done.Store(true)
+	case errors.Is(err, ErrUnchanged):
+		return nil
+	}
+	return err
 }

@@ -87,10 +87,16 @@ func orNull(s string) *string {
 }
 
 func (s *store) delete(ctx context.Context, userID, deviceID string) error {
-	if _, err := s.db.SQL.ExecContext(ctx, `DELETE FROM push_devices WHERE user_id = $1 AND device_id = $2`, userID, deviceID); err != nil {
-		return fmt.Errorf("remove a device: %w", err)
-	}
-	return nil
+	return postgres.Write(ctx, s.db.SQL, func(ctx context.Context, q postgres.Querier) error {
+		r, err := q.ExecContext(ctx, `DELETE FROM push_devices WHERE user_id = $1 AND device_id = $2`, userID, deviceID)
+		if err != nil {
+			return fmt.Errorf("remove a device: %w", err)
+		}
+		if n, err := r.RowsAffected(); err != nil || n > 0 {
+			return err
+		}
+		return postgres.ErrUnchanged
+	})
 }
 
 func (s *store) preferences(ctx context.Context, userID string) (p Preferences, err error) {
@@ -112,10 +118,21 @@ func (s *store) change(ctx context.Context, userID string, c *PreferencesChange)
 	if c.Preview.Set {
 		preview = &c.Preview.Value
 	}
-	err = s.db.SQL.QueryRowContext(ctx, `INSERT INTO push_preferences AS p (user_id, level, preview)
-		SELECT u.id, coalesce($2, 'all'), coalesce($3, true) FROM (SELECT id FROM users WHERE id = $1 AND deleted_at IS NULL FOR SHARE) u
-		ON CONFLICT (user_id) DO UPDATE SET level = coalesce($2, p.level), preview = coalesce($3, p.preview)
-		RETURNING p.level, p.preview`, userID, level, preview).Scan(&p.Level, &p.Preview)
+	err = postgres.Write(ctx, s.db.SQL, func(ctx context.Context, q postgres.Querier) error {
+		var changed bool
+		err := q.QueryRowContext(ctx, `WITH old AS (SELECT level, preview FROM push_preferences WHERE user_id = $1),
+			new AS (
+				INSERT INTO push_preferences AS p (user_id, level, preview)
+				SELECT u.id, coalesce($2, 'all'), coalesce($3, true) FROM (SELECT id FROM users WHERE id = $1 AND deleted_at IS NULL FOR SHARE) u
+				ON CONFLICT (user_id) DO UPDATE SET level = coalesce($2, p.level), preview = coalesce($3, p.preview)
+				RETURNING p.level, p.preview)
+			SELECT new.level, new.preview, (new.level, new.preview) IS DISTINCT FROM (coalesce(old.level, 'all'), coalesce(old.preview, true))
+			FROM new LEFT JOIN old ON true`, userID, level, preview).Scan(&p.Level, &p.Preview, &changed)
+		if err == nil && !changed {
+			return postgres.ErrUnchanged
+		}
+		return err
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return p, ErrEnded
 	}

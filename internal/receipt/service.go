@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/batch"
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/cursor"
@@ -182,11 +183,14 @@ func (s *Service) ReadMany(ctx context.Context, userID string, r *ReadMany) erro
 			return err
 		}
 	}
+	if err := s.auditMany(ctx, userID, upTo); err != nil {
+		return err
+	}
 	var g errgroup.Group
 	g.SetLimit(readAtOnce)
 	for conversationID, messageID := range upTo {
 		g.Go(func() error {
-			err := s.ReadUpTo(ctx, userID, conversationID, &UpTo{messageID})
+			err := s.enqueue(ctx, &request{userID: userID, messageID: messageID, in: conversationID})
 			if r.All && errors.Is(err, ErrNotFound) { // left or deleted since
 				return nil
 			}
@@ -197,6 +201,13 @@ func (s *Service) ReadMany(ctx context.Context, userID string, r *ReadMany) erro
 }
 
 func (s *Service) submit(ctx context.Context, r *request) error {
+	if audit.OfRequest(ctx) != nil {
+		return s.readAudited(ctx, r)
+	}
+	return s.enqueue(ctx, r)
+}
+
+func (s *Service) enqueue(ctx context.Context, r *request) error {
 	r.done = make(chan error, 1)
 	if !s.lookups.Offer(r) {
 		s.metrics.refused.Inc()
@@ -300,7 +311,7 @@ func (s *Service) keepInRedis(batch []*due) {
 func (s *Service) writeReads(batch []*due) {
 	ctx, cancel := context.WithTimeout(context.Background(), postgres.StatementTimeout)
 	defer cancel()
-	written, err := s.store.write(ctx, batch)
+	written, err := s.store.write(ctx, s.store.db, batch)
 	if postgres.IsRefused(err) && len(batch) > 1 {
 		for i := range batch {
 			s.writeReads(batch[i : i+1])

@@ -57,8 +57,8 @@ func (s *store) lookUpReads(ctx context.Context, batch []*request) ([]facts, err
 	return out, nil
 }
 
-// write writes reads in one statement.
-func (s *store) write(ctx context.Context, batch []*due) ([]stored, error) {
+// write writes reads in one statement, on the pool or in a transaction.
+func (*store) write(ctx context.Context, q postgres.Querier, batch []*due) ([]stored, error) {
 	n := len(batch)
 	out := make([]stored, n)
 	ord, conversations, messages, users := make([]int32, n), make([]string, n), make([]string, n), make([]string, n)
@@ -68,7 +68,7 @@ func (s *store) write(ctx context.Context, batch []*due) ([]stored, error) {
 		ord[i], conversations[i], messages[i], users[i] = int32(i), r.conversationID, r.messageID, r.userID //nolint:gosec // batches are small
 		seqs[i], receipts[i], versions[i] = r.seq, r.receipt, r.markerVersion()
 	}
-	err := postgres.Each(ctx, s.db, func(row postgres.Row) error {
+	err := postgres.Each(ctx, q, func(row postgres.Row) error {
 		var i int
 		var at *time.Time
 		var marker *int64

@@ -157,11 +157,17 @@ func (s *store) update(ctx context.Context, userID string, c *ProfileChange) (o 
 	if !c.AvatarURL.Null {
 		avatar = &c.AvatarURL.Value
 	}
-	err = chat.ScanOwn(s.db.SQL.QueryRowContext(ctx, `UPDATE users u SET
-			display_name = CASE WHEN $2 THEN $3 ELSE display_name END, avatar_url = CASE WHEN $4 THEN $5 ELSE avatar_url END
-		FROM`+audit.ActorSQL("$6")+`WHERE u.id = $1 AND u.deleted_at IS NULL RETURNING `+chat.OwnColumns+`,
-			CASE WHEN u.profile_changed_at >= statement_timestamp() THEN u.profile_changed_at END`,
-		userID, c.DisplayName.Set, c.DisplayName.Value, c.AvatarURL.Set, avatar, audit.As(ctx, userID).ForOutbox()), &o, &changedAt)
+	err = postgres.Write(ctx, s.db.SQL, func(ctx context.Context, q postgres.Querier) error {
+		err := chat.ScanOwn(q.QueryRowContext(ctx, `UPDATE users u SET
+				display_name = CASE WHEN $2 THEN $3 ELSE display_name END, avatar_url = CASE WHEN $4 THEN $5 ELSE avatar_url END
+			FROM`+audit.ActorSQL("$6")+`WHERE u.id = $1 AND u.deleted_at IS NULL RETURNING `+chat.OwnColumns+`,
+				CASE WHEN u.profile_changed_at >= statement_timestamp() THEN u.profile_changed_at END`,
+			userID, c.DisplayName.Set, c.DisplayName.Value, c.AvatarURL.Set, avatar, audit.As(ctx, userID).ForOutbox()), &o, &changedAt)
+		if err == nil && changedAt == nil {
+			return postgres.ErrUnchanged
+		}
+		return err
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return chat.Own{}, nil, ErrNotFound
 	}
@@ -181,9 +187,21 @@ func (s *store) updatePrivacy(ctx context.Context, userID string, c *PrivacyChan
 		receipts = &c.ReadReceiptsEnabled.Value
 	}
 	var p chat.Privacy
-	err := s.db.SQL.QueryRowContext(ctx, `UPDATE users SET presence_sharing = coalesce($2, presence_sharing),
-		read_receipts_enabled = coalesce($3, read_receipts_enabled) WHERE id = $1 AND deleted_at IS NULL
-		RETURNING presence_sharing, read_receipts_enabled`, userID, sharing, receipts).Scan(&p.PresenceSharing, &p.ReadReceiptsEnabled)
+	err := postgres.Write(ctx, s.db.SQL, func(ctx context.Context, q postgres.Querier) error {
+		var changed bool
+		err := q.QueryRowContext(ctx, `WITH old AS (
+				SELECT id, presence_sharing, read_receipts_enabled FROM users WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE)
+			UPDATE users u SET presence_sharing = coalesce($2, old.presence_sharing),
+				read_receipts_enabled = coalesce($3, old.read_receipts_enabled)
+			FROM old WHERE u.id = old.id
+			RETURNING u.presence_sharing, u.read_receipts_enabled,
+				(u.presence_sharing, u.read_receipts_enabled) IS DISTINCT FROM (old.presence_sharing, old.read_receipts_enabled)`,
+			userID, sharing, receipts).Scan(&p.PresenceSharing, &p.ReadReceiptsEnabled, &changed)
+		if err == nil && !changed {
+			return postgres.ErrUnchanged
+		}
+		return err
+	})
 	if errors.Is(err, sql.ErrNoRows) {
 		return chat.Privacy{}, ErrNotFound
 	}

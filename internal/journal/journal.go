@@ -27,6 +27,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/postgres"
@@ -111,9 +112,17 @@ const (
 	stamped = ` SELECT c.revision, c.member_count, l.created_at FROM c, l`
 )
 
-func (c *Change) params() []any {
+func (c *Change) params(tx *gorm.DB) []any {
 	kind, detail := c.Kind.columns()
-	return []any{c.ConversationID, kind, detail, orNull(c.MessageID), c.UserIDs, orNull(c.Actor.UserID), orNull(c.Actor.KeyID)}
+	return []any{c.ConversationID, kind, detail, orNull(c.MessageID), c.UserIDs, orNull(c.Actor.UserID), orNull(keyOf(tx, c.Actor))}
+}
+
+// keyOf is the key of a change: the actor's own, or that of a key that acts for the actor.
+func keyOf(tx *gorm.DB, actor event.Actor) string {
+	if actor.KeyID != "" {
+		return actor.KeyID
+	}
+	return audit.From(postgres.Context(tx)).KeyID
 }
 
 func orNull(s string) *string {
@@ -126,12 +135,12 @@ func orNull(s string) *string {
 // NoteCreation notes the first revision of a conversation that this transaction inserted.
 func NoteCreation(tx *gorm.DB, c Change) (Stamp, error) {
 	c.Kind = Created
-	return note(tx, `WITH c AS (`+firstRevision+`)`+noted+stamped, c.params())
+	return note(tx, `WITH c AS (`+firstRevision+`)`+noted+stamped, c.params(tx))
 }
 
 // Note gives a conversation its next revision and writes the row of the change. The caller holds the conversation's lock.
 func Note(tx *gorm.DB, c Change) (Stamp, error) {
-	return note(tx, `WITH c AS (`+nextOwnRevision+`)`+noted+stamped, append(c.params(), c.MemberDelta))
+	return note(tx, `WITH c AS (`+nextOwnRevision+`)`+noted+stamped, append(c.params(tx), c.MemberDelta))
 }
 
 func note(tx *gorm.DB, query string, args []any) (Stamp, error) {
@@ -154,7 +163,7 @@ func ChangeMessage(tx *gorm.DB, c Change, set string, args ...any) (chat.Message
 	var s Stamp
 	row := postgres.In(tx).QueryRowContext(postgres.Context(tx), `WITH c AS (`+nextRevision+`)`+noted+`
 		UPDATE messages m SET revision = c.revision, changed = c.revision, `+set+` FROM c, l WHERE m.id = $4::uuid
-		RETURNING `+chat.MessageColumns+`, c.revision, c.member_count, l.created_at`, append(append(c.params(), c.MemberDelta), args...)...)
+		RETURNING `+chat.MessageColumns+`, c.revision, c.member_count, l.created_at`, append(append(c.params(tx), c.MemberDelta), args...)...)
 	if err := chat.ScanMessage(row, &m, &s.Revision, &s.MemberCount, &s.CommittedAt); err != nil {
 		return chat.Message{}, Stamp{}, fmt.Errorf("change a message: %w", err)
 	}

@@ -30,7 +30,7 @@ func NoteAll(tx *gorm.DB, changes []Change) ([]Stamp, error) {
 	actor := changes[0].Actor
 	out, err := postgres.Collect(postgres.Context(tx), postgres.In(tx), func(r postgres.Row, s *Stamp) error {
 		return r.Scan(&s.Revision, &s.MemberCount, &s.CommittedAt)
-	}, noteAllSQL, ord, ids, kinds, details, users, delta, orNull(actor.UserID), orNull(actor.KeyID))
+	}, noteAllSQL, ord, ids, kinds, details, users, delta, orNull(actor.UserID), orNull(keyOf(tx, actor)))
 	if err != nil {
 		return nil, fmt.Errorf("note changes: %w", err)
 	}

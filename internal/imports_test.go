@@ -20,7 +20,7 @@ var domains = []string{
 
 // leaves know no domain, no realtime and no edge.
 var leaves = []string{
-	"audit", "batch", "chat", "config", "cursor", "event", "fault", "history", "id", "invalid", "journal", "jsonbody", "lifecycle", "metadata",
+	"audit", "backoff", "batch", "chat", "config", "cursor", "event", "fault", "history", "id", "invalid", "journal", "jsonbody", "lifecycle", "metadata",
 	"objectstore", "observe", "outbound", "process",
 	"periodic", "postgres", "principal", "ratelimit", "redisconn", "rediskey", "timestamp", "tracing",
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/parley-chat/parley/internal/backoff"
 	"github.com/parley-chat/parley/internal/budget"
 	"github.com/parley-chat/parley/internal/id"
 )
@@ -26,16 +27,16 @@ const (
 	// sendBuffer bounds the part of an unread response that the kernel buffers; the kernel doubles the number. Left to itself it takes
 	// up to 4 MiB a connection, which count in a container's memory.
 	sendBuffer = 128 << 10
-	// An accept that fails, mostly for want of file descriptors, is tried again after acceptPause, twice as long each time,
-	// up to acceptMaxPause; the log says so every acceptLogPause.
-	acceptPause    = 5 * time.Millisecond
-	acceptMaxPause = time.Second
+	// acceptLogPause is how often the log says that accepts fail.
 	acceptLogPause = 10 * time.Second
 	// lingerTime and lingerBytes bound what is read and dropped of a connection that is closed while its client sends: a
 	// client that is cut off may never read its answer.
 	lingerTime  = 2 * time.Second
 	lingerBytes = 2 << 20
 )
+
+// acceptPauses are the pauses after an accept that failed, mostly for want of file descriptors.
+var acceptPauses = backoff.Policy{First: 5 * time.Millisecond, Most: time.Second}
 
 // listener accepts connections for fasthttp: it survives errors of accept, bounds the connections of an address and of the
 // pod, and wraps each in a conn.
@@ -90,22 +91,21 @@ func newConnMetrics(r prometheus.Registerer, memory *budget.Budget) *connMetrics
 
 // Accept returns the next connection within the bounds. It returns an error only once the listener is closed.
 func (l *listener) Accept() (net.Conn, error) {
-	pause := acceptPause
-	for {
+	for failures := 0; ; {
 		c, err := l.Listener.Accept()
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return nil, err
 		case err != nil:
 			l.failed(err)
+			failures++
 			select {
 			case <-l.stopped:
-			case <-time.After(pause):
+			case <-time.After(acceptPauses.After(failures)):
 			}
-			pause = min(2*pause, acceptMaxPause)
 			continue
 		}
-		pause = acceptPause
+		failures = 0
 		if t, ok := c.(*net.TCPConn); ok {
 			_ = t.SetWriteBuffer(sendBuffer)
 		}

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/parley-chat/parley/internal/backoff"
 )
 
 const (
@@ -20,10 +22,10 @@ const (
 	maxDocument  = 1 << 20
 	// unknownEvery is how often an unknown kid may have the set fetched: anybody can make one up.
 	unknownEvery = 30 * time.Second
-	// retryFirst and retryLast are the shortest and the longest pause after a fetch that failed.
-	retryFirst = time.Second
-	retryLast  = 30 * time.Second
 )
+
+// retries are the pauses after fetches that failed.
+var retries = backoff.Policy{First: time.Second, Most: 30 * time.Second}
 
 // Source holds the issuer's key set and keeps it fresh. Its methods may be called by any goroutine; Run has to run for it to work.
 type Source struct {
@@ -61,8 +63,7 @@ func NewSource(c Config, log *slog.Logger, onWithdrawn func(prints []string)) *S
 // Run fetches the set at once and then at every refresh, sooner after a failure, until ctx ends.
 func (s *Source) Run(ctx context.Context) error {
 	defer s.http.CloseIdleConnections()
-	retry := retryFirst
-	for {
+	for failures := 0; ; {
 		f := s.join()
 		select {
 		case <-f.done:
@@ -71,17 +72,13 @@ func (s *Source) Run(ctx context.Context) error {
 		}
 		pause := s.c.Refresh - rand.N(s.c.Refresh/10+1) //nolint:gosec // spreads the pods' fetches
 		if f.err != nil {
-			pause = min(retry, s.c.Refresh)
-			retry = min(2*retry, retryLast)
+			failures++
+			pause = min(retries.After(failures), s.c.Refresh)
 		} else {
-			retry = retryFirst
+			failures = 0
 		}
-		t := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			t.Stop()
+		if !backoff.Wait(ctx, pause) {
 			return nil
-		case <-t.C:
 		}
 	}
 }

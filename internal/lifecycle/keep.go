@@ -9,16 +9,19 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/parley-chat/parley/internal/backoff"
 )
 
-// A loop that panics is run again after restartFirst, and after twice as long each time that it panics again. One that
+// A loop that panics is run again after a pause, and after twice as long each time that it panics again. One that
 // panicked restartTries times, and never ran restartHealthy in between, is given up, and the process with it: the platform that
 // runs processes starts another, which is better than one that lives and does not work.
 const (
-	restartFirst   = 100 * time.Millisecond
 	restartTries   = 7
 	restartHealthy = time.Minute
 )
+
+var restarts = backoff.Policy{First: 100 * time.Millisecond, Most: restartHealthy}
 
 // ErrPanics is returned when a loop panicked too often.
 var ErrPanics = errors.New("it panicked too often")
@@ -58,23 +61,21 @@ func (k *keeper) fail(err error) {
 // panics are attributed to it. A loop that panicked too often stops the process and returns ErrPanics.
 func Keep(ctx context.Context, loop string, f func(ctx context.Context) error) (err error) {
 	k := keeperOf(ctx)
-	for tries, pause := 1, restartFirst; ; tries, pause = tries+1, 2*pause {
+	for tries := 1; ; tries++ {
 		begun := time.Now()
 		if !Caught(ctx, loop, func() { err = f(ctx) }) {
 			return err
 		}
 		if time.Since(begun) > restartHealthy {
-			tries, pause = 1, restartFirst
+			tries = 1
 		}
 		if tries == restartTries {
 			err := fmt.Errorf("%s: %w", loop, ErrPanics)
 			k.fail(err) // now: the part may wait for its other loops before it returns the error
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !backoff.Wait(ctx, restarts.After(tries)) {
 			return nil
-		case <-time.After(pause):
 		}
 	}
 }

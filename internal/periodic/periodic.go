@@ -13,6 +13,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/parley-chat/parley/internal/backoff"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/postgres"
@@ -80,10 +81,8 @@ func (s *Schedule) Run(ctx context.Context) error {
 			wait = tickRetry
 		}
 		failing = err != nil
-		select {
-		case <-ctx.Done():
+		if !backoff.Wait(ctx, wait) {
 			return nil
-		case <-time.After(wait):
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parley-chat/parley/internal/backoff"
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
@@ -28,7 +29,7 @@ const (
 	maxAfter    = time.Hour
 )
 
-// retryPauses are the pauses after each failed attempt but the last.
+// retryPauses are the pauses after each failed attempt but the last, give or take a fifth.
 var retryPauses = []time.Duration{5 * time.Second, time.Minute, 5 * time.Minute, 20 * time.Minute}
 
 // parcel is a push to one device.
@@ -201,7 +202,7 @@ func (s *Sender) deliver(ctx context.Context, j *job) error {
 		return s.drop(ctx, j)
 	}
 	s.count(p, sendRetried)
-	return s.retry(ctx, j, max(retryPauses[j.attempts], a.after))
+	return s.retry(ctx, j, max(backoff.Spread(retryPauses[j.attempts]), a.after))
 }
 
 func (s *Sender) count(p *parcel, outcome string) {

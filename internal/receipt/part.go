@@ -10,6 +10,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/parley-chat/parley/internal/backoff"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/redisconn"
@@ -55,10 +56,7 @@ func (s *Service) part(ctx context.Context) {
 			return
 		case p := <-s.parted:
 			for s.moveBack(ctx, p) != nil && ctx.Err() == nil {
-				select {
-				case <-ctx.Done():
-				case <-time.After(partRetry):
-				}
+				backoff.Wait(ctx, partRetry)
 			}
 		}
 	}

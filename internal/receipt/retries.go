@@ -3,6 +3,8 @@ package receipt
 import (
 	"sync"
 	"time"
+
+	"github.com/parley-chat/parley/internal/backoff"
 )
 
 const (
@@ -11,22 +13,23 @@ const (
 	longestRetry = 10 * time.Minute
 )
 
-// retries are the ids that can't be written, each with the time of its next attempt. The pauses double up to longestRetry. Safe for
+// retries are the ids that can't be written, each with the time of its next attempt. The pauses double, from twice the
+// interval of flushes up to longestRetry. Safe for
 // concurrent use.
 type retries struct {
-	interval time.Duration
+	pauses backoff.Policy
 
 	mu sync.Mutex // guards m
 	m  map[string]*retry
 }
 
 type retry struct {
-	wait  time.Duration
-	until time.Time
+	failures int
+	until    time.Time
 }
 
 func newRetries(interval time.Duration) *retries {
-	return &retries{interval: interval, m: map[string]*retry{}}
+	return &retries{pauses: backoff.Policy{First: 2 * interval, Most: longestRetry}, m: map[string]*retry{}}
 }
 
 func (*retries) key(kind, id string) string { return kind + ":" + id }
@@ -46,14 +49,15 @@ func (r *retries) failed(kind, id string) time.Duration {
 	k := r.key(kind, id)
 	x := r.m[k]
 	if x == nil {
-		x = &retry{wait: r.interval}
+		x = &retry{}
 		if len(r.m) < maxRetries {
 			r.m[k] = x
 		}
 	}
-	x.wait = min(2*x.wait, longestRetry)
-	x.until = time.Now().Add(x.wait)
-	return x.wait
+	x.failures++
+	wait := r.pauses.After(x.failures)
+	x.until = time.Now().Add(wait)
+	return wait
 }
 
 // done removes an id that was written.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/parley-chat/parley/internal/backoff"
 )
 
 const (
@@ -17,12 +19,12 @@ const (
 	// before it is replaced.
 	pingEvery = 1 * time.Second
 	silentFor = 4 * time.Second
-	// listenPause is the pause before a failed subscription is tried again; it grows up to listenPauseMost.
-	listenPause     = 100 * time.Millisecond
-	listenPauseMost = 1 * time.Second
 	// subscribeBatch is how many channels go into one command.
 	subscribeBatch = 500
 )
+
+// listenPauses are the pauses before a failed subscription is tried again.
+var listenPauses = backoff.Policy{First: 100 * time.Millisecond, Most: time.Second}
 
 // ErrSilent is the error of a subscription that received nothing for too long: neither messages nor replies to its pings.
 var ErrSilent = errors.New("the subscription received nothing, not even replies to its pings")
@@ -112,21 +114,17 @@ func (l *Listener) subscribe(ctx context.Context, ps *redis.PubSub, channels []s
 
 // Run listens until ctx ends.
 func (l *Listener) Run(ctx context.Context) {
-	pause := listenPause
-	for ctx.Err() == nil {
+	for failures := 0; ctx.Err() == nil; {
 		heard, err := l.listen(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		l.OnLost(err)
 		if heard {
-			pause = listenPause
+			failures = 0
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, listenPauseMost)
+		failures++
+		backoff.Wait(ctx, listenPauses.After(failures))
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,14 +19,20 @@ import (
 
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/parley-chat/parley/internal/backoff"
+	"github.com/parley-chat/parley/internal/outbound"
 )
 
 const (
 	exportTimeout = 10 * time.Second
-	// An unavailable collector is tried again after a pause, at most this long. (The batcher gives up after half of that.)
-	firstPause, longestPause, giveUp = time.Second, 15 * time.Second, time.Minute
-	longestAnswer                    = 64 << 10
+	// giveUp is how long an unavailable collector is tried. (The batcher gives up after half of that.)
+	giveUp        = time.Minute
+	longestAnswer = 64 << 10
 )
+
+// retries are the pauses after attempts that failed.
+var retries = backoff.Policy{First: time.Second, Most: 15 * time.Second}
 
 // collector sends spans by OTLP over HTTP. OpenTelemetry's own client for that links gRPC, which is a tenth of a binary of ours
 // (github.com/open-telemetry/opentelemetry-go/issues/2579).
@@ -164,16 +169,14 @@ func (c *collector) UploadTraces(ctx context.Context, spans []*tracepb.ResourceS
 		}
 		body = b.Bytes()
 	}
-	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+	for failures := 1; ; failures++ {
 		err := c.post(ctx, body)
 		later, ok := errors.AsType[laterError](err)
 		if !ok {
 			return err
 		}
-		select {
-		case <-ctx.Done():
+		if !backoff.Wait(ctx, max(later.after, retries.After(failures))) {
 			return err
-		case <-time.After(max(later.after, pause/2+rand.N(pause/2))):
 		}
 	}
 }
@@ -202,18 +205,7 @@ func (c *collector) post(ctx context.Context, body []byte) error {
 	err = errors.Join(fmt.Errorf("%s returned %s: %.200q", r.URL.Redacted(), res.Status, answer), err)
 	switch res.StatusCode {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return laterError{err, retryAfter(res.Header.Get("Retry-After"))}
+		return laterError{err, outbound.RetryAfter(res.Header.Get("Retry-After"))}
 	}
 	return err
-}
-
-// retryAfter reads a Retry-After, which is seconds or a date; 0 if it is neither.
-func retryAfter(s string) time.Duration {
-	if seconds, err := strconv.ParseUint(s, 10, 16); err == nil {
-		return time.Duration(seconds) * time.Second
-	}
-	if at, err := http.ParseTime(s); err == nil {
-		return time.Until(at)
-	}
-	return 0
 }

@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"time"
 
+	"github.com/parley-chat/parley/internal/backoff"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/outbound"
@@ -215,7 +215,7 @@ func (d *Dispatcher) pause(attempts int, after time.Duration) time.Duration {
 	if attempts > 0 && attempts <= len(d.config.Retries) {
 		in = d.config.Retries[attempts-1]
 	}
-	return max(after, time.Duration(float64(in)*(0.8+0.4*rand.Float64()))) //nolint:gosec // no secret
+	return max(after, backoff.Spread(in))
 }
 
 func splitTypes(s string) []string { return strings.Split(s, ",") }

@@ -102,7 +102,7 @@ func (d *Decider) Run(ctx context.Context) error {
 }
 
 func (d *Decider) warn(ctx context.Context, msg string, err error) {
-	if err != nil && ctx.Err() == nil && !errors.Is(err, errLeaseLost) {
+	if err != nil && ctx.Err() == nil && !errors.Is(err, postgres.ErrLeaseLost) {
 		d.log.WarnContext(ctx, msg, "error", err)
 	}
 }

@@ -94,19 +94,14 @@ func (p *places) claim(ctx context.Context, n int) ([]place, error) {
 	return out, nil
 }
 
-var errLeaseLost = errors.New("the lease is another's by now")
-
 // advance moves a place to a seq and gives its lease back. What comes next is decided on after the pause.
 func advance(ctx context.Context, q postgres.Querier, w *place, seq int64, pause time.Duration) error {
-	r, err := q.ExecContext(ctx, `UPDATE push_places p SET seq = $3, lease = NULL, leased_until = NULL,
+	err := postgres.Held(q.ExecContext(ctx, `UPDATE push_places p SET seq = $3, lease = NULL, leased_until = NULL,
 			next_at = clock_timestamp() + make_interval(secs => $4),
 			behind = $3 < coalesce((SELECT c.last_seq FROM conversations c WHERE c.id = p.conversation_id), 0)
-		WHERE conversation_id = $1 AND lease = $2`, w.conversationID, w.lease, seq, pause.Seconds())
+		WHERE conversation_id = $1 AND lease = $2`, w.conversationID, w.lease, seq, pause.Seconds()))
 	if err != nil {
 		return fmt.Errorf("move a place: %w", err)
-	}
-	if n, err := r.RowsAffected(); err != nil || n == 0 {
-		return errors.Join(err, errLeaseLost)
 	}
 	return nil
 }

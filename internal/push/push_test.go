@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/parley-chat/parley/internal/id"
+	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
@@ -434,7 +435,7 @@ func TestAKilledDispatchersWorkIsTakenOver(t *testing.T) {
 	}
 	// The first one wakes up and finds its lease gone: it moves nothing, and sends nothing.
 	err = dead.request(t.Context(), &claimed[0], 1, []pushed{{userID: ben, messageID: id.New(), seq: 1, count: 1}})
-	if !errors.Is(err, errLeaseLost) {
+	if !errors.Is(err, postgres.ErrLeaseLost) {
 		t.Errorf("a lost lease: %v", err)
 	}
 	var n int

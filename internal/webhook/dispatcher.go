@@ -14,6 +14,7 @@ import (
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/fault"
 	"github.com/parley-chat/parley/internal/outbound"
+	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
@@ -75,7 +76,7 @@ func (d *Dispatcher) fillSlot(stop context.Context, w *work) {
 	ctx := context.WithoutCancel(stop)
 	for begun := time.Now(); ; {
 		went, err := d.deliver(stop, w)
-		if err != nil && !errors.Is(err, errLeaseLost) {
+		if err != nil && !errors.Is(err, postgres.ErrLeaseLost) {
 			d.warn(ctx, "a conversation's events cannot be delivered", fmt.Errorf("%s: %w", w.endpoint.name, err))
 		}
 		if err != nil || !went || stop.Err() != nil || time.Since(begun) > slotFor {
@@ -143,7 +144,7 @@ func (d *Dispatcher) deliverEvents(stop context.Context, w *work, ref *conversat
 			if err := d.places.hold(ctx, w); err != nil {
 				return false, err
 			}
-			if went, err := d.attempt(ctx, w, one, time.UnixMicro(e.CommittedAt), d.places.postpone); err != nil || !went {
+			if went, err := d.attempt(ctx, w, one, time.UnixMicro(e.CommittedAt)); err != nil || !went {
 				return false, err
 			}
 			if err := d.places.advance(ctx, w, e.Revision); err != nil {
@@ -159,11 +160,11 @@ func (d *Dispatcher) deliverEvents(stop context.Context, w *work, ref *conversat
 }
 
 // attempt delivers once. It returns true if the event was answered 2xx or is dead, and false after it was postponed.
-func (d *Dispatcher) attempt(ctx context.Context, w *work, one delivery, committed time.Time, postpone func(context.Context, *work, int, time.Duration) error) (bool, error) {
+func (d *Dispatcher) attempt(ctx context.Context, w *work, one delivery, committed time.Time) (bool, error) {
 	fault.Point("dispatcher.send")
 	o := d.sender.send(outbound.Before(ctx, d.places.fence(w)), w.endpoint.target, one, w.replay)
 	if o.late {
-		return false, errLeaseLost
+		return false, postgres.ErrLeaseLost
 	}
 	d.metrics.attempt(w, o, committed)
 	if o.ok() {
@@ -186,7 +187,7 @@ func (d *Dispatcher) attempt(ctx context.Context, w *work, one delivery, committ
 		w.attempts++
 	}
 	if w.attempts > len(d.config.Retries) {
-		if err := d.keepHold(ctx, w); err != nil { // or another dispatcher may have delivered it
+		if err := d.places.renew(ctx, w); err != nil { // or another dispatcher may have delivered it
 			return false, err
 		}
 		return true, bury(ctx, d.places.db, w.endpoint.id, one, o.reason)
@@ -198,15 +199,7 @@ func (d *Dispatcher) attempt(ctx context.Context, w *work, one delivery, committ
 	if disabled {
 		d.log.WarnContext(ctx, "a webhook was disabled", "webhook", w.endpoint.name, "status", o.status)
 	}
-	return false, postpone(ctx, w, w.attempts, d.pause(w.attempts, o.after))
-}
-
-// keepHold returns errLeaseLost unless the lease is still held.
-func (d *Dispatcher) keepHold(ctx context.Context, w *work) error {
-	if w.subject != "" {
-		return d.places.renewSubject(ctx, w)
-	}
-	return d.places.renew(ctx, w)
+	return false, d.places.postpone(ctx, w, w.attempts, d.pause(w.attempts, o.after))
 }
 
 // pause is how long an event waits after so many counted attempts, give or take a fifth.

@@ -102,7 +102,7 @@ func (d *Dispatcher) deliverSubject(ctx context.Context, w *work) error {
 			return fmt.Errorf("encode an event: %w", err)
 		}
 		w.replay = o.replay
-		if err := d.places.renewSubject(ctx, w); err != nil {
+		if err := d.places.renew(ctx, w); err != nil {
 			return err
 		}
 		if !w.endpoint.wants(o.typ) { // since the event was written
@@ -111,7 +111,7 @@ func (d *Dispatcher) deliverSubject(ctx context.Context, w *work) error {
 			}
 			continue
 		}
-		went, err := d.attempt(ctx, w, delivery{id: "evt_" + o.eventID, typ: o.typ, body: b}, o.at, d.places.postponeSubject)
+		went, err := d.attempt(ctx, w, delivery{id: "evt_" + o.eventID, typ: o.typ, body: b}, o.at)
 		if err != nil || !went {
 			return err
 		}
@@ -141,7 +141,7 @@ func (d *Dispatcher) outboxData(ctx context.Context, o *outboxRow) (any, error) 
 // sent moves an event that was delivered or given up to those that a replay finds. One that came from a replay is there already, and
 // nobody wants a push again.
 func (p *places) sent(ctx context.Context, w *work, outboxID int64) error {
-	return held(p.db.ExecContext(ctx, `WITH p AS (
+	return postgres.Held(p.db.ExecContext(ctx, `WITH p AS (
 			UPDATE outbox_places SET attempts = 0, first_failed_at = NULL, next_at = NULL
 			WHERE webhook_id = $1 AND subject = $2 AND lease = $3 RETURNING webhook_id
 		),
@@ -154,17 +154,4 @@ func (p *places) sent(ctx context.Context, w *work, outboxID int64) error {
 			ON CONFLICT DO NOTHING
 		)
 		SELECT FROM gone`, w.endpoint.id, w.subject, w.lease, outboxID))
-}
-
-// renewSubject is renew for a subject.
-func (p *places) renewSubject(ctx context.Context, w *work) error {
-	w.leasedAt = time.Now()
-	return held(p.db.ExecContext(ctx, `UPDATE outbox_places SET leased_until = clock_timestamp() + make_interval(secs => $4)
-		WHERE webhook_id = $1 AND subject = $2 AND lease = $3 AND leased_until > clock_timestamp()`, w.endpoint.id, w.subject, w.lease, p.lease.Seconds()))
-}
-
-func (p *places) postponeSubject(ctx context.Context, w *work, attempts int, in time.Duration) error {
-	return held(p.db.ExecContext(ctx, `UPDATE outbox_places SET attempts = $4, first_failed_at = coalesce(first_failed_at, clock_timestamp()),
-			next_at = clock_timestamp() + make_interval(secs => $5), lease = NULL, leased_until = NULL
-		WHERE webhook_id = $1 AND subject = $2 AND lease = $3`, w.endpoint.id, w.subject, w.lease, attempts, in.Seconds()))
 }

@@ -232,32 +232,28 @@ func (p *places) claim(ctx context.Context, e *endpointRow, most int) (out []wor
 	return out, nil
 }
 
-var errLeaseLost = errors.New("the lease is another's by now")
-
-func held(r sql.Result, err error) error {
-	if err != nil {
-		return err
+// leased returns the table of the row that is worked on, and the column that identifies the row within the endpoint, with its value.
+func (w *work) leased() (table, column, key string) {
+	switch {
+	case w.subject != "":
+		return "outbox_places", "subject", w.subject
+	case w.replay:
+		return "webhook_replay_places", "conversation_id", w.conversationID
 	}
-	if n, err := r.RowsAffected(); err != nil || n == 0 {
-		return errors.Join(err, errLeaseLost)
-	}
-	return nil
+	return "webhook_places", "conversation_id", w.conversationID
 }
 
-// table is that of the place that is worked on.
-func (w *work) table() string {
-	if w.replay {
-		return "webhook_replay_places"
-	}
-	return "webhook_places"
+// update is a statement on the row that is worked on. Its first arguments are the endpoint, the row's key, the lease.
+func (p *places) update(ctx context.Context, w *work, set, and string, args ...any) error {
+	table, column, key := w.leased()
+	return postgres.Held(p.db.ExecContext(ctx, `UPDATE `+table+` SET `+set+` WHERE webhook_id = $1 AND `+column+` = $2 AND lease = $3`+and,
+		append([]any{w.endpoint.id, key, w.lease}, args...)...))
 }
 
 // renew prolongs a lease for one delivery.
 func (p *places) renew(ctx context.Context, w *work) error {
 	at := time.Now()
-	err := held(p.db.ExecContext(ctx, `UPDATE `+w.table()+` SET leased_until = clock_timestamp() + make_interval(secs => $4)
-		WHERE webhook_id = $1 AND conversation_id = $2 AND lease = $3 AND leased_until > clock_timestamp()`,
-		w.endpoint.id, w.conversationID, w.lease, p.lease.Seconds()))
+	err := p.update(ctx, w, `leased_until = clock_timestamp() + make_interval(secs => $4)`, ` AND leased_until > clock_timestamp()`, p.lease.Seconds())
 	if err == nil {
 		w.leasedAt = at
 	}
@@ -267,9 +263,8 @@ func (p *places) renew(ctx context.Context, w *work) error {
 // advance moves a place after a delivery that was answered or needed none, and prolongs its lease.
 func (p *places) advance(ctx context.Context, w *work, revision int64) error {
 	at := time.Now()
-	err := held(p.db.ExecContext(ctx, `UPDATE `+w.table()+` SET revision = $4, attempts = 0, first_failed_at = NULL, next_at = NULL,
-			leased_until = clock_timestamp() + make_interval(secs => $5)
-		WHERE webhook_id = $1 AND conversation_id = $2 AND lease = $3`, w.endpoint.id, w.conversationID, w.lease, revision, p.lease.Seconds()))
+	err := p.update(ctx, w, `revision = $4, attempts = 0, first_failed_at = NULL, next_at = NULL,
+		leased_until = clock_timestamp() + make_interval(secs => $5)`, "", revision, p.lease.Seconds())
 	if err == nil {
 		w.revision, w.attempts, w.firstFailed, w.leasedAt = revision, 0, time.Time{}, at
 	}
@@ -289,9 +284,8 @@ func (p *places) release(ctx context.Context, w *work) error {
 
 // postpone notes a failed attempt and when to try again.
 func (p *places) postpone(ctx context.Context, w *work, attempts int, in time.Duration) error {
-	return held(p.db.ExecContext(ctx, `UPDATE `+w.table()+` SET attempts = $4, first_failed_at = coalesce(first_failed_at, clock_timestamp()),
-			next_at = clock_timestamp() + make_interval(secs => $5), lease = NULL, leased_until = NULL
-		WHERE webhook_id = $1 AND conversation_id = $2 AND lease = $3`, w.endpoint.id, w.conversationID, w.lease, attempts, in.Seconds()))
+	return p.update(ctx, w, `attempts = $4, first_failed_at = coalesce(first_failed_at, clock_timestamp()),
+		next_at = clock_timestamp() + make_interval(secs => $5), lease = NULL, leased_until = NULL`, "", attempts, in.Seconds())
 }
 
 // succeeded notes a 2xx. After a failure everything that waited for the endpoint is due at once, but for what it refused itself.

@@ -433,7 +433,7 @@ func TestALostLeaseMovesNothing(t *testing.T) {
 	for name, err := range map[string]error{
 		"renew": p.renew(t.Context(), &paused), "advance": p.advance(t.Context(), &paused, 1), "postpone": p.postpone(t.Context(), &paused, 1, time.Second),
 	} {
-		if !errors.Is(err, errLeaseLost) {
+		if !errors.Is(err, postgres.ErrLeaseLost) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

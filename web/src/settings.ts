@@ -66,13 +66,23 @@ async function drawSessions(app: App, el: HTMLElement): Promise<void> {
   try {
     const { data } = await app.chat.request<{ data: SessionInfo[] }>("GET", "/auth/sessions");
     const others = data.filter((s) => !s.current);
-    const end = (some: SessionInfo[]): void => void attempt(Promise.all(some.map((s) => app.chat.request("DELETE", `/auth/sessions/${s.id}`)))).then(() => drawSessions(app, el));
+    const end = (some: SessionInfo[]): void => void attempt(endSessions(app, some)).then(() => drawSessions(app, el));
     fill(el, data.map((s) => h("li", { class: "person" },
       h("span", { class: "row-main" }, h("span", { class: "row-title" }, s.current ? "This device" : browserOf(s.userAgent)), h("span", { class: "faint-text" }, `Last used ${briefTime(s.lastUsedAt)}`)),
       !s.current && h("button", { type: "button", class: "quiet", onclick: () => end([s]) }, "Sign out"))),
       others.length > 1 && h("li", { class: "row end" }, h("button", { type: "button", class: "quiet", onclick: () => end(others) }, "Sign out everywhere else")));
   } catch (err) {
     fill(el, (err as Error).message);
+  }
+}
+
+/** Ends sessions, some at a time. One that has ended meanwhile is no fault. */
+async function endSessions(app: App, some: readonly SessionInfo[]): Promise<void> {
+  const rest = [...some];
+  while (rest.length > 0) {
+    await Promise.all(rest.splice(0, 8).map((s) => app.chat.request("DELETE", `/auth/sessions/${s.id}`).catch((err: { status?: number }) => {
+      if (err.status !== 404) throw err;
+    })));
   }
 }
 

@@ -208,7 +208,7 @@ func TestCheck(t *testing.T) {
 		t.Errorf("%d sessions are left, %v", left, err)
 	}
 	s.pods[0].Kill()
-	if out, err := exec.Command(testenv.Binary(t, "api"), "check", s.pods[0].url).CombinedOutput(); err == nil || !strings.Contains(string(out), "no reply from") {
+	if out, err := exec.Command(testenv.Binary(t, "api"), "check", s.pods[0].url).CombinedOutput(); err == nil || !strings.Contains(string(out), "no response from") {
 		t.Errorf("without a pod: %v: %s", err, out)
 	}
 }

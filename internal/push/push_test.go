@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -189,6 +190,7 @@ func TestAnswersOfProviders(t *testing.T) {
 	for _, path := range []string{"/gone", "/missing", "/busy", "/broken", "/refusing", "/fine"} {
 		h.browser(1, path)
 	}
+	var refused atomic.Int64 // when the busy one was answered, Unix ms
 	h.service.set(func(path string, n int) (int, http.Header) {
 		switch path {
 		case "/gone":
@@ -197,6 +199,7 @@ func TestAnswersOfProviders(t *testing.T) {
 			return 404, nil
 		case "/busy":
 			if n == 1 {
+				refused.Store(time.Now().UnixMilli())
 				return 429, http.Header{"Retry-After": {"7"}}
 			}
 		case "/broken":
@@ -216,13 +219,19 @@ func TestAnswersOfProviders(t *testing.T) {
 		return slices.Equal(list, []string{"broken", "busy", "fine", "refusing"})
 	})
 	h.await("busy and broken ones wait", func() bool { return h.sent(ProviderWebPush, sendRetried) == 2 })
-	var busy, broken float64
-	wait := `SELECT extract(epoch FROM s.next_at - clock_timestamp()) FROM push_sends s JOIN push_devices d ON d.id = s.device WHERE d.device_id = `
-	if err := h.db.SQL.QueryRow(wait + `'busy'`).Scan(&busy); err != nil || busy > 7 {
-		t.Errorf("busy waits for %v, %v", busy, err)
+	due := func(device string) time.Time {
+		t.Helper()
+		var at time.Time
+		if err := h.db.SQL.QueryRow(`SELECT s.next_at FROM push_sends s JOIN push_devices d ON d.id = s.device WHERE d.device_id = $1`, device).Scan(&at); err != nil {
+			t.Fatal(err)
+		}
+		return at
 	}
-	if err := h.db.SQL.QueryRow(wait + `'broken'`).Scan(&broken); err != nil || broken > 5 || busy-broken < 0.5 {
-		t.Errorf("broken waits for %v, busy for %v, %v", broken, busy, err)
+	if at := due("busy"); at.UnixMilli() < refused.Load()+7_000 || time.Until(at) > 7*time.Second {
+		t.Errorf("busy waits until %s", at)
+	}
+	if wait := time.Until(due("broken")); wait > retryPauses[0]*6/5 {
+		t.Errorf("broken waits for %s", wait)
 	}
 	mustExec(t, h.db, `UPDATE push_sends SET next_at = clock_timestamp()`)
 	h.await("both get it then", func() bool { return h.sent(ProviderWebPush, sendDelivered) == 3 })

@@ -11,13 +11,33 @@ import (
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
-// A plan is kept for as long as its connection: one that is made while the table of messages is new must not read it
-// whole for each batch when it has grown.
+// A plan is kept for as long as its connection, or until the table is analyzed: one that is made while the table of messages is new must
+// neither read it whole for each batch when it has grown, nor all messages of the conversation. Sizes at which the costs of the indexes
+// are equal have to be among those that are tried.
 func TestPlanOfNewTableSeeksMessages(t *testing.T) {
 	t.Parallel()
-	plan := testenv.KeptPlan(t, prepared(t), `send ('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', NULL)`)
-	if strings.Contains(plan, "Seq Scan on messages") || !strings.Contains(plan, "messages_client_message_id_key") {
-		t.Errorf("the plan is not by index:\n%s", plan)
+	c := prepared(t)
+	execute := func(query string, args ...any) {
+		t.Helper()
+		if _, err := c.ExecContext(t.Context(), query, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	user, group := id.New(), id.New()
+	execute(`INSERT INTO users (id, username, display_name, password_hash) VALUES ($1, 'anna', 'Anna', '!')`, user)
+	execute(`INSERT INTO conversations (id, type, name, last_message_at, member_count, created_at) VALUES ($1, 'group', 'Team', now(), 0, now())`, group)
+	size := 0
+	for _, n := range []int{0, 1, 10, 40, 100, 400, 2000} {
+		execute(`INSERT INTO messages (id, conversation_id, seq, revision, sender_id, content, client_message_id, created_at)
+			SELECT gen_random_uuid(), $1, i, i, $2, 'hello', 'm' || i, now() FROM generate_series($3::int + 1, $4) i`, group, user, size, n)
+		size = n
+		execute(`DEALLOCATE send`)
+		execute(`PREPARE send AS ` + message.SendSQL())
+		plan := testenv.KeptPlan(t, c, `send ('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', NULL)`)
+		if strings.Contains(plan, "Seq Scan on messages") || strings.Contains(plan, "messages_seq_key") ||
+			!strings.Contains(plan, "messages_client_message_id_key") || !strings.Contains(plan, "messages_pkey") {
+			t.Errorf("with %d messages the plan is not by the right indexes:\n%s", n, plan)
+		}
 	}
 }
 

@@ -15,7 +15,8 @@
 -- (a client's id that another statement used meanwhile) ends the whole statement by a unique index.
 --
 -- Messages are looked up by scalar subqueries: an EXISTS may be hashed, and a plan that was made while the table was small
--- then reads all of it for each batch.
+-- then reads all of it for each batch. While the table is small, every index that begins with the conversation costs the same, and the one of
+-- seq or time would read the whole conversation once it has grown: the order that is asked for has the client's id looked up by its own.
 --
 -- The first array is hidden in a subquery so that the planner can't see its length. Otherwise a custom plan for a batch of one looks
 -- cheaper than the generic plan, and each small batch is planned again, which costs twice as much as running it.
@@ -70,7 +71,9 @@ checked AS MATERIALIZED (
                    THEN 'not_member'
                WHEN i.client_message_id IS NOT NULL AND (
                    SELECT true FROM messages d
-                   WHERE d.conversation_id = i.conversation_id AND d.sender_id = i.sender_id AND d.client_message_id = i.client_message_id LIMIT 1)
+                   WHERE d.conversation_id = i.conversation_id AND d.sender_id = i.sender_id
+                   AND d.client_message_id BETWEEN i.client_message_id AND i.client_message_id
+                   ORDER BY d.client_message_id LIMIT 1)
                    THEN 'duplicate'
                WHEN l.type = 'direct' AND EXISTS (
                    SELECT FROM conversation_members o
@@ -82,7 +85,7 @@ checked AS MATERIALIZED (
 --+                AND i.rules = 'member'
                    THEN 'no_posting'
                WHEN i.reply_to_id IS NOT NULL AND (
-                   SELECT true FROM messages r WHERE r.id = i.reply_to_id AND r.conversation_id = i.conversation_id LIMIT 1) IS NULL
+                   SELECT r.conversation_id FROM messages r WHERE r.id = i.reply_to_id) IS DISTINCT FROM i.conversation_id
                    THEN 'bad_reply'
 --+            WHEN i.mention_ids IS NOT NULL AND EXISTS (
 --+                SELECT FROM unnest(i.mention_ids::uuid[]) AS u (id)

@@ -31,6 +31,9 @@ const (
 	keepAliveIdle     = 10 * time.Second
 	keepAliveInterval = 5 * time.Second
 	keepAliveCount    = 3
+	// replanAfter is how often a connection is used before the plans that it keeps are made anew for the first time. Then it is when the
+	// number of uses has doubled.
+	replanAfter = 64
 )
 
 // OpenPool prepares only the pool: a process without plain paths doesn't link GORM. It does not connect: a process starts,
@@ -58,7 +61,7 @@ func OpenPool(c Config) (*sql.DB, error) {
 		cfg.RuntimeParams["statement_timeout"] = fmt.Sprint(StatementTimeout.Milliseconds())
 		cfg.RuntimeParams["idle_in_transaction_session_timeout"] = fmt.Sprint(2 * StatementTimeout.Milliseconds())
 	}
-	g := &guard{identify: c.Identify}
+	g := &guard{identify: c.Identify, replans: !c.PgBouncer}
 	g.watch(cfg)
 	// The guard pings connections, with its own timeout.
 	pool := stdlib.OpenDB(*cfg, stdlib.OptionResetSession(g.reset), stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool { return false }))
@@ -75,12 +78,15 @@ func OpenPool(c Config) (*sql.DB, error) {
 type guard struct {
 	generation atomic.Int64
 	identify   func(ctx context.Context, c *pgconn.PgConn) (another bool, err error) // nil for nothing
+	replans    bool                                                                  // whether connections keep plans
 }
 
 // member is the guard's state of a connection, in its CustomData. Only one goroutine at a time uses a connection.
 type member struct {
 	generation int64
 	used       time.Time // when it was last taken out of the pool
+	uses       int       // how often it was
+	replan     int       // the number of uses at which its plans are made anew
 }
 
 const memberKey = "parley"
@@ -97,7 +103,7 @@ func (g *guard) watch(cfg *pgx.ConnConfig) {
 		validate = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	cfg.ValidateConnect = func(ctx context.Context, c *pgconn.PgConn) error {
-		m := &member{generation: g.generation.Load(), used: time.Now()} // before the query, so that a change in between retires it
+		m := &member{generation: g.generation.Load(), used: time.Now(), replan: replanAfter} // before the query, so that a change in between retires it
 		if err := validate(ctx, c); err != nil {
 			return err
 		}
@@ -160,6 +166,26 @@ func (g *guard) reset(ctx context.Context, c *pgx.Conn) error {
 		}
 	}
 	m.used = time.Now()
+	if m.uses++; m.uses < m.replan || !g.replans {
+		return nil
+	}
+	m.replan *= 2
+	return g.discardPlans(ctx, c, m)
+}
+
+// discardPlans has the connection's statements planned anew at their next use. A plan that was made while a table was small can be far too slow
+// when it has grown: indexes that begin with the same column cost the same then. Postgres keeps it until the table is analyzed,
+// which autovacuum does at most once a minute. Tables grow with the uses of connections, so plans that are renewed whenever the uses
+// have doubled fit, and cost a few dozen plannings in a connection's life.
+func (g *guard) discardPlans(ctx context.Context, c *pgx.Conn, m *member) error {
+	ctx, cancel := context.WithTimeout(ctx, pingWait)
+	defer cancel()
+	if _, err := c.PgConn().Exec(ctx, `DISCARD PLANS`).ReadAll(); err != nil {
+		if ctx.Err() != context.Canceled { //nolint:errorlint // it is returned as it is
+			g.retire(m)
+		}
+		return driver.ErrBadConn
+	}
 	return nil
 }
 

@@ -243,6 +243,8 @@ export class Room implements Readable<RoomView> {
 
   /** After a reconnect. @internal */
   resume(): void {
+    // What REST brought before the first `ready` did not know whose it is.
+    if (this.state && this.state.me !== this.chat.userId) this.start(this.state.info);
     this.markersRead = false;
     if (this.isOpen) void this.fill().catch(() => {});
     this.flushRead();

@@ -498,3 +498,25 @@ test("an unknown frame is nothing", async () => {
   assert.equal(state(chat), "online");
   assert.equal(chat.conversations.value.length, 1);
 });
+
+test("a conversation that REST brought before the socket was ready settles one's own messages", async () => {
+  server.say("old");
+  const chat = new Parley({ url: "http://parley.test", token: () => token("t"), WebSocket: server.WebSocket, fetch: server.fetch, outbox: null });
+  chats.push(chat);
+  const room = chat.open("c");
+  await room.read();
+  assert.equal(state(chat), "idle");
+  chat.connect();
+  await settle();
+  const say = server.say.bind(server);
+  server.say = (text, options) => { // the answer comes before the frame
+    const m = say(text, { ...options, deliver: false });
+    setImmediate(() => server.broadcast("message:new", m));
+    return m;
+  };
+  const done = room.send("mine");
+  await settle();
+  await done;
+  assert.deepEqual(room.value.drafts, []);
+  assert.deepEqual(room.value.messages.map((m) => m.content), ["old", "mine"]);
+});

@@ -19,7 +19,7 @@ const reaction = "👍"
 // features is what people did besides sending, as it was answered. What got no answer may have happened or not, and is not held against
 // the result.
 type features struct {
-	turn sync.Mutex // held for a change of a pin or of a mute, which come one after another
+	turn sync.Mutex // held for a change of a pin, of a mute or of a text, which come one after another
 
 	mu       sync.Mutex                 // guards what follows
 	last     *sentMessage               // the newest message
@@ -80,8 +80,7 @@ func (l *load) useFeature(p *person, n int) {
 	case 2:
 		l.mute(p)
 	case 3:
-		content := fmt.Sprint("edited in turn ", n)
-		l.change(last.id, "PATCH", path, last.sender, map[string]string{"content": content}, func() { f.edited[last.id] = content })
+		l.edit(last, fmt.Sprint("edited in turn ", n))
 	}
 }
 
@@ -113,6 +112,14 @@ func (l *load) pin(id string) {
 		l.change("pins", "DELETE", "/messages/"+before+"/pin", owner, nil, func() { f.pinned = "" })
 	}
 	l.change("pins", "PUT", "/messages/"+id+"/pin", owner, nil, func() { f.pinned = id })
+}
+
+// edit edits a message, as its sender. Of two edits at once the one that is answered first need not be the first.
+func (l *load) edit(m *sentMessage, content string) {
+	f := l.features
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	l.change(m.id, "PATCH", "/messages/"+m.id, m.sender, map[string]string{"content": content}, func() { f.edited[m.id] = content })
 }
 
 // mute mutes the conversation for a person, or ends that.

@@ -27,7 +27,7 @@ build() { go build -race -tags faultpoints -buildvcs=false -o "$PARLEY_TEST_BIN_
 # Most tests wait for processes: more of them run at a time than there are CPUs.
 tests() {
 	# shellcheck disable=SC2086 # several flags
-	go test -race -parallel 6 -timeout 20m ${TESTFLAGS:-} "${packages[@]}"
+	go test -race -parallel 4 -timeout 20m ${TESTFLAGS:-} "${packages[@]}"
 }
 
 # The chart's tests are a module of their own, since they need Helm and Kubernetes. Go's cache of results does not look at what is

@@ -157,21 +157,30 @@ type migrationWatch struct {
 func watchMigrations(b *testing.B, s *system) *migrationWatch {
 	ctx, cancel := context.WithCancel(b.Context())
 	w := &migrationWatch{b: b, s: s, stop: cancel, begun: time.Now(), applied: map[int64]time.Time{}, locks: map[string]bool{}}
+	writer, reader, sampler := w.conn(), w.conn(), w.conn() // before the migrations begin
 	w.done.Go(func() {
 		n := time.Now().UnixMicro() // a client's ids of its own
-		w.load(ctx, &w.writes, func(c *sql.Conn) error { n++; return sendAsFirstRelease(ctx, c, n) })
+		w.load(ctx, writer, &w.writes, func(c *sql.Conn) error { n++; return sendAsFirstRelease(ctx, c, n) })
 	})
 	w.done.Go(func() {
 		var n int64
-		w.load(ctx, &w.reads, func(c *sql.Conn) error {
+		w.load(ctx, reader, &w.reads, func(c *sql.Conn) error {
 			n++
 			_, err := c.ExecContext(ctx, `SELECT id, conversation_id, seq, revision, sender_id, content, created_at, edited_at, deleted_at FROM messages
 				WHERE conversation_id = $1 ORDER BY created_at DESC, id DESC LIMIT 50`, conversationOf(n))
 			return err
 		})
 	})
-	w.done.Go(func() { w.sample(ctx) })
+	w.done.Go(func() { w.sample(ctx, sampler) })
 	return w
+}
+
+func (w *migrationWatch) conn() *sql.Conn {
+	c, err := w.s.db.Conn(context.Background())
+	if err != nil {
+		w.b.Fatal(err)
+	}
+	return c
 }
 
 func (w *migrationWatch) finish() {
@@ -179,13 +188,8 @@ func (w *migrationWatch) finish() {
 	w.done.Wait()
 }
 
-// load runs statements on a connection of its own until ctx ends. None may fail.
-func (w *migrationWatch) load(ctx context.Context, to *[]span, statement func(*sql.Conn) error) {
-	c, err := w.s.db.Conn(ctx)
-	if err != nil {
-		w.b.Error(err)
-		return
-	}
+// load runs statements on a connection until ctx ends. None may fail.
+func (w *migrationWatch) load(ctx context.Context, c *sql.Conn, to *[]span, statement func(*sql.Conn) error) {
 	defer c.Close()
 	for ctx.Err() == nil {
 		x := span{from: time.Now()}
@@ -225,12 +229,7 @@ func sendAsFirstRelease(ctx context.Context, c *sql.Conn, n int64) error {
 }
 
 // sample notes every few milliseconds how far the migrations are and what they lock of the tables that were there before.
-func (w *migrationWatch) sample(ctx context.Context) {
-	c, err := w.s.db.Conn(ctx)
-	if err != nil {
-		w.b.Error(err)
-		return
-	}
+func (w *migrationWatch) sample(ctx context.Context, c *sql.Conn) {
 	defer c.Close()
 	last := false
 	for !last {

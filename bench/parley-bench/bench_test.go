@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -14,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -73,31 +71,13 @@ func (s *system) process(name string, env ...string) *testenv.Process {
 		fmt.Sprintf("PARLEY_OPS_ADDR=127.0.0.1:%d", testenv.FreePort(s.t))))
 }
 
-// output is what a run printed so far.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
 // seeded are the flags of a run whose users are seeded.
 func (s *system) seeded(args ...string) []string {
 	return append(args, "--database-url", s.pg, "--jwt-secret", secret)
 }
 
 // bench runs parley-bench. It answers the exit code, the results if there are some, and what it printed.
-func (s *system) bench(ctx context.Context, log *output, args ...string) (int, *results) {
+func (s *system) bench(ctx context.Context, log *testenv.Output, args ...string) (int, *results) {
 	s.t.Helper()
 	file := filepath.Join(s.t.TempDir(), "results.json")
 	for _, u := range s.urls {
@@ -121,7 +101,7 @@ func (s *system) bench(ctx context.Context, log *output, args ...string) (int, *
 }
 
 // fine runs it and wants no violation.
-func (s *system) fine(log *output, args ...string) *results {
+func (s *system) fine(log *testenv.Output, args ...string) *results {
 	s.t.Helper()
 	code, r := s.bench(s.t.Context(), log, args...)
 	if code != exitOK || r == nil || r.Verdict != verdictOK || len(r.Violations) > 0 {
@@ -147,7 +127,7 @@ func TestScenarios(t *testing.T) {
 	t.Parallel()
 	s := start(t, 2, unlimited...)
 	t.Run("sockets", func(t *testing.T) {
-		r := s.fine(&output{}, s.seeded("sockets", "--users", "30", "--duration", "2s")...)
+		r := s.fine(&testenv.Output{}, s.seeded("sockets", "--users", "30", "--duration", "2s")...)
 		if r.Counters["connects"] != 30 || r.Counters["connect failures"] != 0 || r.Latencies["connect"].Count != 30 {
 			t.Errorf("%v %v", r.Counters, r.Latencies)
 		}
@@ -161,7 +141,7 @@ func TestScenarios(t *testing.T) {
 		"sends open":    {"sends", "--users", "6", "--rate", "40", "--duration", "2s"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := s.fine(&output{}, s.seeded(args...)...)
+			r := s.fine(&testenv.Output{}, s.seeded(args...)...)
 			c := r.Counters
 			if c["acked"] < 10 || c["acked"] != c["sent"] || c["deliveries"] != c["expected deliveries"] || c["reconnects"] != 0 {
 				t.Errorf("%v", c)
@@ -175,21 +155,21 @@ func TestScenarios(t *testing.T) {
 		})
 	}
 	t.Run("reads", func(t *testing.T) {
-		r := s.fine(&output{}, s.seeded("reads", "--users", "7", "--members", "3", "--messages", "70", "--duration", "2s")...)
+		r := s.fine(&testenv.Output{}, s.seeded("reads", "--users", "7", "--members", "3", "--messages", "70", "--duration", "2s")...)
 		if c := r.Counters; c["reads"] < 7 || c["requests"] < 4*c["reads"] || c["failed requests"] != 0 || r.Latencies["history"].Count < 2*c["reads"] {
 			t.Errorf("%v %v", c, r.Latencies)
 		}
 	})
 	t.Run("presence", func(t *testing.T) {
 		s.process("presence-watcher")
-		r := s.fine(&output{}, s.seeded("presence", "--users", "8", "--members", "3", "--duration", "9s")...)
+		r := s.fine(&testenv.Output{}, s.seeded("presence", "--users", "8", "--members", "3", "--duration", "9s")...)
 		if c := r.Counters; c["online delivered"] < 12 || c["offline delivered"] < 12 || c["changes"] < 8 {
 			t.Errorf("%v", c)
 		}
 	})
 	t.Run("mixed", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "report.html")
-		r := s.fine(&output{}, s.seeded("mixed", "--users", "40", "--rate", "100", "--duration", "4s", "--metrics-url", s.urls[0]+"/api/metrics", "--report", file)...)
+		r := s.fine(&testenv.Output{}, s.seeded("mixed", "--users", "40", "--rate", "100", "--duration", "4s", "--metrics-url", s.urls[0]+"/api/metrics", "--report", file)...)
 		c := r.Counters
 		if c["acked"] < 50 || c["acked"] != c["sent"] || c["deliveries"] < c["acked"] || c["syncs"] == 0 || c["reads"] == 0 || c["requests"] == 0 {
 			t.Errorf("%v", c)
@@ -211,7 +191,7 @@ func TestScenarios(t *testing.T) {
 		checkReport(t, file)
 	})
 	t.Run("cleanup", func(t *testing.T) {
-		if code := run(t.Context(), []string{"cleanup", "--database-url", s.pg}, &output{}, &output{}); code != exitOK {
+		if code := run(t.Context(), []string{"cleanup", "--database-url", s.pg}, &testenv.Output{}, &testenv.Output{}); code != exitOK {
 			t.Fatalf("exit code %d", code)
 		}
 		if n := s.count(`SELECT (SELECT count(*) FROM users) + (SELECT count(*) FROM conversations) + (SELECT count(*) FROM messages)`); n != 0 {
@@ -224,7 +204,7 @@ func TestScenarios(t *testing.T) {
 func TestAKilledPodIsNoViolation(t *testing.T) {
 	t.Parallel()
 	s := start(t, 2, unlimited...)
-	log, done := &output{}, make(chan struct{})
+	log, done := &testenv.Output{}, make(chan struct{})
 	go func() {
 		defer close(done)
 		testenv.Eventually(t, 30*time.Second, func() bool { return strings.Contains(log.String(), "acked") }, "messages are sent")
@@ -244,7 +224,7 @@ func TestAGapIsSeen(t *testing.T) {
 	testenv.Exec(t, s.pg, `CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 		UPDATE conversations SET last_seq = last_seq + 1 WHERE id = NEW.conversation_id; RETURN NULL; END $$;
 		CREATE TRIGGER skip AFTER INSERT ON messages FOR EACH ROW WHEN (NEW.seq = 20) EXECUTE FUNCTION skip()`)
-	code, r := s.bench(t.Context(), &output{}, s.seeded("fanout", "--members", "5", "--duration", "2s", "--drain", "1s")...)
+	code, r := s.bench(t.Context(), &testenv.Output{}, s.seeded("fanout", "--members", "5", "--duration", "2s", "--drain", "1s")...)
 	if code != exitViolation || r == nil || r.Verdict != verdictViolated {
 		t.Fatalf("exit code %d, want a violation", code)
 	}
@@ -279,7 +259,7 @@ func TestFaultsAreTold(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			log := &output{}
+			log := &testenv.Output{}
 			if code := run(t.Context(), x.args, log, log); code != exitFault || !strings.Contains(log.String(), x.want) {
 				t.Errorf("exit code %d, printed %s, want %q", code, log, x.want)
 			}
@@ -292,7 +272,7 @@ func TestFaultsAreTold(t *testing.T) {
 
 func TestWhoAsksForHelpGetsIt(t *testing.T) {
 	t.Parallel()
-	log := &output{}
+	log := &testenv.Output{}
 	if code := run(t.Context(), []string{"sends", "--help"}, log, log); code != exitOK || !strings.Contains(log.String(), "Scenarios:") {
 		t.Errorf("exit code %d, printed %s", code, log)
 	}
@@ -302,7 +282,7 @@ func TestInterruptedItTellsWhatThereWas(t *testing.T) {
 	t.Parallel()
 	s := start(t, 1, unlimited...)
 	ctx, interrupt := context.WithCancel(t.Context())
-	log, done := &output{}, make(chan struct{})
+	log, done := &testenv.Output{}, make(chan struct{})
 	go func() {
 		defer close(done)
 		testenv.Eventually(t, 30*time.Second, func() bool { return strings.Contains(log.String(), "acked") }, "messages are sent")
@@ -324,7 +304,7 @@ func TestInterruptedItTellsWhatThereWas(t *testing.T) {
 func TestUsersAreRegisteredWhereThereIsNoDatabase(t *testing.T) {
 	t.Parallel()
 	s := start(t, 1, unlimited...)
-	r := s.fine(&output{}, "sends", "--users", "3", "--duration", "2s", "--cleanup")
+	r := s.fine(&testenv.Output{}, "sends", "--users", "3", "--duration", "2s", "--cleanup")
 	if c := r.Counters; c["acked"] == 0 || c["deliveries"] != c["expected deliveries"] {
 		t.Errorf("%v", c)
 	}
@@ -367,7 +347,7 @@ func TestOverTLSWithALimitOnRegistering(t *testing.T) {
 	ingress := httptest.NewTLSServer(httputil.NewSingleHostReverseProxy(to))
 	t.Cleanup(ingress.Close)
 	s.urls = []string{ingress.URL}
-	log := &output{}
+	log := &testenv.Output{}
 	if code, _ := s.bench(t.Context(), log, "sends", "--users", "3"); code != exitFault || !strings.Contains(log.String(), "certificate") {
 		t.Fatalf("a certificate that nobody knows was taken: exit code %d", code)
 	}

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/parley-chat/parley/internal/testenv"
 )
 
 // A run that was interrupted early, or had a low rate, has next to nothing to plot.
@@ -13,7 +15,7 @@ func TestAReportOfFewLatencies(t *testing.T) {
 	for n := range 3 {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			t.Parallel()
-			b := newBench(&settings{Scenario: "sends", URLs: list{"http://127.0.0.1"}, Users: 3}, &output{})
+			b := newBench(&settings{Scenario: "sends", URLs: list{"http://127.0.0.1"}, Users: 3}, &testenv.Output{})
 			before := time.Now().Add(-time.Second)
 			b.stats.begun, b.stats.lastAt, b.stats.warm = before, before, before
 			for i := range n {

@@ -1,12 +1,9 @@
 package observe_test
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"math"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,38 +16,14 @@ import (
 
 func TestMain(m *testing.M) { testenv.VerifyNoLeaks(m) }
 
-// lines is a log that may be read while it is written.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *lines) has(s string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Contains(l.b.String(), s)
-}
-
-func (l *lines) count(s string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.b.String(), s)
-}
-
 // watch runs a monitor of a Redis, and answers how to read its gauges.
-func watch(t *testing.T, r *testenv.RedisServer) (gauge func(name, label string) float64, log *lines) {
+func watch(t *testing.T, r *testenv.RedisServer) (gauge func(name, label string) float64, log *testenv.Output) {
 	t.Helper()
 	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(t), MaxConns: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
-	log = &lines{}
+	log = &testenv.Output{}
 	registry := prometheus.NewRegistry()
 	h := &observe.Health{DB: db.SQL, Redis: r.Client(t), Stopping: func() bool { return false }}
 	m := observe.NewMonitor(h, registry, slog.New(slog.NewTextHandler(log, nil)))
@@ -89,7 +62,7 @@ func TestTheMonitorTellsOfRedisSettings(t *testing.T) {
 			if got := gauge("parley_redis_expiry_events", ""); got != x.events && !(math.IsNaN(got) && math.IsNaN(x.events)) {
 				t.Errorf("the events are %v, want %v", got, x.events)
 			}
-			if warned := log.has("maxmemory-policy to noeviction"); warned != (x.policy == 0) {
+			if warned := log.Count("maxmemory-policy to noeviction") > 0; warned != (x.policy == 0) {
 				t.Errorf("warned: %v", warned)
 			}
 		})
@@ -112,7 +85,7 @@ func TestTheMonitorTellsOfDependencies(t *testing.T) {
 	}
 	r.Start()
 	testenv.Eventually(t, time.Minute, func() bool { return gauge("parley_dependency_up", "redis") == 1 }, "redis is up again")
-	if log.count("redis is unavailable") != 1 || log.count("redis is available again") != 1 || log.has("postgres is") {
+	if log.Count("redis is unavailable") != 1 || log.Count("redis is available again") != 1 || log.Count("postgres is") > 0 {
 		t.Error("an outage is not one line when it begins and one when it is over")
 	}
 }

@@ -1,7 +1,6 @@
 package receipt_test
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
@@ -64,26 +63,8 @@ type env struct {
 	rdb      *redis.Client
 	service  *receipt.Service
 	registry *prometheus.Registry
-	log      *lines
+	log      *testenv.Output
 	notices  *notices
-}
-
-// lines keeps what is logged.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 func newEnv(t testing.TB) *env {
@@ -99,7 +80,7 @@ func newEnvOn(t testing.TB, server *testenv.RedisServer, rdb redis.UniversalClie
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &env{t: t, db: db, server: server, registry: prometheus.NewRegistry(), log: &lines{}, notices: &notices{}}
+	e := &env{t: t, db: db, server: server, registry: prometheus.NewRegistry(), log: &testenv.Output{}, notices: &notices{}}
 	e.rdb = e.server.Client(t)
 	e.service = receipt.NewService(db.SQL, rdb, e.notices, receipt.NewMemory(), nil, maxMembers, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(e.log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())

@@ -7,31 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/parley-chat/parley/internal/testenv"
 	"github.com/parley-chat/parley/test/cluster/report"
 )
-
-// output is what a load prints.
-type output struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
 
 // The load finds nothing wrong with a pod that works, and finds what is missing.
 func TestTheLoadAgainstAPod(t *testing.T) {
@@ -54,7 +35,7 @@ func TestTheLoadAgainstAPod(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop, out := filepath.Join(t.TempDir(), "stop"), &output{}
+	stop, out := filepath.Join(t.TempDir(), "stop"), &testenv.Output{}
 	ended := make(chan error, 1)
 	go func() { ended <- l.run(out, 40, stop) }()
 	testenv.Eventually(t, time.Minute, func() bool { return strings.Contains(out.String(), report.Progress+" 80") }, "people chat")

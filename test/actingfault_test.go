@@ -2,7 +2,6 @@ package test
 
 import (
 	"database/sql"
-	"net/url"
 	"testing"
 	"time"
 
@@ -25,18 +24,7 @@ var actingWrites = []struct {
 // commit both exist, and if the transaction is ended before its commit neither does.
 func TestAFaultLeavesTheChangeAndItsEntryOrNeither(t *testing.T) {
 	t.Parallel()
-	if testenv.Engine() == testenv.PgBouncer {
-		t.Skip("the pooler stands between")
-	}
-	pg := testenv.Postgres(t)
-	direct, err := url.Parse(pg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := testenv.NewCommitProxy(t, direct.Host)
-	through := *direct
-	through.Host = proxy.Addr()
-	s := &system{t: t, pg: pg, redis: testenv.NewRedis(t), database: []string{"PARLEY_DATABASE_URL=" + through.String()}}
+	s, proxy := behindCommitProxy(t)
 	p := s.addPod()
 	key := s.createKey(t, "back end", "act")
 	u := p.register(t)

@@ -182,20 +182,8 @@ var commitOrder = []string{
 // Postgres is cut off right after each commit: the caller is answered as if nothing had happened, and the event arrives.
 func TestNothingAfterACommitFailsTheCall(t *testing.T) {
 	t.Parallel()
-	if testenv.Engine() == testenv.PgBouncer {
-		t.Skip("the pooler stands between")
-	}
-	pg := testenv.Postgres(t)
-	direct, err := url.Parse(pg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := testenv.NewCommitProxy(t, direct.Host)
-	through := *direct
-	through.Host = proxy.Addr()
-	s := &system{
-		t: t, pg: pg, redis: testenv.NewRedis(t), database: []string{"PARLEY_DATABASE_URL=" + through.String()}, extra: []string{"PARLEY_BOOTSTRAP_KEY=" + bootstrapKey, "PARLEY_SECRETS_KEY=" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32)))},
-	}
+	s, proxy := behindCommitProxy(t)
+	s.extra = []string{"PARLEY_BOOTSTRAP_KEY=" + bootstrapKey, "PARLEY_SECRETS_KEY=" + base64.StdEncoding.EncodeToString([]byte(strings.Repeat("k", 32)))}
 	p := s.addPod()
 	c := newCast(t, p)
 	var writes []func(c *cast) write
@@ -230,6 +218,22 @@ func TestNothingAfterACommitFailsTheCall(t *testing.T) {
 		}
 		watch.conn.Close()
 	}
+}
+
+// behindCommitProxy is a system without pods, which reach Postgres through a proxy that can cut connections after a commit.
+func behindCommitProxy(t *testing.T) (*system, *testenv.CommitProxy) {
+	t.Helper()
+	if testenv.Engine() == testenv.PgBouncer {
+		t.Skip("PgBouncer would stand between the proxy and Postgres")
+	}
+	pg := testenv.Postgres(t)
+	through, err := url.Parse(pg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := testenv.NewCommitProxy(t, through.Host)
+	through.Host = proxy.Addr()
+	return &system{t: t, pg: pg, redis: testenv.NewRedis(t), database: []string{"PARLEY_DATABASE_URL=" + through.String()}}, proxy
 }
 
 // openAgain opens a socket once the pod has left the connections to Postgres that were cut.

@@ -56,7 +56,7 @@ func parse(args []string, out io.Writer) (*settings, error) {
 	f.SetOutput(out)
 	f.Var(&s.URLs, "url", "address of the deployment or of a pod, without /api; may be repeated")
 	f.IntVar(&s.Users, "users", 100, "how many users take part (fanout: groups × members)")
-	f.IntVar(&s.Members, "members", 100, "fanout, sender, reads: members of a group; presence: friends of each who comes and goes")
+	f.IntVar(&s.Members, "members", 100, "fanout, sender, reads: members of a group; presence: friends of each user who connects and disconnects")
 	f.IntVar(&s.Groups, "groups", 1, "fanout: how many groups")
 	f.IntVar(&s.InFlight, "in-flight", 0, "without --rate, messages at a time; fanout: that some member of a group may still lack (0: 1); sender: without an ack yet (0: 64)")
 	f.IntVar(&s.Messages, "messages", 200, "reads: messages that each group has")

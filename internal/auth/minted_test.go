@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -95,7 +94,7 @@ func TestWhoseTokensAre(t *testing.T) {
 	}
 }
 
-// A user of the product, who has no password, is deleted like one who has.
+// Deleting the account of an external user, which has no password, erases the same data.
 func TestAnExternalUserIsDeleted(t *testing.T) {
 	t.Parallel()
 	p := newPod(t, testenv.Postgres(t), auth.Config{})
@@ -221,7 +220,7 @@ func TestAWatchOutlivesPostgres(t *testing.T) {
 	server := testenv.PostgresServer(t)
 	p := newPod(t, server.URL(), auth.Config{})
 	ana := p.register(t, "ana")
-	log := &lines{}
+	log := &testenv.Output{}
 	db, err := postgres.Open(postgres.Config{URL: server.URL(), MaxConns: 2, Application: "watch"})
 	if err != nil {
 		t.Fatal(err)
@@ -230,7 +229,7 @@ func TestAWatchOutlivesPostgres(t *testing.T) {
 	server.Stop()
 	w := auth.NewWatch(db, time.Minute, slog.New(slog.NewTextHandler(log, nil)), func(...string) {})
 	run(t, w.Run)
-	testenv.Eventually(t, 20*time.Second, func() bool { return log.count("ended sessions cannot be read") == 1 }, "it warns")
+	testenv.Eventually(t, 20*time.Second, func() bool { return log.Count("ended sessions cannot be read") == 1 }, "it warns")
 	if w.Ready() == nil {
 		t.Error("it is ready without Postgres")
 	}
@@ -243,25 +242,7 @@ func TestAWatchOutlivesPostgres(t *testing.T) {
 	testenv.Eventually(t, 20*time.Second, func() bool { return w.Ready() == nil }, "it is ready once Postgres is back")
 	testenv.Eventually(t, 20*time.Second, func() bool { return p.EndAll(t.Context(), ana.User.ID) == nil }, "a session ends")
 	testenv.Eventually(t, 20*time.Second, func() bool { return w.Ended(identity(ana).SessionID) }, "the end is read")
-	if n := log.count("ended sessions cannot be read"); n != 1 {
+	if n := log.Count("ended sessions cannot be read"); n != 1 {
 		t.Errorf("it warned %d times", n)
 	}
-}
-
-// lines is a log that a test reads.
-type lines struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *lines) count(part string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), part)
 }

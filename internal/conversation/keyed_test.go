@@ -39,7 +39,7 @@ func desired(t *testing.T, patch string, members ...conversation.KeyedMember) *c
 	return &conversation.Group{Patch: *decode[conversation.Patch](t, patch), Members: members}
 }
 
-// role is a member's role in the database, "" for a user who is none.
+// role returns a user's role in a conversation from the database, "" without a membership.
 func (p *pod) role(conversationID, userID string) (role string) {
 	p.t.Helper()
 	err := p.db.SQL.QueryRow(`SELECT coalesce((SELECT role FROM conversation_members WHERE conversation_id = $1 AND user_id = $2), '')`, conversationID, userID).Scan(&role)

@@ -16,7 +16,7 @@ import (
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
-// A group of an owner, an admin and two members: who may add, remove and promote whom.
+// Roles decide which members a member may add, remove and promote.
 func TestRolesDecideWhoMayChangeMembers(t *testing.T) {
 	t.Parallel()
 	p := newPod(t, testenv.Postgres(t))

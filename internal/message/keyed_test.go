@@ -54,7 +54,7 @@ func TestAKeySends(t *testing.T) {
 	}
 	var faults *invalid.Faults
 	if _, _, err := p.byKey(ctx, group, message.Sending{SenderID: u[2]}, "hello", "4"); !errors.As(err, &faults) || !strings.Contains(err.Error(), "sender") {
-		t.Errorf("for a user who is no member: %v", err)
+		t.Errorf("without a membership: %v", err)
 	}
 	for name, how := range map[string]message.Sending{"a user": {SenderID: u[0]}, "a bot": {SenderID: u[2], Bot: true}} {
 		if _, _, err := p.byKey(ctx, id.New(), how, "hello", "5"); !errors.Is(err, message.ErrConversationNotFound) {
@@ -146,7 +146,7 @@ func TestAKeyReadsAndChanges(t *testing.T) {
 	}
 }
 
-// Who may write, and so type: members whom nobody blocked, and in a group for admins the admins.
+// Typing is allowed to those who may send: members without a block, and only admins if posting is restricted to them.
 func TestWhoMayType(t *testing.T) {
 	t.Parallel()
 	p := newPod(t, testenv.Postgres(t))

@@ -156,13 +156,8 @@ func (g *guard) reset(ctx context.Context, c *pgx.Conn) error {
 		return driver.ErrBadConn
 	}
 	if now := time.Now(); now.Sub(m.used) > pingAfter {
-		ctx, cancel := context.WithTimeout(ctx, pingWait)
-		defer cancel()
-		if err := c.Ping(ctx); err != nil {
-			if ctx.Err() != context.Canceled { //nolint:errorlint // it is returned as it is
-				g.retire(m)
-			}
-			return driver.ErrBadConn
+		if err := g.ask(ctx, m, c.Ping); err != nil {
+			return err
 		}
 	}
 	m.used = time.Now()
@@ -170,23 +165,30 @@ func (g *guard) reset(ctx context.Context, c *pgx.Conn) error {
 		return nil
 	}
 	m.replan *= 2
-	return g.discardPlans(ctx, c, m)
+	return g.ask(ctx, m, func(ctx context.Context) error { return discardPlans(ctx, c.PgConn()) })
+}
+
+// ask has the server of a connection do something small. If it does not in time, its generation ends: but not because the caller had no
+// more time or no more interest.
+func (g *guard) ask(caller context.Context, m *member, f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(caller, pingWait)
+	defer cancel()
+	if err := f(ctx); err != nil {
+		if caller.Err() == nil {
+			g.retire(m)
+		}
+		return driver.ErrBadConn
+	}
+	return nil
 }
 
 // discardPlans has the connection's statements planned anew at their next use. A plan that was made while a table was small can be far too slow
 // when it has grown: indexes that begin with the same column cost the same then. Postgres keeps it until the table is analyzed,
 // which autovacuum does at most once a minute. Tables grow with the uses of connections, so plans that are renewed whenever the uses
 // have doubled fit, and cost a few dozen plannings in a connection's life.
-func (g *guard) discardPlans(ctx context.Context, c *pgx.Conn, m *member) error {
-	ctx, cancel := context.WithTimeout(ctx, pingWait)
-	defer cancel()
-	if _, err := c.PgConn().Exec(ctx, `DISCARD PLANS`).ReadAll(); err != nil {
-		if ctx.Err() != context.Canceled { //nolint:errorlint // it is returned as it is
-			g.retire(m)
-		}
-		return driver.ErrBadConn
-	}
-	return nil
+func discardPlans(ctx context.Context, c *pgconn.PgConn) error {
+	_, err := c.Exec(ctx, `DISCARD PLANS`).ReadAll()
+	return err
 }
 
 // TraceQueryStart implements pgx.QueryTracer.

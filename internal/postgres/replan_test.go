@@ -1,8 +1,11 @@
 package postgres_test
 
 import (
+	"context"
+	"database/sql"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/testenv"
@@ -53,5 +56,46 @@ func TestKeptPlansAreMadeAnew(t *testing.T) {
 	}
 	if plan := use(100); !strings.Contains(plan, "Index") {
 		t.Errorf("it is kept: %s", plan)
+	}
+}
+
+// A caller that has no time left while plans are discarded says nothing about the server: the other connections stay.
+func TestACallerWithoutTimeRetiresNoConnection(t *testing.T) {
+	t.Parallel()
+	server := testenv.PostgresServer(t)
+	db := pool(t, server.URL(), 2)
+	other, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := func(c *sql.Conn) (n int) {
+		t.Helper()
+		if err := c.QueryRowContext(t.Context(), `SELECT pg_backend_pid()`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	was := pid(other)
+	for range 63 { // the next use is the one after which plans are discarded
+		if _, err := db.ExecContext(t.Context(), `SELECT 1`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	server.Pause()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := db.ExecContext(ctx, `SELECT 1`); err == nil {
+		t.Error("a server that is paused answered")
+	}
+	server.Resume()
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if other, err = db.Conn(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if now := pid(other); now != was {
+		t.Errorf("the connection of backend %d was replaced by that of %d", was, now)
 	}
 }

@@ -2,9 +2,11 @@ package receipt
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/parley-chat/parley/internal/audit"
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
@@ -21,7 +23,7 @@ func (s *Service) readAudited(ctx context.Context, r *request) error {
 		return nil
 	}
 	if !d.direct && !s.redis.Open() {
-		if s.isPending(ctx, d) {
+		if s.isPending(ctx, d, s.Markers(ctx, r.userID)) {
 			return nil
 		}
 		if err := postgres.WriteCompanion(ctx, s.store.db); err != nil {
@@ -53,14 +55,18 @@ func (s *Service) auditMany(ctx context.Context, userID string, upTo map[string]
 	for conversationID, messageID := range upTo {
 		reads = append(reads, &request{userID: userID, messageID: messageID, in: conversationID})
 	}
+	markers := s.Markers(ctx, userID)
 	for part := range slices.Chunk(reads, takeBatch) {
 		found, lookErr := s.store.lookUpReads(ctx, part)
 		for i, r := range part {
 			f, err := s.factsOf(r, found[i], lookErr)
-			if err != nil {
+			if errors.Is(err, ErrNotFound) {
 				continue
 			}
-			if d := s.dueOf(r, f); d != nil && !s.isPending(ctx, d) {
+			if err != nil {
+				return err
+			}
+			if d := s.dueOf(r, f); d != nil && !s.isPending(ctx, d, markers) {
 				return postgres.WriteCompanion(ctx, s.store.db)
 			}
 		}
@@ -68,11 +74,24 @@ func (s *Service) auditMany(ctx context.Context, userID string, upTo map[string]
 	return nil
 }
 
-// isPending reports whether Redis has accepted the read before.
-func (s *Service) isPending(ctx context.Context, d *due) bool {
-	m, ok := s.Markers(ctx, d.userID)[d.conversationID]
-	if !ok || m.Seq < d.seq || m.Version != int(d.version) {
+// isPending reports whether Redis has accepted the read before. markers are the reader's pending ones.
+func (s *Service) isPending(ctx context.Context, d *due, markers map[string]chat.PendingMarker) bool {
+	if m, ok := markers[d.conversationID]; d.marker && (!ok || m.Seq < d.seq || m.Version != int(d.version)) {
 		return false
 	}
-	return !d.receipt || slices.ContainsFunc(s.pending(ctx, d.messageID), func(p pendingReceipt) bool { return p.userID == d.userID })
+	return !d.receipt || s.isPendingReader(ctx, d.messageID, d.userID)
+}
+
+// isPendingReader reports whether Redis holds a reader of a message, false if it is unavailable.
+func (s *Service) isPendingReader(ctx context.Context, messageID, userID string) bool {
+	if s.redis.Open() {
+		return false
+	}
+	wait, cancel := context.WithTimeout(ctx, keepWait)
+	defer cancel()
+	found, err := s.buffer.hasReader(wait, messageID, userID)
+	if err != nil && ctx.Err() == nil {
+		s.redis.Fail(err)
+	}
+	return found
 }

@@ -3,6 +3,7 @@ package receipt
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -167,6 +168,18 @@ func (b *buffer) markers(ctx context.Context, userID string) (map[string]chat.Pe
 		}
 	}
 	return out, nil
+}
+
+// hasReader reports whether a user is among the pending readers of a message.
+func (b *buffer) hasReader(ctx context.Context, messageID, userID string) (bool, error) {
+	err := b.rdb.ZScore(ctx, b.keys.ReadBatch(messageID), userID).Err()
+	if errors.Is(err, redis.Nil) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look for a pending reader: %w", err)
+	}
+	return true, nil
 }
 
 // tagOf names the field of a reader's hash with the version and time of a conversation's marker (mark.lua).

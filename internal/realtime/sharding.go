@@ -3,7 +3,6 @@ package realtime
 import (
 	"context"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/parley-chat/parley/internal/lifecycle"
+	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
@@ -118,7 +118,7 @@ func (s *Sharding) set(on bool, others int64) {
 
 // refused ends the use of sharded channels if Redis does not have them, or not for this user.
 func (s *Sharding) refused(err error) {
-	if !s.On() || !redis.HasErrorPrefix(err, "NOPERM") && !strings.Contains(err.Error(), "unknown command") {
+	if !s.On() || !redisconn.IsUnsupported(err) {
 		return
 	}
 	s.unsupported(err)

@@ -87,6 +87,9 @@ func NewShardedListener(c *redis.ClusterClient) *ShardedListener {
 
 // Subscribe adds channels. It may be called at any time and does not wait.
 func (l *ShardedListener) Subscribe(channels ...string) {
+	if l.unsupported.Load() { // nothing would take them out again
+		return
+	}
 	l.mu.Lock()
 	for _, name := range channels {
 		c := l.channels[name]
@@ -106,6 +109,9 @@ func (l *ShardedListener) Subscribe(channels ...string) {
 
 // Unsubscribe removes channels, like Subscribe.
 func (l *ShardedListener) Unsubscribe(channels ...string) {
+	if l.unsupported.Load() {
+		return
+	}
 	l.mu.Lock()
 	for _, c := range channels {
 		l.dropped[c] = true
@@ -142,6 +148,9 @@ func (l *ShardedListener) Run(ctx context.Context) {
 		case <-l.wake:
 		case <-tick.C:
 			all = true
+		}
+		if l.unsupported.Load() {
+			break
 		}
 		l.place(ctx, all)
 		l.settle()
@@ -348,11 +357,14 @@ func (l *ShardedListener) confirm(addr string, sub *redis.Subscription) bool {
 
 // lost records that the connection to a node ended, or could not be made.
 func (l *ShardedListener) lost(addr string, err error) {
-	if unsupported(err) {
+	if IsUnsupported(err) {
 		if !l.unsupported.Swap(true) {
-			l.OnUnsupported(errors.Join(ErrUnsupported, err))
+			l.OnUnsupported(err)
 			l.poke()
 		}
+		return
+	}
+	if l.unsupported.Load() {
 		return
 	}
 	l.Client.ReloadState(context.Background())

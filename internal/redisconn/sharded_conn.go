@@ -12,9 +12,6 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// ErrUnsupported is the error of a cluster that does not have sharded channels (before Redis 7), or refuses them to this user.
-var ErrUnsupported = errors.New("the cluster refuses sharded channels")
-
 var errDropped = errors.New("a slot moved to another node")
 
 // Gap is a channel that was not subscribed for a while, and is again.
@@ -57,8 +54,8 @@ func concernsSlot(err error) bool {
 	})
 }
 
-// unsupported reports whether Redis refuses a command altogether.
-func unsupported(err error) bool {
+// IsUnsupported reports whether Redis does not have a command, or not for this user.
+func IsUnsupported(err error) bool {
 	var e redis.Error
 	return errors.As(err, &e) && (redis.HasErrorPrefix(err, "NOPERM") || strings.Contains(err.Error(), "unknown command"))
 }

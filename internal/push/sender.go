@@ -80,7 +80,10 @@ func (s *Sender) Wake() {
 	}
 }
 
-// pace runs f until ctx ends, each time after the pause that it returned, or as soon as wake has an element.
+// wakePause is the shortest pause between two looks, also if wakes come without end.
+const wakePause = 20 * time.Millisecond
+
+// pace runs f until ctx ends, each time after the pause that it returned, or soon after wake has an element.
 func pace(ctx context.Context, wake <-chan struct{}, f func(ctx context.Context) time.Duration) error {
 	for ctx.Err() == nil {
 		timer := time.NewTimer(f(ctx))
@@ -88,6 +91,7 @@ func pace(ctx context.Context, wake <-chan struct{}, f func(ctx context.Context)
 		case <-ctx.Done():
 		case <-timer.C:
 		case <-wake:
+			backoff.Wait(ctx, wakePause)
 		}
 		timer.Stop()
 	}

@@ -163,7 +163,7 @@ func (w *Worker) handle(task, part context.Context, parent string) { //nolint:re
 	switch {
 	case err == nil:
 		w.failing.End()
-	case postgres.IsUnavailable(err): // an outage of a dependency is no error of this process
+	case postgres.IsUnavailable(err) && !errors.Is(task.Err(), context.DeadlineExceeded): // an outage of a dependency is no error of this process
 		w.failing.Fail(task, err, "task", w.task.Name)
 	default:
 		w.log.ErrorContext(task, "a periodic task failed; the next run continues", "task", w.task.Name, "error", err)

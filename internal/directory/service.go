@@ -46,7 +46,7 @@ func (s *Service) Update(ctx context.Context, userID string, p *Patch) (User, er
 		}
 		fields.apply(&changed)
 		if same(u, changed) {
-			return errUnchanged
+			return postgres.ErrUnchanged
 		}
 		var r rows
 		r.add(changed)
@@ -82,9 +82,6 @@ func (s *Service) Unban(ctx context.Context, userID string) (User, error) {
 	return s.set(ctx, userID, "user.unban", nil, `banned_at = NULL, banned_until = NULL, ban_reason = NULL`, `banned_at IS NOT NULL`)
 }
 
-// errUnchanged says that there was nothing to change.
-var errUnchanged = fmt.Errorf("unchanged")
-
 // set changes columns where a condition holds.
 func (s *Service) set(ctx context.Context, userID, action string, detail map[string]any, set, where string, args ...any) (User, error) {
 	return s.change(ctx, userID, action, detail, func(tx *gorm.DB, _ User) error {
@@ -96,7 +93,7 @@ func (s *Service) set(ctx context.Context, userID, action string, detail map[str
 		if n, err := res.RowsAffected(); err != nil || n > 0 {
 			return err
 		}
-		return errUnchanged
+		return postgres.ErrUnchanged
 	})
 }
 
@@ -109,9 +106,7 @@ func (s *Service) change(ctx context.Context, userID, action string, detail map[
 		if err != nil {
 			return err
 		}
-		if err := f(tx, u); err == errUnchanged { //nolint:errorlint // it is never wrapped
-			return nil
-		} else if err != nil {
+		if err := f(tx, u); err != nil {
 			return err
 		}
 		changed = true

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/parley-chat/parley/internal/backoff"
 )
 
 const (
@@ -16,7 +18,7 @@ const (
 	pollEvery = 300 * time.Millisecond
 	pollIdle  = time.Second
 	// hintPause is the shortest pause between two looks at hints, hintPauseMost the longest. In between it is restFactor times what the last look
-	// took, so that hints use a fifth of a connection to Postgres.
+	// took, so that looks take a fifth of the time at most, unless one takes longer than hintPauseMost / restFactor.
 	hintPause     = 20 * time.Millisecond
 	hintPauseMost = 150 * time.Millisecond
 	restFactor    = 4
@@ -48,7 +50,8 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 			polled = begun
 			d.pollAll(ctx, &works)
 		}
-		d.rest(ctx, min(max(hintPause, restFactor*time.Since(begun)), hintPauseMost), polled.Add(d.pollPause()))
+		pause := min(max(hintPause, restFactor*time.Since(begun)), hintPauseMost)
+		backoff.Wait(ctx, min(pause, time.Until(polled.Add(d.pollPause()))))
 	}
 }
 
@@ -75,16 +78,6 @@ func (d *Dispatcher) awaitWork(ctx context.Context, due time.Time) (hinted bool)
 		return true
 	}
 	return false
-}
-
-// rest waits for a pause, but no longer than until a poll is due.
-func (*Dispatcher) rest(ctx context.Context, pause time.Duration, due time.Time) {
-	timer := time.NewTimer(min(pause, time.Until(due)))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }
 
 // pollAll looks at all that changed, and does what is to be done from time to time.

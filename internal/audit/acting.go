@@ -20,7 +20,8 @@ type request struct {
 type requestKey struct{}
 
 // WithRequest returns the context of a request that a key makes for a user. The entry is the companion of its change
-// (postgres.WithCompanion): it is committed with the change, and not at all if the request is refused or changes nothing.
+// (postgres.WithCompanion): it is committed with the change, and not at all if the request is refused or changes nothing. Reads that Redis accepts
+// are the exception: their entry is committed before, so it may exist without them.
 func WithRequest(ctx context.Context, a Actor, e Entry) context.Context {
 	r := &request{actor: a, entry: e}
 	ctx = context.WithValue(With(ctx, a), requestKey{}, r)

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 )
 
@@ -16,7 +15,6 @@ var ErrUnchanged = errors.New("nothing to change")
 // companion is a write that has to be committed with the change of a request.
 type companion struct {
 	write func(ctx context.Context, q Querier) error
-	alone sync.Mutex  // serializes WriteCompanion
 	done  atomic.Bool // whether it was committed
 }
 
@@ -39,15 +37,10 @@ func companionOf(ctx context.Context) *companion {
 }
 
 // WriteCompanion commits the companion of a context on its own, if there is one, for changes that Postgres does not commit. Call it
-// before such a change is accepted. It may be called concurrently.
+// before such a change is accepted.
 func WriteCompanion(ctx context.Context, q Querier) error {
 	c := companionOf(ctx)
 	if c == nil {
-		return nil
-	}
-	c.alone.Lock()
-	defer c.alone.Unlock()
-	if c.done.Load() {
 		return nil
 	}
 	if err := c.write(ctx, q); err != nil {

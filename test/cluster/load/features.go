@@ -149,11 +149,14 @@ type shown struct {
 	} `json:"mentions"`
 }
 
-// verifyFeatures compares what was answered with what is there.
-func (l *load) verifyFeatures() error {
+// verifyFeatures compares what was answered with what is there, and returns the number of faults of each feature. The report has the first
+// twenty in words.
+func (l *load) verifyFeatures() (faults map[string]int, err error) {
 	f := l.features
 	l.report.Features, l.report.Wrong = f.done, nil
-	wrong := func(format string, args ...any) {
+	faults = map[string]int{}
+	wrong := func(feature, format string, args ...any) {
+		faults[feature]++
 		if len(l.report.Wrong) < 20 {
 			l.report.Wrong = append(l.report.Wrong, fmt.Sprintf(format, args...))
 		}
@@ -161,25 +164,25 @@ func (l *load) verifyFeatures() error {
 	for id := range f.touched() {
 		var m shown
 		if err := l.people[0].Call(context.Background(), "GET", "/messages/"+id, nil, &m); err != nil {
-			return err
+			return nil, err
 		}
 		if n := len(f.reacted[id]); n > 0 && (len(m.Reactions) != 1 || m.Reactions[0].Reaction != reaction || m.Reactions[0].Count != n) {
-			wrong("%s has the reactions %v of %d people", id, m.Reactions, n)
+			wrong("reactions", "%s has the reactions %v of %d people", id, m.Reactions, n)
 		}
 		if f.mentions[id] && m.Mentions == nil {
-			wrong("%s mentions nobody", id)
+			wrong("mentions", "%s mentions nobody", id)
 		}
 		if content := f.edited[id]; content != "" && m.Content != content {
-			wrong("%s is %q, and was edited to %q", id, m.Content, content)
+			wrong("edits", "%s is %q, and was edited to %q", id, m.Content, content)
 		}
 	}
 	if !f.unknown["pins"] {
 		var pins struct{ Data []message }
 		if err := l.people[0].Call(context.Background(), "GET", "/conversations/"+l.conversation+"/pins", nil, &pins); err != nil {
-			return err
+			return nil, err
 		}
 		if (f.pinned == "") != (len(pins.Data) == 0) || f.pinned != "" && (len(pins.Data) != 1 || pins.Data[0].ID != f.pinned) {
-			wrong("pinned is %v instead of %s", pins.Data, f.pinned)
+			wrong("pins", "pinned is %v instead of %s", pins.Data, f.pinned)
 		}
 	}
 	for p, muted := range f.muted {
@@ -187,13 +190,13 @@ func (l *load) verifyFeatures() error {
 			MutedUntil *string `json:"mutedUntil"`
 		}
 		if err := p.Call(context.Background(), "GET", "/conversations/"+l.conversation, nil, &c); err != nil {
-			return err
+			return nil, err
 		}
 		if !f.unknown[p.id] && (c.MutedUntil != nil) != muted {
-			wrong("%s has it muted until %v instead of %v", p.id, c.MutedUntil, muted)
+			wrong("mutes", "%s has it muted until %v instead of %v", p.id, c.MutedUntil, muted)
 		}
 	}
-	return nil
+	return faults, nil
 }
 
 // touched are the messages that have something, every change of which was answered.

@@ -161,7 +161,7 @@ func (l *load) run(w io.Writer, rate int, stop string) error {
 	cancel()
 	l.verify(history)
 	if l.features != nil {
-		if err := l.verifyFeatures(); err != nil {
+		if _, err := l.verifyFeatures(); err != nil {
 			return err
 		}
 	}

@@ -189,7 +189,6 @@ func TestLimitsHoldPerProcessWhileRedisIsAway(t *testing.T) {
 	p.want(t, 200, u.token, "GET", "/api/users/me", nil)
 	s.redis.Stop()
 	p.call(t, u.token, "GET", "/api/users/me", nil) // may be the one that finds out
-	limit := testenv.NewLimit(2 * time.Second)
 	statuses := map[int]int{}
 	for range 14 {
 		statuses[p.call(t, u.token, "GET", "/api/users/me", nil).status]++
@@ -197,8 +196,8 @@ func TestLimitsHoldPerProcessWhileRedisIsAway(t *testing.T) {
 	if statuses[200] < 9 || statuses[429] < 4 || statuses[200]+statuses[429] != 14 {
 		t.Errorf("without Redis: %v", statuses)
 	}
-	if limit.Over() {
-		t.Errorf("14 requests took longer than %s: they wait for Redis", limit)
+	if scrape(t, p.ops).value("parley_rate_limit_fallback") != 1 {
+		t.Error("the pod still asks Redis")
 	}
 	s.redis.Start()
 	testenv.Eventually(t, 10*time.Second, func() bool { // Redis forgot; the bucket is whole there

@@ -369,7 +369,11 @@ func TestPresenceIsRetracted(t *testing.T) {
 	retracted(x)
 	q.want(t, 204, friend.token, "DELETE", "/api/friends/"+anna.ID, nil)
 	hidden(friend, p)
-	f.anyOrder("friend:removed", "presence:offline")
+	var last presence
+	f.anyOrder("friend:removed", "presence:offline")["presence:offline"].into(t, &last)
+	if last.UserID != anna.ID || last.LastSeenAt != nil {
+		t.Errorf("a retraction says %+v", last)
+	}
 	x.silent(300 * time.Millisecond)
 }
 

@@ -122,16 +122,19 @@ func (s *socket) until(typ string, timeout time.Duration) frame {
 	}
 }
 
-// anyOrder reads frames until there was one of each type.
-func (s *socket) anyOrder(types ...string) {
+// anyOrder reads frames until there was one of each type, and returns the last one of each.
+func (s *socket) anyOrder(types ...string) map[string]frame {
 	s.t.Helper()
+	got := map[string]frame{}
 	for len(types) > 0 {
 		f := s.next(time.Minute)
 		if f.Type == "" {
 			s.t.Fatalf("the socket ended with %d where %v were due", f.code, types)
 		}
 		types = slices.DeleteFunc(types, func(typ string) bool { return typ == f.Type })
+		got[f.Type] = f
 	}
+	return got
 }
 
 // closed reads up to the close frame and answers its code, 1006 where there was none.

@@ -36,7 +36,14 @@ type sharedSystem struct {
 // lend returns the system for one test. The processes' logs are shown if the test fails.
 func (x *sharedSystem) lend(t *testing.T, begin func(testing.TB) *system) *system {
 	t.Helper()
-	x.once.Do(func() { x.s = begin(&theSuite) })
+	x.once.Do(func() {
+		done := make(chan struct{})
+		go func() { // which Fatalf ends
+			defer close(done)
+			x.s = begin(&theSuite)
+		}()
+		<-done
+	})
 	if x.s == nil {
 		t.Fatal("the shared system did not start")
 	}
@@ -91,7 +98,7 @@ func (s *suite) Errorf(f string, a ...any) {
 
 func (s *suite) Error(a ...any) { s.Errorf("%s", fmt.Sprintln(a...)) }
 
-// Fatalf ends the goroutine of the test that starts the system. Later tests find that it did not start.
+// Fatalf ends the goroutine that starts the system. The tests that need it find that it did not start.
 func (s *suite) Fatalf(f string, a ...any) {
 	s.Errorf(f, a...)
 	runtime.Goexit()

@@ -79,6 +79,9 @@ func newBrowserRun(t *testing.T, script string, env ...string) *browserRun {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(clients, "node_modules", "playwright-core")); err != nil {
+		if os.Getenv("PARLEY_TEST_FIREFOX") == "on" {
+			t.Fatal("PARLEY_TEST_FIREFOX is on, and the packages of clients/ are not installed: scripts/clients.sh does it")
+		}
 		t.Skip("playwright-core is not installed: scripts/clients.sh does it")
 	}
 	node := lookUp(t, "node")

@@ -24,7 +24,7 @@ func hear(t *testing.T, redis testenv.RedisEngine) *Hints {
 	go func() { defer close(done); _ = hints.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
 	testenv.Eventually(t, time.Minute, hints.hearing, "hints are heard")
-	<-hints.wake // by the subscription
+	testenv.Receive(t, hints.wake, time.Minute, "the subscription wakes the dispatcher")
 	return hints
 }
 
@@ -53,7 +53,7 @@ func TestAHintIsFollowedBeforeThePoll(t *testing.T) {
 		if n := redis.Client(t).Publish(t.Context(), rediskey.ConversationChannel(g), "an event").Val(); n != 1 {
 			t.Fatalf("%d heard it", n)
 		}
-		<-hints.wake
+		testenv.Receive(t, hints.wake, time.Minute, "a hint wakes the dispatcher")
 		if err := d.followHints(t.Context(), &works); err != nil {
 			t.Fatal(err)
 		}

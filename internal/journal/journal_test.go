@@ -126,15 +126,16 @@ func (h *house) types(revision int64) (out []string) {
 
 // typeOf is what each kind is replayed as. A kind without an event of its own yet is a change to ask for.
 var typeOf = map[journal.Kind]string{
-	journal.Created:        event.TypeConversationCreated,
-	journal.Updated:        event.TypeConversationUpdated,
-	journal.Deleted:        event.TypeConversationDeleted,
-	journal.MemberAdded:    event.TypeMemberAdded,
-	journal.MemberRemoved:  event.TypeMemberRemoved,
-	journal.MemberUpdated:  event.TypeMemberUpdated,
-	journal.MessageUpdated: event.TypeMessageUpdated,
-	journal.MessageDeleted: event.TypeMessageDeleted,
-	journal.MessageReacted: event.TypeMessageReacted,
+	journal.Created:          event.TypeConversationCreated,
+	journal.Updated:          event.TypeConversationUpdated,
+	journal.Deleted:          event.TypeConversationDeleted,
+	journal.MemberAdded:      event.TypeMemberAdded,
+	journal.MemberRemoved:    event.TypeMemberRemoved,
+	journal.MemberUpdated:    event.TypeMemberUpdated,
+	journal.MessageUpdated:   event.TypeMessageUpdated,
+	journal.MessageAnnotated: event.TypeMessageUpdated,
+	journal.MessageDeleted:   event.TypeMessageDeleted,
+	journal.MessageReacted:   event.TypeMessageReacted,
 }
 
 func TestEveryKindIsReplayedAsItsOwnEvent(t *testing.T) {

@@ -15,22 +15,23 @@ const (
 	MemberAdded   Kind = "member_added"
 	MemberRemoved Kind = "member_removed"
 	MemberUpdated Kind = "member_updated"
-	// MessageUpdated is a change of a message's content, metadata, mentions or pin, MessageDeleted its deletion, and
-	// MessageReacted a change of the reactions of UserIDs to it.
-	MessageUpdated Kind = "message_updated"
-	MessageDeleted Kind = "message_deleted"
-	MessageReacted Kind = "message_reacted"
+	// MessageUpdated is an edit of a message's content or mentions, MessageAnnotated a change of its metadata or pin, MessageDeleted
+	// its deletion, and MessageReacted a change of the reactions of UserIDs to it.
+	MessageUpdated   Kind = "message_updated"
+	MessageAnnotated Kind = "message_annotated"
+	MessageDeleted   Kind = "message_deleted"
+	MessageReacted   Kind = "message_reacted"
 )
 
 // Kinds are all that this version knows.
-var Kinds = []Kind{Created, Updated, Deleted, MemberAdded, MemberRemoved, MemberUpdated, MessageUpdated, MessageDeleted, MessageReacted}
+var Kinds = []Kind{Created, Updated, Deleted, MemberAdded, MemberRemoved, MemberUpdated, MessageUpdated, MessageAnnotated, MessageDeleted, MessageReacted}
 
 // unknown is a kind of a newer version.
 const unknown Kind = ""
 
 // older says under which kind a pod of the first version replays a kind that is newer than that version. Such a pod would
-// replay unknown kinds as added members.
-var older = map[Kind]Kind{MemberUpdated: Updated, Deleted: Updated, MessageReacted: MessageUpdated}
+// replay unknown kinds as added members, and can't replay message_updated for a message that was never edited.
+var older = map[Kind]Kind{MemberUpdated: Updated, Deleted: Updated, MessageAnnotated: Updated, MessageReacted: Updated}
 
 var kinds = func() map[Kind]bool {
 	m := make(map[Kind]bool, len(Kinds))

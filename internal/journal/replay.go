@@ -174,7 +174,7 @@ func (r *replay) change(c change) (*event.Event, error) {
 		return event.MemberUpdated(r.conversationID, members, c.revision, at), err
 	case Deleted:
 		return event.ConversationDeleted(r.conversationID, c.revision, at), nil
-	case MessageUpdated, MessageDeleted:
+	case MessageUpdated, MessageAnnotated, MessageDeleted:
 		m := r.message(c)
 		switch {
 		case m == nil: // it is gone

@@ -105,10 +105,11 @@ func edit(tx *gorm.DB, messageID string, t target, e *Edit, by event.Actor) (cha
 		param("mention_ids", "::text[]::uuid[]", e.Mentions.Value.UserIDs)
 		param("mention_all", "", orNull(e.Mentions.Value.All))
 	}
+	kind := journal.MessageAnnotated
 	if e.Content.Set || e.Mentions.Set {
-		set += ", edited_at = clock_timestamp()"
+		kind, set = journal.MessageUpdated, set+", edited_at = clock_timestamp()"
 	}
-	return journal.ChangeMessage(tx, t.change(journal.MessageUpdated, by), set, args...)
+	return journal.ChangeMessage(tx, t.change(kind, by), set, args...)
 }
 
 // textOf is a JSON value as a parameter, nil for none.

@@ -46,7 +46,7 @@ func (s *Service) Pin(ctx context.Context, messageID, userID string, pinned bool
 			}
 			set, args = fmt.Sprintf("pinned_at = clock_timestamp(), pinned_by_id = $%d::uuid", journal.ChangeParams+1), []any{userID}
 		}
-		if m, at, err = journal.ChangeMessage(tx, t.change(journal.MessageUpdated, event.Actor{UserID: userID}), set, args...); err != nil {
+		if m, at, err = journal.ChangeMessage(tx, t.change(journal.MessageAnnotated, event.Actor{UserID: userID}), set, args...); err != nil {
 			return err
 		}
 		seen, err = seenBy(tx, userID, m)

@@ -123,7 +123,7 @@ noted AS (
     INSERT INTO conversation_changes (conversation_id, revision, last_seq, kind, detail, message_id, user_ids, actor_id
 --+     , key_id
     )
-    SELECT conversation_id, new_revision, last_seq, 'message_updated', 'message_reacted', id, users, CASE WHEN cardinality(users) = 1 THEN users[1] END
+    SELECT conversation_id, new_revision, last_seq, 'updated', 'message_reacted', id, users, CASE WHEN cardinality(users) = 1 THEN users[1] END
 --+     , CASE WHEN cardinality(users) = 1 THEN (
 --+           SELECT (i.entry ->> 'key_id')::uuid FROM input i WHERE i.message_id = changed.id AND i.user_id = users[1] AND i.entry IS NOT NULL LIMIT 1) END
     FROM changed

@@ -313,9 +313,6 @@ func (s *Service) prove(ctx context.Context, userID, password string) (account, 
 	return a, err
 }
 
-// deleteTries is how often a deletion is tried that another transaction's locks crossed.
-const deleteTries = 3
-
 // DeleteAccount erases a user's profile and ends all sessions. The user leaves all groups; messages stay where they are. It is one
 // transaction: a deletion that fails has changed nothing.
 func (s *Service) DeleteAccount(ctx context.Context, userID string, d *Deletion) error {
@@ -327,12 +324,7 @@ func (s *Service) DeleteAccount(ctx context.Context, userID string, d *Deletion)
 }
 
 func (s *Service) delete(ctx context.Context, a account) error {
-	for try := 1; ; try++ {
-		err := s.deleteOnce(ctx, a)
-		if !postgres.IsDeadlock(err) || try == deleteTries {
-			return err
-		}
-	}
+	return postgres.Retry(ctx, nil, func() error { return s.deleteOnce(ctx, a) })
 }
 
 func (s *Service) deleteOnce(ctx context.Context, a account) error {

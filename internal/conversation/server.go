@@ -49,18 +49,14 @@ func (s *Service) ResolveByKey(ctx context.Context, externalID string) (conversa
 	return conversationID, nil
 }
 
-// putTries is how often Put is tried again that others crossed.
-const putTries = 5
-
 // PutByKey creates the group with an external id, or changes it to the desired state, for the context's key. Repeating it changes
 // nothing. Blocks don't hinder a key.
 func (s *Service) PutByKey(ctx context.Context, externalID string, g *Group) (k Keyed, created bool, err error) {
-	for try := 1; ; try++ {
+	err = postgres.Retry(ctx, func(err error) bool { return postgres.IsUniqueViolation(err, externalIDKey) }, func() error {
 		k, created, err = s.putOnce(ctx, externalID, g)
-		if !postgres.IsUniqueViolation(err, externalIDKey) && !postgres.IsDeadlock(err) || try == putTries {
-			return k, created, err
-		}
-	}
+		return err
+	})
+	return k, created, err
 }
 
 func (s *Service) putOnce(ctx context.Context, externalID string, g *Group) (k Keyed, created bool, err error) {

@@ -20,8 +20,6 @@ var (
 	// ErrNotFound is returned for a user who is unknown or deleted.
 	ErrNotFound      = errors.New("user not found")
 	ErrUsernameTaken = errors.New("the username is taken")
-	// ErrBusy is returned if the same users were changed by others again and again meanwhile.
-	ErrBusy = errors.New("the same users are being changed by others")
 )
 
 // Kinds of users.

@@ -32,9 +32,6 @@ type Item struct {
 	Err        error
 }
 
-// upsertTries is how often a bulk is tried that conflicts with others.
-const upsertTries = 10
-
 // chunk is how many users go into one transaction: what a user is found by makes each of them some ten rows, and a transaction has to be
 // over well before the longest statement is.
 const chunk = 250
@@ -54,45 +51,37 @@ func (s *Service) Upsert(ctx context.Context, items []*Item) error {
 }
 
 func (s *Service) upsertPart(ctx context.Context, valid []*Item) error {
-	for range upsertTries {
-		again := false
-		err := s.db.Tx(ctx, func(tx *gorm.DB) (err error) {
-			again, err = upsert(ctx, tx, valid)
-			if again {
-				return errAgain
-			}
-			return err
-		})
-		if again || postgres.IsDeadlock(err) || postgres.IsUniqueViolation(err, usernameKey) {
-			continue
-		}
-		var changed []string
-		for _, i := range valid {
-			if i.Result == Updated {
-				changed = append(changed, i.ID)
-			}
-		}
-		s.onProfile(ctx, changed...)
-		return err
+	also := func(err error) bool {
+		return errors.Is(err, errCreatedMeanwhile) || postgres.IsUniqueViolation(err, usernameKey)
 	}
-	return ErrBusy
+	err := postgres.Retry(ctx, also, func() error {
+		return s.db.Tx(ctx, func(tx *gorm.DB) error { return upsert(ctx, tx, valid) })
+	})
+	var changed []string // also after an error: the commit may have succeeded
+	for _, i := range valid {
+		if i.Result == Updated {
+			changed = append(changed, i.ID)
+		}
+	}
+	s.onProfile(ctx, changed...)
+	return err
 }
 
-// errAgain rolls back a bulk of which others have created a part meanwhile.
-var errAgain = errors.New("begin anew")
+// errCreatedMeanwhile rolls back a bulk of which others have created a part since it was planned.
+var errCreatedMeanwhile = errors.New("users of the bulk were created meanwhile")
 
-func upsert(ctx context.Context, tx *gorm.DB, items []*Item) (again bool, err error) {
+func upsert(ctx context.Context, tx *gorm.DB, items []*Item) error {
 	ids := make([]string, len(items))
 	for n, i := range items {
 		ids[n], i.Err = i.ExternalID, nil
 	}
 	have, err := known(tx, ids)
 	if err != nil {
-		return false, err
+		return err
 	}
 	users := plan(items, have)
 	if err := settleUsernames(tx, items, users, have); err != nil {
-		return false, err
+		return err
 	}
 	var created, updated rows
 	var log []audit.Entry
@@ -112,13 +101,16 @@ func upsert(ctx context.Context, tx *gorm.DB, items []*Item) (again bool, err er
 		log = append(log, audit.Entry{Action: "user." + strings.TrimSuffix(i.Result, "d"), TargetType: audit.TargetUser, TargetID: i.ID})
 	}
 	n, err := created.insert(tx)
-	if err != nil || int(n) < len(created.ids) {
-		return err == nil, err
+	if err != nil {
+		return err
+	}
+	if int(n) < len(created.ids) {
+		return errCreatedMeanwhile
 	}
 	if err := updated.update(tx); err != nil {
-		return false, err
+		return err
 	}
-	return false, audit.Record(ctx, tx, log...)
+	return audit.Record(ctx, tx, log...)
 }
 
 // plan is what each item is to become.

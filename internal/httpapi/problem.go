@@ -166,7 +166,6 @@ var outcomes = []outcome{
 	{identity.ErrUnavailable, 503, "identity_unavailable"},
 	{presence.ErrUnavailable, 503, "unavailable"},
 	{auth.ErrBusy, 503, "unavailable"},
-	{directory.ErrBusy, 503, "unavailable"},
 	{message.ErrBusy, 503, "unavailable"},
 	{message.ErrHistoryChanged, 503, "unavailable"},
 	{receipt.ErrBusy, 503, "unavailable"},

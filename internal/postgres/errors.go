@@ -23,6 +23,8 @@ const (
 	codeUnsupported      = "0A000"
 	codeLockNotAvailable = "55P03"
 	codeObjectInUse      = "55006"
+	codeSerialization    = "40001"
+	codeDeadlock         = "40P01"
 	codeAdminShutdown    = "57P01"
 	codeCrashShutdown    = "57P02"
 	codeCannotConnect    = "57P03"
@@ -51,12 +53,11 @@ var unavailableCodes = map[string]bool{
 }
 
 // IsUnavailable reports whether err means that the database cannot execute any statement now: it cannot be
-// reached, refuses logins, stops or starts, is a standby, is out of some resource, or took too long. Callers repeat later; clients get
-// 503.
+// reached, refuses logins, stops or starts, is a standby, is out of some resource, or took too long, and for the conflicts of Retry. Callers repeat later; clients get 503.
 func IsUnavailable(err error) bool {
 	// A login that fails is wrong on our side or the server's, and never the caller's: a password that was just changed, a
 	// database that is being restored, one connection too many.
-	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok || errors.Is(err, ErrConflict) {
 		return true
 	}
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {

@@ -43,8 +43,8 @@ func Lock(tx *gorm.DB, conversationID string) error {
 	return err
 }
 
-// LockAsMember is Lock for a member. For any other user it returns ErrNotFound without waiting. If the member is removed while this waits for
-// the lock gets none: check the membership again under the lock.
+// LockAsMember is Lock for a member. For any other user it returns ErrNotFound without waiting. The member may
+// be removed while this waits for the lock: check the membership again under the lock.
 func LockAsMember(tx *gorm.DB, conversationID, userID string) error {
 	_, err := lock(tx, `SELECT c.id FROM conversations c JOIN conversation_members m ON m.conversation_id = c.id AND m.user_id = $2
 		WHERE c.id = $1 FOR NO KEY UPDATE OF c`, conversationID, userID)

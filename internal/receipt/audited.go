@@ -57,41 +57,66 @@ func (s *Service) auditMany(ctx context.Context, userID string, upTo map[string]
 	}
 	markers := s.Markers(ctx, userID)
 	for part := range slices.Chunk(reads, takeBatch) {
-		found, lookErr := s.store.lookUpReads(ctx, part)
-		for i, r := range part {
-			f, err := s.factsOf(r, found[i], lookErr)
-			if errors.Is(err, ErrNotFound) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			if d := s.dueOf(r, f); d != nil && !s.isPending(ctx, d, markers) {
-				return postgres.WriteCompanion(ctx, s.store.db)
-			}
+		changes, err := s.changeAny(ctx, part, markers)
+		if err != nil {
+			return err
+		}
+		if changes {
+			return postgres.WriteCompanion(ctx, s.store.db)
 		}
 	}
 	return nil
 }
 
-// isPending reports whether Redis has accepted the read before. markers are the reader's pending ones.
-func (s *Service) isPending(ctx context.Context, d *due, markers map[string]chat.PendingMarker) bool {
-	if m, ok := markers[d.conversationID]; d.marker && (!ok || m.Seq < d.seq || m.Version != int(d.version)) {
-		return false
+// changeAny reports whether any of a user's reads would change something. Those of messages that are not found don't.
+func (s *Service) changeAny(ctx context.Context, reads []*request, markers map[string]chat.PendingMarker) (bool, error) {
+	found, lookErr := s.store.lookUpReads(ctx, reads)
+	var unsure []*due // those whose receipts Redis may have
+	for i, r := range reads {
+		f, err := s.factsOf(r, found[i], lookErr)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return false, err
+		}
+		d := s.dueOf(r, f)
+		switch {
+		case d == nil:
+		case !isMarkerPending(d, markers):
+			return true, nil
+		case d.receipt:
+			unsure = append(unsure, d)
+		}
 	}
-	return !d.receipt || s.isPendingReader(ctx, d.messageID, d.userID)
+	return !s.arePendingReaders(ctx, unsure), nil
 }
 
-// isPendingReader reports whether Redis holds a reader of a message, false if it is unavailable.
-func (s *Service) isPendingReader(ctx context.Context, messageID, userID string) bool {
+// isPending reports whether Redis has accepted the read before. markers are the reader's pending ones.
+func (s *Service) isPending(ctx context.Context, d *due, markers map[string]chat.PendingMarker) bool {
+	return isMarkerPending(d, markers) && (!d.receipt || s.arePendingReaders(ctx, []*due{d}))
+}
+
+// isMarkerPending reports whether the read moves no marker, or only as far as a pending one.
+func isMarkerPending(d *due, markers map[string]chat.PendingMarker) bool {
+	m, ok := markers[d.conversationID]
+	return !d.marker || ok && m.Seq >= d.seq && m.Version == int(d.version)
+}
+
+// arePendingReaders reports whether Redis holds the readers of all these reads, false if it is unavailable. It takes one round trip, on a
+// cluster one for each node.
+func (s *Service) arePendingReaders(ctx context.Context, reads []*due) bool {
+	if len(reads) == 0 {
+		return true
+	}
 	if s.redis.Open() {
 		return false
 	}
 	wait, cancel := context.WithTimeout(ctx, keepWait)
 	defer cancel()
-	found, err := s.buffer.hasReader(wait, messageID, userID)
+	all, err := s.buffer.haveReaders(wait, reads)
 	if err != nil && ctx.Err() == nil {
 		s.redis.Fail(err)
 	}
-	return found
+	return all
 }

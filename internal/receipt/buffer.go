@@ -170,14 +170,19 @@ func (b *buffer) markers(ctx context.Context, userID string) (map[string]chat.Pe
 	return out, nil
 }
 
-// hasReader reports whether a user is among the pending readers of a message.
-func (b *buffer) hasReader(ctx context.Context, messageID, userID string) (bool, error) {
-	err := b.rdb.ZScore(ctx, b.keys.ReadBatch(messageID), userID).Err()
+// haveReaders reports whether each read's user is among the pending readers of its message.
+func (b *buffer) haveReaders(ctx context.Context, reads []*due) (bool, error) {
+	_, err := b.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, d := range reads {
+			p.ZScore(ctx, b.keys.ReadBatch(d.messageID), d.userID)
+		}
+		return nil
+	})
 	if errors.Is(err, redis.Nil) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look for a pending reader: %w", err)
+		return false, fmt.Errorf("look for pending readers: %w", err)
 	}
 	return true, nil
 }

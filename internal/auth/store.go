@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -240,10 +239,13 @@ func setPassword(tx *gorm.DB, userID, hash string) error {
 // such as a message that is being sent, and no conversation is waited for after that.
 func erase(tx *gorm.DB, userID string) error {
 	actor := audit.As(postgres.Context(tx), userID).ForOutbox()
-	for _, q := range []string{
+	for _, s := range []struct {
+		sql  string
+		args []any
+	}{
 		// In the same order for both sides, so that two friends who delete their accounts at once don't deadlock. Each part is read by an
 		// index: there is none of friends in the other direction.
-		`DELETE FROM friendships f USING` + audit.ActorSQL("$2") + `, (
+		{`DELETE FROM friendships f USING` + audit.ActorSQL("$2") + `, (
 			SELECT k.user_id, k.friend_id FROM friendships k WHERE (k.user_id, k.friend_id) IN (
 				SELECT user_id, friend_id FROM friendships WHERE user_id = $1
 				UNION ALL
@@ -251,18 +253,14 @@ func erase(tx *gorm.DB, userID string) error {
 				UNION ALL
 				SELECT user_id, friend_id FROM friendships WHERE friend_id = $1 AND status = 'pending')
 			ORDER BY least(k.user_id, k.friend_id), greatest(k.user_id, k.friend_id), k.user_id FOR UPDATE) own
-			WHERE f.user_id = own.user_id AND f.friend_id = own.friend_id`,
-		`DELETE FROM blocks WHERE user_id = $1 OR blocked_id = $1`,
-		`DELETE FROM login_addresses WHERE user_id = $1`,
-		`UPDATE users SET username = ` + deletedUsernameSQL + `, display_name = 'Deleted user', avatar_url = NULL,
+			WHERE f.user_id = own.user_id AND f.friend_id = own.friend_id`, []any{userID, actor}},
+		{`DELETE FROM blocks WHERE user_id = $1 OR blocked_id = $1`, []any{userID}},
+		{`DELETE FROM login_addresses WHERE user_id = $1`, []any{userID}},
+		{`UPDATE users SET username = ` + deletedUsernameSQL + `, display_name = 'Deleted user', avatar_url = NULL,
 			password_hash = '', presence_sharing = 'nobody', read_receipts_enabled = false, last_seen_at = NULL, deleted_at = clock_timestamp()
-			FROM` + audit.ActorSQL("$2") + `WHERE id = $1`,
+			FROM` + audit.ActorSQL("$2") + `WHERE id = $1`, []any{userID, actor}},
 	} {
-		args := []any{userID}
-		if strings.Contains(q, "$2") {
-			args = append(args, actor)
-		}
-		if _, err := postgres.Exec(tx, q, args...); err != nil {
+		if _, err := postgres.Exec(tx, s.sql, s.args...); err != nil {
 			return fmt.Errorf("erase an account: %w", err)
 		}
 	}

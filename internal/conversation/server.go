@@ -170,27 +170,20 @@ const holdBack = postgres.StatementTimeout + 5*time.Second
 // ListByKey reads a page of all conversations, those whose properties or members changed longest ago first.
 func (s *Service) ListByKey(ctx context.Context, f KeyedFilter) (list []Keyed, more bool, err error) {
 	const updated = `coalesce(c.updated_at, c.created_at)`
-	where, args := `c.deleted_at IS NULL`, []any{}
-	and := func(cond string, a ...any) {
-		n := make([]any, len(a))
-		for i := range a {
-			n[i] = len(args) + i + 1
-		}
-		args = append(args, a...)
-		where += " AND " + fmt.Sprintf(cond, n...)
-	}
+	var where postgres.Where
+	where.And(`c.deleted_at IS NULL`)
 	if f.MemberID != "" {
-		and(`EXISTS (SELECT FROM conversation_members m WHERE m.conversation_id = c.id AND m.user_id = $%d)`, f.MemberID)
+		where.And(`EXISTS (SELECT FROM conversation_members m WHERE m.conversation_id = c.id AND m.user_id = %s)`, f.MemberID)
 	}
 	if f.UpdatedAfter != nil {
-		and(updated+` > $%d`, *f.UpdatedAfter)
-		and(updated+` < clock_timestamp() - make_interval(secs => $%d)`, holdBack.Seconds())
+		where.And(updated+` > %s`, *f.UpdatedAfter)
+		where.And(updated+` < clock_timestamp() - make_interval(secs => %s)`, holdBack.Seconds())
 	}
 	if f.After != nil {
-		and(`(`+updated+`, c.id) > ($%d::timestamptz, $%d::uuid)`, f.After.Time, f.After.ID)
+		where.And(`(`+updated+`, c.id) > (%s::timestamptz, %s::uuid)`, f.After.Time, f.After.ID)
 	}
-	args = append(args, f.Limit+1)
-	ids, err := postgres.Column[string](ctx, s.db.SQL, `SELECT c.id FROM conversations c WHERE `+where+fmt.Sprintf(` ORDER BY `+updated+`, c.id LIMIT $%d`, len(args)), args...)
+	limit := where.Arg(f.Limit + 1)
+	ids, err := postgres.Column[string](ctx, s.db.SQL, `SELECT c.id FROM conversations c WHERE `+where.SQL()+` ORDER BY `+updated+`, c.id LIMIT `+limit, where.Args()...)
 	if err != nil {
 		return nil, false, fmt.Errorf("list conversations: %w", err)
 	}

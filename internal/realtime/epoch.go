@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/parley-chat/parley/internal/backoff"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/history"
 	"github.com/parley-chat/parley/internal/realtime/wire"
@@ -161,7 +162,7 @@ func (h *Hub) rejoinOne(ctx context.Context, s *Session, within time.Duration) {
 			return
 		}
 		h.repairs.reads.Fail(ctx, err, "user_id", s.UserID)
-		wait(ctx, rejoinPause)
+		backoff.Wait(ctx, rejoinPause)
 	}
 }
 
@@ -182,7 +183,7 @@ func (h *Hub) endLost(ctx context.Context, list []*Session) bool {
 		living, err := h.sessions.Living(ctx, ids)
 		if err != nil {
 			h.repairs.reads.Fail(ctx, err)
-			wait(ctx, rejoinPause)
+			backoff.Wait(ctx, rejoinPause)
 			continue
 		}
 		for _, id := range ids {

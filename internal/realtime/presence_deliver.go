@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/parley-chat/parley/internal/backoff"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/realtime/wire"
 	"github.com/parley-chat/parley/internal/timestamp"
@@ -84,7 +85,7 @@ func (w *watches) run(ctx context.Context) error {
 		case <-slice.C:
 			w.reread(time.Now())
 		case <-w.wake:
-			wait(ctx, gather)
+			backoff.Wait(ctx, gather)
 		}
 		for w.processBatch(ctx) {
 			if ctx.Err() != nil {
@@ -131,7 +132,7 @@ func (w *watches) processBatch(ctx context.Context) bool {
 	w.counts.errors.Inc()
 	w.hub.log.Debug("presence could not be delivered and is retried", "error", err)
 	w.putBack(viewers, unread, changed)
-	wait(ctx, failedPause)
+	backoff.Wait(ctx, failedPause)
 	return false
 }
 

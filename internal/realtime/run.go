@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/parley-chat/parley/internal/backoff"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/realtime/wire"
@@ -95,25 +96,13 @@ func (h *Hub) Drain(ctx context.Context) {
 	start := time.Now()
 	for i, s := range list {
 		at := start.Add(time.Duration((float64(i) + rand.Float64()) * float64(pause))) //nolint:gosec // it may be guessed
-		wait(ctx, time.Until(at))
+		backoff.Wait(ctx, time.Until(at))
 		s.Close(CloseGoingAway)
 	}
 	for h.open() > 0 && ctx.Err() == nil {
-		wait(ctx, drainLook)
+		backoff.Wait(ctx, drainLook)
 	}
 	h.log.Info("sockets were closed because the pod is stopping", "sockets", len(list), "left", h.open(), "duration", time.Since(start).String())
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }
 
 func (h *Hub) open() int {

@@ -76,7 +76,8 @@ func (f *facts) markerVersion() int32 {
 	return f.version
 }
 
-// A read passes three stages, each with a type. None of them changes after it was made:
+// A read passes three stages, each with a type. None of them changes after it was made; the request's channel done
+// receives the result:
 //
 //	Read ──► request ──lookups──► due ──Redis or writes──► stored
 //	 ▲          │ no change        │ refused                  │

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"time"
 )
 
 func main() {
@@ -15,8 +16,28 @@ func main() {
 	}
 }
 
+// patient asks again what is refused for a moment: a machine under load may not hash a password in time.
+type patient struct{}
+
+func (patient) Do(r *http.Request) (*http.Response, error) {
+	for {
+		response, err := http.DefaultClient.Do(r)
+		if err != nil || response.StatusCode != http.StatusServiceUnavailable {
+			return response, err
+		}
+		_ = response.Body.Close()
+		time.Sleep(time.Second)
+		if r.GetBody == nil {
+			continue
+		}
+		if r.Body, err = r.GetBody(); err != nil {
+			return nil, err
+		}
+	}
+}
+
 func chat(ctx context.Context, url string) error {
-	c, err := NewClientWithResponses(url)
+	c, err := NewClientWithResponses(url, WithHTTPClient(patient{}))
 	if err != nil {
 		return err
 	}

@@ -40,6 +40,7 @@ func newAcross(t *testing.T, s *system, blockerActs bool) *across {
 		p.read(t, x.other, m.ID)
 	}
 	x.sock, x.ears = p.open(t, x.actor), q.open(t, x.other)
+	x.reached() // what came of all that has arrived before the rows are tried
 	blocker, blocked := x.actor, x.other
 	if !blockerActs {
 		blocker, blocked = x.other, x.actor

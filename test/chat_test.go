@@ -56,8 +56,7 @@ func TestTypingInAConversationThatWasJustMade(t *testing.T) {
 		p.want(t, 201, u.token, "POST", "/api/conversations",
 			map[string]any{"type": "group", "name": "a group", "memberIds": s.bareUsers(t, 2)}).into(t, &c)
 		sock.write(map[string]any{"type": "typing:start", "data": map[string]any{"conversationId": c.ID}}) // it has no ack
-		sock.write(map[string]any{"type": "ping"})
-		for f := sock.next(time.Minute); f.Type != "pong"; f = sock.next(time.Minute) {
+		for _, f := range sock.upToPong() {
 			if f.Type == "error" {
 				t.Fatalf("typing: %s", f.Data)
 			}

@@ -337,7 +337,7 @@ func TestFriendEventsReachBothSides(t *testing.T) {
 	p.want(t, 204, a.token, "PUT", "/api/blocks/"+c.ID, nil)
 	cs.friend("friend:removed", a)
 	p.want(t, 204, b.token, "PUT", "/api/blocks/"+c.ID, nil) // they were nothing to each other
-	cs.silent(500 * time.Millisecond)
+	cs.silent(500*time.Millisecond, "friend:")
 }
 
 func TestDeletedUsersAreUnknown(t *testing.T) {

@@ -209,14 +209,28 @@ const password = "correct horse battery"
 
 var names atomic.Int64
 
-// register makes a user. A database that hangs for a moment, because others load the machine, is not what its callers test.
+// prepare makes a request that prepares a test and must have one of the statuses. One that is refused with 503 is made again: a database that
+// hangs for a moment, because others load the machine, is not what its callers test.
+func (p *pod) prepare(t testing.TB, token, method, path string, body any, statuses ...int) answer {
+	t.Helper()
+	for limit := testenv.NewLimit(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		a := p.call(t, token, method, path, body)
+		if slices.Contains(statuses, a.status) {
+			return a
+		}
+		if a.status != http.StatusServiceUnavailable || limit.Over() {
+			t.Fatalf("%s %s: %d %s, want %v", method, path, a.status, a.body, statuses)
+		}
+	}
+}
+
+// register makes a user. A name is tried once: the user of one that was refused may have been made.
 func (p *pod) register(t testing.TB) user {
 	t.Helper()
-	for limit := testenv.NewLimit(30 * time.Second); ; {
+	for limit := testenv.NewLimit(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
 		name := fmt.Sprintf("user%d_%d", names.Add(1), time.Now().UnixNano()%1_000_000)
 		a := p.call(t, "", "POST", "/api/auth/register", map[string]any{"username": name, "password": password})
 		if a.status == http.StatusServiceUnavailable && !limit.Over() {
-			time.Sleep(200 * time.Millisecond)
 			continue
 		}
 		if a.status != http.StatusCreated {
@@ -264,25 +278,21 @@ func (p *pod) group(t testing.TB, creator user, others ...user) conversation {
 		ids[i] = o.ID
 	}
 	var c conversation
-	p.want(t, 201, creator.token, "POST", "/api/conversations", map[string]any{"type": "group", "name": "a group", "memberIds": ids}).into(t, &c)
+	p.prepare(t, creator.token, "POST", "/api/conversations", map[string]any{"type": "group", "name": "a group", "memberIds": ids}, 201).into(t, &c)
 	return c
 }
 
 func (p *pod) direct(t testing.TB, a, b user) conversation {
 	t.Helper()
 	var c conversation
-	r := p.call(t, a.token, "POST", "/api/conversations", map[string]any{"type": "direct", "memberIds": []string{b.ID}})
-	if r.status != 201 && r.status != 200 {
-		t.Fatalf("create a direct conversation: %d %s", r.status, r.body)
-	}
-	r.into(t, &c)
+	p.prepare(t, a.token, "POST", "/api/conversations", map[string]any{"type": "direct", "memberIds": []string{b.ID}}, 200, 201).into(t, &c)
 	return c
 }
 
 func (p *pod) send(t testing.TB, u user, conversationID, content string) message {
 	t.Helper()
 	var m message
-	p.want(t, 201, u.token, "POST", "/api/conversations/"+conversationID+"/messages", map[string]any{"content": content}).into(t, &m)
+	p.prepare(t, u.token, "POST", "/api/conversations/"+conversationID+"/messages", map[string]any{"content": content}, 201).into(t, &m)
 	return m
 }
 

@@ -77,22 +77,35 @@ func (p *pod) openAs(t testing.TB, u user, device string) *socket {
 // cut ends a socket without a word.
 func (s *socket) cut() { _ = s.conn.NetConn().Close() }
 
-// presence reads the next frame of presence, which must be of the type and the user. Friendships that were made just before
-// may still be delivered.
+// nextPresence reads the next frame of presence. Events of other kinds may come before it.
+func (s *socket) nextPresence(within time.Duration) (typ string, p presence) {
+	s.t.Helper()
+	for limit := testenv.NewLimit(within); ; {
+		f := s.nextWithin(limit)
+		if f.Type == "" {
+			s.t.Fatalf("the socket ended with %d where a frame of presence was due", f.code)
+		}
+		if strings.HasPrefix(f.Type, "presence:") {
+			f.into(s.t, &p)
+			return f.Type, p
+		}
+	}
+}
+
+// presence reads the next frame of presence, which must be of the type and the user.
 func (s *socket) presence(typ string, who user, within time.Duration) presence {
 	s.t.Helper()
-	f := s.next(within)
-	for strings.HasPrefix(f.Type, "friend:") || strings.HasPrefix(f.Type, "conversation:") {
-		f = s.next(within)
-	}
-	var p presence
-	if f.Type != typ {
-		s.t.Fatalf("got %s %s where %s was due", f.Type, f.Data, typ)
-	}
-	if f.into(s.t, &p); p.UserID != who.ID {
-		s.t.Fatalf("%s reports %s, want %s", typ, p.UserID, who.ID)
+	got, p := s.nextPresence(within)
+	if got != typ || p.UserID != who.ID {
+		s.t.Fatalf("%s reports %s, want %s of %s", got, p.UserID, typ, who.ID)
 	}
 	return p
+}
+
+// noPresence checks that for some time no frame of presence comes.
+func (s *socket) noPresence(d time.Duration) {
+	s.t.Helper()
+	s.silent(d, "presence:")
 }
 
 func (s *socket) watch(users ...string) []presence {
@@ -139,11 +152,11 @@ func TestPresenceComesAndGoesOnce(t *testing.T) {
 	tab := p.openAs(t, anna, "phone")
 	tab.cut()
 	for _, x := range sockets {
-		x.silent(presenceTTL / 2)
+		x.noPresence(presenceTTL / 2)
 	}
+	closed := time.Now()
 	laptop.cut()
 	again.cut()
-	closed := time.Now()
 	seen := sockets[0].presence("presence:offline", anna, presenceGrace+2*time.Second).LastSeenAt
 	if took := time.Since(closed); took < presenceGrace-100*time.Millisecond {
 		t.Errorf("offline %s after the close, within the grace", took)
@@ -154,7 +167,7 @@ func TestPresenceComesAndGoesOnce(t *testing.T) {
 		}
 	}
 	for _, x := range sockets {
-		x.silent(300 * time.Millisecond)
+		x.noPresence(300 * time.Millisecond)
 	}
 	for f := range drain(unwatching) {
 		if strings.HasPrefix(f.Type, "presence") {
@@ -205,7 +218,7 @@ func TestPresenceOfAKilledPod(t *testing.T) {
 	w.presence("presence:online", u[0], 5*time.Second)
 	s.pods[1].Kill()
 	w.presence("presence:offline", u[0], presenceTTL+2*time.Second)
-	w.silent(time.Second)
+	w.noPresence(time.Second)
 }
 
 func TestPresenceOfAPodThatIsReplaced(t *testing.T) {
@@ -224,7 +237,7 @@ func TestPresenceOfAPodThatIsReplaced(t *testing.T) {
 	}
 	s.pods[0].open(t, u[0])
 	s.pods[1].Wait(20 * time.Second)
-	w.silent(grace + 500*time.Millisecond)
+	w.noPresence(grace + 500*time.Millisecond)
 }
 
 func TestPresenceMissedByAPodThatWasCutOff(t *testing.T) {
@@ -249,15 +262,13 @@ func TestPresenceMissedByAPodThatWasCutOff(t *testing.T) {
 	proxy.Mend()
 	got := map[string]string{}
 	for range 2 {
-		f := w.next(5 * time.Second)
-		var x presence
-		f.into(t, &x)
-		got[x.UserID] = f.Type
+		typ, x := w.nextPresence(5 * time.Second)
+		got[x.UserID] = typ
 	}
 	if got[u[0].ID] != "presence:offline" || got[u[2].ID] != "presence:online" {
 		t.Errorf("delivered %v", got)
 	}
-	w.silent(time.Second)
+	w.noPresence(time.Second)
 }
 
 func TestPresenceThatEndsWithoutAWatcher(t *testing.T) {
@@ -272,7 +283,7 @@ func TestPresenceThatEndsWithoutAWatcher(t *testing.T) {
 	killed.Kill()
 	going.cut()
 	s.pods[0].becomes(t, u[1], u[0].ID, "offline", presenceGrace+2*time.Second)
-	w.silent(500 * time.Millisecond)
+	w.noPresence(500 * time.Millisecond)
 	s.addWatcher()
 	w.presence("presence:offline", u[0], 3*time.Second)
 }
@@ -298,7 +309,7 @@ func TestPresenceAfterRedisWasAway(t *testing.T) {
 	s.pods[0].becomes(t, u[1], u[0].ID, "online", presenceTTL/3+time.Second)
 	s.pods[0].becomes(t, u[1], u[3].ID, "online", presenceTTL/3+time.Second)
 	w.presence("presence:offline", u[2], 10*time.Second) // who went meanwhile; who stayed did not flap
-	w.silent(time.Second)
+	w.noPresence(time.Second)
 	staying.cut()
 	w.presence("presence:offline", u[0], presenceGrace+2*time.Second)
 	late.cut()
@@ -314,10 +325,10 @@ func TestPresenceAfterRedisForgot(t *testing.T) {
 	w.presence("presence:online", u[0], 5*time.Second)
 	s.redis.Flush(t)
 	s.pods[0].becomes(t, u[1], u[0].ID, "online", presenceTTL/3+time.Second)
-	w.silent(presenceTTL)
+	w.noPresence(presenceTTL)
 	staying.cut()
 	w.presence("presence:offline", u[0], presenceGrace+2*time.Second)
-	w.silent(300 * time.Millisecond)
+	w.noPresence(300 * time.Millisecond)
 }
 
 func TestPresenceIsRetracted(t *testing.T) {
@@ -352,7 +363,7 @@ func TestPresenceIsRetracted(t *testing.T) {
 	share("friends")
 	hidden(stranger, p)
 	retracted(x)
-	f.silent(300 * time.Millisecond)
+	f.noPresence(300 * time.Millisecond)
 	share("nobody")
 	hidden(friend, q)
 	retracted(f)
@@ -374,7 +385,7 @@ func TestPresenceIsRetracted(t *testing.T) {
 	if last.UserID != anna.ID || last.LastSeenAt != nil {
 		t.Errorf("a retraction says %+v", last)
 	}
-	x.silent(300 * time.Millisecond)
+	x.noPresence(300 * time.Millisecond)
 }
 
 func TestNewFriendsAndPeersAreWatched(t *testing.T) {
@@ -385,7 +396,7 @@ func TestNewFriendsAndPeersAreWatched(t *testing.T) {
 	w := p.open(t, u[0])
 	p.befriend(t, u[0], u[1])
 	p.direct(t, u[2], u[0])
-	w.until("conversation:created", 5*time.Second)
+	w.anyOrder("friend:accepted", "conversation:created")
 	for _, other := range u[1:] {
 		q.open(t, other)
 		w.presence("presence:online", other, 5*time.Second)
@@ -462,7 +473,7 @@ func TestForeignKeysThatExpireTellNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w.silent(time.Second)
+	w.noPresence(time.Second)
 }
 
 func TestTheOldestSocketOverAllPodsGivesWay(t *testing.T) {
@@ -478,7 +489,9 @@ func TestTheOldestSocketOverAllPodsGivesWay(t *testing.T) {
 	if code := oldest.closed(5 * time.Second); code != 4409 {
 		t.Errorf("the oldest was closed with %d", code)
 	}
-	for _, x := range rest {
-		x.silent(10 * time.Millisecond)
+	for i, x := range rest {
+		for _, f := range x.upToPong() {
+			t.Errorf("socket %d got %s %s", i, f.Type, f.Data)
+		}
 	}
 }

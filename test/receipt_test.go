@@ -89,19 +89,19 @@ type receipts struct {
 func (p *pod) receipts(t testing.TB, u user, messageID string) receipts {
 	t.Helper()
 	var r receipts
-	p.want(t, 200, u.token, "GET", "/api/messages/"+messageID+"/receipts?limit=100", nil).into(t, &r)
+	p.prepare(t, u.token, "GET", "/api/messages/"+messageID+"/receipts?limit=100", nil, 200).into(t, &r)
 	return r
 }
 
 func (p *pod) read(t testing.TB, u user, messageID string) {
 	t.Helper()
-	p.want(t, 204, u.token, "POST", "/api/messages/"+messageID+"/read", nil)
+	p.prepare(t, u.token, "POST", "/api/messages/"+messageID+"/read", nil, 204)
 }
 
 func (p *pod) unread(t testing.TB, u user, conversationID string) (read, unread int64) {
 	t.Helper()
 	var c conversation
-	p.want(t, 200, u.token, "GET", "/api/conversations/"+conversationID, nil).into(t, &c)
+	p.prepare(t, u.token, "GET", "/api/conversations/"+conversationID, nil, 200).into(t, &c)
 	return c.LastReadSeq, c.UnreadCount
 }
 
@@ -152,7 +152,7 @@ func TestReadsOfADirectConversationAreWrittenAtOnce(t *testing.T) {
 		t.Errorf("%d receipts where the one call makes one", n)
 	}
 	phone.until("conversation:read", 10*time.Second)
-	phone.silent(200 * time.Millisecond) // it gets nothing about its own reads, and the sender's marker did not move
+	phone.silent(200*time.Millisecond, "conversation:read", "receipt:") // it gets nothing about its own reads, and the sender's marker did not move
 
 	p.read(t, u[0], sent[4].ID) // the user's own
 	if n := s.rows(t, sent[4].ID); n != 1 {

@@ -29,11 +29,13 @@ func (f frame) into(t testing.TB, v any) {
 	}
 }
 
-// socket is a client's.
+// socket is a client's. One goroutine reads its frames.
 type socket struct {
 	t      testing.TB
 	conn   *client.Socket
 	frames chan frame
+	// heard are the conversations of which messages has read a message.
+	heard map[string]bool
 }
 
 // open opens a socket and waits for its ready frame.
@@ -56,7 +58,7 @@ func (p *pod) dial(t testing.TB, path string, h http.Header, protocols ...string
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{t: t, conn: conn, frames: make(chan frame, 100_000)}
+	s := &socket{t: t, conn: conn, frames: make(chan frame, 100_000), heard: map[string]bool{}}
 	go s.read()
 	t.Cleanup(func() { _ = conn.Close() })
 	return s, nil
@@ -164,33 +166,63 @@ func (s *socket) ask(typ string, data any) frame {
 	}
 }
 
-// messages reads the message:new frames of seqs from … to, each the successor of the one before.
+// messages reads the message:new frames of seqs from … to, each the successor of the one before. Events of what happened before a socket
+// opened may still be on their way to it: before the first message that is read of a conversation, earlier ones are skipped.
 func (s *socket) messages(from, to int64, timeout time.Duration) {
 	s.t.Helper()
-	for want := from; want <= to; want++ {
+	for want := from; want <= to; {
 		var m message
 		s.until("message:new", timeout).into(s.t, &m)
+		if m.Seq < from && !s.heard[m.ConversationID] {
+			continue
+		}
+		s.heard[m.ConversationID] = true
 		if m.Seq != want {
 			s.t.Fatalf("message with seq %d where %d was due", m.Seq, want)
+		}
+		want++
+	}
+}
+
+// silent checks that for some time no frame comes whose type begins with one of the prefixes, and that the socket stays open. Other frames
+// may come at any time: events of different kinds have no order, and those of what happened before may still be on their way.
+func (s *socket) silent(d time.Duration, prefixes ...string) {
+	s.t.Helper()
+	for _, f := range s.during(d) {
+		if f.Type == "" || slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(f.Type, p) }) {
+			s.t.Fatalf("got %s %s %d where none was due", f.Type, f.Data, f.code)
 		}
 	}
 }
 
-func (s *socket) silent(d time.Duration) {
-	s.t.Helper()
-	deadline := time.After(d)
-	for {
+// during are the frames that come within the time. The close frame is the last one.
+func (s *socket) during(d time.Duration) (out []frame) {
+	for end := time.After(d); ; {
 		select {
 		case f, open := <-s.frames:
-			if open && f.Type != "ping" {
-				s.t.Fatalf("got %s %s %d where nothing was due", f.Type, f.Data, f.code)
-			}
 			if !open {
-				return
+				return out
 			}
-		case <-deadline:
-			return
+			out = append(out, f)
+		case <-end:
+			return out
 		}
+	}
+}
+
+// upToPong sends a ping, and returns the frames that come before its pong.
+func (s *socket) upToPong() (out []frame) {
+	s.t.Helper()
+	s.write(map[string]any{"type": "ping", "id": "up to here"})
+	for {
+		f := s.next(time.Minute)
+		if f.Type == "pong" && f.ID == "up to here" {
+			return out
+		}
+		if f.Type == "" {
+			s.t.Fatalf("the socket ended with %d where a pong was due", f.code)
+		}
+		out = append(out, f)
 	}
 }
 

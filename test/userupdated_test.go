@@ -71,8 +71,7 @@ func TestANewNameReachesThoseWhoSeeTheUser(t *testing.T) {
 
 	// Nobody got any of them twice, and nobody else got one: the socket answers, and everything before that is seen.
 	for i, sock := range append(all, strangers, hidden) {
-		sock.write(map[string]any{"type": "ping", "id": "end"})
-		for f := sock.next(15 * time.Second); f.Type != "pong"; f = sock.next(15 * time.Second) {
+		for _, f := range sock.upToPong() {
 			if f.Type == "user:updated" {
 				t.Errorf("socket %d got one more than was due: %s", i, f.Data)
 			}

@@ -27,20 +27,39 @@ func limitHeaders(t *testing.T, a answer) (limit, remaining, reset int) {
 func TestOneLimitOverTwoPods(t *testing.T) {
 	t.Parallel()
 	s := start(t, 2, "PARLEY_RATE_LIMIT_DEFAULT=100/1h")
-	sum := func(name string) float64 { return metric(t, s.pods[0].ops, name) + metric(t, s.pods[1].ops, name) }
-	for fell := -1.0; fell != sum("parley_rate_limit_fallbacks_total"); {
-		testenv.Eventually(t, time.Minute, func() bool { return sum("parley_rate_limit_fallback") == 0 }, "both pods count in Redis")
-		fell = sum("parley_rate_limit_fallbacks_total")
+	s.countedInRedis(t, func() string {
 		ok, refused := s.burst(t, s.pods[0].register(t))
-		if fell != sum("parley_rate_limit_fallbacks_total") {
-			continue // a machine so busy that Redis is taken for away
+		if ok == 100 && refused == 60 {
+			return ""
 		}
-		if ok != 100 || refused != 60 {
-			t.Errorf("%d passed and %d were refused, want 100 and 60", ok, refused)
-		}
-	}
+		return fmt.Sprintf("%d passed and %d were refused, want 100 and 60", ok, refused)
+	})
 	other := s.pods[0].register(t)
 	s.pods[1].want(t, 200, other.token, "GET", "/api/users/me", nil)
+}
+
+// countedInRedis tries something that depends on limits, and fails the test with the fault that try returns. It tries again, which needs
+// other users, if a pod counted in its own memory meanwhile, as on a machine that is so busy that Redis is taken to be unavailable.
+func (s *system) countedInRedis(t *testing.T, try func() (fault string)) {
+	t.Helper()
+	sum := func(name string) (n float64) {
+		for _, p := range s.pods {
+			n += metric(t, p.ops, name)
+		}
+		return n
+	}
+	for {
+		testenv.Eventually(t, time.Minute, func() bool { return sum("parley_rate_limit_fallback") == 0 }, "the pods count in Redis")
+		fell := sum("parley_rate_limit_fallbacks_total")
+		fault := try()
+		if fell != sum("parley_rate_limit_fallbacks_total") {
+			continue
+		}
+		if fault != "" {
+			t.Error(fault)
+		}
+		return
+	}
 }
 
 // burst makes 160 requests of a user's at once, over two pods, and answers what became of them.
@@ -137,19 +156,25 @@ func TestWhoseAddressCounts(t *testing.T) {
 func TestAUsernameIsGuardedWhereverTheGuessesComeFrom(t *testing.T) {
 	t.Parallel()
 	s := start(t, 2, "PARLEY_RATE_LIMIT_AUTH=5/15m", "PARLEY_TRUSTED_PROXIES=127.0.0.0/8")
-	for name, exists := range map[string]bool{"guarded": true, "never.registered": false} {
-		if exists {
-			s.pods[0].want(t, 201, "", "POST", "/api/auth/register", map[string]any{"username": name, "password": password})
-		}
-		statuses := map[int]int{}
-		for i := range 25 {
-			a := s.pods[i%2].call(t, "", "POST", "/api/auth/login", map[string]any{"username": name, "password": "wrong password"},
-				"X-Forwarded-For", fmt.Sprintf("198.51.%d.%d", len(name), i))
-			statuses[a.status]++
-		}
-		if statuses[401] != 20 || statuses[429] != 5 {
-			t.Errorf("%s: %v, want 20 times 401 and 5 times 429", name, statuses)
-		}
+	tries := 0
+	for what, exists := range map[string]bool{"guarded": true, "never.registered": false} {
+		s.countedInRedis(t, func() string {
+			tries++
+			name, statuses := fmt.Sprint(what, tries), map[int]int{}
+			if exists {
+				s.pods[0].want(t, 201, "", "POST", "/api/auth/register", map[string]any{"username": name, "password": password},
+					"X-Forwarded-For", fmt.Sprintf("203.0.113.%d", tries))
+			}
+			for i := range 25 {
+				a := s.pods[i%2].call(t, "", "POST", "/api/auth/login", map[string]any{"username": name, "password": "wrong password"},
+					"X-Forwarded-For", fmt.Sprintf("198.51.%d.%d", tries, i))
+				statuses[a.status]++
+			}
+			if statuses[401] == 20 && statuses[429] == 5 {
+				return ""
+			}
+			return fmt.Sprintf("%s: %v, want 20 times 401 and 5 times 429", name, statuses)
+		})
 	}
 }
 
@@ -159,20 +184,20 @@ func TestSendingIsOneLimitForRESTAndSockets(t *testing.T) {
 	u := s.pods[0].users(t, 3)
 	c := s.pods[0].group(t, u[0], u[1:]...)
 	sock := s.pods[1].open(t, u[0])
-	for i := range 6 {
+	bySocket := func(key int) frame {
+		return sock.ask("message:send", map[string]any{"conversationId": c.ID, "content": "by socket", "clientMessageId": fmt.Sprint(key)})
+	}
+	for i := range 5 {
 		s.pods[0].send(t, u[0], c.ID, "by REST")
-		f := sock.ask("message:send", map[string]any{"conversationId": c.ID, "content": "by socket", "clientMessageId": fmt.Sprint(i)})
-		if want := map[bool]string{true: "ack", false: "error"}[i < 5]; f.Type != want {
+		if f := bySocket(i); f.Type != "ack" {
 			t.Fatalf("send %d by socket: %s %s", i, f.Type, f.Data)
-		} else if want == "error" {
-			var p problem
-			if f.into(t, &p); p.Code != "rate_limited" || p.Status != 429 || p.RetryAfterSeconds != 360 {
-				t.Errorf("the error is %+v", p)
-			}
 		}
-		if i == 4 {
-			break
-		}
+	}
+	var p problem
+	if f := bySocket(5); f.Type != "error" {
+		t.Errorf("the eleventh by socket: %s %s", f.Type, f.Data)
+	} else if f.into(t, &p); p.Code != "rate_limited" || p.Status != 429 || p.RetryAfterSeconds < 1 || p.RetryAfterSeconds > 360 {
+		t.Errorf("the error is %+v", p)
 	}
 	a := s.pods[0].call(t, u[0].token, "POST", "/api/conversations/"+c.ID+"/messages", map[string]any{"content": "x"})
 	if wait := a.problem(t).RetryAfterSeconds; a.status != 429 || fmt.Sprint(wait) != a.header.Get("Retry-After") {

@@ -134,6 +134,15 @@ func (h *house) browser(user int, path string) {
 	}
 }
 
+// allDue waits until every message is due for a decision.
+func (h *house) allDue() {
+	h.t.Helper()
+	h.await("all messages are due", func() bool {
+		var n int
+		return h.db.SQL.QueryRow(`SELECT count(*) FROM messages WHERE created_at > clock_timestamp() - make_interval(secs => $1)`, testDelay.Seconds()).Scan(&n) == nil && n == 0
+	})
+}
+
 func (h *house) decided(outcome string) float64 {
 	return testutil.ToFloat64(h.metrics.decisions.WithLabelValues(outcome))
 }

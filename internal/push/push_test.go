@@ -26,11 +26,12 @@ func TestAPushIsWhatTheContractSays(t *testing.T) {
 	h.browser(1, "/ben-1")
 	h.browser(1, "/ben-2")
 	h.browser(0, "/ana")
-	h.run(nil)
 	direct := h.direct(ana, ben)
 	long := strings.Repeat("ж", 250)
 	h.send(direct, ana, "first")
 	m := h.send(direct, ana, long)
+	h.allDue() // so that both messages are one decision
+	h.run(nil)
 	h.await("both browsers get a push", func() bool { return len(h.service.list()) >= 2 })
 	for _, g := range h.service.list() {
 		want := Push{V: 1, Type: "message", ConversationID: direct, MessageID: m.ID, Seq: 2, Title: h.nameOf(ana), Body: long[:400], Count: 2, Unread: Unread{Messages: 2}}
@@ -211,6 +212,7 @@ func TestAnswersOfProviders(t *testing.T) {
 		}
 		return 201, nil
 	})
+	begun := time.Now()
 	h.run(nil)
 	h.send(h.direct(ana, ben), ana, "hello")
 	h.await("what is gone is removed", func() bool {
@@ -219,19 +221,20 @@ func TestAnswersOfProviders(t *testing.T) {
 		return slices.Equal(list, []string{"broken", "busy", "fine", "refusing"})
 	})
 	h.await("busy and broken ones wait", func() bool { return h.sent(ProviderWebPush, sendRetried) == 2 })
-	due := func(device string) time.Time {
+	// due is when a device's push is sent again; not if a busy machine has done so already, after the pause.
+	due := func(device string, pause time.Duration) (at time.Time, waits bool) {
 		t.Helper()
-		var at time.Time
-		if err := h.db.SQL.QueryRow(`SELECT s.next_at FROM push_sends s JOIN push_devices d ON d.id = s.device WHERE d.device_id = $1`, device).Scan(&at); err != nil {
-			t.Fatal(err)
+		err := h.db.SQL.QueryRow(`SELECT s.next_at FROM push_sends s JOIN push_devices d ON d.id = s.device WHERE d.device_id = $1`, device).Scan(&at)
+		if err != nil && time.Since(begun) < pause {
+			t.Errorf("%s does not wait: %v", device, err)
 		}
-		return at
+		return at, err == nil
 	}
-	if at := due("busy"); at.UnixMilli() < refused.Load()+7_000 || time.Until(at) > 7*time.Second {
+	if at, waits := due("busy", 7*time.Second); waits && (at.UnixMilli() < refused.Load()+7_000 || time.Until(at) > 7*time.Second) {
 		t.Errorf("busy waits until %s", at)
 	}
-	if wait := time.Until(due("broken")); wait > retryPauses[0]*6/5 {
-		t.Errorf("broken waits for %s", wait)
+	if at, waits := due("broken", retryPauses[0]*4/5); waits && time.Until(at) > retryPauses[0]*6/5 {
+		t.Errorf("broken waits until %s", at)
 	}
 	mustExec(t, h.db, `UPDATE push_sends SET next_at = clock_timestamp()`)
 	h.await("both get it then", func() bool { return h.sent(ProviderWebPush, sendDelivered) == 3 })
@@ -262,7 +265,7 @@ func TestAWaitingPushIsReplacedOrDropped(t *testing.T) {
 	h.run(nil)
 	c := h.direct(ana, ben)
 	h.send(c, ana, "one")
-	h.await("it waits", func() bool { return h.sent(ProviderWebPush, sendRetried) == 1 })
+	h.await("it waits", func() bool { return h.sent(ProviderWebPush, sendRetried) >= 1 })
 	second := h.send(c, ana, "two")
 	h.await("it is replaced", func() bool {
 		var count int
@@ -376,12 +379,12 @@ func TestTwoDispatchersPushOnce(t *testing.T) {
 	h := newHouse(t)
 	ana, ben := h.users[0], h.users[1]
 	h.browser(1, "/ben")
-	h.run(nil)
-	h.run(nil)
 	conversations := []string{h.direct(ana, ben), h.group(ana, ben, h.users[2]), h.group(ana, ben)}
-	for range 5 {
-		for _, c := range conversations {
-			h.send(c, ana, "hello")
+	burst := func() {
+		for range 5 {
+			for _, c := range conversations {
+				h.send(c, ana, "hello")
+			}
 		}
 	}
 	counted := func() (n int64) {
@@ -390,9 +393,18 @@ func TestTwoDispatchersPushOnce(t *testing.T) {
 		}
 		return n
 	}
+	burst()
+	h.allDue()
+	h.run(nil)
+	h.run(nil)
 	h.await("all are counted", func() bool { return counted() >= 15 })
-	if n := counted(); n != 15 || len(h.service.list()) > 9 {
+	if n := counted(); n != 15 || len(h.service.list()) != len(conversations) {
 		t.Errorf("%d messages in %d pushes", n, len(h.service.list()))
+	}
+	burst() // which may become due one by one
+	h.await("all are counted", func() bool { return counted() >= 30 })
+	if n := counted(); n != 30 {
+		t.Errorf("%d messages are counted of 30", n)
 	}
 }
 
@@ -457,7 +469,7 @@ func TestAKilledDispatchersWorkIsTakenOver(t *testing.T) {
 	// A send whose sender died is due again after its lease.
 	h.service.set(func(string, int) (int, http.Header) { return 503, nil })
 	h.send(c, ana, "again")
-	h.await("it waits", func() bool { return h.sent(ProviderWebPush, sendRetried) == 1 })
+	h.await("it waits", func() bool { return h.sent(ProviderWebPush, sendRetried) >= 1 })
 	h.service.set(nil)
 	mustExec(t, h.db, `UPDATE push_sends SET lease = gen_random_uuid(), next_at = clock_timestamp()`)
 	h.await("it is sent by another", func() bool { return len(h.service.list()) == 2 })

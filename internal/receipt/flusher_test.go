@@ -14,6 +14,7 @@ import (
 
 	"github.com/parley-chat/parley/internal/receipt"
 	"github.com/parley-chat/parley/internal/rediskey"
+	"github.com/parley-chat/parley/internal/testenv"
 )
 
 // Redis's clock may step back, as when a replica takes over: what was touched by the old one is flushed all the same.
@@ -49,10 +50,11 @@ func TestALockedMessageHoldsUpNoOther(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	e.flush(e.flusher())
-	if got := e.count(`SELECT count(*) FROM read_receipts`); got != 19*3 {
-		t.Errorf("%d rows of %d", got, 19*3)
-	}
+	f := e.flusher()
+	testenv.Eventually(t, 30*time.Second, func() bool { // a busy machine may leave some for the next flush
+		e.flush(f)
+		return e.count(`SELECT count(*) FROM read_receipts`) == 19*3
+	}, "all others are written")
 	if n := e.rdb.ZCard(t.Context(), "read_batch:"+messages[7]).Val(); n != 3 {
 		t.Errorf("%d readers are left of the one that is locked", n)
 	}

@@ -137,8 +137,8 @@ func TestPendingReadsKeepTheirTimeAndMarkersDoNotMoveBack(t *testing.T) {
 	testenv.Eventually(t, 30*time.Second, func() bool {
 		e.notices.mu.Lock()
 		defer e.notices.mu.Unlock()
-		return e.notices.n[event.TypeReceiptRead] >= 2
-	}, "the sender is notified of both")
+		return e.notices.n[event.TypeReceiptRead] >= 2 && e.notices.n[event.TypeConversationRead] >= 1
+	}, "the sender is notified of both, and the reader's sockets of the marker")
 	e.notices.mu.Lock()
 	defer e.notices.mu.Unlock()
 	if n := e.notices.n[event.TypeConversationRead]; n != 1 {

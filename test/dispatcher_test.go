@@ -92,6 +92,12 @@ func (h *hook) reached(conversation string) int {
 	return h.accepted[conversation]
 }
 
+func (h *hook) repeated() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.repeats
+}
+
 // followed is a system with dispatchers and one endpoint.
 type followed struct {
 	*system
@@ -308,7 +314,7 @@ func TestAPausedDispatcherSendsNothingLate(t *testing.T) {
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	before := f.hook.repeats
+	before := f.hook.repeated()
 	f.dispatchers[0].Resume()
 	for _, g := range f.groups {
 		f.pods[0].send(t, f.user, g.ID, "after it woke up")
@@ -317,10 +323,8 @@ func TestAPausedDispatcherSendsNothingLate(t *testing.T) {
 	f.dispatchers[1].Wait(20 * time.Second)
 	f.pods[0].send(t, f.user, f.groups[0].ID, "by the one that was paused")
 	f.arrives(t, time.Minute)
-	f.hook.mu.Lock()
-	defer f.hook.mu.Unlock()
-	if f.hook.repeats != before {
-		t.Errorf("%d events came again", f.hook.repeats-before)
+	if n := f.hook.repeated() - before; n != 0 {
+		t.Errorf("%d events came again", n)
 	}
 }
 

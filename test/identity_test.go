@@ -229,11 +229,12 @@ func TestASocketEndsWithItsToken(t *testing.T) {
 	short := func(subject string, seconds int64) string {
 		return product.token(subject, map[string]any{"exp": time.Now().Unix() + seconds})
 	}
-	ends, ready := open(short("anna", 2))
+	const soon = 4 // s; a busy machine opens both sockets within that and the leeway of 5 s
+	ends, ready := open(short("anna", soon))
 	if ready.SessionID != nil || ready.ExpiresAt == nil {
 		t.Fatalf("ready is %+v", ready)
 	}
-	goesOn, _ := open(short("anna", 2))
+	goesOn, _ := open(short("anna", soon))
 	goesOn.write(map[string]any{"type": "auth", "id": "1", "data": map[string]any{"token": "nonsense"}})
 	if f := goesOn.next(5 * time.Second); f.Type != "error" || f.ID != "1" {
 		t.Errorf("a bad token: %+v", f)
@@ -248,12 +249,12 @@ func TestASocketEndsWithItsToken(t *testing.T) {
 	}
 	stranger, _ := open(short("anna", 3600))
 	stranger.write(map[string]any{"type": "auth", "data": map[string]any{"token": short("ben", 3600)}})
-	if f := stranger.next(5 * time.Second); f.code != 4401 {
-		t.Errorf("another user's token: %+v", f)
+	if code := stranger.closed(5 * time.Second); code != 4401 {
+		t.Errorf("another user's token: closed with %d", code)
 	}
-	f = ends.next(20 * time.Second)
-	if late := time.Since(*ready.ExpiresAt); f.code != 4401 || late < 5*time.Second {
-		t.Errorf("%s after its time: %+v", late, f)
+	code := ends.closed(20 * time.Second)
+	if late := time.Since(*ready.ExpiresAt); code != 4401 || late < 5*time.Second {
+		t.Errorf("%s after its time: closed with %d", late, code)
 	}
 	goesOn.write(map[string]any{"type": "ping", "id": "3"})
 	if f := goesOn.next(5 * time.Second); f.Type != "pong" {
@@ -289,15 +290,15 @@ func TestAKeyThatLeftTheSetIsRefused(t *testing.T) {
 	product.Publish(next)
 	testenv.Eventually(t, 10*time.Second, func() bool { return a.call(t, old, "GET", "/api/users/me", nil).status == 401 }, "the old key's token is refused")
 	a.me(t, fresh)
-	if f := socket.next(10 * time.Second); f.code != 4401 {
-		t.Errorf("the old key's socket: %+v", f)
+	if code := socket.closed(10 * time.Second); code != 4401 {
+		t.Errorf("the old key's socket closed with %d", code)
 	}
 }
 
 func TestWithoutKeysNoTokenHolds(t *testing.T) {
 	t.Parallel()
 	product := newProduct(t)
-	s := start(t, 1, product.settings("both", "PARLEY_AUTH_JWKS_REFRESH=1s", "PARLEY_AUTH_JWKS_MAX_STALE=2s")...)
+	s := start(t, 1, product.settings("both", "PARLEY_AUTH_JWKS_REFRESH=1s", "PARLEY_AUTH_JWKS_MAX_STALE=4s")...)
 	p := s.pods[0]
 	token := product.token("anna", nil)
 	p.me(t, token)
@@ -311,7 +312,7 @@ func TestWithoutKeysNoTokenHolds(t *testing.T) {
 		t.Errorf("%s", r.body)
 	}
 	p.me(t, user.token)
-	if metric(t, p.ops, "parley_jwks_age_seconds") < 2 {
+	if metric(t, p.ops, "parley_jwks_age_seconds") < 4 {
 		t.Error("the age is not shown")
 	}
 	never := s.launch()

@@ -305,11 +305,10 @@ func TestThreeWorkersRunEachTickOnce(t *testing.T) {
 		return q.ProcessedTotal, rdb.Time(t.Context()).Val()
 	}
 	before, from := done()
-	time.Sleep(6 * time.Second) // a number of ticks must pass
-	after, to := done()
-	ticks := int(to.Unix() - from.Unix())
-	if n := after - before; n < ticks-2 || n > ticks+1 {
-		t.Errorf("%d flushes in %d ticks", n, ticks)
+	after, to := before, from
+	testenv.Eventually(t, time.Minute, func() bool { after, to = done(); return after >= before+5 }, "five flushes are made")
+	if ticks := int(to.Unix() - from.Unix()); after-before > ticks+1 { // a busy machine may miss some
+		t.Errorf("%d flushes in %d ticks", after-before, ticks)
 	}
 }
 

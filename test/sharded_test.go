@@ -29,9 +29,10 @@ func TestShardedChannelsBringEveryEventOnce(t *testing.T) {
 		"a socket of the first pod":  watch(t, "first", a.open(t, u[1]), c.Revision),
 		"a socket of the second pod": watch(t, "second", b.open(t, u[2]), c.Revision),
 	}
-	if n := g.Owner(t, channel).Client(t).PubSubShardNumSub(t.Context(), channel).Val()[channel]; n != 2 {
-		t.Fatalf("%d pods hear the conversation's sharded channel", n)
-	}
+	hearing := g.Owner(t, channel).Client(t)
+	testenv.Eventually(t, 20*time.Second, func() bool {
+		return hearing.PubSubShardNumSub(t.Context(), channel).Val()[channel] == 2
+	}, "both pods hear the conversation's sharded channel")
 
 	traffic := s.sendingEvery(50*time.Millisecond, u[0], c.ID)
 	s.goesOn(t, c.ID, watches, "before anything happens")

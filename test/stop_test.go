@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,34 +27,46 @@ type balancer struct {
 	pods []*pod
 }
 
-// add gives requests to a pod for as long as it says that it is ready.
+// add gives requests to a pod whenever it says that it is ready, until it is gone.
 func (b *balancer) add(p *pod) {
-	b.mu.Lock()
-	b.pods = append(b.pods, p)
-	b.mu.Unlock()
+	b.set(p, true)
 	go func() {
 		for {
 			a, err := p.try("", "GET", "/api/health/ready", nil)
-			if err != nil || a.status != http.StatusOK {
-				break
-			}
-			time.Sleep(20 * time.Millisecond)
-		}
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		for i := range b.pods {
-			if b.pods[i] == p {
-				b.pods = append(b.pods[:i:i], b.pods[i+1:]...)
+			b.set(p, err == nil && a.status == http.StatusOK)
+			select {
+			case <-p.Done():
+				b.set(p, false)
 				return
+			case <-time.After(20 * time.Millisecond):
 			}
 		}
 	}()
 }
 
-func (b *balancer) pick() *pod {
+func (b *balancer) set(p *pod, ready bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.pods[rand.IntN(len(b.pods))]
+	if !ready {
+		b.pods = slices.DeleteFunc(b.pods, func(x *pod) bool { return x == p })
+	} else if !slices.Contains(b.pods, p) {
+		b.pods = append(b.pods, p)
+	}
+}
+
+// pick is one of the pods that are ready. A busy machine may have none for a moment.
+func (b *balancer) pick() *pod {
+	for {
+		b.mu.Lock()
+		n := len(b.pods)
+		if n > 0 {
+			p := b.pods[rand.IntN(n)]
+			b.mu.Unlock()
+			return p
+		}
+		b.mu.Unlock()
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // named is a pod's database, where its connections have a name of their own.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,10 +31,11 @@ const (
 	retryPause  = 1 * time.Second
 )
 
-// One process at a time migrates. The others look every lockEvery whether it is done, lockTries times.
+// One process at a time migrates. The others check every lockEvery whether it is done, without a limit: an index on a large table
+// takes hours.
 const (
 	lockEvery = 1 * time.Second
-	lockTries = 300
+	lockTries = math.MaxInt64
 )
 
 // SQLSTATEs. undefinedTable is that of a query on a table that does not exist.
@@ -45,10 +47,19 @@ const (
 
 // Up brings the database at the URL to the newest schema. It may run from several processes at once: a session advisory
 // lock lets one work and the others find nothing left to do. If a lock is not available in time, as behind a backup, it tries again
-// until ctx ends; what was done until then stays done.
-func Up(ctx context.Context, databaseURL string) error {
+// until ctx ends; what was done until then stays done. It takes as long as the tables need: progress shows that it works.
+func Up(ctx context.Context, databaseURL string, progress Progress) error {
+	cfg, err := pgx.ParseConfig(databaseURL)
+	if err != nil {
+		return fmt.Errorf("migrate: parse the database URL: %w", err)
+	}
+	cfg.RuntimeParams["lock_timeout"] = fmt.Sprint(LockTimeout.Milliseconds())
+	cfg.RuntimeParams["statement_timeout"] = "0" // the role may have one
+	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
+	cfg.RuntimeParams["application_name"] = application
+	defer progress.follow(ctx, *cfg)()
 	for {
-		err := upOnce(ctx, databaseURL)
+		err := upOnce(ctx, *cfg, progress)
 		if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != lockNotAvailable && pg.Code != deadlockDetected {
 			return err
 		}
@@ -60,18 +71,13 @@ func Up(ctx context.Context, databaseURL string) error {
 	}
 }
 
-func upOnce(ctx context.Context, databaseURL string) error {
-	cfg, err := pgx.ParseConfig(databaseURL)
-	if err != nil {
-		return fmt.Errorf("migrate: parse the database URL: %w", err)
-	}
-	cfg.RuntimeParams["lock_timeout"] = fmt.Sprint(LockTimeout.Milliseconds())
-	cfg.RuntimeParams["statement_timeout"] = "0" // the role may have one
-	cfg.RuntimeParams["idle_in_transaction_session_timeout"] = "0"
-	cfg.RuntimeParams["application_name"] = "parley-migrate"
-	db := stdlib.OpenDB(*cfg)
-	defer db.Close()
+// application is the name of the migrations' sessions in pg_stat_activity.
+const application = "parley-migrate"
 
+// upOnce migrates in a session of its own: a migration that fails may leave settings behind.
+func upOnce(ctx context.Context, cfg pgx.ConnConfig, progress Progress) error {
+	db := stdlib.OpenDB(cfg)
+	defer db.Close()
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(uint64(lockEvery/time.Second), lockTries))
 	if err != nil {
 		return fmt.Errorf("migrate: make the lock: %w", err)
@@ -80,10 +86,16 @@ func upOnce(ctx context.Context, databaseURL string) error {
 	if err != nil {
 		return fmt.Errorf("migrate: read the migrations: %w", err)
 	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("migrate: %w", err)
+	for {
+		r, err := p.UpByOne(ctx)
+		if errors.Is(err, goose.ErrNoNextVersion) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("migrate: %w", err)
+		}
+		progress.done(ctx, r)
 	}
-	return nil
 }
 
 // awaitEvery is the pause between two tries to reach the database.

@@ -14,6 +14,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/parley-chat/parley/internal/config"
@@ -24,8 +26,10 @@ import (
 const (
 	// exitUnreachable says that a database could not be reached; everything that could be checked was right.
 	exitUnreachable = 3
-	// migrateTimeout bounds all migrations together, waiting for another pod's among them.
-	migrateTimeout = 10 * time.Minute
+	// migrateWait is how long api migrate waits for a database that cannot be reached. Migrations themselves take as long as they need.
+	migrateWait = 10 * time.Minute
+	// migrateProgress is the time between two lines about a migration that runs.
+	migrateProgress = 30 * time.Second
 )
 
 func main() {
@@ -75,15 +79,17 @@ func migrate() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), migrateTimeout)
-	defer cancel()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	if err := migrations.Await(ctx, d.MigrateURL, log); errors.Is(err, migrations.ErrRefused) {
+	reachable, cancel := context.WithTimeout(ctx, migrateWait)
+	defer cancel()
+	if err := migrations.Await(reachable, d.MigrateURL, log); errors.Is(err, migrations.ErrRefused) {
 		return config.Fault("DATABASE_URL", "(or its parts) does not work: %v", err)
 	} else if err != nil {
 		return err
 	}
-	if err := migrations.Up(ctx, d.MigrateURL); err != nil {
+	if err := migrations.Up(ctx, d.MigrateURL, migrations.Progress{Log: log, Every: migrateProgress}); err != nil {
 		return err
 	}
 	log.Info("the schema is current", "version", migrations.Newest())

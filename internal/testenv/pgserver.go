@@ -49,7 +49,7 @@ func (s *PGServer) run(t testing.TB) {
 	t.Cleanup(func() { _ = os.RemoveAll(s.dir) })
 	s.Start()
 	t.Cleanup(s.Stop)
-	if err := migrations.Up(context.Background(), s.URL()); err != nil {
+	if err := migrations.Up(context.Background(), s.URL(), migrations.Progress{}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -115,7 +115,7 @@ func makeTemplate(ctx context.Context, c *sql.Conn, server string) error {
 	if _, err := c.ExecContext(ctx, `CREATE DATABASE `+templateName()); err != nil {
 		return err
 	}
-	if err := migrations.Up(ctx, withDatabase(server, templateName())); err != nil {
+	if err := migrations.Up(ctx, withDatabase(server, templateName()), migrations.Progress{}); err != nil {
 		return err
 	}
 	// Nobody may connect: CREATE DATABASE refuses a template that is in use.

@@ -110,7 +110,7 @@ func TestMigrationOfWhatIsThere(t *testing.T) {
 	exec(t, db, `INSERT INTO users (id, username, display_name, password_hash) VALUES ($1, 'lea', 'Léa Straße', '!'), ($2, 'gone', 'Bartholomew', '!')`, zoe, gone)
 	exec(t, db, `UPDATE users SET username = 'deleted_' || right(replace(id::text, '-', ''), 24), display_name = 'Deleted user', deleted_at = now() WHERE id = $1`, gone)
 	exec(t, db, `INSERT INTO sessions (id, user_id, user_agent, expires_at, ended_at) VALUES (gen_random_uuid(), $1, 'ended', now(), now()), (gen_random_uuid(), $1, 'open', now(), NULL)`, zoe)
-	if err := migrations.Up(t.Context(), url); err != nil {
+	if err := migrations.Up(t.Context(), url, migrations.Progress{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := one[string](t, db, `SELECT username FROM users WHERE id = $1`, gone); got[:8] != "deleted-" {
@@ -136,7 +136,7 @@ func TestMigrationOfWhatIsThere(t *testing.T) {
 			t.Errorf("%q finds %q, want %q (%v)", q, names(got), want, err)
 		}
 	}
-	if err := migrations.Up(t.Context(), url); err != nil {
+	if err := migrations.Up(t.Context(), url, migrations.Progress{}); err != nil {
 		t.Errorf("again: %v", err)
 	}
 }

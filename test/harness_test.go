@@ -292,7 +292,8 @@ func (p *pod) direct(t testing.TB, a, b user) conversation {
 func (p *pod) send(t testing.TB, u user, conversationID, content string) message {
 	t.Helper()
 	var m message
-	p.prepare(t, u.token, "POST", "/api/conversations/"+conversationID+"/messages", map[string]any{"content": content}, 201).into(t, &m)
+	body := map[string]any{"content": content, "clientMessageId": fmt.Sprint("sent-", names.Add(1))} // one that is repeated is one message
+	p.prepare(t, u.token, "POST", "/api/conversations/"+conversationID+"/messages", body, 200, 201).into(t, &m)
 	return m
 }
 

@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	// maxAfter is the longest time that a Retry-After is obeyed.
+	// maxAfter is the longest Retry-After that is obeyed.
 	maxAfter = time.Hour
-	// drained is how much of an answer is read so that the connection can be used again.
+	// drained is how many bytes of a response are read so that the connection can be used again.
 	drained = 64 << 10
 )
 
-// RetryAfter reads a Retry-After header, of seconds or a time, as a duration from now: 0 if there is none, an hour at most.
+// RetryAfter converts a Retry-After header, which is in seconds or a time, to a duration from now: 0 if there is none, at most an hour.
 func RetryAfter(s string) time.Duration {
 	if n, err := strconv.Atoi(s); err == nil && n > 0 {
 		return min(time.Duration(min(n, int(maxAfter/time.Second)))*time.Second, maxAfter)
@@ -30,7 +30,7 @@ func RetryAfter(s string) time.Duration {
 
 var errTimeout = errors.New("no answer in time")
 
-// Plain is an error of a request without its URL, which may hold a token.
+// Plain returns the error of a request without the URL, which may contain a token.
 func Plain(err error) error {
 	var cause interface{ Timeout() bool }
 	switch {
@@ -46,7 +46,7 @@ func Plain(err error) error {
 	return errors.New(s)
 }
 
-// Drain reads the rest of a response, as far as that is worth it, and closes it.
+// Drain reads the rest of a response, at most drained bytes, and closes it.
 func Drain(res *http.Response) {
 	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, drained))
 	_ = res.Body.Close()

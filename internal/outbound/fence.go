@@ -13,15 +13,15 @@ import (
 	"time"
 )
 
-// ErrLate is the error of a request that was not written before its fence.
+// ErrLate is returned for a request that was not completely written before the time given to Before.
 var ErrLate = errors.New("the request was not sent in time")
 
-// fenceChunk is how much is written between two looks at the clock.
+// fenceChunk is how many bytes are written between two readings of the clock.
 const fenceChunk = 16 << 10
 
-// FencedClient is Client for requests that must not be sent late: after the time that Before gave their context nothing of them is written,
-// also if the process was paused in between. It uses HTTP/1.1, in which a connection carries one request at a time. What the kernel has
-// and the receiver has not acknowledged is dropped with the connection, or after timeout, and not sent once a network is back.
+// FencedClient is Client for requests that must not be sent late: after the time given to Before nothing of a request is written, even if
+// the process was paused in between. It uses HTTP/1.1, so that a connection carries one request at a time. Bytes in the kernel that the
+// receiver has not acknowledged are dropped with the connection, or after timeout, so they are not sent when a broken network works again.
 func (g *Guard) FencedClient(timeout time.Duration, perHost int) *http.Client {
 	c := g.Client(timeout, perHost)
 	t := c.Transport.(*http.Transport) //nolint:forcetypeassert // Client makes it
@@ -41,7 +41,7 @@ func (g *Guard) FencedClient(timeout time.Duration, perHost int) *http.Client {
 	return c
 }
 
-// Before returns a context whose requests by a FencedClient fail with ErrLate rather than be written after a time.
+// Before returns a context for requests of a FencedClient. Requests that are not written by that time fail with ErrLate.
 func Before(ctx context.Context, until time.Time) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) {
 		conn := i.Conn
@@ -74,7 +74,8 @@ func (c *fencedConn) Write(b []byte) (n int, err error) {
 	}
 }
 
-// past reports whether a time is over, by the monotonic clock or by that of the wall: one of them stands still while a machine is suspended.
+// past reports whether a time has passed, by the monotonic or the wall clock. It reads both, because one of them stops while a machine is
+// suspended.
 func past(t time.Time) bool {
 	now := time.Now()
 	return now.After(t) || now.Round(0).After(t.Round(0))

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// literal is the address that a host spells, in any of the spellings that some resolver understands: besides the usual ones, IPv4 addresses
-// of one to four parts, each decimal, octal or hexadecimal, and localhost. ok is false for a name, whose address is checked when it is dialled.
+// literal returns the address that a host spells out. It knows all spellings that some resolver accepts: the usual ones, IPv4 addresses of one
+// to four parts, each decimal, octal or hexadecimal, and localhost. ok is false for other names, whose addresses are checked when dialled.
 func literal(host string) (ip netip.Addr, ok bool) {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
@@ -27,7 +27,7 @@ func literal(host string) (ip netip.Addr, ok bool) {
 		if err != nil || strings.ContainsAny(p, "_+") {
 			return netip.Addr{}, false
 		}
-		if i < len(parts)-1 { // a byte; the last part has all that is left
+		if i < len(parts)-1 { // one byte; the last part has all remaining ones
 			if n > 255 {
 				return netip.Addr{}, false
 			}

@@ -1,5 +1,5 @@
-// Package outbound makes the HTTP clients of requests to addresses that others chose: receivers of webhooks and push services. It decides
-// which addresses they may reach.
+// Package outbound makes HTTP clients for requests to addresses that come from clients or the product: receivers of webhooks and push
+// services. It decides which addresses such requests may reach.
 package outbound
 
 import (
@@ -19,19 +19,19 @@ import (
 // ErrAddress is returned for an address that requests must not reach.
 var ErrAddress = errors.New("the address is not allowed")
 
-// Guard decides which addresses requests may reach. It checks the address that is dialled, after the name was resolved, so that a
-// name that changes between check and dial leads nowhere.
+// Guard decides which addresses requests may reach. It checks the address that is dialled, after the name was resolved. So a name that
+// resolves to another address after CheckURL gains nothing.
 type Guard struct {
-	// Allow are networks that are allowed in spite of being private, and for plain http.
+	// Allow are networks that are allowed although they are private, and with plain http.
 	Allow []netip.Prefix
-	// Hosts are names and addresses of the operator's own settings: whatever they resolve to is allowed, by plain http too.
+	// Hosts are names and addresses from the operator's settings. All addresses that they resolve to are allowed, with plain http too.
 	Hosts []string
 }
 
 func (g *Guard) named(host string) bool { return slices.Contains(g.Hosts, strings.ToLower(host)) }
 
-// never are networks that no request reaches unless Allow names them: this host, private and shared networks, link-local addresses with
-// the metadata services of clouds, and what is no unicast address.
+// never are networks that no request may reach unless Allow contains them: this host, private and shared networks, link-local addresses
+// (which include the metadata services of clouds), and addresses that are not unicast.
 var never = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"),
 	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("172.16.0.0/12"),
@@ -41,13 +41,13 @@ var never = []netip.Prefix{
 	netip.MustParsePrefix("fc00::/7"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"), netip.MustParsePrefix("fd00:ec2::254/128"),
 }
 
-// loopback and link-local addresses are refused even for names of the cluster.
+// local are the loopback and link-local networks, which are refused even for names of the cluster.
 var local = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("169.254.0.0/16"),
 	netip.MustParsePrefix("::/96"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("fd00:ec2::254/128"),
 }
 
-// inCluster reports whether a host is a Service of the cluster, whose addresses are private.
+// inCluster reports whether a host is the name of a Service in the cluster, whose addresses are private.
 func inCluster(host string) bool {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	return strings.HasSuffix(host, ".svc") || strings.HasSuffix(host, ".svc.cluster.local")
@@ -62,7 +62,7 @@ func contains(list []netip.Prefix, ip netip.Addr) bool {
 	return false
 }
 
-// CheckAddress returns ErrAddress for an address that a request to a host must not reach.
+// CheckAddress returns ErrAddress if a request to the host must not reach the address.
 func (g *Guard) CheckAddress(host string, ip netip.Addr) error {
 	ip = ip.Unmap().WithZone("") // no prefix contains an address with a zone
 	switch {
@@ -74,7 +74,8 @@ func (g *Guard) CheckAddress(host string, ip netip.Addr) error {
 	return nil
 }
 
-// CheckURL returns a reason why a URL cannot be requested, "" if it can. Plain http is for Services of the cluster and allowed networks.
+// CheckURL returns the reason why a URL must not be requested, "" if it may be. Plain http is only for Services of the cluster, Allow and
+// Hosts.
 func (g *Guard) CheckURL(s string) string {
 	u, err := url.Parse(s)
 	switch {
@@ -100,8 +101,8 @@ func (g *Guard) CheckURL(s string) string {
 	return ""
 }
 
-// Client makes an HTTP client that follows no redirects, obeys no proxy, and dials only what the guard allows. Timeout bounds a request,
-// perHost is how many requests there usually are to one host at once, and half of how many connections there are at most.
+// Client makes an HTTP client that follows no redirects, uses no proxy, and dials only addresses that the guard allows. timeout bounds a
+// request. perHost is the usual number of concurrent requests to one host; up to twice as many connections are made.
 func (g *Guard) Client(timeout time.Duration, perHost int) *http.Client {
 	transport := &http.Transport{
 		Proxy: nil,

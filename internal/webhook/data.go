@@ -5,14 +5,14 @@ import "github.com/parley-chat/parley/internal/event"
 const (
 	// shownMembers is how many members an event has at most; userIds has all.
 	shownMembers = 20
-	// maxBody is how long a body may be. If it is longer fewer members are shown, and of those who reacted fewer of a crowd.
+	// maxBody is the largest size of a body in bytes. A longer one is built again with fewer members, or fewer of the users who reacted.
 	maxBody = 256 << 10
-	// crowdPerShown is how many users who reacted there are for each member that would be shown, once there are too many.
+	// crowdPerShown is how many users who reacted a shortened body has for each member that it would show.
 	crowdPerShown = 40
 )
 
-// dataOf is a frame's data as webhooks have it. Events of members always have userIds: all whom the change was about, also those who have
-// left since. members has those who are members when the event is sent, shown of them at most.
+// dataOf returns the data of an event as webhooks have it. Events of members have two more lists: userIds are all users that the change was
+// about, including those who have left since; members are those of them who are members now, at most shown.
 func dataOf(e *event.Event, shown int) any {
 	switch d := e.Data.(type) {
 	case event.MembersAdded:

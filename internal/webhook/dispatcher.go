@@ -29,14 +29,14 @@ type Config struct {
 }
 
 const (
-	// eventsAtOnce is how many events of a conversation are read at once, eventsPerLease how many are delivered before others have
-	// their turn, turnFor for how long at most.
+	// eventsAtOnce is how many events of a conversation are read at once. After eventsPerLease events, or after turnFor, other
+	// conversations have their turn.
 	eventsAtOnce   = 100
 	eventsPerLease = 500
 	turnFor        = 5 * time.Second
-	// slotFor is how long a slot goes on to further conversations, with the endpoint as it was read before.
+	// slotFor is how long a slot claims further conversations without reading the endpoint again.
 	slotFor = 2 * time.Second
-	// noteEvery is how often the successes of an endpoint that is not failing are noted, by conversation.
+	// noteEvery is how often one conversation's successes are written to an endpoint that is not failing.
 	noteEvery = 250 * time.Millisecond
 )
 
@@ -55,24 +55,24 @@ type Dispatcher struct {
 	hints   *Hints
 	metrics *Metrics
 	log     *slog.Logger
-	// observed are the names of the endpoints that have gauges; of Run's goroutine alone.
+	// observed are the names of the endpoints that have gauges. This field and the following ones are used by Run's goroutine only.
 	observed map[string]bool
-	// swept and observedAt are when the tables were swept and the gauges set; of Run's goroutine alone, as are the following.
+	// swept and observedAt are the times at which the tables were last swept and the gauges last set.
 	swept, observedAt time.Time
-	// hinted is set if an endpoint is active and wants events of conversations, waits if something waits for an endpoint.
+	// hinted is set if some endpoint is active and wants events of conversations, waits if some event waits for an endpoint.
 	hinted, waits bool
 }
 
-// NewDispatcher makes a dispatcher; Run makes it work. It works without hints too, which are nil then.
+// NewDispatcher makes a dispatcher, which needs its Run. hints may be nil: then changes are found by polls only.
 func NewDispatcher(c Config, db *sql.DB, feed Feed, sealer *Sealer, guard *outbound.Guard, hints *Hints, m *Metrics, log *slog.Logger) *Dispatcher {
 	return &Dispatcher{
 		config: c, places: &places{db: db, lease: leaseOf(c.Timeout)}, feed: feed, sender: newSender(sealer, guard, c.Timeout), hints: hints, metrics: m, log: log,
 	}
 }
 
-// fillSlot delivers what was claimed, and goes on with other conversations of the endpoint for a while, so that a slot does not stand
-// idle until the next poll. Once stop ends it finishes the delivery that is on its way.
-func (d *Dispatcher) fillSlot(stop context.Context, w *work) {
+// runSlot delivers the events of a claimed place, and then claims further places of the endpoint until slotFor has passed, so that the slot
+// is not idle until the next poll. When stop ends it finishes the delivery in progress.
+func (d *Dispatcher) runSlot(stop context.Context, w *work) {
 	ctx := context.WithoutCancel(stop)
 	for begun := time.Now(); ; {
 		went, err := d.deliver(stop, w)
@@ -97,7 +97,7 @@ func (d *Dispatcher) fillSlot(stop context.Context, w *work) {
 	}
 }
 
-// deliver delivers what follows in a conversation, or of a subject. It returns false if an event has to wait.
+// deliver delivers the next events of a conversation or subject. went is false if an event has to wait.
 func (d *Dispatcher) deliver(stop context.Context, w *work) (went bool, err error) {
 	ctx := context.WithoutCancel(stop)
 	if w.subject != "" {
@@ -111,7 +111,7 @@ func (d *Dispatcher) deliver(stop context.Context, w *work) (went bool, err erro
 	w.turnEnds = time.Now().Add(turnFor)
 	for delivered := 0; delivered < eventsPerLease && time.Now().Before(w.turnEnds) && stop.Err() == nil; delivered += eventsAtOnce {
 		missed, err := d.feed.After(ctx, w.conversationID, w.revision, eventsAtOnce)
-		if err == nil && len(missed.Events) == 0 && w.replay { // fewer than were counted
+		if err == nil && len(missed.Events) == 0 && w.replay { // the journal has fewer events than placesSQL counted
 			return true, d.places.advance(ctx, w, w.until)
 		}
 		if err != nil {
@@ -127,8 +127,8 @@ func (d *Dispatcher) deliver(stop context.Context, w *work) (went bool, err erro
 	return true, nil
 }
 
-// deliverEvents delivers events in order and moves the place after each. Events that the endpoint does not want move it together. It
-// returns false if one has to wait.
+// deliverEvents delivers events in order and moves the place after each. For a run of events that the endpoint does not want, the place is
+// moved once. went is false if an event has to wait.
 func (d *Dispatcher) deliverEvents(stop context.Context, w *work, ref *conversationRef, events []*event.Event) (went bool, err error) {
 	ctx := context.WithoutCancel(stop)
 	reached := w.revision
@@ -159,7 +159,7 @@ func (d *Dispatcher) deliverEvents(stop context.Context, w *work, ref *conversat
 	return true, nil
 }
 
-// attempt delivers once. It returns true if the event was answered 2xx or is dead, and false after it was postponed.
+// attempt tries one delivery. It returns true if the endpoint responded 2xx or the event is dead, and false if the event was postponed.
 func (d *Dispatcher) attempt(ctx context.Context, w *work, one delivery, committed time.Time) (bool, error) {
 	fault.Point("dispatcher.send")
 	o := d.sender.send(outbound.Before(ctx, d.places.fence(w)), w.endpoint.target, one, w.replay)
@@ -182,12 +182,14 @@ func (d *Dispatcher) attempt(ctx context.Context, w *work, one delivery, committ
 	if err != nil {
 		return false, err
 	}
-	// An endpoint that accepts other events meanwhile refuses this one: its attempts count. Else it is down, and nothing dies.
+	// An attempt counts if the endpoint works otherwise: if it has accepted other events since this one first failed, or, for the first
+	// attempt, if it was not failing. If the endpoint is down the event is tried again without counting, so that an outage makes no
+	// event dead.
 	if !w.firstFailed.IsZero() && success.After(w.firstFailed) && !down || w.firstFailed.IsZero() && !w.endpoint.failing {
 		w.attempts++
 	}
 	if w.attempts > len(d.config.Retries) {
-		if err := d.places.renew(ctx, w); err != nil { // or another dispatcher may have delivered it
+		if err := d.places.renew(ctx, w); err != nil { // the lease is lost: another dispatcher may have delivered the event
 			return false, err
 		}
 		return true, bury(ctx, d.places.db, w.endpoint.id, one, o.reason)
@@ -202,7 +204,7 @@ func (d *Dispatcher) attempt(ctx context.Context, w *work, one delivery, committ
 	return false, d.places.postpone(ctx, w, w.attempts, d.pause(w.attempts, o.after))
 }
 
-// pause is how long an event waits after so many counted attempts, give or take a fifth.
+// pause returns how long an event waits after a number of counted attempts: at least after, the receiver's Retry-After. It varies by a fifth.
 func (d *Dispatcher) pause(attempts int, after time.Duration) time.Duration {
 	in := time.Second
 	if attempts > 0 && attempts <= len(d.config.Retries) {
@@ -213,7 +215,7 @@ func (d *Dispatcher) pause(attempts int, after time.Duration) time.Duration {
 
 func splitTypes(s string) []string { return strings.Split(s, ",") }
 
-// typeOf is the type of a webhook's event of a type of frames, "" for what webhooks don't have.
+// typeOf maps the types of frames to those of webhooks' events. Webhooks have no events of the other types.
 var typeOf = map[string]string{
 	event.TypeMessageNew: "message.created", event.TypeMessageUpdated: "message.updated", event.TypeMessageDeleted: "message.deleted",
 	event.TypeMessageReacted: "message.reacted", event.TypeConversationCreated: "conversation.created",
@@ -222,7 +224,7 @@ var typeOf = map[string]string{
 	event.TypeMemberUpdated: "conversation.members_updated",
 }
 
-// deliveryOf is an event of the journal as it is sent; ok is false for one that webhooks don't have.
+// deliveryOf encodes an event of the journal as it is sent. ok is false for a type that webhooks don't have.
 func deliveryOf(e *event.Event, ref *conversationRef) (d delivery, ok bool, err error) {
 	d.typ = typeOf[e.Type]
 	if d.typ == "" {

@@ -5,20 +5,23 @@ import (
 	"time"
 )
 
-// A dispatcher may be paused at any instant, for longer than its leases last, and another one goes on from its places. What it was about
-// to send would then come after newer events. So a request is written only while its lease is surely held:
+// A dispatcher may be paused at any instant for longer than its leases last, and another one then continues from its places. A request that
+// the first one was about to send would arrive after newer events. So a request is written only while its lease is certainly held. The
+// four periods of a lease, by its age:
 //
-//	leasedAt        + timeout/2              + 3/2 timeout         + 2 timeout
-//	   │ deliveries begin │ renewed before one begins │ nothing is written │ the lease is over: another dispatcher goes on
+//	0 to timeout/2            a delivery may begin
+//	up to 3/2 timeout         a delivery in progress may be written; before another one begins, the lease is renewed (hold)
+//	up to 2 timeout           nothing is written (fence)
+//	from 2 timeout            the lease has ended: another dispatcher may continue
 //
-// leasedAt is taken before the statement that prolongs the lease, so that it is no later than Postgres's. What is written at all is
-// answered, or given up, half a timeout before another dispatcher begins. The look at the clock is immediately before the system call
-// that writes (outbound.Before); a process that is paused exactly between the two may still be late.
+// The age counts from leasedAt, which is read before the statement that extends the lease, so it is never later than Postgres's time.
+// A delivery that begins in the first period ends within its timeout, so half a timeout before another dispatcher may begin. The clock is
+// read immediately before the system call that writes (outbound.Before). A process that is paused exactly between the two may still be late.
 
-// leaseOf is how long leases last with a timeout of deliveries.
+// leaseOf returns the duration of a lease for a timeout of deliveries.
 func leaseOf(timeout time.Duration) time.Duration { return 2 * timeout }
 
-// hold prolongs a lease that is too old for a delivery.
+// hold renews the lease if it is too old for a delivery to begin.
 func (p *places) hold(ctx context.Context, w *work) error {
 	if age := time.Since(w.leasedAt); age >= 0 && age < p.lease/4 {
 		return nil
@@ -26,5 +29,5 @@ func (p *places) hold(ctx context.Context, w *work) error {
 	return p.renew(ctx, w)
 }
 
-// fence is when the last byte of a delivery may be written.
+// fence returns the time after which nothing of a delivery may be written.
 func (p *places) fence(w *work) time.Time { return w.leasedAt.Add(p.lease / 4 * 3) }

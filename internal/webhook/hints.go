@@ -13,19 +13,20 @@ import (
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
-// hintsKept is how many conversations are remembered. A poll takes their place if there are more.
+// hintsKept is the largest number of conversations that are remembered. If there are more, the dispatcher polls instead.
 const hintsKept = 500
 
-// Hints are the conversations of which api pods have published events since a dispatcher looked last. The pods publish them for each other
-// anyway, so hints cost them nothing. They are for speed alone: Redis may lose any of them, and what they name is read from Postgres.
+// Hints are the conversations with events that api pods have published since takeHints was last called. The pods publish these events
+// to each other in any case, so hints cost them nothing. Hints only make deliveries faster: Redis may lose any of them, polls find the
+// same changes, and events are read from Postgres.
 type Hints struct {
 	listener *redisconn.Listener
 	outage   *observe.Outage
-	wake     chan struct{} // holds one element while a dispatcher has something to look at
+	wake     chan struct{} // holds one element while there is anything to take
 
 	mu            sync.Mutex // guards the following fields
 	conversations map[string]bool
-	more          bool // there were more than are kept
+	more          bool // conversations that are not in the map may have changed
 	heard         bool // the subscription is confirmed
 }
 
@@ -37,7 +38,7 @@ func NewHints(rdb redis.UniversalClient, log *slog.Logger) *Hints {
 	return h
 }
 
-// Run listens until ctx ends. On a cluster there are no hints: pods publish to sharded channels, which no pattern matches.
+// Run listens until ctx ends. On a cluster there are no hints, because pods publish to sharded channels, which have no pattern subscriptions.
 func (h *Hints) Run(ctx context.Context) error {
 	if _, cluster := h.listener.Client.(*redis.ClusterClient); cluster {
 		<-ctx.Done()
@@ -52,7 +53,7 @@ func (h *Hints) onHeard(m any) {
 	case *redis.Subscription:
 		h.outage.End()
 		h.mu.Lock()
-		h.heard, h.more = true, true // what was published before is not known
+		h.heard, h.more = true, true // events may have been published before the subscription
 		h.mu.Unlock()
 	case *redis.Message:
 		conversationID, ok := rediskey.ParseConversationChannel(m.Channel)
@@ -92,7 +93,7 @@ func (h *Hints) hearing() bool {
 	return h.heard
 }
 
-// takeHints returns the conversations and forgets them. more is set if there were others.
+// takeHints removes and returns the conversations. more is set if others may have changed too.
 func (h *Hints) takeHints() (conversationIDs []string, more bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -44,12 +44,12 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	return m
 }
 
-// consumer is an endpoint as a follower of the journal is named.
+// consumer returns the label of an endpoint as a consumer of the journal.
 func consumer(endpoint string) string { return "webhook:" + endpoint }
 
 var endpointStates = []string{StateActive, StateFailing, StateDisabled}
 
-// Lag sets the lag of another follower of the journal, in seconds.
+// Lag sets the lag of another consumer of the journal, in seconds.
 func (m *Metrics) Lag(consumer string, seconds float64) { m.lag.WithLabelValues(consumer).Set(seconds) }
 
 // set sets the gauges of an endpoint.
@@ -62,7 +62,7 @@ func (m *Metrics) set(s *standing) {
 		}
 	}
 	m.dead.WithLabelValues(s.name).Set(float64(s.dead))
-	if s.state == StateDisabled { // it waits on purpose
+	if s.state == StateDisabled { // its events wait on purpose
 		m.lag.DeleteLabelValues(consumer(s.name))
 		return
 	}

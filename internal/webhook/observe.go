@@ -7,7 +7,7 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// standing is what the gauges show of an endpoint.
+// standing has the values of an endpoint's gauges.
 type standing struct {
 	name, state string
 	// lag is the age of the oldest change that waits, in seconds.

@@ -11,8 +11,8 @@ import (
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
-// claimSubjects leases subjects of the outbox that are due, most of them at most, as claim does places. It looks at the oldest events that
-// are due and not at all, of which there are many after an import of users.
+// claimSubjects leases at most most subjects of the outbox that are due, as claim does places. It considers only the oldestEvents oldest
+// events that are due: after an import of users there are very many.
 func (p *places) claimSubjects(ctx context.Context, e *endpointRow, most int) (out []work, err error) {
 	at := time.Now()
 	scan := func(r postgres.Row, w *work) error {
@@ -35,7 +35,7 @@ func (p *places) claimSubjects(ctx context.Context, e *endpointRow, most int) (o
 	return out, nil
 }
 
-// oldestEvents is how many events are looked at for a claim.
+// oldestEvents is how many events one claim considers.
 const oldestEvents = 200
 
 const claimSubjectsSQL = freeSQL + `
@@ -62,7 +62,7 @@ type outboxRow struct {
 	at      time.Time
 	// replay is set for an event that a replay delivers once more.
 	replay bool
-	// data is set for an event that is not made of its users, a push.
+	// data is set for a push, whose event carries more than its users.
 	data  []byte
 	actor bodyActor
 }
@@ -82,7 +82,7 @@ func (p *places) profiles(ctx context.Context, ids []string) ([]chat.Profile, er
 		JOIN users u ON u.id = i.id ORDER BY i.n`, ids)
 }
 
-// deliverSubject delivers what the outbox has of a subject, in order.
+// deliverSubject delivers the events of a subject in order, at most eventsAtOnce.
 func (d *Dispatcher) deliverSubject(ctx context.Context, w *work) error {
 	defer func() {
 		_, _ = d.places.db.ExecContext(ctx, `UPDATE outbox_places SET lease = NULL, leased_until = NULL
@@ -105,8 +105,8 @@ func (d *Dispatcher) deliverSubject(ctx context.Context, w *work) error {
 		if err := d.places.renew(ctx, w); err != nil {
 			return err
 		}
-		if !w.endpoint.wants(o.typ) { // since the event was written
-			if err := d.places.sent(ctx, w, o.id); err != nil {
+		if !w.endpoint.wants(o.typ) { // its types were changed after the event was written
+			if err := d.places.moveToSent(ctx, w, o.id); err != nil {
 				return err
 			}
 			continue
@@ -115,7 +115,7 @@ func (d *Dispatcher) deliverSubject(ctx context.Context, w *work) error {
 		if err != nil || !went {
 			return err
 		}
-		if err := d.places.sent(ctx, w, o.id); err != nil {
+		if err := d.places.moveToSent(ctx, w, o.id); err != nil {
 			return err
 		}
 		w.attempts, w.firstFailed = 0, time.Time{}
@@ -123,7 +123,7 @@ func (d *Dispatcher) deliverSubject(ctx context.Context, w *work) error {
 	return nil
 }
 
-// outboxData is what an event of the outbox says.
+// outboxData returns the data of an event of the outbox.
 func (d *Dispatcher) outboxData(ctx context.Context, o *outboxRow) (any, error) {
 	if o.data != nil {
 		return json.RawMessage(o.data), nil
@@ -138,9 +138,9 @@ func (d *Dispatcher) outboxData(ctx context.Context, o *outboxRow) (any, error) 
 	return map[string]any{"users": users}, nil
 }
 
-// sent moves an event that was delivered or given up to those that a replay finds. One that came from a replay is there already, and
-// nobody wants a push again.
-func (p *places) sent(ctx context.Context, w *work, outboxID int64) error {
+// moveToSent moves an event that was delivered or given up from the outbox to outbox_sent, where replays find it. An event that came from a
+// replay is there already, and pushes are not replayed.
+func (p *places) moveToSent(ctx context.Context, w *work, outboxID int64) error {
 	return postgres.Held(p.db.ExecContext(ctx, `WITH p AS (
 			UPDATE outbox_places SET attempts = 0, first_failed_at = NULL, next_at = NULL
 			WHERE webhook_id = $1 AND subject = $2 AND lease = $3 RETURNING webhook_id

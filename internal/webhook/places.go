@@ -11,36 +11,36 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// places holds the SQL of how far endpoints have got. It uses the pool alone: the dispatcher links no GORM.
+// places holds the SQL of the endpoints' places. It uses the pool only, because the dispatcher does not link GORM.
 type places struct {
 	db *sql.DB
-	// lease is how long a dispatcher may work on a place without a word: twice as long as a delivery takes (fence.go).
+	// lease is the duration of a lease: twice the timeout of a delivery (fence.go).
 	lease time.Duration
-	// turns has a lock for each endpoint, so that of this process's claims one at a time waits in Postgres and holds a connection.
+	// turns has a lock for each endpoint, so that only one claim of this process at a time waits in Postgres and uses a connection.
 	turns sync.Map // of *sync.Mutex by endpoint
 }
 
-// endpointRow is an endpoint as the dispatcher works on it.
+// endpointRow is an endpoint as the dispatcher reads it.
 type endpointRow struct {
 	target
 	name    string
 	types   map[string]bool
 	failing bool
-	// replays is set while a replay of it is incomplete.
+	// replays is set if a replay of the endpoint is incomplete.
 	replays bool
-	// behind and waiting are set if places, or events of the outbox, wait for anything.
+	// behind is set if a place of the endpoint is behind, waiting if the outbox has events for it.
 	behind, waiting bool
-	// lastSuccess is when it answered 2xx last, the zero Time for never.
+	// lastSuccess is the time of its last 2xx response, zero for none.
 	lastSuccess time.Time
 }
 
 func (e *endpointRow) wants(typ string) bool { return e.types["*"] || e.types[typ] }
 
 const (
-	// lookBack is how much further than the watermark is looked for changes: longer than any permitted statement, whose change has the
-	// second in which it was made and is seen when it is committed.
+	// lookBack is how far the watermark stays behind the present. A conversation's changed_at is the second in which the statement ran, but
+	// others see the change only when it is committed. So lookBack must exceed the longest time between the two.
 	lookBack = 3 * postgres.StatementTimeout
-	// discoverBatch is how many conversations are looked at in one statement.
+	// discoverBatch is how many conversations one statement considers.
 	discoverBatch = 2000
 )
 
@@ -73,8 +73,9 @@ func (p *places) endpoints(ctx context.Context) ([]endpointRow, error) {
 	return out, nil
 }
 
-// discoverSQL marks the places of conversations that changed since the watermark, and makes those that are missing: at the revision that
-// the conversation had when the endpoint was made. A revision is either a change or a message, so it is their number.
+// discoverSQL marks the places of conversations that changed since the watermark, and moves the watermark. It makes missing places at the
+// revision that the conversation had when the endpoint was created. Each revision is either a change or a message, so that revision
+// is the number of both up to then. The statement returns no row if another dispatcher is running it.
 const discoverSQL = `WITH w AS MATERIALIZED (
 		SELECT id, since, watermark, watermark_id FROM webhooks WHERE id = $1 FOR NO KEY UPDATE SKIP LOCKED
 	),
@@ -93,7 +94,7 @@ const discoverSQL = `WITH w AS MATERIALIZED (
 	FROM w, last l WHERE t.id = w.id
 	RETURNING l.n`
 
-// markSQL marks the places of conversations moved for an endpoint w, and makes those that are missing.
+// markSQL is the part of discoverSQL and hintedSQL that marks and makes places. It needs the endpoint w and the conversations moved.
 const markSQL = `fresh AS (
 		INSERT INTO webhook_places (webhook_id, conversation_id, revision, behind, behind_since)
 		SELECT w.id, m.id, s.revision, s.revision < m.revision, m.changed_at
@@ -109,7 +110,8 @@ const markSQL = `fresh AS (
 		WHERE p.webhook_id = w.id AND p.conversation_id = m.id AND NOT p.behind AND p.revision < m.revision RETURNING true
 	)`
 
-// hintedSQL is discoverSQL for conversations that a hint named. It waits for another dispatcher: else what it skips would wait for a poll.
+// hintedSQL is discoverSQL for conversations that hints named. It waits for the lock of another dispatcher, because conversations that it
+// skipped would wait for the next poll.
 const hintedSQL = `WITH w AS MATERIALIZED (
 		SELECT id, since FROM webhooks WHERE id = $1 FOR NO KEY UPDATE
 	),
@@ -119,7 +121,7 @@ const hintedSQL = `WITH w AS MATERIALIZED (
 	` + markSQL + `
 	SELECT (SELECT count(*) FROM fresh WHERE behind) + (SELECT count(*) FROM marked)`
 
-// discoverHinted marks those of an endpoint's places that are behind in the conversations, and returns how many it marked.
+// discoverHinted marks those of the endpoint's places in the conversations that are behind. It returns how many it marked.
 func (p *places) discoverHinted(ctx context.Context, endpointID string, conversationIDs []string) (marked int, err error) {
 	if err = p.db.QueryRowContext(ctx, hintedSQL, endpointID, conversationIDs).Scan(&marked); err != nil {
 		return 0, fmt.Errorf("look at conversations of hints: %w", err)
@@ -127,11 +129,11 @@ func (p *places) discoverHinted(ctx context.Context, endpointID string, conversa
 	return marked, nil
 }
 
-// discover finds the conversations that an endpoint is behind in. found is how many were looked at; with discoverBatch of them it has to be
-// called again at once.
+// discover finds conversations in which the endpoint is behind. found is how many it considered: if that is discoverBatch, there may be more
+// and discover has to be called again at once.
 func (p *places) discover(ctx context.Context, endpointID string) (found int, err error) {
 	err = p.db.QueryRowContext(ctx, discoverSQL, endpointID, discoverBatch, lookBack.Seconds()).Scan(&found)
-	if errors.Is(err, sql.ErrNoRows) { // another dispatcher is at it
+	if errors.Is(err, sql.ErrNoRows) { // another dispatcher is running it
 		return 0, nil
 	}
 	if err != nil {
@@ -140,29 +142,30 @@ func (p *places) discover(ctx context.Context, endpointID string) (found int, er
 	return found, nil
 }
 
-// work is a place, or a subject of the outbox, that this dispatcher holds the lease of.
+// work is a place or a subject of the outbox whose lease this dispatcher holds.
 type work struct {
 	endpoint endpointRow
 	lease    string
-	// conversationID and revision are a place's, subject the outbox's.
+	// conversationID and revision are set for a place, subject for a subject of the outbox.
 	conversationID string
 	revision       int64
 	subject        string
 	// replay is set for a place of a replay, which ends at the revision until.
 	replay bool
 	until  int64
-	// reached is when the event that was passed last was committed, the zero Time for none.
+	// reached is the commit time of the last event that the place has passed, zero for none.
 	reached     time.Time
 	attempts    int
 	firstFailed time.Time
-	// leasedAt is when the lease was asked for last, by this process's clock; noted is when a success was.
+	// leasedAt is the time before the last statement that extended the lease, by this process's clock. noted is the time at which a
+	// success was last written.
 	leasedAt, noted time.Time
-	// turnEnds is when others have their turn, and the endpoint is read anew.
+	// turnEnds is when other conversations have their turn.
 	turnEnds time.Time
 }
 
-// inTurn runs a claim for an endpoint while no other claim for it runs. The lock is taken by a statement of its own: one that waited for
-// the lock would count the slots as they were before.
+// inTurn runs a claim for an endpoint while no other dispatcher runs one for it. A separate statement takes the lock: if the claim itself
+// waited for the lock, its snapshot would be older than the lock, and it would count slots that are taken as free.
 func (p *places) inTurn(ctx context.Context, endpointID string, claim func(q postgres.Querier) error) error {
 	lock, _ := p.turns.LoadOrStore(endpointID, &sync.Mutex{})
 	turn := lock.(*sync.Mutex) //nolint:forcetypeassert // nothing else is stored
@@ -182,7 +185,8 @@ func (p *places) inTurn(ctx context.Context, endpointID string, claim func(q pos
 	return tx.Commit()
 }
 
-// freeSQL counts an endpoint's free slots: one to an endpoint that is failing, and only when its next probe is due. It is for inTurn.
+// freeSQL counts an endpoint's free slots. An endpoint that is failing has one slot, and only when its next probe is due. Statements with it
+// need inTurn.
 const freeSQL = `WITH w AS MATERIALIZED (
 		SELECT id, CASE WHEN failing_since IS NULL THEN $2::int WHEN next_probe_at IS NULL OR next_probe_at <= clock_timestamp() THEN 1 ELSE 0 END AS slots
 		FROM webhooks WHERE id = $1 AND disabled_reason IS NULL
@@ -197,7 +201,7 @@ const freeSQL = `WITH w AS MATERIALIZED (
 	),
 	`
 
-// claimSQL leases places that are due, no more than an endpoint has free slots.
+// claimSQL leases places that are due, as many as the endpoint has free slots.
 const claimSQL = freeSQL + `
 	due AS MATERIALIZED (
 		SELECT p.conversation_id FROM webhook_places p
@@ -232,7 +236,7 @@ func (p *places) claim(ctx context.Context, e *endpointRow, most int) (out []wor
 	return out, nil
 }
 
-// leased returns the table of the row that is worked on, and the column that identifies the row within the endpoint, with its value.
+// leased returns the table with the leased row, and the column that identifies the row within the endpoint, with its value.
 func (w *work) leased() (table, column, key string) {
 	switch {
 	case w.subject != "":
@@ -243,14 +247,14 @@ func (w *work) leased() (table, column, key string) {
 	return "webhook_places", "conversation_id", w.conversationID
 }
 
-// update is a statement on the row that is worked on. Its first arguments are the endpoint, the row's key, the lease.
+// update changes the leased row, or returns ErrLeaseLost. $1 to $3 are the endpoint, the row's key and the lease; args begin with $4.
 func (p *places) update(ctx context.Context, w *work, set, and string, args ...any) error {
 	table, column, key := w.leased()
 	return postgres.Held(p.db.ExecContext(ctx, `UPDATE `+table+` SET `+set+` WHERE webhook_id = $1 AND `+column+` = $2 AND lease = $3`+and,
 		append([]any{w.endpoint.id, key, w.lease}, args...)...))
 }
 
-// renew prolongs a lease for one delivery.
+// renew extends the lease for one delivery. It returns ErrLeaseLost if the lease has ended.
 func (p *places) renew(ctx context.Context, w *work) error {
 	at := time.Now()
 	err := p.update(ctx, w, `leased_until = clock_timestamp() + make_interval(secs => $4)`, ` AND leased_until > clock_timestamp()`, p.lease.Seconds())
@@ -260,7 +264,7 @@ func (p *places) renew(ctx context.Context, w *work) error {
 	return err
 }
 
-// advance moves a place after a delivery that was answered or needed none, and prolongs its lease.
+// advance moves a place to a revision whose events need no further delivery, and extends its lease.
 func (p *places) advance(ctx context.Context, w *work, revision int64) error {
 	at := time.Now()
 	err := p.update(ctx, w, `revision = $4, attempts = 0, first_failed_at = NULL, next_at = NULL,
@@ -271,7 +275,7 @@ func (p *places) advance(ctx context.Context, w *work, revision int64) error {
 	return err
 }
 
-// release ends a lease. behind is worked out anew: more may have come.
+// release ends a lease. It computes behind again, because there may be new events.
 func (p *places) release(ctx context.Context, w *work) error {
 	if w.replay {
 		return p.releaseReplay(ctx, w)
@@ -282,13 +286,13 @@ func (p *places) release(ctx context.Context, w *work) error {
 	return err
 }
 
-// postpone notes a failed attempt and when to try again.
+// postpone records a failed attempt and the time of the next one, and ends the lease.
 func (p *places) postpone(ctx context.Context, w *work, attempts int, in time.Duration) error {
 	return p.update(ctx, w, `attempts = $4, first_failed_at = coalesce(first_failed_at, clock_timestamp()),
 		next_at = clock_timestamp() + make_interval(secs => $5), lease = NULL, leased_until = NULL`, "", attempts, in.Seconds())
 }
 
-// succeeded notes a 2xx. After a failure everything that waited for the endpoint is due at once, but for what it refused itself.
+// succeeded records a 2xx response. If the endpoint was failing, its waiting places are due at once, except those whose event it has refused.
 func (p *places) succeeded(ctx context.Context, e *endpointRow) error {
 	_, err := p.db.ExecContext(ctx, `WITH w AS (
 			UPDATE webhooks t SET last_success_at = clock_timestamp(), failing_since = NULL, next_probe_at = NULL
@@ -299,7 +303,8 @@ func (p *places) succeeded(ctx context.Context, e *endpointRow) error {
 	return err
 }
 
-// failed notes a failure and when an endpoint that is down is tried again. It disables one that said 410 or is down for too long.
+// failed records a failure and when the endpoint is probed next. It disables an endpoint that responded 410 or is down for longer than
+// disableAfter.
 func (p *places) failed(ctx context.Context, e *endpointRow, gone bool, after, disableAfter time.Duration) (disabled bool, err error) {
 	err = p.db.QueryRowContext(ctx, `UPDATE webhooks SET failing_since = coalesce(failing_since, clock_timestamp()),
 			next_probe_at = clock_timestamp() + greatest(make_interval(secs => $3),
@@ -313,8 +318,8 @@ func (p *places) failed(ctx context.Context, e *endpointRow, gone bool, after, d
 	return disabled, err
 }
 
-// lastSuccess is when an endpoint answered 2xx last. down is set if it has refused another event since, the first time: then it accepts
-// nothing at present, whatever it did before.
+// lastSuccess returns the time of the endpoint's last 2xx response. down is set if another event has failed for the first time since then:
+// the endpoint accepts nothing at present.
 func (p *places) lastSuccess(ctx context.Context, w *work) (at time.Time, down bool, err error) {
 	var t *time.Time
 	err = p.db.QueryRowContext(ctx, `SELECT t.last_success_at,
@@ -327,7 +332,7 @@ func (p *places) lastSuccess(ctx context.Context, w *work) (at time.Time, down b
 	return at, down, err
 }
 
-// conversation reads what an event says of its conversation.
+// conversation reads the part of a conversation that its events carry.
 func (p *places) conversation(ctx context.Context, conversationID string) (*conversationRef, error) {
 	c := &conversationRef{}
 	var metadata []byte

@@ -13,12 +13,12 @@ import (
 )
 
 const (
-	// pollEvery is how often is looked for what is to be delivered, pollIdle how often while hints arrive and nothing waits: then a poll
-	// finds what hints do not name, users and friends, and what they lost. Both are below the two seconds that a first attempt may take.
+	// pollEvery is the interval of polls. While hints arrive and nothing waits it is pollIdle: then polls find only events without hints
+	// (users and friends) and changes whose hints were lost. Both are below the two seconds within which a first attempt has to begin.
 	pollEvery = 300 * time.Millisecond
 	pollIdle  = time.Second
-	// hintPause is the shortest pause between two looks at hints, hintPauseMost the longest. In between it is restFactor times what the last look
-	// took, so that looks take a fifth of the time at most, unless one takes longer than hintPauseMost / restFactor.
+	// The pause between two rounds of hints is restFactor times the duration of the last round, but at least hintPause and at most
+	// hintPauseMost. So rounds use a fifth of the time at most, unless one takes longer than hintPauseMost / restFactor.
 	hintPause     = 20 * time.Millisecond
 	hintPauseMost = 150 * time.Millisecond
 	restFactor    = 4
@@ -27,11 +27,11 @@ const (
 	observeEvery = 5 * time.Second
 )
 
-// Run delivers until ctx ends. What is on its way then is finished; its lease and place are as after any delivery.
+// Run delivers until ctx ends. Deliveries in progress are then finished, their places are moved and their leases end.
 //
-//	hints of Redis ──► looks at the conversations that they name, soon ──┐
-//	                                                                     ├──► free slots are filled
-//	every 300 ms, or every second ──► looks at all that changed ─────────┘
+//	hints from Redis ───────► followHints: the conversations that they name ──┐
+//	                                                                          ├──► startSlots ──► runSlot: deliveries
+//	every 300 ms, or 1 s ───► pollAll: all conversations that changed ────────┘
 func (d *Dispatcher) Run(ctx context.Context) error {
 	var works errgroup.Group
 	defer func() { _ = works.Wait() }()
@@ -80,7 +80,7 @@ func (d *Dispatcher) awaitWork(ctx context.Context, due time.Time) (hinted bool)
 	return false
 }
 
-// pollAll looks at all that changed, and does what is to be done from time to time.
+// pollAll finds everything that waits. From time to time it also sets gauges and removes old rows.
 func (d *Dispatcher) pollAll(ctx context.Context, works *errgroup.Group) {
 	if err := d.poll(ctx, works); err != nil {
 		d.warn(ctx, "webhooks cannot be followed", err)
@@ -97,7 +97,7 @@ func (d *Dispatcher) pollAll(ctx context.Context, works *errgroup.Group) {
 	}
 }
 
-// poll starts what there is to do for each endpoint. One that fails does not keep the others.
+// poll starts deliveries to each endpoint. An error for one endpoint does not stop the others.
 func (d *Dispatcher) poll(ctx context.Context, works *errgroup.Group) error {
 	endpoints, err := d.places.endpoints(ctx)
 	if err != nil {
@@ -113,7 +113,7 @@ func (d *Dispatcher) poll(ctx context.Context, works *errgroup.Group) error {
 	return err
 }
 
-// takesHints reports whether hints are followed for an endpoint. One that is failing is tried by polls.
+// takesHints reports whether hints are followed for the endpoint. An endpoint that is failing is tried by polls only.
 func (e *endpointRow) takesHints() bool {
 	if e.failing {
 		return false
@@ -126,7 +126,7 @@ func (e *endpointRow) takesHints() bool {
 	return false
 }
 
-// followHints looks at the conversations that hints name, for each endpoint.
+// followHints starts deliveries of the conversations that hints name, to each endpoint.
 func (d *Dispatcher) followHints(ctx context.Context, works *errgroup.Group) error {
 	conversationIDs, more := d.hints.takeHints()
 	switch {
@@ -150,7 +150,7 @@ func (d *Dispatcher) followHints(ctx context.Context, works *errgroup.Group) err
 		if marked > 0 || e.behind {
 			claimed, claimFailed := d.places.claim(ctx, e, slotsPerEndpoint)
 			failed = errors.Join(failed, claimFailed)
-			d.fillSlots(ctx, works, claimed)
+			d.startSlots(ctx, works, claimed)
 		}
 		err = errors.Join(err, failed)
 	}
@@ -163,7 +163,7 @@ func (d *Dispatcher) warn(ctx context.Context, msg string, err error) {
 	}
 }
 
-// startWork starts what an endpoint has free slots for.
+// startWork discovers and claims what is due for an endpoint, as far as it has free slots, and starts the deliveries.
 func (d *Dispatcher) startWork(ctx context.Context, works *errgroup.Group, e *endpointRow) error {
 	var failed error
 	for found := discoverBatch; found == discoverBatch && ctx.Err() == nil; {
@@ -182,17 +182,17 @@ func (d *Dispatcher) startWork(ctx context.Context, works *errgroup.Group, e *en
 		subjects, err = d.places.claimSubjects(ctx, e, slotsPerEndpoint)
 		failed = errors.Join(failed, err)
 	}
-	replays, err := d.replays(ctx, e)
+	replays, err := d.claimDueReplays(ctx, e)
 	failed = errors.Join(failed, err)
-	d.fillSlots(ctx, works, slices.Concat(claimed, subjects, replays))
+	d.startSlots(ctx, works, slices.Concat(claimed, subjects, replays))
 	return failed
 }
 
-// fillSlots starts what was claimed.
-func (d *Dispatcher) fillSlots(ctx context.Context, works *errgroup.Group, claimed []work) {
+// startSlots starts a runSlot for each claimed place or subject.
+func (d *Dispatcher) startSlots(ctx context.Context, works *errgroup.Group, claimed []work) {
 	for _, w := range claimed {
 		works.Go(func() error {
-			d.fillSlot(ctx, &w)
+			d.runSlot(ctx, &w)
 			return nil
 		})
 	}

@@ -10,10 +10,10 @@ import (
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
-// maxReplays is how many replays of an endpoint may be incomplete at once.
+// maxReplays is the largest number of incomplete replays of an endpoint.
 const maxReplays = 10
 
-// Period is what a replay delivers once more: the events that were committed from From until Until, both included.
+// Period selects the events that a replay delivers again: those that were committed from From to Until, both included.
 type Period struct {
 	From timestamp.Time `json:"from"`
 	// Until is now if it is absent or later than now.
@@ -37,24 +37,24 @@ func (p *Period) Check(f *invalid.Faults) {
 	}
 }
 
-// Replay is a period that is being delivered once more.
+// Replay is a period whose events are being delivered again.
 type Replay struct {
 	ID    string         `json:"id"`
 	From  timestamp.Time `json:"from"`
 	Until timestamp.Time `json:"until"`
-	// Conversation is the id of the only conversation, nil for all.
+	// Conversation is the id of the only conversation that is replayed, nil for all.
 	Conversation *string        `json:"conversation"`
 	CreatedAt    timestamp.Time `json:"createdAt"`
 }
 
-// Replay has the dispatchers deliver a period once more, beside what is live. It returns ErrNotFound for an endpoint that does not exist,
-// ErrTooManyReplays, and *invalid.Faults for a conversation that does not exist. Calling it twice delivers twice.
+// Replay makes the dispatchers deliver a period again, concurrently with live events. It returns ErrNotFound for an endpoint that does not
+// exist, ErrTooManyReplays, or *invalid.Faults for a conversation that does not exist. Calling it twice delivers twice.
 func (s *Service) Replay(ctx context.Context, endpointID string, p *Period) (Replay, error) {
 	return s.store.insertReplay(ctx, endpointID, id.New(), p)
 }
 
-// replays makes the places of an endpoint's replays, and leases those that are due.
-func (d *Dispatcher) replays(ctx context.Context, e *endpointRow) (claimed []work, failed error) {
+// claimDueReplays makes places for an endpoint's replays, leases those that are due, and removes complete replays.
+func (d *Dispatcher) claimDueReplays(ctx context.Context, e *endpointRow) (claimed []work, failed error) {
 	if !e.replays {
 		return nil, nil
 	}

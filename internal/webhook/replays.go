@@ -36,7 +36,7 @@ func conversationID(ctx context.Context, q postgres.Querier, name string) (out s
 	return out, err
 }
 
-// revisionsSQL counts the revisions that a conversation m had before a time, as a condition on created_at says: a revision is either a
+// revisionsSQL is an expression for the number of revisions of a conversation m whose created_at meets a condition. Each revision is either a
 // change or a message.
 func revisionsSQL(condition string) string {
 	return `(SELECT count(*) FROM conversation_changes x WHERE x.conversation_id = m.id AND x.created_at ` + condition + `)
@@ -81,7 +81,7 @@ func (s *Store) insertReplay(ctx context.Context, endpointID, replayID string, p
 	return r, err
 }
 
-// startReplay inserts a replay. That of one conversation has its place at once.
+// startReplay inserts a replay. A replay of one conversation gets its place at once; places for the others are made by expand.
 func startReplay(ctx context.Context, q postgres.Querier, endpointID, replayID string, p *Period, conversation *string) (Replay, error) {
 	r := Replay{ID: replayID, Conversation: conversation}
 	err := q.QueryRowContext(ctx, `INSERT INTO webhook_replays (id, webhook_id, since, until, next_conversation, next_outbox)
@@ -97,16 +97,16 @@ func startReplay(ctx context.Context, q postgres.Querier, endpointID, replayID s
 }
 
 const (
-	// replaySlots is how many conversations of an endpoint are replayed at once: live events have the others.
+	// replaySlots is how many of an endpoint's slots replays may use. The others are reserved for live events.
 	replaySlots = 4
-	// expandBatch is how many conversations or users' events are looked at in one statement, expandAhead up to how many places of a
-	// replay wait before more are made.
+	// expandBatch is how many conversations, or events of users, one statement considers. No more places are made while expandAhead
+	// places wait.
 	expandBatch = 1000
 	expandAhead = 1000
 )
 
-// expandSQL makes places for the next conversations of an endpoint's oldest replay, by id. A conversation that last changed before the
-// period has nothing in it; changed_at is to the second.
+// expandSQL makes places for the next conversations of an endpoint's oldest replay, in the order of their ids. It skips conversations that
+// last changed before the period. changed_at is in whole seconds.
 var expandSQL = `WITH r AS MATERIALIZED (
 		SELECT * FROM webhook_replays WHERE webhook_id = $1 AND next_conversation IS NOT NULL
 			AND (SELECT count(*) FROM (SELECT FROM webhook_replay_places p WHERE p.webhook_id = $1 LIMIT $3) n) < $3
@@ -121,7 +121,7 @@ var expandSQL = `WITH r AS MATERIALIZED (
 	FROM r, (SELECT count(*) AS n, (array_agg(id ORDER BY id DESC))[1] AS id FROM seen) l WHERE t.id = r.id
 	RETURNING l.n = $2`
 
-// expandOutboxSQL puts the next users' events of a replay into the outbox again, under subjects of its own.
+// expandOutboxSQL copies the next events of users of a replay into the outbox, with subjects that no other events have.
 const expandOutboxSQL = `WITH r AS MATERIALIZED (
 		SELECT * FROM webhook_replays WHERE webhook_id = $1 AND next_conversation IS NULL AND next_outbox IS NOT NULL
 		ORDER BY created_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
@@ -138,13 +138,13 @@ const expandOutboxSQL = `WITH r AS MATERIALIZED (
 	FROM r, (SELECT count(*) AS n, max(id) AS id FROM seen) l WHERE t.id = r.id
 	RETURNING l.n = $2`
 
-// expand makes the next places of an endpoint's replays. more is set if it has to be called again at once.
+// expand makes the next places of an endpoint's replays. more is set if there may be others, so that it has to be called again at once.
 func (p *places) expand(ctx context.Context, endpointID string) (more bool, err error) {
 	err = p.db.QueryRowContext(ctx, expandSQL, endpointID, expandBatch, expandAhead).Scan(&more)
 	if errors.Is(err, sql.ErrNoRows) {
 		err = p.db.QueryRowContext(ctx, expandOutboxSQL, endpointID, expandBatch).Scan(&more)
 	}
-	if errors.Is(err, sql.ErrNoRows) { // nothing is left, enough waits, or another dispatcher is at it
+	if errors.Is(err, sql.ErrNoRows) { // nothing is left, enough places wait, or another dispatcher is making them
 		return false, nil
 	}
 	if err != nil {
@@ -153,7 +153,7 @@ func (p *places) expand(ctx context.Context, endpointID string) (more bool, err 
 	return more, nil
 }
 
-// claimReplaysSQL is claimSQL for places of replays, which have fewer slots.
+// claimReplaysSQL is claimSQL for places of replays, which may use replaySlots.
 const claimReplaysSQL = freeSQL + `
 	due AS MATERIALIZED (
 		SELECT p.replay_id, p.conversation_id FROM webhook_replay_places p
@@ -184,7 +184,7 @@ func (p *places) claimReplays(ctx context.Context, e *endpointRow, most int) (ou
 	return out, nil
 }
 
-// releaseReplay ends the lease of a replay's place, and removes the place once all of it was delivered.
+// releaseReplay ends the lease of a replay's place, or removes the place if all its events were delivered.
 func (p *places) releaseReplay(ctx context.Context, w *work) error {
 	_, err := p.db.ExecContext(ctx, `WITH gone AS (
 			DELETE FROM webhook_replay_places WHERE webhook_id = $1 AND conversation_id = $2 AND lease = $3 AND revision >= until_revision
@@ -194,7 +194,8 @@ func (p *places) releaseReplay(ctx context.Context, w *work) error {
 	return err
 }
 
-// completeReplays removes the replays that have nothing left but what is in the outbox, and returns their ids.
+// completeReplays removes the replays that have no places left and nothing more to make, and returns their ids. Their events in the
+// outbox are still delivered.
 func (p *places) completeReplays(ctx context.Context, endpointID string) ([]string, error) {
 	return postgres.Column[string](ctx, p.db,
 		`DELETE FROM webhook_replays r WHERE r.webhook_id = $1 AND r.next_conversation IS NULL AND r.next_outbox IS NULL

@@ -12,15 +12,15 @@ import (
 	"strconv"
 )
 
-// Sealer encrypts endpoints' secrets with AES-256-GCM. The first key encrypts, all decrypt, so that a key can be rotated.
+// Sealer encrypts endpoints' secrets with AES-256-GCM. The first key encrypts, and all keys decrypt, so that keys can be rotated.
 type Sealer struct {
 	aeads []cipher.AEAD
 }
 
-// ErrSealed is returned for a secret that none of the keys opens.
+// ErrSealed is returned for a secret that none of the keys decrypts.
 var ErrSealed = errors.New("no key of PARLEY_SECRETS_KEY opens the secret")
 
-// NewSealer makes a sealer of keys of 32 bytes, one at least.
+// NewSealer makes a sealer from one or more keys of 32 bytes.
 func NewSealer(keys [][]byte) (*Sealer, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("webhook: no key to encrypt secrets with")
@@ -40,7 +40,7 @@ func NewSealer(keys [][]byte) (*Sealer, error) {
 	return s, nil
 }
 
-// Seal encrypts a secret of an endpoint, whose id is bound to it.
+// Seal encrypts a secret. It can only be opened with the id of the same endpoint.
 func (s *Sealer) Seal(endpointID string, secret []byte) []byte {
 	nonce := make([]byte, s.aeads[0].NonceSize())
 	_, _ = rand.Read(nonce) // never fails
@@ -71,10 +71,11 @@ func newSecret() []byte {
 	return secret
 }
 
-// shown is a secret as its endpoint's owner sees it once.
+// shown encodes a secret as the API returns it, once.
 func shown(secret []byte) string { return secretPrefix + base64.StdEncoding.EncodeToString(secret) }
 
-// Sign signs a delivery by Standard Webhooks 1.0: a signature for each secret, over "id.timestamp.body", with a space between them.
+// Sign signs a delivery as Standard Webhooks 1.0 requires: one signature for each secret, over "id.timestamp.body", separated by spaces.
+// timestamp is in seconds since 1970.
 func Sign(secrets [][]byte, id string, timestamp int64, body []byte) string {
 	var out []byte
 	for _, secret := range secrets {

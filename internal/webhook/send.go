@@ -15,13 +15,13 @@ import (
 	"github.com/parley-chat/parley/internal/outbound"
 )
 
-// outcome is what became of one delivery.
+// outcome is the result of one delivery. status is 0 if there was no response.
 type outcome struct {
-	status int // 0 for no answer
+	status int
 	reason string
-	answer string // the first KiB of it
-	after  time.Duration
-	// late is set if the lease ran out before the event was sent: it was not attempted.
+	answer string        // the first KiB of the response
+	after  time.Duration // the response's Retry-After, 0 for none
+	// late is set if nothing was sent, because the lease was about to end.
 	late bool
 }
 
@@ -35,13 +35,13 @@ func (o outcome) statusOrNull() *int {
 	return &o.status
 }
 
-// keptAnswer is how much of an answer is kept, readAnswer how much is read so that the connection can be used again.
+// keptAnswer is how many bytes of a response are kept, readAnswer how many are read so that the connection can be used again.
 const (
 	keptAnswer = 1 << 10
 	readAnswer = 64 << 10
 )
 
-// sender does the HTTP of deliveries.
+// sender signs deliveries and sends them over HTTP.
 type sender struct {
 	sealer *Sealer
 	client *http.Client
@@ -51,7 +51,7 @@ func newSender(sealer *Sealer, guard *outbound.Guard, timeout time.Duration) *se
 	return &sender{sealer: sealer, client: guard.FencedClient(timeout, slotsPerEndpoint)}
 }
 
-// send delivers once.
+// send makes one request. replay marks it as a repetition.
 func (s *sender) send(ctx context.Context, t target, d delivery, replay bool) outcome {
 	secrets := make([][]byte, 0, len(t.secrets))
 	for _, sealed := range t.secrets {

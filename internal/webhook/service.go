@@ -14,7 +14,7 @@ import (
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
-// Service manages endpoints, for the api.
+// Service manages endpoints. The api uses it; its methods may be called concurrently.
 type Service struct {
 	store  *Store
 	sealer *Sealer
@@ -22,12 +22,12 @@ type Service struct {
 	sender *sender
 }
 
-// NewService makes the service. Timeout bounds a test.
+// NewService makes the service. timeout bounds the request of a Test or Retry.
 func NewService(db *postgres.DB, sealer *Sealer, guard *outbound.Guard, timeout time.Duration) *Service {
 	return &Service{store: NewStore(db), sealer: sealer, guard: guard, sender: newSender(sealer, guard, timeout)}
 }
 
-// Create makes an endpoint and returns it with its secret, which is shown this once.
+// Create makes an endpoint and returns it with its secret, which is not returned again.
 func (s *Service) Create(ctx context.Context, d *Draft) (WithSecret, error) {
 	if why := s.guard.CheckURL(d.URL); why != "" {
 		return WithSecret{}, invalid.One("url", "%s", why)
@@ -55,12 +55,12 @@ func (s *Service) Update(ctx context.Context, endpointID string, c *Change) (End
 	return s.store.update(ctx, endpointID, c)
 }
 
-// Delete deletes an endpoint with all that waits for it.
+// Delete deletes an endpoint and all events that wait for it.
 func (s *Service) Delete(ctx context.Context, endpointID string) error {
 	return s.store.delete(ctx, endpointID)
 }
 
-// Rotate gives an endpoint a new secret. The former one signs too for 24 hours.
+// Rotate gives an endpoint a new secret and returns it. For 24 hours deliveries are signed with the former secret too.
 func (s *Service) Rotate(ctx context.Context, endpointID string) (string, error) {
 	secret := newSecret()
 	if err := s.store.rotate(ctx, endpointID, s.sealer.Seal(endpointID, secret)); err != nil {
@@ -88,7 +88,7 @@ func (s *Service) Test(ctx context.Context, endpointID string) (Trial, error) {
 	return trial, nil
 }
 
-// Attempts is a page of an endpoint's failed deliveries, the newest first.
+// Attempts returns a page of an endpoint's failed deliveries, the newest first.
 func (s *Service) Attempts(ctx context.Context, endpointID string, before *cursor.Position, limit int) (list []Attempt, more bool, err error) {
 	if _, err := s.Get(ctx, endpointID); err != nil {
 		return nil, false, err
@@ -100,7 +100,7 @@ func (s *Service) Attempts(ctx context.Context, endpointID string, before *curso
 	return list, more, err
 }
 
-// DeadEvents is a page of the events that an endpoint refused for good, the newest first.
+// DeadEvents returns a page of an endpoint's dead events, the newest first.
 func (s *Service) DeadEvents(ctx context.Context, endpointID string, before *cursor.Position, limit int) (list []Dead, more bool, err error) {
 	if _, err := s.Get(ctx, endpointID); err != nil {
 		return nil, false, err
@@ -112,7 +112,7 @@ func (s *Service) DeadEvents(ctx context.Context, endpointID string, before *cur
 	return list, more, err
 }
 
-// Retry sends a dead event once more. One that fails again stays dead. A process that is killed meanwhile leaves it dead.
+// Retry sends a dead event again. It stays dead if that fails, or if the process is killed meanwhile.
 func (s *Service) Retry(ctx context.Context, endpointID, event string) error {
 	t, err := s.store.target(ctx, endpointID)
 	if err != nil {
@@ -126,7 +126,7 @@ func (s *Service) Retry(ctx context.Context, endpointID, event string) error {
 	return s.store.settleDead(context.WithoutCancel(ctx), endpointID, event, o)
 }
 
-// Forget drops a dead event.
+// Forget removes a dead event without delivering it.
 func (s *Service) Forget(ctx context.Context, endpointID, event string) error {
 	return s.store.forgetDead(ctx, endpointID, event)
 }

@@ -18,7 +18,7 @@ import (
 
 const nameKey = "webhooks_name_key"
 
-// Store holds the SQL of endpoints and of what management shows of them.
+// Store holds the SQL of endpoints, failed deliveries and dead events.
 type Store struct {
 	db *postgres.DB
 }
@@ -60,7 +60,7 @@ func endpointOf(ctx context.Context, q postgres.Querier, endpointID string) (e E
 	return e, nil
 }
 
-// change runs f and records an audit entry in one transaction, and returns the endpoint as it is then.
+// change runs f and records an audit entry in one transaction, and returns the changed endpoint.
 func (s *Store) change(ctx context.Context, endpointID, action string, f func(q postgres.Querier) error) (e Endpoint, err error) {
 	err = s.db.Tx(ctx, func(tx *gorm.DB) error {
 		if err := f(postgres.In(tx)); err != nil {
@@ -97,7 +97,7 @@ func (s *Store) insert(ctx context.Context, endpointID string, d *Draft, sealed 
 		if n >= maxEndpoints {
 			return ErrTooMany
 		}
-		// What was changed a moment ago, by a transaction that is still running, is found by the watermark's distance.
+		// The watermark begins 30 seconds in the past, so that changes of transactions that are still running are found.
 		_, err := q.ExecContext(ctx, `INSERT INTO webhooks (id, name, url, types, secret, since, watermark)
 			SELECT $1, $2, $3, $4::text[], $5, s.since, CASE WHEN s.since = '-infinity' THEN s.since ELSE clock_timestamp() - interval '30 seconds' END
 			FROM (SELECT `+since+` AS since) s`, endpointID, d.Name, d.URL, d.Types, sealed)
@@ -138,7 +138,7 @@ func (s *Store) delete(ctx context.Context, endpointID string) error {
 	return err
 }
 
-// formerLife is how long the secret before a rotation signs too.
+// formerLife is how long the former secret is used after a rotation.
 const formerLife = 24 * time.Hour
 
 func (s *Store) rotate(ctx context.Context, endpointID string, sealed []byte) error {
@@ -149,7 +149,7 @@ func (s *Store) rotate(ctx context.Context, endpointID string, sealed []byte) er
 	return err
 }
 
-// target is where an endpoint's deliveries go and what signs them.
+// target is an endpoint's URL, with the secrets that sign its deliveries.
 type target struct {
 	id, url string
 	secrets [][]byte // sealed, the newest first
@@ -202,7 +202,7 @@ func (s *Store) dead(ctx context.Context, endpointID string, before *cursor.Posi
 	return out, nil
 }
 
-// deadEvent reads what was to be sent.
+// deadEvent reads the delivery of a dead event. It returns ErrNotFound if there is none.
 func (s *Store) deadEvent(ctx context.Context, endpointID, event string) (d delivery, err error) {
 	err = s.db.SQL.QueryRowContext(ctx, `SELECT event, type, body FROM webhook_dead WHERE webhook_id = $1 AND event = $2`, endpointID, event).
 		Scan(&d.id, &d.typ, &d.body)
@@ -217,7 +217,7 @@ func (s *Store) deadEvent(ctx context.Context, endpointID, event string) (d deli
 
 const dropDeadSQL = `DELETE FROM webhook_dead WHERE webhook_id = $1 AND event = $2`
 
-// settleDead removes a dead event that was delivered after all, and keeps why another was not.
+// settleDead records the result of a retry: a dead event that was delivered is removed, otherwise its error is updated.
 func (s *Store) settleDead(ctx context.Context, endpointID, event string, o outcome) error {
 	detail := map[string]any{"event": event, "delivered": o.ok()}
 	return s.changeDead(ctx, endpointID, "webhook.retry", detail, func(q postgres.Querier) error {
@@ -246,7 +246,7 @@ func (s *Store) changeDead(ctx context.Context, endpointID, action string, detai
 	})
 }
 
-// bury keeps an event that was given up.
+// bury stores an event as dead.
 func bury(ctx context.Context, q postgres.Querier, endpointID string, d delivery, reason string) error {
 	_, err := q.ExecContext(ctx, `INSERT INTO webhook_dead (id, webhook_id, event, type, error, body) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT (webhook_id, event) DO UPDATE SET at = clock_timestamp(), error = excluded.error`, id.New(), endpointID, d.id, d.typ, reason, d.body)
@@ -256,7 +256,7 @@ func bury(ctx context.Context, q postgres.Querier, endpointID string, d delivery
 	return nil
 }
 
-// noteAttempt keeps a failed delivery.
+// noteAttempt stores a failed delivery.
 func noteAttempt(ctx context.Context, q postgres.Querier, endpointID string, d delivery, o outcome) error {
 	_, err := q.ExecContext(ctx, `INSERT INTO webhook_attempts (id, webhook_id, event, type, status, error, body) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 		id.New(), endpointID, d.id, d.typ, o.statusOrNull(), o.reason, o.answer)

@@ -1,22 +1,24 @@
 // Package webhook delivers what happens in Parley to a product's own back end.
 //
-// The journal already is a log without gaps, by conversation and revision, so a send writes nothing for webhooks. Each endpoint has a
-// place per conversation: everything up to its revision was answered or declared dead. A dispatcher looks for conversations that changed,
-// marks the places that are behind, takes a lease on a few of them, reads what follows from the journal, and delivers it in order:
+// The journal is a log without gaps, by conversation and revision. So sending a message writes nothing for webhooks. Each endpoint has a
+// place in each conversation, which is a revision: all events up to it were accepted by the endpoint or given up (dead). A dispatcher
+// finds conversations that changed, marks the places that are behind, takes a lease on some of these places, reads the events that follow
+// from the journal, and delivers them in order:
 //
 //	conversations.changed_at ──► places behind ──► lease ──► journal.Feed.After ──► POST ──► revision moves
 //	                                  ▲                                               │ failure
 //	                                  └───────────── attempts, next_at ◄──────────────┘
 //
-// Conversations are found by what api pods publish for each other (hints.go), and by a poll, which finds the rest (poll.go).
+// Changed conversations are found quickly by the events that api pods publish to each other (hints.go). A poll finds all others (poll.go).
 //
-// Each step names the lease, so that a dispatcher that was paused and has lost it moves nothing (TestALostLeaseMovesNothing). A crash at
-// any point repeats one delivery, under the same webhook-id. No HTTP is done inside a transaction.
+// Every statement that moves a place names the lease, so a dispatcher that was paused and has lost its lease moves nothing
+// (TestALostLeaseMovesNothing). A crash at any point repeats at most one delivery of a place, with the same webhook-id. No HTTP request
+// is made inside a transaction.
 //
-// What belongs to no conversation (users, friends) is written to the outbox by triggers, in the change's own transaction, a row for each
-// endpoint, and delivered in order by subject.
+// Events that belong to no conversation (users, friends) are written to the outbox by triggers, in the transaction of the change, one row
+// for each endpoint. They are delivered in order within a subject, for example a user.
 //
-// A replay has places of its own (replays.go), which end at a revision. They are worked on as the others are.
+// A replay has separate places (replays.go), which end at a revision. They are processed like the others.
 package webhook
 
 import (
@@ -29,15 +31,15 @@ import (
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
-// What can be wrong with a request, besides *invalid.Faults.
+// Errors of requests, in addition to *invalid.Faults.
 var (
 	// ErrNotFound is returned for an endpoint or a dead event that does not exist.
 	ErrNotFound = errors.New("webhook not found")
 	// ErrNameTaken is returned for a name that another endpoint has.
 	ErrNameTaken = errors.New("another webhook has this name")
-	// ErrTooMany is returned for one endpoint too many.
+	// ErrTooMany is returned if maxEndpoints exist already.
 	ErrTooMany = errors.New("there are at most 20 webhooks")
-	// ErrTooManyReplays is returned for one replay of an endpoint too many.
+	// ErrTooManyReplays is returned if maxReplays of the endpoint are incomplete.
 	ErrTooManyReplays = errors.New("ten replays of this webhook are not complete yet")
 )
 
@@ -47,7 +49,7 @@ const (
 	slotsPerEndpoint = 16
 )
 
-// Types are the types of events, "*" stands for all.
+// Types are the types of events that an endpoint may subscribe to. "*" means all.
 var Types = []string{
 	"message.created", "message.updated", "message.deleted", "message.reacted",
 	"conversation.created", "conversation.updated", "conversation.deleted",
@@ -65,7 +67,7 @@ const (
 
 // Lag is how far an endpoint is behind.
 type Lag struct {
-	// Conversations is how many have undelivered changes, OldestAt since when the oldest of them waits.
+	// Conversations is the number of conversations with undelivered changes, OldestAt the time since when the oldest change has waited.
 	Conversations int64           `json:"conversations"`
 	OldestAt      *timestamp.Time `json:"oldestAt"`
 }
@@ -101,7 +103,7 @@ type Draft struct {
 
 const maxName = 100
 
-// Check notes the draft's faults, but for the URL's, which the service checks.
+// Check notes the draft's faults, except those of the URL, which the service checks.
 func (d *Draft) Check(f *invalid.Faults) {
 	invalid.Text{Min: 1, Max: maxName, Trim: true}.Check(f, "name", &d.Name)
 	checkTypes(f, d.Types)
@@ -129,7 +131,7 @@ type Change struct {
 	State jsonbody.Optional[string] `json:"state,omitempty"`
 }
 
-// Check notes the change's faults, but for the URL's, which the service checks.
+// Check notes the change's faults, except those of the URL, which the service checks.
 func (c *Change) Check(f *invalid.Faults) {
 	if c.URL.Null {
 		f.Add("url", "must be a string, not null")
@@ -166,7 +168,7 @@ type Dead struct {
 	Error string         `json:"error"`
 }
 
-// Trial is what became of a test.
+// Trial is the result of a test.
 type Trial struct {
 	Status     *int    `json:"status"`
 	DurationMS int64   `json:"durationMs"`
@@ -218,7 +220,7 @@ func withConversation(data any, c *conversationRef) (json.RawMessage, error) {
 	return out, nil
 }
 
-// conversationRef is what an event says of its conversation.
+// conversationRef is the part of a conversation that its events carry.
 type conversationRef struct {
 	ID         string          `json:"id"`
 	ExternalID *string         `json:"externalId"`

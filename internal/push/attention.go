@@ -25,43 +25,44 @@ var (
 )
 
 const (
-	// activeFor is how long a focus, send, read or typing counts.
+	// activeFor is how long a user counts as active after a focus, send, read or typing.
 	activeFor = time.Minute
-	// notePause is how often what one session does is noted: it counts as active for that much less at worst.
+	// notePause is the least time between two notes of one session. So a user may count as active for up to notePause less than activeFor.
 	notePause = 5 * time.Second
-	// flushEvery is how long notes are gathered, well below any delay of a decision.
+	// flushEvery is how long notes are collected before they are written to Redis: well below any delay of a decision.
 	flushEvery = 100 * time.Millisecond
-	// askEvery is how often a pod asks whether anybody gets pushes.
+	// askEvery is how often a process reads whether pushes are used at all (inUse).
 	askEvery = 2 * time.Second
-	// maxNoted bounds what a pod remembers of sessions. Beyond it further ones are noted each time.
+	// maxNoted bounds the sessions in noted and in pending. Sessions beyond it in noted are noted without notePause; sessions beyond it
+	// in pending are dropped.
 	maxNoted = 20_000
-	// maxSources is how many sources of a user count at once, the latest.
+	// maxSources is the largest number of sources of a user; the latest ones are kept.
 	maxSources = 100
-	// focusWait bounds how long a frame waits for Redis.
+	// focusWait bounds how long a focus frame waits for Redis.
 	focusWait = 500 * time.Millisecond
 )
 
-// source is something that a user is active with: a session that sends, reads or types, or the app on a device in front.
+// source is where a user is active: a session that sends, reads or types, or a device with the app in the foreground.
 type source struct{ userID, name string }
 
 func sessionSource(sessionID string) string { return "s:" + sessionID }
 func deviceSource(deviceID string) string   { return "d:" + deviceID }
 
-// Attention notes in Redis who is active, for the dispatchers' decisions. Redis may forget it: then somebody who is looking gets a push.
-// Unless anybody gets pushes, sends, reads and typing are not noted. It is safe for concurrent use.
+// Attention records in Redis which users are active, for the decisions on pushes. If Redis loses this, an active user gets a push. While no
+// pushes are used, sends, reads and typing are not recorded. Safe for concurrent use; it needs its Run.
 type Attention struct {
 	db     *sql.DB
 	rdb    redis.UniversalClient
 	script *redis.Script
 	log    *slog.Logger
-	used   atomic.Bool // whether anybody gets pushes
+	used   atomic.Bool // the last result of inUse
 
-	mu      sync.Mutex // guards what follows
-	noted   map[source]time.Time
-	pending map[source]bool
+	mu      sync.Mutex           // guards the following fields
+	noted   map[source]time.Time // when each source was last noted, for notePause
+	pending map[source]bool      // noted, but not yet written to Redis
 }
 
-// NewAttention makes it; Run makes it work.
+// NewAttention makes an Attention, which needs its Run.
 func NewAttention(db *sql.DB, rdb redis.UniversalClient, log *slog.Logger) *Attention {
 	return &Attention{
 		db: db, rdb: rdb, script: redis.NewScript(attentionSource), log: log,
@@ -69,7 +70,7 @@ func NewAttention(db *sql.DB, rdb redis.UniversalClient, log *slog.Logger) *Atte
 	}
 }
 
-// Note notes that a user sent, read or typed, with a session, "" for a token that has none. It does not wait.
+// Note records that a user sent, read or typed. sessionID is "" for a token without a session. It never waits for Redis.
 func (a *Attention) Note(userID, sessionID string) {
 	if !a.used.Load() {
 		return
@@ -86,8 +87,8 @@ func (a *Attention) Note(userID, sessionID string) {
 	a.pending[s] = true
 }
 
-// Focus notes that the app on a device is in front, or is no more: then what the device's session did counts no more either. If Redis is
-// unavailable that is lost, which is no error.
+// Focus records whether the app on a device is in the foreground. When it no longer is, the session's earlier sends, reads and typing stop
+// counting too. If Redis is unavailable the change is lost, which is not an error.
 func (a *Attention) Focus(ctx context.Context, userID, sessionID, deviceID string, active bool) {
 	args := []any{activeFor.Milliseconds(), maxSources, 1, deviceSource(deviceID)}
 	if !active {
@@ -105,7 +106,7 @@ func (a *Attention) Focus(ctx context.Context, userID, sessionID, deviceID strin
 	}
 }
 
-// Run writes what is noted until ctx ends.
+// Run writes notes to Redis until ctx ends.
 func (a *Attention) Run(ctx context.Context) error {
 	var asked time.Time
 	return lifecycle.Every(ctx, flushEvery, func(ctx context.Context) {
@@ -122,7 +123,7 @@ func (a *Attention) Run(ctx context.Context) error {
 	})
 }
 
-// forget drops what is noted again anyway.
+// forget drops sources whose next action is noted in any case.
 func (a *Attention) forget(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -152,7 +153,7 @@ func (a *Attention) flush(ctx context.Context) error {
 	return err
 }
 
-// inUse reports whether anybody gets pushes: a device, or a webhook.
+// inUse reports whether pushes are used: whether any device is registered, or any webhook wants push.requested.
 func inUse(ctx context.Context, db *sql.DB) (used bool, err error) {
 	err = db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM push_devices) OR EXISTS (SELECT `+wantedFrom+`)`).Scan(&used)
 	if err != nil {
@@ -161,10 +162,10 @@ func inUse(ctx context.Context, db *sql.DB) (used bool, err error) {
 	return used, nil
 }
 
-// wantedFrom are the webhooks that get push.requested.
+// wantedFrom is the FROM clause of the webhooks that get push.requested.
 const wantedFrom = `FROM webhooks WHERE disabled_reason IS NULL AND types && ARRAY['*', 'push.requested']`
 
-// Watch reads who is active. It is safe for concurrent use.
+// Watch reads which users are active, as Attention recorded it. Safe for concurrent use.
 type Watch struct {
 	rdb    redis.UniversalClient
 	script *redis.Script
@@ -175,7 +176,7 @@ func NewWatch(rdb redis.UniversalClient) *Watch {
 	return &Watch{rdb: rdb, script: redis.NewScript(activeSource)}
 }
 
-// Active returns those of the users who are active on any device.
+// Active returns the users among userIDs who are active on any device. It returns an error if Redis is unavailable.
 func (w *Watch) Active(ctx context.Context, userIDs []string) (map[string]bool, error) {
 	calls := make([]redisconn.Call, len(userIDs))
 	for i, u := range userIDs {

@@ -1,6 +1,7 @@
--- Notes what of a user is active, and what is no more.
--- KEYS: the user's sorted set: sources by when they count no more, in ms
--- ARGV: how long a source counts, in ms; how many sources a user has at most; how many of the following become active; the sources
+-- Adds and removes a user's active sources (attention.go).
+-- KEYS: the user's sorted set: sources by the time at which they expire, in ms since 1970
+-- ARGV: how long a source counts, in ms; the largest number of sources; how many of the following sources are added, the others are
+--       removed; the sources
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)

@@ -9,15 +9,15 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// Contents is what a push shows beside its message.
+// Contents are the settings and counts that pushes depend on besides their message.
 type Contents struct {
-	// Hidden is set if no push shows text, whatever the user prefers.
+	// Hidden is set if no push shows text, whatever the user's preferences are.
 	Hidden bool
-	// Unread counts what a user has not read, over all conversations, pending reads included: the badge.
+	// Unread returns a user's unread counts over all conversations, with pending reads taken into account.
 	Unread func(ctx context.Context, userID string) (Unread, error)
 }
 
-// content makes pushes of messages as they are now.
+// content builds pushes from the present state of their messages.
 type content struct {
 	db *sql.DB
 	Contents
@@ -25,10 +25,10 @@ type content struct {
 
 func newContent(db *sql.DB, c Contents) *content { return &content{db, c} }
 
-// bodyLen is how much of a text a push has, in code points.
+// bodyLen is the largest length of a push's text, in code points.
 const bodyLen = 200
 
-// shown is a message as a push shows it to a user.
+// shown is a message with everything that the push to one user shows of it.
 type shown struct {
 	userID                     string
 	push                       Push
@@ -37,7 +37,8 @@ type shown struct {
 	group, files               *string
 }
 
-// shownColumns are read by scan. Tables: messages m, users a (the sender), conversations c; x.user_id gets the push, f has their preferences.
+// shownColumns are read by shown.scan. They need these tables: messages m, users a (the sender), conversations c, x with the user_id of the
+// receiver, and push_preferences f of the receiver.
 const shownColumns = `x.user_id, m.id, m.conversation_id, m.seq, m.content, a.display_name, c.type = 'direct', c.name, coalesce(f.preview, true),
 	coalesce(x.user_id = ANY (m.mention_ids), false) OR coalesce(m.mention_all, false),
 	(SELECT string_agg(e ->> 'filename', ', ') FROM jsonb_array_elements(m.attachments::jsonb) e)`
@@ -47,7 +48,7 @@ func (s *shown) scan(r postgres.Row, more ...any) error {
 	return r.Scan(append([]any{&s.userID, &p.MessageID, &p.ConversationID, &p.Seq, &p.Body, &s.sender, &s.direct, &s.group, &s.preview, &s.mentioned, &s.files}, more...)...)
 }
 
-// finish makes the push.
+// finish completes s.push from the other fields of s and the unread counts.
 func (c *content) finish(ctx context.Context, s *shown, count int64) error {
 	p := &s.push
 	p.V, p.Type, p.Count, p.Title = 1, "message", count, s.sender
@@ -65,7 +66,7 @@ func (c *content) finish(ctx context.Context, s *shown, count int64) error {
 	return err
 }
 
-// cut cuts a text to n code points.
+// cut returns the first n code points of a text.
 func cut(s string, n int) string {
 	for i := range s {
 		if n == 0 {
@@ -76,7 +77,7 @@ func cut(s string, n int) string {
 	return s
 }
 
-// fill makes the payloads of push.requested.
+// fill sets the payloads for push.requested. A push whose message was deleted meanwhile keeps none.
 func (c *content) fill(ctx context.Context, conversationID string, pushes []pushed) error {
 	users, messages := make([]string, len(pushes)), make([]string, len(pushes))
 	at := make(map[string]*pushed, len(pushes))

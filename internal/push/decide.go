@@ -5,27 +5,27 @@ import (
 	"time"
 )
 
-// Outcomes of decisions, for metrics. Each is about one member of a conversation and the messages that are due.
+// Outcomes of decisions, for metrics. Each decision is about one member of a conversation and all messages that are due.
 const (
-	outcomeSent    = "sent"    // a push is on its way
-	outcomeOwn     = "own"     // all of them are the member's own
-	outcomeRead    = "read"    // read in between, also if Postgres does not have it yet
-	outcomeActive  = "active"  // active on some device
-	outcomeBlocked = "blocked" // across a block
-	outcomeMuted   = "muted"   // muted, and not mentioned by name
-	outcomeLevel   = "level"   // not wanted, by the conversation's notifications or the user's level
-	outcomeBarred  = "barred"  // banned, deactivated or deleted
-	outcomeEarlier = "earlier" // sent before the member's devices were registered
+	outcomeSent    = "sent"    // a push was requested
+	outcomeOwn     = "own"     // the member sent all of the messages
+	outcomeRead    = "read"    // the member has read them, possibly as a pending read
+	outcomeActive  = "active"  // the member is active on some device
+	outcomeBlocked = "blocked" // a block separates the member and the sender
+	outcomeMuted   = "muted"   // the conversation is muted, and the member is not mentioned by id
+	outcomeLevel   = "level"   // unwanted, by the conversation's notifications or the user's level
+	outcomeBarred  = "barred"  // the member is banned, deactivated or deleted
+	outcomeEarlier = "earlier" // the messages are older than the member's devices
 )
 
 var outcomes = []string{
 	outcomeSent, outcomeOwn, outcomeRead, outcomeActive, outcomeBlocked, outcomeMuted, outcomeLevel, outcomeBarred, outcomeEarlier,
 }
 
-// manyMembers is the size of a conversation above which only mentions are pushed, unless its member wants more.
+// manyMembers is the size of a conversation above which only mentions are pushed, unless the member has set its notifications to all.
 const manyMembers = 100
 
-// due is a message that is decided on.
+// due is a message whose delay is over, so that pushes of it are decided.
 type due struct {
 	id, senderID string
 	seq          int64
@@ -34,28 +34,30 @@ type due struct {
 	createdAt    time.Time
 }
 
-// member is a member of a conversation as the decision sees them now.
+// member is a member of a conversation, with the facts that a decision depends on.
 type member struct {
 	userID string
-	// readSeq is how far they have read, pending reads included.
+	// readSeq is the member's read marker including pending reads, lastReadSeq the one in Postgres, and lastPush the seq of the last push.
 	readSeq int64
 	// notifications is the conversation's setting, "" for the default; level is the user's own.
 	notifications, level  string
 	muted, barred, active bool
-	devicesSince          time.Time // when their first device was registered
+	devicesSince          time.Time // when the first device, or the first webhook for pushes, was registered
 	blocked               map[string]bool
 	markerVersion         int
 	lastReadSeq, lastPush int64
 }
 
-// decide returns the newest message to push to a member, nil for none, and why. The messages are in the order of their seqs.
+// decide returns the newest message to push to a member, nil for none, and the outcome. members is the size of the conversation; messages
+// are in the order of their seqs. If there are several reasons against pushes, the outcome is that of the last message, but own only if
+// there is no other.
 func (m *member) decide(members int, messages []due) (newest *due, outcome string) {
 	if m.barred {
 		return nil, outcomeBarred
 	}
 	outcome = outcomeOwn
 	for i := range messages {
-		why := m.against(members, &messages[i])
+		why := m.reasonAgainst(members, &messages[i])
 		switch {
 		case why == "":
 			newest = &messages[i]
@@ -72,8 +74,8 @@ func (m *member) decide(members int, messages []due) (newest *due, outcome strin
 	return newest, outcomeSent
 }
 
-// against returns what speaks against a push of a message, "" if nothing does.
-func (m *member) against(members int, d *due) string {
+// reasonAgainst returns the outcome if the message must not be pushed to the member, "" if it may be.
+func (m *member) reasonAgainst(members int, d *due) string {
 	named := slices.Contains(d.mentioned, m.userID)
 	switch {
 	case d.senderID == m.userID:
@@ -92,7 +94,7 @@ func (m *member) against(members int, d *due) string {
 	return ""
 }
 
-// wants reports whether a member wants pushes of messages, or of those that mention them.
+// wants reports whether a member wants pushes of a message. mentioned is set if the message mentions the member.
 func (m *member) wants(members int, mentioned bool) bool {
 	level := m.notifications
 	switch {

@@ -15,32 +15,33 @@ import (
 )
 
 const (
-	// pollEvery is how often is looked for messages to decide on, pollIdle how often while none is known that waits, if the delay is longer:
-	// a message is found before it is due all the same.
+	// pollEvery is the interval of polls. If no conversation waits and the delay is longer than pollIdle, it is pollIdle: new messages are
+	// still found before they are due.
 	pollEvery = 300 * time.Millisecond
 	pollIdle  = time.Second
-	// decisionsAtOnce is how many conversations are decided on at once.
+	// decisionsAtOnce is how many conversations are decided at once.
 	decisionsAtOnce = 8
 	// pausePerConversation is the time between two decisions that sent pushes.
 	pausePerConversation = 3 * time.Second
-	// redisWait is how long a decision waits for Redis. After that it is made without pending reads, and as if nobody were active.
+	// redisWait is how old a message may become while its decision waits for Redis. After that the decision is made without pending reads,
+	// and as if no user were active.
 	redisWait = time.Minute
-	// sweepEvery is how often devices are removed that ended by time.
+	// sweepEvery is how often expired devices are removed.
 	sweepEvery = time.Hour
 )
 
-// Reads are reads that Postgres does not have yet.
+// Reads are the pending reads, which Postgres does not have yet.
 type Reads interface {
-	// MarkersAt reads how far each of the users has read a conversation by what is pending, a zero marker if nothing is.
+	// MarkersAt reads the pending read marker of each user in a conversation, a zero marker if there is none.
 	MarkersAt(ctx context.Context, conversationID string, userIDs []string) ([]chat.PendingMarker, error)
 }
 
-// Active reports which of the users are active on any device.
+// Active returns the users who are active on any device (Watch).
 type Active interface {
 	Active(ctx context.Context, userIDs []string) (map[string]bool, error)
 }
 
-// Decider decides on pushes. Any number of deciders may run: each works on conversations of which it holds the lease.
+// Decider decides which pushes are sent. Any number of deciders may run: each decides conversations whose lease it holds.
 type Decider struct {
 	delay   time.Duration
 	places  *places
@@ -54,16 +55,16 @@ type Decider struct {
 	requested func()
 }
 
-// NewDecider makes a decider; Run makes it work. Delay is how long after its commit a message is decided on. Lag gets how long the oldest
-// message has waited beyond that.
+// NewDecider makes a decider, which needs its Run. A message is decided delay after its commit. lag is called with the time in seconds
+// that the oldest message has waited beyond the delay.
 func NewDecider(delay time.Duration, db *sql.DB, reads Reads, active Active, c Contents, m *Metrics, lag func(seconds float64), log *slog.Logger) *Decider {
 	return &Decider{delay: delay, places: &places{db}, reads: reads, active: active, content: newContent(db, c), metrics: m, lag: lag, log: log}
 }
 
-// OnRequest has f called after pushes were requested, by any goroutine. Call it before Run.
+// OnRequest sets a function that is called after pushes were requested, from any goroutine. Call OnRequest before Run.
 func (d *Decider) OnRequest(f func()) { d.requested = f }
 
-// Run decides until ctx ends. Decisions that have begun are finished.
+// Run decides until ctx ends. Decisions in progress are finished.
 func (d *Decider) Run(ctx context.Context) error {
 	var asked, swept time.Time
 	used := false
@@ -107,7 +108,7 @@ func (d *Decider) warn(ctx context.Context, msg string, err error) {
 	}
 }
 
-// poll decides on all conversations that are due. It returns whether others wait.
+// poll decides all conversations that are due. waits is set if others wait until they are due.
 func (d *Decider) poll(ctx context.Context) (waits bool, err error) {
 	for more := true; more && ctx.Err() == nil; {
 		if more, err = d.places.discover(ctx); err != nil {
@@ -141,8 +142,8 @@ func (d *Decider) poll(ctx context.Context) (waits bool, err error) {
 	return true, nil
 }
 
-// decide decides on the messages of a conversation that are due, for each member, and moves the place. wanted is when the first webhook for
-// push.requested was made, nil if there is none.
+// decide decides the due messages of a conversation for each member, and moves the place. wanted is when the first webhook for
+// push.requested was created, nil if there is none.
 func (d *Decider) decide(ctx context.Context, w *place, wanted *time.Time) error {
 	messages, upTo, next, err := d.places.dueMessages(ctx, w, d.delay)
 	if err != nil {
@@ -155,7 +156,7 @@ func (d *Decider) decide(ctx context.Context, w *place, wanted *time.Time) error
 	if err != nil {
 		return err
 	}
-	known, err := d.complete(ctx, w.conversationID, &a, messages)
+	known, err := d.addFacts(ctx, w.conversationID, &a, messages)
 	if err != nil {
 		return err
 	}
@@ -191,8 +192,9 @@ func (d *Decider) decide(ctx context.Context, w *place, wanted *time.Time) error
 	return nil
 }
 
-// complete adds to the members what Redis knows and whom they block. It returns false if Redis is unavailable and the decision can wait.
-func (d *Decider) complete(ctx context.Context, conversationID string, a *audience, messages []due) (known bool, err error) {
+// addFacts adds pending reads, activity (both from Redis) and blocks to the members. known is false if Redis is unavailable and the decision
+// can still wait.
+func (d *Decider) addFacts(ctx context.Context, conversationID string, a *audience, messages []due) (known bool, err error) {
 	if len(a.members) == 0 {
 		return true, nil
 	}
@@ -214,7 +216,7 @@ func (d *Decider) complete(ctx context.Context, conversationID string, a *audien
 		m := &a.members[i]
 		m.active = active[m.userID]
 		if err == nil {
-			// A marker of another version was moved back since, one beyond the last message is of a history that was lost.
+			// A marker with another version was moved back since. A marker beyond the last message belongs to a history that was lost.
 			if p := pending[i]; p.Seq <= a.lastSeq && (p.Version == m.markerVersion || p.Version == -1) {
 				m.readSeq = max(m.readSeq, p.Seq)
 			}
@@ -223,19 +225,19 @@ func (d *Decider) complete(ctx context.Context, conversationID string, a *audien
 	return true, d.places.readBlocks(ctx, a.members, messages)
 }
 
-// pushed is a push that was decided on.
+// pushed is a push to one user that was decided.
 type pushed struct {
 	userID, messageID string
 	seq               int64
-	// after is the seq from which on messages are counted, count how many are unread since.
+	// count is the number of unread messages after the seq after.
 	after, count int64
-	payload      []byte // of push.requested, nil if nobody wants it
+	payload      []byte // of push.requested, nil if no webhook wants it
 }
 
-// maxCount bounds what is counted.
+// maxCount is the largest count: counting stops there.
 const maxCount = 1000
 
-// count counts the messages of others that are unread since the last push.
+// count sets the counts of pushes: the messages of other users that are unread since the last push.
 func (p *places) count(ctx context.Context, conversationID string, pushes []pushed) error {
 	users, from, to := make([]string, len(pushes)), make([]int64, len(pushes)), make([]int64, len(pushes))
 	for i, x := range pushes {
@@ -254,7 +256,8 @@ func (p *places) count(ctx context.Context, conversationID string, pushes []push
 	return nil
 }
 
-// request has pushes sent and moves the place, in one transaction. A push that waits for the same device and conversation is replaced.
+// request stores pushes for the Sender and for webhooks, and moves the place, in one transaction. A waiting push to the same device about
+// the same conversation is replaced.
 func (p *places) request(ctx context.Context, w *place, upTo int64, pushes []pushed) error {
 	n := len(pushes)
 	users, messages, seqs, counts, payloads := make([]string, n), make([]string, n), make([]int64, n), make([]int64, n), make([]*string, n)
@@ -301,7 +304,7 @@ func (p *places) request(ctx context.Context, w *place, upTo int64, pushes []pus
 	return nil
 }
 
-// sweep removes devices whose session ended by time, or that were not seen for too long.
+// sweep removes devices whose session has ended or expired, and those that were not seen for 60 days.
 func (p *places) sweep(ctx context.Context) error {
 	_, err := p.db.ExecContext(ctx, `DELETE FROM push_devices x USING push_devices d`+joinSession+`WHERE x.id = d.id AND NOT coalesce(`+liveDevice+`, false)`)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/parley-chat/parley/internal/outbound"
 )
 
-// FCMConfig is how to reach Firebase Cloud Messaging.
+// FCMConfig has the service account and the URLs for Firebase Cloud Messaging.
 type FCMConfig struct {
 	ProjectID, ClientEmail, KeyID string
 	Key                           *rsa.PrivateKey
@@ -28,34 +28,35 @@ type FCMConfig struct {
 	TokenURI, Endpoint string
 }
 
-// fcm sends by FCM's HTTP v1 API.
+// fcm sends pushes with FCM's HTTP v1 API.
 type fcm struct {
 	FCMConfig
 	client *http.Client
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the following fields, and is held while a token is requested
 	token string
-	until time.Time // when token is used no more
-	// failed is the answer of the last request for a token, if it failed, and holds until failedUntil: what waits fails with it.
+	until time.Time // until when token is used
+	// failed is the result of the last request for a token, if it failed. Until failedUntil all pushes fail with it.
 	failed      answer
 	failedUntil time.Time
 }
 
 const (
 	fcmScope = "https://www.googleapis.com/auth/firebase.messaging"
-	// tokenLife is how long an access token is asked for, tokenMargin how long before its end it is replaced.
+	// tokenLife is the requested lifetime of an access token, tokenMargin how long before its end it is replaced, and tokenPause the
+	// pause after a failed request for one.
 	tokenLife   = time.Hour
 	tokenMargin = time.Minute
 	tokenPause  = time.Second
 	maxTokenLen = 64 << 10
 )
 
-// NewFCM makes the provider of FCM. The guard must let its two hosts through.
+// NewFCM makes the provider for FCM. The guard must allow the hosts of TokenURI and Endpoint.
 func NewFCM(c FCMConfig, guard *outbound.Guard) Provider {
 	return &fcm{FCMConfig: c, client: guard.Client(SendTimeout, perLane)}
 }
 
-// send sends a push. A token that is refused is replaced once.
+// send sends a push. If the access token is refused, it is replaced once.
 func (f *fcm) send(ctx context.Context, p *parcel) answer {
 	a := f.try(ctx, p)
 	if a.status == http.StatusUnauthorized {
@@ -85,8 +86,8 @@ func (f *fcm) try(ctx context.Context, p *parcel) answer {
 	return answerOf(f.client.Do(req))
 }
 
-// accessToken is a token that still holds. Without one it returns the answer of the failed request for it, which counts as that of the push
-// but for a 404 or 410: it says nothing of the device.
+// accessToken returns a valid access token, or "" with the result of the failed request for one. That result never has a status, whatever
+// the token's server responded: the push is tried again, because a failed token says nothing about the device.
 func (f *fcm) accessToken(ctx context.Context) (string, answer) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -106,7 +107,7 @@ func (f *fcm) accessToken(ctx context.Context) (string, answer) {
 	return token, answer{}
 }
 
-// fetchToken asks for a token, and returns how long it holds.
+// fetchToken requests a token. ttl is its lifetime.
 func (f *fcm) fetchToken(ctx context.Context, now time.Time) (token string, ttl time.Duration, a answer) {
 	claims := jwt.MapClaims{"iss": f.ClientEmail, "scope": fcmScope, "aud": f.TokenURI, "iat": now.Unix(), "exp": now.Add(tokenLife).Unix()}
 	assertion := jwt.NewWithClaims(jwt.SigningMethodRS256, claims)
@@ -138,8 +139,8 @@ func (f *fcm) fetchToken(ctx context.Context, now time.Time) (token string, ttl 
 	return got.AccessToken, min(time.Duration(got.ExpiresIn)*time.Second, tokenLife), answer{}
 }
 
-// fcmBody is a push as FCM takes it: its members are strings in data, for the app, and notification is what Android and iOS show while the
-// app does not run.
+// fcmBody returns the request that sends a push: data has the push's members as strings, for the app, and notification is what Android and
+// iOS show while the app is not running.
 func fcmBody(p *parcel) any {
 	unread, _ := json.Marshal(p.push.Unread) // two numbers
 	data := map[string]string{

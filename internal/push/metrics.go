@@ -2,7 +2,7 @@ package push
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Metrics are those of the dispatcher's pushes.
+// Metrics are the metrics of the Decider and the Sender.
 type Metrics struct {
 	decisions *prometheus.CounterVec
 	sends     *prometheus.CounterVec
@@ -13,14 +13,14 @@ type Metrics struct {
 // Outcomes of sends.
 const (
 	sendDelivered   = "delivered"
-	sendGone        = "gone"        // the provider knows the device no more: it is removed
+	sendGone        = "gone"        // the provider no longer knows the device, which is removed
 	sendRetried     = "retried"     // tried again later
 	sendDropped     = "dropped"     // given up after the last attempt
 	sendRefused     = "refused"     // refused for good
-	sendUnnecessary = "unnecessary" // read, deleted or ended before it was sent
+	sendUnnecessary = "unnecessary" // not sent: read or deleted meanwhile, the device has ended, or its provider is not configured
 )
 
-// NewMetrics makes and registers them.
+// NewMetrics registers the metrics.
 func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -10,26 +10,27 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// places holds the SQL of how far conversations were decided on, and of what a decision reads. It uses the pool alone.
+// places holds the SQL of the places, which say up to which seq each conversation was decided, and of the facts that a decision reads. It
+// uses the pool only.
 type places struct {
 	db *sql.DB
 }
 
 const (
-	// lookBack is how much further than the watermark is looked for changes: longer than any permitted statement, whose change has the
-	// second in which it was made and is seen when it is committed.
+	// lookBack is how far the watermark stays behind the present, as in package webhook: a change's time is that of its statement, but others
+	// see the change only when it is committed.
 	lookBack = 3 * postgres.StatementTimeout
-	// tooOld is the age from which on nobody gets a push of a message, as after a long outage of all dispatchers.
+	// tooOld is the age from which no pushes of a message are sent, for example after a long outage of all dispatchers.
 	tooOld = time.Hour
-	// discoverBatch is how many conversations are looked at in one statement, messagesAtOnce how many messages one decision looks at: the
-	// newest.
+	// discoverBatch is how many conversations one statement considers, messagesAtOnce how many messages one decision considers: the newest.
 	discoverBatch  = 2000
 	messagesAtOnce = 200
-	// leaseFor is how long a decision may take.
+	// leaseFor is the duration of a lease, and so the longest time that a decision may take.
 	leaseFor = 30 * time.Second
 )
 
-// discoverSQL marks the conversations with messages beyond their place that changed since the watermark, and makes missing places.
+// discoverSQL marks the places of conversations that changed since the watermark and have messages beyond the place. It makes missing places,
+// and moves the watermark. The statement returns no row if another dispatcher is running it.
 const discoverSQL = `WITH w AS MATERIALIZED (
 		SELECT greatest(at, clock_timestamp() - make_interval(secs => $3)) AS at, id FROM push_watermark FOR NO KEY UPDATE SKIP LOCKED
 	),
@@ -52,11 +53,11 @@ const discoverSQL = `WITH w AS MATERIALIZED (
 		id = CASE WHEN l.n = $1 THEN l.id ELSE '00000000-0000-0000-0000-000000000000' END
 	FROM w, last l RETURNING l.n`
 
-// discover finds conversations with messages to decide on. more is set if it has to be called again at once.
+// discover finds conversations with undecided messages. more is set if there may be others, so that it has to be called again at once.
 func (p *places) discover(ctx context.Context) (more bool, err error) {
 	var n int
 	err = p.db.QueryRowContext(ctx, discoverSQL, discoverBatch, lookBack.Seconds(), tooOld.Seconds()).Scan(&n)
-	if errors.Is(err, sql.ErrNoRows) { // another dispatcher is at it
+	if errors.Is(err, sql.ErrNoRows) { // another dispatcher is running it
 		return false, nil
 	}
 	if err != nil {
@@ -65,7 +66,7 @@ func (p *places) discover(ctx context.Context) (more bool, err error) {
 	return n == discoverBatch, nil
 }
 
-// anyBehind reports whether a conversation waits to be decided on.
+// anyBehind reports whether any conversation has undecided messages.
 func (p *places) anyBehind(ctx context.Context) (behind bool, err error) {
 	if err = p.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM push_places WHERE behind)`).Scan(&behind); err != nil {
 		return true, fmt.Errorf("look for conversations to decide on: %w", err)
@@ -73,7 +74,7 @@ func (p *places) anyBehind(ctx context.Context) (behind bool, err error) {
 	return behind, nil
 }
 
-// place is a conversation that this dispatcher holds the lease of.
+// place is a conversation whose lease this dispatcher holds. seq is up to where it was decided.
 type place struct {
 	lease, conversationID string
 	seq                   int64
@@ -94,7 +95,8 @@ func (p *places) claim(ctx context.Context, n int) ([]place, error) {
 	return out, nil
 }
 
-// advance moves a place to a seq and gives its lease back. What comes next is decided on after the pause.
+// advance moves a place to a seq and ends its lease. Later messages are decided after the pause. It returns ErrLeaseLost if the lease
+// belongs to another dispatcher.
 func advance(ctx context.Context, q postgres.Querier, w *place, seq int64, pause time.Duration) error {
 	err := postgres.Held(q.ExecContext(ctx, `UPDATE push_places p SET seq = $3, lease = NULL, leased_until = NULL,
 			next_at = clock_timestamp() + make_interval(secs => $4),
@@ -106,8 +108,8 @@ func advance(ctx context.Context, q postgres.Querier, w *place, seq int64, pause
 	return nil
 }
 
-// dueMessages reads the newest messages beyond a place that are old enough to be decided on, by seq, and how long the next one takes to
-// become so, 0 if there is none. Everything up to upTo is old enough, deleted messages too.
+// dueMessages reads the messages beyond a place whose delay is over, the newest messagesAtOnce, in the order of their seqs. upTo is the last
+// seq whose delay is over, deleted messages included. next is the time until the next message is due, 0 if there is none.
 func (p *places) dueMessages(ctx context.Context, w *place, delay time.Duration) (out []due, upTo int64, next time.Duration, err error) {
 	var seconds float64
 	err = p.db.QueryRowContext(ctx, `SELECT coalesce(max(seq) FILTER (WHERE wait <= interval '0'), $2),
@@ -134,7 +136,8 @@ func (p *places) dueMessages(ctx context.Context, w *place, delay time.Duration)
 	return out, upTo, time.Duration(seconds * float64(time.Second)), nil
 }
 
-// waiting is how long the oldest message has waited for a decision beyond the delay, in seconds, of the conversations that are due first.
+// waiting returns how long the oldest undecided message has waited beyond the delay, in seconds. It considers the 100 conversations that
+// are due first.
 func (p *places) waiting(ctx context.Context, delay time.Duration) (seconds float64, err error) {
 	err = p.db.QueryRowContext(ctx, `SELECT coalesce(greatest(0, extract(epoch FROM clock_timestamp() - min(m.at)) - $1::float8), 0)::float8
 		FROM (SELECT conversation_id, seq FROM push_places WHERE behind ORDER BY next_at NULLS FIRST LIMIT 100) p
@@ -146,22 +149,22 @@ func (p *places) waiting(ctx context.Context, delay time.Duration) (seconds floa
 	return seconds, nil
 }
 
-// liveDevice are the conditions under which a device d gets pushes; its session s is joined if it has one.
+// liveDevice is the condition under which a device d gets pushes. It needs joinSession, which joins the device's session s, if it has one.
 const (
 	joinSession = ` LEFT JOIN sessions s ON s.id = d.session_id `
 	liveDevice  = `(d.session_id IS NULL OR s.ended_at IS NULL AND s.expires_at > clock_timestamp())
 		AND greatest(d.seen_at, s.last_used_at) > clock_timestamp() - interval '60 days'`
 )
 
-// audience is the members of a conversation who may get a push, and how many members it has.
+// audience has the members of a conversation who may get a push. count is the number of all members, lastSeq the conversation's last seq.
 type audience struct {
 	members []member
 	count   int
 	lastSeq int64
 }
 
-// audience reads the members with a live device, or all of them if a webhook wants their pushes; not those who have read everything, as
-// far as Postgres knows.
+// audience reads the members with a live device, or all members if a webhook wants pushes. It leaves out members who have read everything
+// according to Postgres.
 func (p *places) audience(ctx context.Context, conversationID string, upTo int64, wantedSince *time.Time) (a audience, err error) {
 	a.members, err = postgres.Collect(ctx, p.db, func(r postgres.Row, m *member) error {
 		var since *time.Time
@@ -191,7 +194,7 @@ func (p *places) audience(ctx context.Context, conversationID string, upTo int64
 	return a, nil
 }
 
-// readBlocks notes in members whom of the senders they block, or who blocks them.
+// readBlocks sets blocked in members: the senders from whom a block separates them, in either direction.
 func (p *places) readBlocks(ctx context.Context, members []member, messages []due) error {
 	users, senders := make([]string, len(members)), make([]string, len(messages))
 	at := make(map[string]*member, len(members))
@@ -218,7 +221,7 @@ func (p *places) readBlocks(ctx context.Context, members []member, messages []du
 	return nil
 }
 
-// wantedSince is when the first webhook for push.requested was made, nil if there is none.
+// wantedSince returns when the first webhook for push.requested was created, nil if there is none.
 func (p *places) wantedSince(ctx context.Context) (since *time.Time, err error) {
 	err = p.db.QueryRowContext(ctx, `SELECT min(w.created_at) FROM webhooks w WHERE w.id IN (SELECT id `+wantedFrom+`)`).Scan(&since)
 	if err != nil {

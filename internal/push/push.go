@@ -1,13 +1,14 @@
-// Package push brings messages to the devices of users who are not looking: by web push, by Firebase Cloud Messaging, and by the webhook
-// push.requested for everything else.
+// Package push notifies the devices of users who are not active of new messages: by web push, by Firebase Cloud Messaging, and by the
+// webhook push.requested for all other providers.
 //
-// The api keeps devices and preferences (Service) and notes who is active (Attention). The dispatcher decides and sends:
+// The api stores devices and preferences (Service) and records in Redis which users are active (Attention). The dispatcher decides and sends:
 //
-//	conversations.changed_at ──► places behind ──► Decider: who has what unread now? ──► push_sends ──► Sender ──► provider
-//	                                                                                  └► outbox (push.requested)
+//	conversations.changed_at ──► places behind ──► Decider: which members still     ──► push_sends ──► Sender ──► provider
+//	                                               have the message unread?         └─► outbox (push.requested)
 //
-// A push is a hint: it is decided once, by what is unread some seconds after the commit, and given up after five attempts. What is on its
-// way holds no content. Content, badge and preferences are read when it is sent, so that an edit or deletion in between shows.
+// A push is a hint. It is decided once, some seconds after the message's commit (the delay), and dropped after five failed attempts. A row
+// of push_sends has no content: text, badge and preferences are read when the push is sent, so it has edits and deletions that were
+// made in between. The payload of push.requested has the content at the time of the decision.
 package push
 
 import (
@@ -60,14 +61,15 @@ type WebPushConfig struct {
 	PublicKey string `json:"publicKey"`
 }
 
-// Subscription is a browser's PushSubscription, as its toJSON returns it. ExpirationTime is not used: the service answers 410 after it.
+// Subscription is a browser's PushSubscription, as its toJSON returns it. ExpirationTime is not used, because the push service responds
+// 410 after it.
 type Subscription struct {
 	Endpoint       string
 	ExpirationTime jsonbody.Optional[float64]
 	Keys           SubscriptionKeys
 }
 
-// UnmarshalJSON decodes a subscription. It returns *invalid.Faults for what breaks a rule.
+// UnmarshalJSON decodes a subscription. It returns *invalid.Faults if a rule is violated.
 func (s *Subscription) UnmarshalJSON(b []byte) error {
 	var in subscriptionBody
 	if err := jsonbody.Decode(b, &in); err != nil {
@@ -90,12 +92,12 @@ func (s *subscriptionBody) Check(f *invalid.Faults) {
 	}
 }
 
-// SubscriptionKeys are in base64, of either alphabet, with padding or without.
+// SubscriptionKeys are in standard or URL-safe base64, with or without padding.
 type SubscriptionKeys struct {
 	P256dh, Auth string
 }
 
-// UnmarshalJSON decodes the keys. It returns *invalid.Faults for what breaks a rule.
+// UnmarshalJSON decodes the keys. It returns *invalid.Faults if a rule is violated.
 func (k *SubscriptionKeys) UnmarshalJSON(b []byte) error {
 	var in keysBody
 	if err := jsonbody.Decode(b, &in); err != nil {
@@ -132,7 +134,7 @@ type Registration struct {
 
 var tokenRule = regexp.MustCompile(`^[\x21-\x7e]+$`)
 
-// Check notes the faults of the registration, but for the host of its subscription, which the service checks.
+// Check notes the faults of the registration, except those of its subscription's host, which the service checks.
 func (r *Registration) Check(f *invalid.Faults) {
 	switch r.Provider {
 	case ProviderWebPush:
@@ -157,13 +159,13 @@ func (r *Registration) Check(f *invalid.Faults) {
 	}
 }
 
-// decodeKey reads base64 of either alphabet, with padding or without.
+// decodeKey decodes standard or URL-safe base64, with or without padding.
 func decodeKey(s string) ([]byte, error) {
 	s = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(s, "="))
 	return base64.RawURLEncoding.DecodeString(s)
 }
 
-// Preferences are a user's.
+// Preferences are a user's preferences for pushes.
 type Preferences struct {
 	// Level is all, mentions or none.
 	Level string `json:"level"`
@@ -171,7 +173,7 @@ type Preferences struct {
 	Preview bool `json:"preview"`
 }
 
-// PreferencesChange changes preferences. What is absent stays.
+// PreferencesChange changes preferences. Absent members stay unchanged.
 type PreferencesChange struct {
 	Level   jsonbody.Optional[string] `json:"level,omitempty"`
 	Preview jsonbody.Optional[bool]   `json:"preview,omitempty"`
@@ -192,7 +194,7 @@ func (c *PreferencesChange) Check(f *invalid.Faults) {
 
 var deviceRule = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// CheckDevice returns a fault for what cannot be the id of a device.
+// CheckDevice returns a fault if the text is not a valid id of a device.
 func CheckDevice(deviceID string) error {
 	if !deviceRule.MatchString(deviceID) {
 		return invalid.One("deviceId", "must have 1 to 64 characters of A-Z, a-z, 0-9, _ and -")
@@ -200,7 +202,7 @@ func CheckDevice(deviceID string) error {
 	return nil
 }
 
-// PublicKey is the public key, in base64url, of a VAPID private key of 32 bytes in base64url.
+// PublicKey returns the public key, in base64url, of a VAPID private key, which is 32 bytes in base64url.
 func PublicKey(private string) (string, error) {
 	raw, err := decodeKey(private)
 	if err != nil {
@@ -219,7 +221,7 @@ type Hosts []string
 // DefaultHosts are the push services of Chrome, Firefox, Safari and Edge.
 var DefaultHosts = Hosts{"fcm.googleapis.com", "*.push.services.mozilla.com", "*.push.apple.com", "*.notify.windows.com"}
 
-// Allow reports whether a host fits one of the patterns.
+// Allow reports whether a host matches one of the patterns.
 func (h Hosts) Allow(host string) bool {
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
 	for _, p := range h {
@@ -230,8 +232,8 @@ func (h Hosts) Allow(host string) bool {
 	return false
 }
 
-// Exact are the patterns that name one host. The operator chose them, so that private addresses are allowed for them; DefaultHosts are
-// left out, which are on the Internet.
+// Exact returns the patterns that name a single host and are not covered by DefaultHosts. The operator chose these hosts, so they may have
+// private addresses.
 func (h Hosts) Exact() []string {
 	var out []string
 	for _, p := range h {
@@ -242,7 +244,7 @@ func (h Hosts) Exact() []string {
 	return out
 }
 
-// Push is what a device gets.
+// Push is the payload that a device receives.
 type Push struct {
 	V              int    `json:"v"`
 	Type           string `json:"type"`
@@ -250,14 +252,14 @@ type Push struct {
 	MessageID      string `json:"messageId"`
 	Seq            int64  `json:"seq"`
 	Title          string `json:"title"`
-	// Body is left out without a preview.
+	// Body is left out if the user or the server does not want previews.
 	Body string `json:"body,omitempty"`
-	// Count is how many messages are unread since the last push.
+	// Count is the number of unread messages of the conversation since its last push to the user, at most 1000.
 	Count  int64  `json:"count"`
 	Unread Unread `json:"unread"`
 }
 
-// Unread is the total of what a user has not read, which a badge is set to.
+// Unread has a user's unread messages and mentions over all conversations, for a badge.
 type Unread struct {
 	Messages int64 `json:"messages"`
 	Mentions int64 `json:"mentions"`

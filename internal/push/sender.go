@@ -14,22 +14,23 @@ import (
 )
 
 const (
-	// sendEvery is how often is looked for pushes to send, sendIdle how often after none was found: those that were decided on in this process
-	// are sent at once.
+	// sendEvery is the pause between two reads of waiting pushes, sendIdle the pause after a read that found none. Pushes that were decided in
+	// the same process are sent at once (Wake).
 	sendEvery = 200 * time.Millisecond
 	sendIdle  = time.Second
 	// SendTimeout bounds one request to a provider.
 	SendTimeout = 10 * time.Second
-	// perLane is how many pushes are on their way to one provider's host at once, from each dispatcher: one that hangs delays no other.
+	// perLane is how many pushes each dispatcher sends at once to one lane, which is a provider's host. So a host that does not respond
+	// delays no other.
 	perLane = 16
-	// sendLease is how long a send may take before another dispatcher takes it over: reading, a new token of FCM, and the request.
+	// sendLease is how long a send may take before another dispatcher takes it over: a new token of FCM, two requests, and reading.
 	sendLease = 3*SendTimeout + 10*time.Second
-	// giveUpAfter is how long a push is tried.
+	// giveUpAfter is the age from which a failed push is dropped, maxAfter the longest pause that a provider may ask for.
 	giveUpAfter = time.Hour
 	maxAfter    = time.Hour
 )
 
-// retryPauses are the pauses after each failed attempt but the last, give or take a fifth.
+// retryPauses are the pauses after failed attempts; they vary by a fifth. A push that fails once more is dropped.
 var retryPauses = []time.Duration{5 * time.Second, time.Minute, 5 * time.Minute, 20 * time.Minute}
 
 // parcel is a push to one device.
@@ -38,13 +39,13 @@ type parcel struct {
 	p256dh, auth              string
 	push                      Push
 	payload                   []byte
-	// urgent is set for a message that is meant for this user: in a direct conversation, or with a mention.
+	// urgent is set for a message in a direct conversation, and for one that mentions the user.
 	urgent bool
 }
 
-// answer is what a provider said.
+// answer is a provider's response. status is 0 if there was none; after is its Retry-After, 0 for none.
 type answer struct {
-	status int // 0 for no answer
+	status int
 	after  time.Duration
 	err    error
 }
@@ -54,7 +55,7 @@ type Provider interface {
 	send(ctx context.Context, p *parcel) answer
 }
 
-// Sender sends what was decided. Any number of senders may run.
+// Sender sends the pushes that were decided. Any number of senders may run.
 type Sender struct {
 	db        *sql.DB
 	providers map[string]Provider
@@ -63,16 +64,16 @@ type Sender struct {
 	log       *slog.Logger
 	wake      chan struct{} // holds one element after Wake
 
-	mu     sync.Mutex // guards flying
-	flying map[string]int
+	mu     sync.Mutex     // guards flying
+	flying map[string]int // pushes that are being sent, by lane
 }
 
-// NewSender makes a sender; Run makes it work. Providers are by their names; pushes for others are dropped.
+// NewSender makes a sender, which needs its Run. Pushes for providers that are not in the map are dropped.
 func NewSender(db *sql.DB, providers map[string]Provider, c Contents, m *Metrics, log *slog.Logger) *Sender {
 	return &Sender{db: db, providers: providers, content: newContent(db, c), metrics: m, log: log, wake: make(chan struct{}, 1), flying: map[string]int{}}
 }
 
-// Wake has the sender look for pushes now. It may be called from any goroutine and never waits.
+// Wake makes the sender read waiting pushes now. It may be called from any goroutine and never waits.
 func (s *Sender) Wake() {
 	select {
 	case s.wake <- struct{}{}:
@@ -80,10 +81,10 @@ func (s *Sender) Wake() {
 	}
 }
 
-// wakePause is the shortest pause between two looks, also if wakes come without end.
+// wakePause is the shortest pause between two reads, however often Wake is called.
 const wakePause = 20 * time.Millisecond
 
-// pace runs f until ctx ends, each time after the pause that it returned, or soon after wake has an element.
+// pace calls f repeatedly until ctx ends: after the pause that f returned, or wakePause after wake has an element.
 func pace(ctx context.Context, wake <-chan struct{}, f func(ctx context.Context) time.Duration) error {
 	for ctx.Err() == nil {
 		timer := time.NewTimer(f(ctx))
@@ -98,7 +99,7 @@ func pace(ctx context.Context, wake <-chan struct{}, f func(ctx context.Context)
 	return nil
 }
 
-// Run sends until ctx ends. What is on its way then is finished.
+// Run sends until ctx ends. Sends in progress are finished.
 func (s *Sender) Run(ctx context.Context) error {
 	var works sync.WaitGroup
 	defer works.Wait()
@@ -110,7 +111,7 @@ func (s *Sender) Run(ctx context.Context) error {
 				break
 			}
 			for i := range list {
-				works.Go(func() { s.work(context.WithoutCancel(ctx), lane, &list[i]) })
+				works.Go(func() { s.runJob(context.WithoutCancel(ctx), lane, &list[i]) })
 			}
 		}
 		if err != nil && ctx.Err() == nil {
@@ -123,14 +124,14 @@ func (s *Sender) Run(ctx context.Context) error {
 	})
 }
 
-// job is a push that this sender holds the lease of.
+// job is a waiting push whose lease this sender holds.
 type job struct {
 	device, conversationID, lease string
 	attempts                      int
 	age                           time.Duration
 }
 
-// claim takes as many pushes of a lane as it has free slots.
+// claim leases as many due pushes of a lane as the lane has free slots.
 func (s *Sender) claim(ctx context.Context, lane string) ([]job, error) {
 	s.mu.Lock()
 	free := perLane - s.flying[lane]
@@ -158,7 +159,7 @@ func (s *Sender) claim(ctx context.Context, lane string) ([]job, error) {
 	return list, nil
 }
 
-func (s *Sender) work(ctx context.Context, lane string, j *job) {
+func (s *Sender) runJob(ctx context.Context, lane string, j *job) {
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -173,7 +174,8 @@ func (s *Sender) work(ctx context.Context, lane string, j *job) {
 	}
 }
 
-// deliver sends one push, or drops it if it was read, deleted or ended meanwhile.
+// deliver sends one push, or drops it if its message was read or deleted or its device has ended meanwhile. A failed push is retried or
+// dropped.
 func (s *Sender) deliver(ctx context.Context, j *job) error {
 	p, err := s.parcel(ctx, j)
 	if err != nil {
@@ -215,7 +217,7 @@ func (s *Sender) count(p *parcel, outcome string) {
 	}
 }
 
-// parcel reads what is to be sent, without a payload if nothing is any more.
+// parcel reads everything that the request needs. The payload is nil if the push is no longer needed.
 func (s *Sender) parcel(ctx context.Context, j *job) (*parcel, error) {
 	p := &parcel{device: j.device}
 	type row struct {
@@ -260,7 +262,7 @@ func (s *Sender) drop(ctx context.Context, j *job) error {
 	return nil
 }
 
-// retry has a push sent again after a pause.
+// retry makes a push due again after a pause.
 func (s *Sender) retry(ctx context.Context, j *job, pause time.Duration) error {
 	_, err := s.db.ExecContext(ctx, `UPDATE push_sends SET attempts = attempts + 1, lease = NULL, next_at = clock_timestamp() + make_interval(secs => $4)
 		WHERE device = $1 AND conversation_id = $2 AND lease = $3`, j.device, j.conversationID, j.lease, min(pause, maxAfter).Seconds())
@@ -270,7 +272,7 @@ func (s *Sender) retry(ctx context.Context, j *job, pause time.Duration) error {
 	return nil
 }
 
-// remove removes a device that its provider knows no more, unless it was registered anew meanwhile.
+// remove removes a device that its provider no longer knows, unless it was registered with another address meanwhile.
 func (s *Sender) remove(ctx context.Context, p *parcel) error {
 	if _, err := s.db.ExecContext(ctx, `DELETE FROM push_devices WHERE id = $1 AND address = $2`, p.device, p.address); err != nil {
 		return fmt.Errorf("remove a device: %w", err)

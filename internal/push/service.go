@@ -10,7 +10,7 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// Service keeps devices and preferences, for the api. It is safe for concurrent use.
+// Service stores devices and preferences. The api uses it. Safe for concurrent use.
 type Service struct {
 	store  store
 	config Config
@@ -18,7 +18,7 @@ type Service struct {
 	guard  *outbound.Guard
 }
 
-// NewService makes the service. Subscriptions must be of one of the hosts, and reachable as the guard has it.
+// NewService makes the service. The endpoint of a subscription must be on one of the hosts, and allowed by the guard.
 func NewService(db *postgres.DB, c Config, hosts Hosts, guard *outbound.Guard) *Service {
 	return &Service{store: store{db}, config: c, hosts: hosts, guard: guard}
 }
@@ -26,8 +26,8 @@ func NewService(db *postgres.DB, c Config, hosts Hosts, guard *outbound.Guard) *
 // Config returns what clients need to know to register a device.
 func (s *Service) Config() Config { return s.config }
 
-// Put registers a device of a user, or changes it. It ends with its session; sessionID is empty for a caller without one. A provider
-// that is not configured is no fault: the device waits until it is.
+// Put registers or changes a device of a user. The device ends with the session; sessionID is "" for a caller without one. The provider
+// need not be configured: its devices get pushes once it is.
 func (s *Service) Put(ctx context.Context, userID, sessionID, deviceID string, r *Registration) error {
 	if err := CheckDevice(deviceID); err != nil {
 		return err
@@ -44,7 +44,7 @@ func (s *Service) Put(ctx context.Context, userID, sessionID, deviceID string, r
 	return s.store.put(ctx, &d)
 }
 
-// checkEndpoint holds an endpoint against the list of hosts and the guard, and returns its host.
+// checkEndpoint returns the host of an endpoint, or a fault if the hosts or the guard don't allow it.
 func (s *Service) checkEndpoint(endpoint string) (host string, err error) {
 	const field = "subscription.endpoint"
 	u, err := url.Parse(endpoint)
@@ -61,7 +61,7 @@ func (s *Service) checkEndpoint(endpoint string) (host string, err error) {
 	return host, nil
 }
 
-// Delete removes a device. One that is not there is no error.
+// Delete removes a device. It returns nil if there is none.
 func (s *Service) Delete(ctx context.Context, userID, deviceID string) error {
 	if err := CheckDevice(deviceID); err != nil {
 		return err
@@ -74,7 +74,7 @@ func (s *Service) Preferences(ctx context.Context, userID string) (Preferences, 
 	return s.store.preferences(ctx, userID)
 }
 
-// Change changes a user's preferences and returns them as they are then.
+// Change changes a user's preferences and returns the new ones.
 func (s *Service) Change(ctx context.Context, userID string, c *PreferencesChange) (Preferences, error) {
 	return s.store.change(ctx, userID, c)
 }

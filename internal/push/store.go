@@ -17,7 +17,7 @@ type store struct {
 	db *postgres.DB
 }
 
-// device is a device as it is stored.
+// device is a row of push_devices.
 type device struct {
 	userID, deviceID, sessionID     string
 	provider, lane, address, secret string
@@ -29,15 +29,16 @@ func (d *device) hash() []byte {
 	return h[:]
 }
 
-// put stores a device. An address that another device had moves, and of more than maxDevices the one that was not seen for longest goes.
-// It returns ErrEnded if the user or session has ended meanwhile: both are locked, so that their end finds the device.
+// put stores a device. If another device has the same address, that device is removed. If the user has more than maxDevices, those that
+// were not seen for longest are removed. It returns ErrEnded if the user or session has ended meanwhile. Both are locked, so that a
+// request that ends them later finds the device.
 func (s *store) put(ctx context.Context, d *device) error {
 	return s.db.Tx(ctx, func(tx *gorm.DB) error {
 		q, ctx := postgres.In(tx), postgres.Context(tx)
 		if err := lockOwner(ctx, q, d); err != nil {
 			return err
 		}
-		// Two users who register one address at once do so one after the other.
+		// Serializes two users who register the same address at the same time.
 		if _, err := q.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtextextended(encode($1, 'hex'), 0))`, d.hash()); err != nil {
 			return fmt.Errorf("lock an address: %w", err)
 		}
@@ -61,7 +62,7 @@ func (s *store) put(ctx context.Context, d *device) error {
 	})
 }
 
-// lockOwner locks a device's user, whose devices are counted, and its session.
+// lockOwner locks the device's user, so that the count of devices is exact, and its session.
 func lockOwner(ctx context.Context, q postgres.Querier, d *device) error {
 	var one int
 	err := q.QueryRowContext(ctx, `SELECT 1 FROM users WHERE id = $1 AND deleted_at IS NULL
@@ -108,7 +109,7 @@ func (s *store) preferences(ctx context.Context, userID string) (p Preferences, 
 	return p, nil
 }
 
-// change changes preferences and returns them as they are then. It returns ErrEnded if the user was deleted meanwhile.
+// change changes preferences and returns the new ones. It returns ErrEnded if the user was deleted meanwhile.
 func (s *store) change(ctx context.Context, userID string, c *PreferencesChange) (p Preferences, err error) {
 	var level *string
 	var preview *bool

@@ -12,19 +12,20 @@ import (
 	"github.com/parley-chat/parley/internal/outbound"
 )
 
-// keepFor is how long a provider keeps a push for a device that is away.
+// keepFor is how long a provider keeps a push for a device that is offline.
 const keepFor = 24 * time.Hour
 
-// recordSize is that of the encrypted record, which is padded to it so that its length reveals nothing. The longest push fits in.
+// recordSize is the size of the encrypted record in bytes. Every push is padded to it, so that the length reveals nothing. The longest
+// push fits in.
 const recordSize = 4096
 
-// webPush sends by web push (RFC 8030, 8291, 8292).
+// webPush sends pushes with web push (RFC 8030, 8291, 8292).
 type webPush struct {
 	client                   *http.Client
 	subject, private, public string
 }
 
-// NewWebPush makes the provider of web push. The private key is 32 bytes in base64url, subject a mailto: or https: URL.
+// NewWebPush makes the provider for web push. private is 32 bytes in base64url, subject a mailto: or https: URL.
 func NewWebPush(private, subject string, guard *outbound.Guard) (Provider, error) {
 	public, err := PublicKey(private)
 	if err != nil {
@@ -39,7 +40,7 @@ func (w *webPush) send(ctx context.Context, p *parcel) answer {
 	if p.urgent {
 		urgency = webpush.UrgencyHigh
 	}
-	// The library writes its padding behind the payload, into what capacity it has left.
+	// The library appends its padding to the payload, which would overwrite bytes that share the slice's spare capacity.
 	res, err := webpush.SendNotificationWithContext(ctx, slices.Clip(p.payload), &webpush.Subscription{
 		Endpoint: p.address, Keys: webpush.Keys{P256dh: p.p256dh, Auth: p.auth},
 	}, &webpush.Options{
@@ -49,7 +50,7 @@ func (w *webPush) send(ctx context.Context, p *parcel) answer {
 	return answerOf(res, err)
 }
 
-// answerOf reads a response, which it closes.
+// answerOf converts a response, and closes it.
 func answerOf(res *http.Response, err error) answer {
 	if err != nil {
 		return answer{err: outbound.Plain(err)}

@@ -11,16 +11,16 @@ import (
 	"github.com/parley-chat/parley/internal/jsonbody"
 )
 
-// maxUserClaim is how many characters the user claim may have.
+// maxUserClaim is the largest length of the user claim, in code points.
 const maxUserClaim = 128
 
-// claimSet are a token's claims, or its header: an object without doubled members, which two readers might understand differently.
+// claimSet is a token's claims or header: a JSON object without repeated members, which two parsers might understand differently.
 type claimSet jsonbody.Object
 
-// decodePart reads a part of a token, base64url without padding.
+// decodePart decodes the header or the claims of a token from base64url without padding.
 func decodePart(part string) (claimSet, bool) {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(part)
-	if err != nil || strings.ContainsAny(part, "\r\n") { // which encoding/base64 skips
+	if err != nil || strings.ContainsAny(part, "\r\n") { // encoding/base64 skips line breaks
 		return nil, false
 	}
 	o, err := jsonbody.Members(b)
@@ -32,7 +32,7 @@ func decodePart(part string) (claimSet, bool) {
 
 func (c claimSet) get(name string) (json.RawMessage, bool) { return jsonbody.Object(c).Get(name) }
 
-// text is a member that is a string.
+// text returns the value of a member that is a string.
 func (c claimSet) text(name string) (string, bool) {
 	raw, ok := c.get(name)
 	if !ok {
@@ -41,7 +41,7 @@ func (c claimSet) text(name string) (string, bool) {
 	return jsonbody.String(raw)
 }
 
-// at finds a claim: the member of that whole name first (https://app/claim), else dots reach into objects.
+// at finds a claim. The whole path may be the name of a member (https://app/claim); otherwise its dots separate names of nested objects.
 func (c claimSet) at(path string) (json.RawMessage, bool) {
 	if raw, ok := c.get(path); ok {
 		return raw, true
@@ -61,8 +61,8 @@ func (c claimSet) at(path string) (json.RawMessage, bool) {
 	return claimSet(o).at(inner)
 }
 
-// user is the user claim. A value that Postgres can't store unchanged, or that JSON can't distinguish from another, is refused: two identities must
-// never become one.
+// user returns the user claim. It refuses a value that Postgres can't store unchanged, or that JSON can't distinguish from another one: two
+// identities must never become one user.
 func (c claimSet) user(path string) (string, bool) {
 	raw, ok := c.at(path)
 	if !ok {
@@ -75,14 +75,14 @@ func (c claimSet) user(path string) (string, bool) {
 	return s, true
 }
 
-// ValidExternalID reports whether a text may name a user of the product: 1 to 128 characters, no NUL, which Postgres refuses, and no
-// U+FFFD, which encoding/json makes of what is no character at all.
+// ValidExternalID reports whether a text may be an external id: 1 to 128 code points, without NUL, which Postgres refuses, and without
+// U+FFFD, to which encoding/json converts all invalid characters.
 func ValidExternalID(s string) bool {
 	n := utf8.RuneCountInString(s)
 	return n >= 1 && n <= maxUserClaim && utf8.ValidString(s) && !strings.ContainsAny(s, "\x00\uFFFD")
 }
 
-// time reads a claim in seconds since 1970. given is false if it is absent, ok is false if it is not a time.
+// time returns a claim that is in seconds since 1970. given is false if it is absent. ok is false if it is given but not a time.
 func (c claimSet) time(name string) (at time.Time, given, ok bool) {
 	raw, given := c.get(name)
 	if !given {
@@ -97,7 +97,7 @@ func (c claimSet) time(name string) (at time.Time, given, ok bool) {
 	return time.Unix(int64(whole), int64(part*1e9)), true, true
 }
 
-// audiences is the claim aud: a string, or a list of strings.
+// audiences returns the claim aud, which is a string or a list of strings; nil if it is neither.
 func (c claimSet) audiences() []string {
 	raw, ok := c.get("aud")
 	if !ok {

@@ -1,7 +1,10 @@
-// Package identity is the domain of users whom the product knows by tokens of its own issuer. A Source holds the issuer's key set and
-// follows its rotation, a Verifier holds tokens against it, and a Service finds or makes the user of a token.
+// Package identity is the domain of external tokens: JWTs with which the product's own issuer identifies its users to Parley.
 //
-// It fails closed: without a key set, or with one that could not be renewed for too long, no external token is accepted.
+//	token ──► Verifier: signature and claims ──► Service: the user of the external id, made by its first token
+//	              ▲
+//	          Source: the issuer's key set, fetched at each refresh, and for an unknown kid
+//
+// It fails closed: while there is no key set, or the present one could not be renewed for MaxStale, no external token is accepted.
 package identity
 
 import (
@@ -11,43 +14,44 @@ import (
 	"github.com/parley-chat/parley/internal/principal"
 )
 
-// ErrUnauthorized is returned for a token that does not hold. The log and parley_auth_rejected_total say why, the client does not learn it.
+// ErrUnauthorized is returned for a token that is not accepted. The reason is in the log and in parley_auth_rejected_total; clients don't
+// learn it.
 var ErrUnauthorized = principal.ErrUnauthorized
 
-// Errors besides ErrUnauthorized.
+// Errors in addition to ErrUnauthorized.
 var (
-	// ErrUnavailable is returned while there is no key set to hold tokens against, or only one that is too old.
+	// ErrUnavailable is returned while there is no key set, or only one that is older than MaxStale.
 	ErrUnavailable = errors.New("the issuer's keys cannot be had")
-	// ErrNotProvisioned is returned for a valid token of a user that no server key has created, if that is required.
+	// ErrNotProvisioned is returned for a valid token whose user was not created by a server key, if that is required (Config.Existing).
 	ErrNotProvisioned = errors.New("this user was not created yet")
 )
 
-// Profile says who decides on a user's name and picture.
+// Profile says whether a user's name and picture come from tokens or from the user.
 type Profile string
 
-// Who decides on a user's name and picture.
+// The values of Profile.
 const (
-	// ProfileSync has them follow the token.
+	// ProfileSync updates name and picture whenever a token has other ones.
 	ProfileSync Profile = "sync"
-	// ProfileFirst takes them from the first token; from then on they are the user's own.
+	// ProfileFirst takes them from the first token only. After that the user may change them.
 	ProfileFirst Profile = "first"
 )
 
-// Config are the settings of external identity.
+// Config has the settings of external tokens.
 type Config struct {
-	// Issuer and Audience are compared exactly; a token needs one of the audiences.
+	// Issuer and Audience are compared exactly. A token needs one of the audiences.
 	Issuer   string
 	Audience []string
-	// Algorithms are those that a token may be signed with.
+	// Algorithms are the allowed signature algorithms of tokens.
 	Algorithms []string
-	// The claims of the user, and of what the profile is made of; empty for none.
+	// The names or paths of the claims with the external id and the profile; "" for none.
 	ClaimUser, ClaimUsername, ClaimName, ClaimAvatar string
-	// Existing refuses users whom no server key created.
+	// Existing refuses tokens of users that were not created by a server key.
 	Existing bool
 	Profile  Profile
-	// JWKSURL or JWKSFile is where the key set is.
+	// JWKSURL or JWKSFile is where the key set is; the other one is "".
 	JWKSURL, JWKSFile string
-	// Refresh is how often the key set is fetched, MaxStale how long the last one serves when it cannot be, MaxTTL the longest
-	// lifetime of a token.
+	// Refresh is how often the key set is fetched, MaxStale how long the last one is used while fetches fail, and MaxTTL the longest
+	// allowed lifetime of a token.
 	Refresh, MaxStale, MaxTTL time.Duration
 }

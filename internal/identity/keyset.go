@@ -16,10 +16,10 @@ import (
 	"github.com/MicahParks/jwkset"
 )
 
-// minRSA is how many bits an RSA key has at least (RFC 7518, section 3.3).
+// minRSA is the smallest size of an RSA key in bits (RFC 7518, section 3.3).
 const minRSA = 2048
 
-// errKeySet is returned for a document that is no key set. An empty set is one: then every key was withdrawn.
+// errKeySet is returned for a document that is not a key set. An empty set is valid: it means that every key was withdrawn.
 var errKeySet = errors.New("the document is no JWK set")
 
 // key is a public key that may verify signatures.
@@ -28,7 +28,7 @@ type key struct {
 	alg    string // "" if the key has none
 	curve  string // of an elliptic key
 	public any    // *rsa.PublicKey, *ecdsa.PublicKey or ed25519.PublicKey
-	// print identifies the key with everything that decides on its use: another use of the same key is another key.
+	// print is a hash of id, alg and public key. The same public key with another id or alg counts as another key.
 	print string
 }
 
@@ -36,11 +36,11 @@ type key struct {
 type keySet struct {
 	keys   []*key
 	prints map[string]bool
-	// skipped are keys that verify no signature of ours, with the reason.
+	// skipped describes the keys that can't be used, with the reason.
 	skipped []string
 }
 
-// parseKeySet reads a JWK set (RFC 7517). A key that can't be used is skipped: it must not take the others away.
+// parseKeySet reads a JWK set (RFC 7517). Keys that can't be used are skipped, so that they don't make the others unusable.
 func parseKeySet(doc []byte) (*keySet, error) {
 	var raw struct {
 		Keys *[]json.RawMessage `json:"keys"`
@@ -61,7 +61,7 @@ func parseKeySet(doc []byte) (*keySet, error) {
 	return s, nil
 }
 
-// parseKey reads one key. Private and symmetric keys are refused: a set that shows them is no secret any more.
+// parseKey reads one key. It refuses private and symmetric keys: they are not secret any more once they are in a published set.
 func parseKey(raw json.RawMessage) (*key, error) {
 	var m jwkset.JWKMarshal
 	if err := json.Unmarshal(raw, &m); err != nil {
@@ -101,13 +101,13 @@ func parseKey(raw json.RawMessage) (*key, error) {
 	return k, nil
 }
 
-// algorithms are those that may be allowed, each with the curve that it needs; the others need an RSA key, or Ed25519.
+// algorithms are the algorithms that can be configured. The value is the curve that an elliptic one needs.
 var algorithms = map[string]string{
 	"RS256": "", "RS384": "", "RS512": "", "PS256": "", "PS384": "", "PS512": "", "ES256": "P-256", "ES384": "P-384", "ES512": "P-521", "EdDSA": "",
 }
 
-// fits reports whether a token of the algorithm may be signed with the key. It is what stands between an attacker and a public key
-// that is used as something else.
+// fits reports whether a token with the algorithm may be verified with the key. Without this check an attacker could choose an algorithm for
+// which a public key is used in another way, for example as an HMAC secret.
 func (k *key) fits(alg string) bool {
 	if k.alg != "" && k.alg != alg && (k.alg != "Ed25519" || alg != "EdDSA") { // RFC 9864 names the curve
 		return false
@@ -123,7 +123,8 @@ func (k *key) fits(alg string) bool {
 	return false
 }
 
-// find returns the key for a token's header. known is false if the set has no such kid; a newer set may have it.
+// find returns the key for a token's header, nil if there is none or more than one. known is false if no key has the kid: a newer set may
+// have it.
 func (s *keySet) find(kid *string, alg string) (found *key, known bool) {
 	var fitting []*key
 	for _, k := range s.keys {
@@ -135,7 +136,7 @@ func (s *keySet) find(kid *string, alg string) (found *key, known bool) {
 			fitting = append(fitting, k)
 		}
 	}
-	if len(fitting) != 1 { // two keys of one kid: neither is the one that was meant
+	if len(fitting) != 1 { // with two fitting keys of one kid it is ambiguous which was meant
 		return nil, known
 	}
 	return fitting[0], true

@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Reasons for which tokens are rejected, for metrics and the log.
+// Reasons for the rejection of tokens, for metrics and the log.
 const (
 	reasonSize      = "size"
 	reasonForm      = "form"
@@ -30,12 +30,12 @@ var reasons = []string{
 	reasonUser, reasonUnknown, reasonKey, reasonSignature, reasonWithdrawn,
 }
 
-// Metrics are what on-call sees of external identity.
+// Metrics are the metrics of external tokens.
 type Metrics struct {
 	rejected *prometheus.CounterVec
 }
 
-// NewMetrics makes the metrics of a source, and registers them.
+// NewMetrics registers the metrics of a source.
 func NewMetrics(r prometheus.Registerer, s *Source) *Metrics {
 	m := &Metrics{rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_auth_rejected_total", Help: "External tokens that were rejected, by reason.",

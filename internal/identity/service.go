@@ -24,35 +24,35 @@ import (
 )
 
 const (
-	// checkEvery is how often a user's row is read again, with the profile that the token brings.
+	// checkEvery is how often a user's row is read again and its profile compared with the token's.
 	checkEvery = 5 * time.Minute
-	// maxKnown bounds the users that are remembered, some 16 MiB.
+	// maxKnown bounds the remembered users, which take some 16 MiB.
 	maxKnown = 65_536
 )
 
-// Standings takes in how a user stood when the row was read, so that no request has to read it again.
+// Standings receives the standing of a user (banned, deactivated) whenever the row was read, so that requests need not read it again.
 type Standings interface {
 	Note(userID string, s principal.Standing)
 }
 
-// Service finds and makes the users of external tokens. Its methods may be called by any goroutine.
+// Service finds and makes the users of external tokens. Safe for concurrent use.
 type Service struct {
 	c         Config
 	store     *store
 	standings Standings
-	// onProfile is called after a profile followed its token.
+	// onProfile is called after a profile was updated from a token.
 	onProfile func(ctx context.Context, userID string)
 	known     *lru.Cache[string, known]
 	flights   singleflight.Group
 }
 
-// known is the user of an external id.
+// known is the remembered user of an external id, and when the row was last read.
 type known struct {
 	userID  string
 	checked time.Time
 }
 
-// NewService makes the service. onProfile is called, after the commit, with each user whose profile followed a token; it must not block.
+// NewService makes the service. onProfile is called after the commit with each user whose profile was updated from a token. It must not block.
 func NewService(c Config, db *postgres.DB, s Standings, onProfile func(ctx context.Context, userID string)) (*Service, error) {
 	k, err := lru.New[string, known](maxKnown)
 	if err != nil {
@@ -61,24 +61,24 @@ func NewService(c Config, db *postgres.DB, s Standings, onProfile func(ctx conte
 	return &Service{c: c, store: &store{db}, standings: s, onProfile: onProfile, known: k}, nil
 }
 
-// Known is the user of an external id if this pod knows it, else "".
+// Known returns the remembered user of an external id, "" if this pod does not remember one.
 func (s *Service) Known(externalID string) string {
 	k, _ := s.known.Peek(externalID)
 	return k.userID
 }
 
-// Checked reports whether User will return the user of an external id without looking them up, so that the token changes nothing of the
-// profile.
+// Checked reports whether a call of User within the next minute will return the remembered user without reading the row. Such a call does not
+// change the profile.
 func (s *Service) Checked(externalID string) bool {
 	k, ok := s.known.Peek(externalID)
 	return ok && time.Since(k.checked) < checkEvery-time.Minute
 }
 
-// Forget has the user of an external id looked up again at the next request.
+// Forget makes the next request read the user of an external id again.
 func (s *Service) Forget(externalID string) { s.known.Remove(externalID) }
 
-// User returns the id of a token's user, whom the first request creates. It returns ErrNotProvisioned where users have to be created
-// before. How the user stands is noted and not judged here.
+// User returns the id of a token's user, and creates the user at the first request. It returns ErrNotProvisioned if Config.Existing is set and
+// there is no such user. It reports the user's standing to Standings, and does not refuse banned or deactivated users.
 func (s *Service) User(ctx context.Context, t Token) (string, error) {
 	if k, ok := s.known.Get(t.ExternalID); ok && time.Since(k.checked) < checkEvery {
 		return k.userID, nil
@@ -101,7 +101,7 @@ func (s *Service) User(ctx context.Context, t Token) (string, error) {
 	return userID, nil
 }
 
-// Managed reports whether a user's name and picture were taken from a token, which they follow with ProfileSync.
+// Managed reports whether a user's name and picture were taken from a token. With ProfileSync they then follow the tokens.
 func (s *Service) Managed(ctx context.Context, userID string) (bool, error) {
 	return s.store.managed(ctx, userID)
 }
@@ -155,7 +155,7 @@ func (s *Service) create(ctx context.Context, t Token, hash []byte) (account, er
 	}
 }
 
-// hash is the hash of the claims that make a profile: the profile is updated when it changes.
+// hash returns a hash of the claims name and avatar: the profile is updated when the hash changes.
 func (c Claims) hash() []byte {
 	h := sha256.New()
 	for _, s := range []*string{c.Name, c.Avatar} {
@@ -178,14 +178,14 @@ func cleanUsername(s *string) string {
 	return strings.ToLower(*s)
 }
 
-// Bounds of a profile's fields; the same as in the user domain.
+// Bounds of a profile's fields in code points, the same as in the user domain.
 const (
 	minName = 2
 	maxName = 50
 	maxURL  = 2048
 )
 
-// cleanName converts a claim to a display name, "" if that is impossible.
+// cleanName converts a claim to a valid display name, "" if that is impossible.
 func cleanName(s *string) string {
 	if s == nil {
 		return ""
@@ -204,7 +204,7 @@ func cleanName(s *string) string {
 	return clean
 }
 
-// avatarOf converts a claim to an avatar's URL: nil if the claim is absent, not valid if it clears the avatar.
+// avatarOf converts a claim to an avatar's URL: nil if the claim is absent or not a URL, null if it is empty and so clears the avatar.
 func avatarOf(s *string) *sql.NullString {
 	if s == nil {
 		return nil
@@ -219,5 +219,5 @@ func avatarOf(s *string) *sql.NullString {
 	return &sql.NullString{String: *s, Valid: true}
 }
 
-// randomUsername is "user_" and 12 characters.
+// randomUsername returns "user_" and 12 random characters.
 func randomUsername() string { return "user_" + strings.ToLower(rand.Text()[:12]) }

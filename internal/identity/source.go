@@ -17,41 +17,42 @@ import (
 )
 
 const (
-	// fetchTimeout bounds a whole fetch, maxDocument the size of a key set.
+	// fetchTimeout bounds a whole fetch, maxDocument the size of a key set in bytes.
 	fetchTimeout = 5 * time.Second
 	maxDocument  = 1 << 20
-	// unknownEvery is how often an unknown kid may have the set fetched: anybody can make one up.
+	// unknownEvery is how often an unknown kid may cause a fetch. It is bounded because any client can invent a kid.
 	unknownEvery = 30 * time.Second
 )
 
-// retries are the pauses after fetches that failed.
+// retries are the pauses after failed fetches.
 var retries = backoff.Policy{First: time.Second, Most: 30 * time.Second}
 
-// Source holds the issuer's key set and keeps it fresh. Its methods may be called by any goroutine; Run has to run for it to work.
+// Source holds the issuer's key set and keeps it up to date. Safe for concurrent use; it needs its Run.
 type Source struct {
 	c    Config
 	log  *slog.Logger
 	http *http.Client
-	// onWithdrawn gets the prints of keys that left the set, once.
+	// onWithdrawn is called once with the prints of keys that are no longer in the set.
 	onWithdrawn func(prints []string)
 	started     time.Time
 
-	set     atomic.Pointer[keySet]    // nil until there was one
-	fetched atomic.Pointer[time.Time] // when the fetch of set began
+	set     atomic.Pointer[keySet]    // nil until the first fetch succeeded
+	fetched atomic.Pointer[time.Time] // when the fetch of set began, nil until then
 
-	mu          sync.Mutex // guards what follows
-	flight      *flight    // nil while nothing is fetched
-	lastUnknown time.Time
-	failing     bool
+	mu          sync.Mutex // guards the following fields
+	flight      *flight    // the fetch in progress, nil for none
+	lastUnknown time.Time  // when an unknown kid last caused a fetch
+	failing     bool       // whether the last fetch failed
 }
 
-// flight is a fetch under way, shared by everybody who wants one.
+// flight is a fetch in progress, which all callers of join share.
 type flight struct {
-	done chan struct{} // closed when it is over; err is set before
+	done chan struct{} // closed at the end, after err was set
 	err  error
 }
 
-// NewSource makes a source. onWithdrawn gets the prints of keys that left the set; it must not block.
+// NewSource makes a source, which needs its Run. onWithdrawn is called with the prints of keys that are no longer in the set. It must not
+// block.
 func NewSource(c Config, log *slog.Logger, onWithdrawn func(prints []string)) *Source {
 	return &Source{c: c, log: log, onWithdrawn: onWithdrawn, started: time.Now(), http: &http.Client{
 		Timeout:       fetchTimeout,
@@ -60,7 +61,7 @@ func NewSource(c Config, log *slog.Logger, onWithdrawn func(prints []string)) *S
 	}}
 }
 
-// Run fetches the set at once and then at every refresh, sooner after a failure, until ctx ends.
+// Run fetches the set at once and then every Refresh, or sooner after a failure, until ctx ends.
 func (s *Source) Run(ctx context.Context) error {
 	defer s.http.CloseIdleConnections()
 	for failures := 0; ; {
@@ -98,7 +99,7 @@ func (s *Source) joinLocked() *flight {
 	return s.flight
 }
 
-// fly fetches once. It ends within fetchTimeout.
+// fly fetches the set once, within fetchTimeout, and ends the flight.
 func (s *Source) fly(f *flight) {
 	start := time.Now()
 	set, err := s.fetch()
@@ -126,7 +127,7 @@ func (s *Source) fly(f *flight) {
 	close(f.done)
 }
 
-// missing are the prints of before that now has not.
+// missing returns the prints in before that now lacks.
 func missing(before, now *keySet) []string {
 	var out []string
 	if before != nil {
@@ -195,7 +196,7 @@ func readDocument(r io.Reader) ([]byte, error) {
 	return doc, nil
 }
 
-// current is the set to hold tokens against, or ErrUnavailable.
+// current returns the set with which tokens are verified, or ErrUnavailable.
 func (s *Source) current() (*keySet, error) {
 	set := s.set.Load()
 	if set == nil || s.age() > s.c.MaxStale {
@@ -204,9 +205,9 @@ func (s *Source) current() (*keySet, error) {
 	return set, nil
 }
 
-// renewed waits, because of an unknown kid, for a set that is newer than the one in use. A fetch that is under way will do; a new one
-// is begun at most once in unknownEvery. It returns at once where neither is to be had.
-func (s *Source) renewed(ctx context.Context) {
+// awaitRenewal waits for a newer set, because a token has an unknown kid. It joins a fetch in progress, or starts one if the last that an
+// unknown kid caused is unknownEvery ago. Otherwise it returns at once.
+func (s *Source) awaitRenewal(ctx context.Context) {
 	s.mu.Lock()
 	f := s.flight
 	if f == nil && (s.lastUnknown.IsZero() || time.Since(s.lastUnknown) >= unknownEvery) {
@@ -223,7 +224,7 @@ func (s *Source) renewed(ctx context.Context) {
 	}
 }
 
-// age is the time since the set was fetched, or since the start if it never was.
+// age returns the time since the set was fetched, or since the start if it never was.
 func (s *Source) age() time.Duration {
 	if at := s.fetched.Load(); at != nil {
 		return time.Since(*at)
@@ -231,7 +232,7 @@ func (s *Source) age() time.Duration {
 	return time.Since(s.started)
 }
 
-// Ready is nil once there was a key set: until then a pod serves nobody who needs one.
+// Ready returns nil once the first fetch has succeeded, however old the set is now. Until then the pod can't serve external tokens.
 func (s *Source) Ready() error {
 	if s.set.Load() == nil {
 		return ErrUnavailable
@@ -239,13 +240,13 @@ func (s *Source) Ready() error {
 	return nil
 }
 
-// Up is nil while tokens can be held against a key set that is not too old.
+// Up returns nil while there is a key set that is not older than MaxStale.
 func (s *Source) Up() error {
 	_, err := s.current()
 	return err
 }
 
-// Holds reports whether the key of that print is in the set in use. It costs a look into a map.
+// Holds reports whether the present set has the key with that print. It costs one lookup in a map.
 func (s *Source) Holds(print string) bool {
 	set := s.set.Load()
 	return set != nil && set.prints[print]

@@ -12,17 +12,17 @@ import (
 	"github.com/parley-chat/parley/internal/principal"
 )
 
-// store holds the SQL of external identity.
+// store holds the SQL of the users of external tokens.
 type store struct {
 	db *postgres.DB
 }
 
 const usernameKey = "users_username_key"
 
-// account is a user as far as external identity knows them.
+// account is the part of a user that this package reads.
 type account struct {
 	id       string
-	claims   []byte // of which the profile was last taken
+	claims   []byte // the hash of the claims that the profile was last taken from, nil for none
 	standing principal.Standing
 }
 
@@ -49,7 +49,7 @@ func (s *store) find(ctx context.Context, externalID string) (a account, found b
 	return a, true, nil
 }
 
-// newAccount is a user to be created from a token. username is "" if the token has no valid one.
+// newAccount is a user to be created from a token. username is "" if the token has no valid one. fallback is used if it is "" or taken.
 type newAccount struct {
 	id, externalID, username, fallback, displayName string
 	avatarURL                                       *string
@@ -57,12 +57,12 @@ type newAccount struct {
 	issued                                          time.Time
 }
 
-// errUsernameRaced is returned where somebody else took the username meanwhile.
+// errUsernameRaced is returned if another user took the username while the statement ran.
 var errUsernameRaced = errors.New("the username was taken meanwhile")
 
-// create makes the user of an external id, or reads the one that another pod has made meanwhile, in one statement. The update changes
-// nothing; it has the statement wait for the other's commit and see its row. It returns ErrUnauthorized for a token that is older than
-// the deletion of its user's account.
+// create makes the user of an external id, or reads the one that another pod has made meanwhile, in one statement. The ON CONFLICT update
+// changes nothing: it makes the statement wait for the other pod's commit and return its row. create returns ErrUnauthorized for a token
+// that was issued before the deletion of its user's account.
 func (s *store) create(ctx context.Context, n newAccount) (account, error) {
 	var a account
 	err := a.scan(s.db.SQL.QueryRowContext(ctx, `INSERT INTO users (id, external_id, username, display_name, avatar_url, password_hash, profile_claims)
@@ -82,7 +82,8 @@ func (s *store) create(ctx context.Context, n newAccount) (account, error) {
 	return a, nil
 }
 
-// sync updates the profile from the claims; nil claims change nothing. changed is false if another pod did it first.
+// sync updates the profile and stores the hash of its claims. A nil name or avatar stays unchanged. changed is false if another pod was
+// first.
 func (s *store) sync(ctx context.Context, userID string, name *string, avatar *sql.NullString, claims []byte) (changed bool, err error) {
 	setAvatar, avatarURL := avatar != nil, sql.NullString{}
 	if setAvatar {
@@ -98,7 +99,7 @@ func (s *store) sync(ctx context.Context, userID string, name *string, avatar *s
 	return n > 0, err
 }
 
-// managed reports whether the user's profile was taken from a token.
+// managed is Managed.
 func (s *store) managed(ctx context.Context, userID string) (managed bool, err error) {
 	err = s.db.SQL.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM users WHERE id = $1 AND profile_claims IS NOT NULL)`, userID).Scan(&managed)
 	if err != nil {
@@ -107,5 +108,5 @@ func (s *store) managed(ctx context.Context, userID string) (managed bool, err e
 	return managed, nil
 }
 
-// createTimeout bounds the look-up and the making of a user, which several requests may wait for.
+// createTimeout bounds the lookup and creation of a user, for which several requests may wait.
 const createTimeout = postgres.StatementTimeout + time.Second

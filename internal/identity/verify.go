@@ -20,15 +20,15 @@ import (
 )
 
 const (
-	// leeway is how far the issuer's clock may be ahead of a pod's. It is given to nbf and iat; exp is taken as it stands.
+	// leeway is how far the issuer's clock may be ahead of a pod's. It applies to nbf and iat, but not to exp.
 	leeway = 30 * time.Second
-	// maxToken is how long a token may be, in bytes.
+	// maxToken is the largest length of a token in bytes.
 	maxToken = 8 << 10
-	// maxVerified bounds the tokens that are remembered as good: some 10 MiB, by their hashes.
+	// maxVerified bounds the hashes of verified tokens that are remembered, which take some 10 MiB.
 	maxVerified = 16_384
 )
 
-// Verifier holds external tokens against the issuer's key set. Its methods may be called by any goroutine.
+// Verifier verifies external tokens with the issuer's key set. Safe for concurrent use.
 type Verifier struct {
 	c       Config
 	source  *Source
@@ -36,11 +36,11 @@ type Verifier struct {
 	log     *slog.Logger
 	logged  *rate.Limiter
 
-	mu       sync.RWMutex // guards verified
-	verified map[[sha256.Size]byte]Token
+	mu       sync.RWMutex                // guards verified
+	verified map[[sha256.Size]byte]Token // by the hash of the token; cleared when it is full
 }
 
-// Token is an external token that holds.
+// Token is the content of a verified external token.
 type Token struct {
 	principal.Principal
 	IssuedAt time.Time
@@ -48,17 +48,17 @@ type Token struct {
 	Profile Claims
 }
 
-// Claims are a token's claims about its user's profile; absent ones are nil.
+// Claims are a token's claims about its user's profile. Absent ones, and those that are not strings, are nil; null is "".
 type Claims struct {
 	Username, Name, Avatar *string
 }
 
-// NewVerifier makes a verifier over a source.
+// NewVerifier makes a verifier that uses the key set of a source.
 func NewVerifier(c Config, s *Source, m *Metrics, log *slog.Logger) *Verifier {
 	return &Verifier{c: c, source: s, metrics: m, log: log, logged: rate.NewLimiter(5, 20), verified: map[[sha256.Size]byte]Token{}}
 }
 
-// Claims reports whether the token says that it comes from the issuer. That it does is Verify's to find out.
+// Claims reports whether the token names the issuer, without verifying it. It distinguishes external tokens from Parley's own.
 func (v *Verifier) Claims(token string) bool {
 	parts := strings.SplitN(token, ".", 3)
 	if len(parts) != 3 || len(token) > 2*maxToken {
@@ -74,15 +74,16 @@ func (v *Verifier) Claims(token string) bool {
 	return json.Unmarshal(b, &claims) == nil && claims.Issuer == v.c.Issuer
 }
 
-// rejection is why a token does not hold.
+// rejection is the error for a token that is not accepted, with the reason for metrics and the log.
 type rejection struct{ reason string }
 
 func (r *rejection) Error() string { return "rejected: " + r.reason }
 
 func reject(reason string) error { return &rejection{reason} }
 
-// Verify returns what a token says, or ErrUnauthorized, or ErrUnavailable if there is no key set to verify it with. It asks no
-// database. A signature that was found good is remembered until the token expires or its key leaves the set.
+// Verify returns the content of a token, ErrUnauthorized if it is not accepted, or ErrUnavailable if there is no key set to verify it with.
+// It makes no query. A verified token is remembered, so its signature is not verified again; but each time its expiry is checked, and
+// that its key is still in the set.
 func (v *Verifier) Verify(ctx context.Context, token string) (Token, error) {
 	hash := sha256.Sum256([]byte(token))
 	v.mu.RLock()
@@ -167,10 +168,11 @@ func (v *Verifier) verify(ctx context.Context, token string) (Token, error) {
 	return t, nil
 }
 
-// keysInHeader would have the token choose its own key; crit and b64 would change what is signed.
+// keysInHeader are members of the header that are refused: some would make the token choose its own key, the others change what is signed
+// or how it is encoded.
 var keysInHeader = []string{"jku", "jwk", "x5u", "x5c", "crit", "b64", "zip", "enc"}
 
-// header reads the algorithm and the kid, nil for none.
+// header returns the algorithm, which is allowed, and the kid, nil for none.
 func (v *Verifier) header(h claimSet) (alg string, kid *string, err error) {
 	for _, name := range keysInHeader {
 		if _, given := h.get(name); given {
@@ -191,7 +193,7 @@ func (v *Verifier) header(h claimSet) (alg string, kid *string, err error) {
 	return alg, kid, nil
 }
 
-// key finds the key for a token. For a kid that is unknown the set is fetched, now and then.
+// key finds the key for a token. For an unknown kid it waits for a newer set once (awaitRenewal).
 func (v *Verifier) key(ctx context.Context, kid *string, alg string) (*key, error) {
 	for renewed := false; ; renewed = true {
 		set, err := v.source.current()
@@ -207,7 +209,7 @@ func (v *Verifier) key(ctx context.Context, kid *string, alg string) (*key, erro
 		case renewed:
 			return nil, reject(reasonUnknown)
 		}
-		v.source.renewed(ctx)
+		v.source.awaitRenewal(ctx)
 	}
 }
 
@@ -234,7 +236,7 @@ func (v *Verifier) claims(c claimSet) (Token, error) {
 	}, nil
 }
 
-// times checks iat, exp and nbf.
+// times returns iat and exp, and checks them and nbf.
 func (v *Verifier) times(c claimSet) (issued, expires time.Time, err error) {
 	exp, hasExp, ok1 := c.time("exp")
 	iat, hasIat, ok2 := c.time("iat")

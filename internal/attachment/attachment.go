@@ -1,6 +1,12 @@
-// Package attachment is the domain of files: announcing an upload to object storage, checking what was uploaded, handing out
-// links to download it, and removing files that were never sent or whose message was deleted. File contents never pass through
-// a pod: clients talk to object storage with URLs that are signed here.
+// Package attachment is the domain of files that messages have. Files never pass through a pod: clients exchange them with object storage,
+// by URLs that are signed here. A pod reads only a file's first bytes, to check its type.
+//
+//	Create ──► pending ── Complete: the object is as announced ──► ready ── sent, then downloaded by Links
+//	              │  │                                              │
+//	              │  └─ it is something else ──► rejected           │ message or conversation deleted, or not sent within unsentTTL
+//	              └─ not completed in time ────► removed ◄──────────┘
+//
+// The Sweeper removes the objects and then the rows of rejected and removed files.
 package attachment
 
 import (
@@ -14,23 +20,23 @@ import (
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
-// What can be wrong with a request, besides *invalid.Faults.
+// Errors of requests, in addition to *invalid.Faults.
 var (
-	// ErrNotConfigured is returned by every method of a service that has no object storage.
+	// ErrNotConfigured is returned if no object storage is configured.
 	ErrNotConfigured = errors.New("this server has no storage for files")
 	// ErrNotFound is also returned for a file that the user may not see.
 	ErrNotFound = errors.New("attachment not found")
 	// ErrTooLarge is returned for a size above the configured maximum.
 	ErrTooLarge = errors.New("the file is larger than this server accepts")
-	// ErrTypeNotAllowed is returned for a content type that is not accepted, or that cannot be checked.
+	// ErrTypeNotAllowed is returned for a content type that the settings don't allow, or that cannot be checked.
 	ErrTypeNotAllowed = errors.New("files of this type are not accepted")
 	// ErrTooManyUploads is returned to a user who has too many unfinished uploads.
 	ErrTooManyUploads = errors.New("too many uploads are unfinished")
-	// ErrNotUploaded is returned for a completion before the object is there.
+	// ErrNotUploaded is returned if an upload is completed before its object exists.
 	ErrNotUploaded = errors.New("the file was not uploaded yet")
-	// ErrMismatch is returned for an object that does not match the announcement. It is removed.
+	// ErrMismatch is returned if the object does not match the announcement. The object is removed.
 	ErrMismatch = errors.New("the uploaded file is not what was announced, and was removed")
-	// ErrUnavailable is returned when object storage does not answer.
+	// ErrUnavailable is returned if object storage is unavailable.
 	ErrUnavailable = errors.New("the storage for files is unavailable")
 )
 
@@ -38,9 +44,9 @@ var (
 const (
 	maxFilename = 255
 	maxType     = 127
-	// maxPending is how many unfinished uploads a user may have whose URLs are still valid.
+	// maxPending is the largest number of a user's pending uploads whose URLs are still valid.
 	maxPending = 20
-	// maxLinks is how many files one request may ask links for.
+	// maxLinks is the largest number of files in one request for links.
 	maxLinks = 100
 	// uploadTTL is how long the URL of an upload is valid.
 	uploadTTL = 15 * time.Minute
@@ -72,7 +78,7 @@ func (u *Upload) Check(f *invalid.Faults) {
 	}
 }
 
-// Ticket is how to upload a file: one request of the method to the URL, with the headers as they are and the file as its body.
+// Ticket describes the request that uploads a file: its method, URL and headers. The body is the file.
 type Ticket struct {
 	ID        string            `json:"id"`
 	URL       string            `json:"url"`
@@ -81,18 +87,18 @@ type Ticket struct {
 	ExpiresAt timestamp.Time    `json:"expiresAt"`
 }
 
-// Completed is a file that was checked and can be sent.
+// Completed is a file that was checked and may be sent.
 type Completed struct {
 	ID          string `json:"id"`
 	State       string `json:"state"`
 	ContentType string `json:"contentType"`
 	Size        int64  `json:"size"`
-	// Width and Height are those of a picture, in pixels, where its header could be read.
+	// Width and Height are a picture's size in pixels, 0 if unknown.
 	Width  int `json:"width,omitempty"`
 	Height int `json:"height,omitempty"`
 }
 
-// Wanted are the files that links are asked for.
+// Wanted has the ids of the files for which links are requested.
 type Wanted struct {
 	IDs []string `json:"ids"`
 }

@@ -8,8 +8,8 @@ type checked struct {
 	width, height int
 }
 
-// inspect holds a file's first bytes against the type that was announced. ok is false for a file that is something else, or a
-// program of a type that is denied.
+// inspect compares a file's first bytes, head, with the announced type. ok is false if the file has another type, or is a program of a
+// denied type.
 func inspect(announced string, denied []string, head []byte, size int64, more window) (c checked, ok bool, err error) {
 	found := sniff(head)
 	if found.program && matches(denied, found.types[0]) {

@@ -5,8 +5,8 @@ import (
 	"unicode"
 )
 
-// disposition is the Content-Disposition of a download (RFC 6266): the name in ASCII for old clients, and the whole of it.
-// Separators of paths and characters that turn the direction of writing, by which a name can look like another, are replaced.
+// disposition returns the Content-Disposition of a download (RFC 6266), with the name in ASCII for old clients and the full name. It replaces
+// separators of paths, and characters that change the direction of text, because they can make a name look like another one.
 func disposition(contentType, filename string) string {
 	kind := "attachment"
 	if shown(contentType) {
@@ -32,7 +32,7 @@ func disposition(contentType, filename string) string {
 	return out
 }
 
-// percentEncode writes the bytes that are not of RFC 8187's attr-char by their numbers.
+// percentEncode percent-encodes the bytes that are not an attr-char of RFC 8187.
 func percentEncode(s string) string {
 	const hex = "0123456789ABCDEF"
 	var b strings.Builder

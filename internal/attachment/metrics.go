@@ -2,7 +2,7 @@ package attachment
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// What becomes of uploads, as the metric names it.
+// Outcomes of uploads, for metrics.
 const (
 	outcomeCreated  = "created"
 	outcomeReady    = "ready"
@@ -11,14 +11,14 @@ const (
 	outcomeRemoved  = "removed"
 )
 
-// Metrics are what on-call sees of files.
+// Metrics are the metrics of files.
 type Metrics struct {
 	uploads *prometheus.CounterVec
 	// swept is nil in a process that does not sweep.
 	swept prometheus.Gauge
 }
 
-// NewMetrics registers the metrics, with a series for each of the states that the process brings about.
+// NewMetrics registers the metrics, with a series for each of the outcomes that the process counts.
 func NewMetrics(r prometheus.Registerer, states ...string) *Metrics {
 	m := &Metrics{uploads: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "parley_uploads_total",
@@ -31,7 +31,7 @@ func NewMetrics(r prometheus.Registerer, states ...string) *Metrics {
 	return m
 }
 
-// NewSweepMetrics registers the metrics of a receipt-worker, which sweeps.
+// NewSweepMetrics registers the metrics of a receipt-worker, which runs the sweep.
 func NewSweepMetrics(r prometheus.Registerer) *Metrics {
 	m := NewMetrics(r, SweepStates...)
 	m.swept = prometheus.NewGauge(prometheus.GaugeOpts{
@@ -42,7 +42,7 @@ func NewSweepMetrics(r prometheus.Registerer) *Metrics {
 	return m
 }
 
-// RequestStates are the states that an api brings about, SweepStates those of a receipt-worker.
+// RequestStates are the outcomes that an api counts, SweepStates those of a receipt-worker.
 var (
 	RequestStates = []string{outcomeCreated, outcomeReady, outcomeMismatch}
 	SweepStates   = []string{outcomeUnsent, outcomeRemoved}

@@ -5,21 +5,21 @@ import (
 	"encoding/binary"
 )
 
-// maxSide is the largest side of a picture that is accepted from its header.
+// maxSide is the largest width or height in a header that is believed.
 const maxSide = 1 << 24
 
-// window reads n bytes of a file at an offset, fewer at its end.
+// window reads n bytes of a file at an offset, or fewer at its end.
 type window func(offset int64, n int) ([]byte, error)
 
-// maxSegments and maxReads bound the walk through a JPEG's segments, and the reads beyond the first bytes that it may make: camera
-// files put previews of up to 64 KiB each before the size.
+// maxSegments bounds the segments of a JPEG that are examined, maxReads the reads beyond the file's first bytes. Such reads are needed
+// because files from cameras have previews of up to 64 KiB each before the segment with the size.
 const (
 	maxSegments = 200
 	maxReads    = 6
 	segmentLen  = 512
 )
 
-// pictureSize reads width and height from a picture's header; zeros for formats that it does not know. Nothing is decoded.
+// pictureSize reads width and height from a picture's header. They are 0 for unknown formats. The picture is not decoded.
 func pictureSize(t string, head []byte, more window) (width, height int, err error) {
 	var w, h uint32
 	switch t {
@@ -59,7 +59,7 @@ func bmpSize(b []byte) (w, h uint32) {
 		return uint32(binary.LittleEndian.Uint16(b[18:])), uint32(binary.LittleEndian.Uint16(b[20:]))
 	}
 	h = binary.LittleEndian.Uint32(b[22:])
-	if int32(h) < 0 { //nolint:gosec // the sign says that rows go downwards
+	if int32(h) < 0 { //nolint:gosec // a negative height means that the rows are stored from top to bottom
 		h = -h
 	}
 	return binary.LittleEndian.Uint32(b[18:]), h
@@ -83,7 +83,7 @@ func webpSize(b []byte) (w, h uint32) {
 
 func uint24(b []byte) uint32 { return uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16 }
 
-// heifSize is the largest of the sizes that the file's properties name: those of a picture's tiles are smaller than its own.
+// heifSize returns the largest size among the file's properties. The others are those of tiles.
 func heifSize(b []byte) (w, h uint32) {
 	for {
 		i := bytes.Index(b, []byte("ispe"))
@@ -98,7 +98,7 @@ func heifSize(b []byte) (w, h uint32) {
 	}
 }
 
-// jpegSize walks from segment to segment until the one with the size. A segment beyond the head costs one small read.
+// jpegSize examines one segment after the other until the one with the size. Each segment beyond head costs one small read.
 func jpegSize(head []byte, more window) (w, h uint32, err error) {
 	at, reads := int64(2), 0
 	for range maxSegments {

@@ -17,11 +17,11 @@ import (
 type Config struct {
 	// MaxSize is the largest file, in bytes.
 	MaxSize int64
-	// Types are the types that are accepted, Denied those of them that are not; each as "image/png", "image/*" or "*".
+	// Types are the accepted types, Denied exceptions from them. Each is like "image/png", "image/*" or "*".
 	Types, Denied []string
 }
 
-// Service is what can be done with files. It may be used concurrently.
+// Service handles requests about files. Safe for concurrent use.
 type Service struct {
 	config  Config
 	store   *store
@@ -30,20 +30,20 @@ type Service struct {
 	log     *slog.Logger
 }
 
-// NewService makes the service. objects is nil if no storage is configured: every method then returns ErrNotConfigured.
+// NewService makes the service. objects is nil if no storage is configured: Create, Complete, Links and Link then return ErrNotConfigured.
 func NewService(c Config, db *sql.DB, objects *objectstore.Store, m *Metrics, log *slog.Logger) *Service {
 	return &Service{config: c, store: &store{db}, objects: objects, metrics: m, log: log}
 }
 
-// Configured reports whether there is storage for files.
+// Configured reports whether storage for files is configured.
 func (s *Service) Configured() bool { return s.objects != nil }
 
-// keyPrefix begins the keys of all objects in the bucket.
+// keyPrefix is the prefix of all objects' keys in the bucket.
 const keyPrefix = "attachments/"
 
 func key(id string) string { return keyPrefix + id }
 
-// Create notes an upload and signs its URL. It returns ErrTooLarge, ErrTypeNotAllowed, ErrTooManyUploads or ErrUnavailable.
+// Create stores a pending upload and signs its URL. It may return ErrTooLarge, ErrTypeNotAllowed, ErrTooManyUploads or ErrUnavailable.
 func (s *Service) Create(ctx context.Context, ownerID string, u *Upload) (Ticket, error) {
 	switch {
 	case s.objects == nil:
@@ -65,8 +65,8 @@ func (s *Service) Create(ctx context.Context, ownerID string, u *Upload) (Ticket
 	return t, nil
 }
 
-// Complete checks what was uploaded. Repeated, it returns the same. It returns ErrNotUploaded before the object is there, and
-// ErrMismatch for one that is not what was announced, which is removed.
+// Complete checks the uploaded object of a pending upload, and returns the file. It may be repeated, with the same result. It returns
+// ErrNotUploaded if there is no object yet, and ErrMismatch if the object is not the announced one; the object is then removed.
 func (s *Service) Complete(ctx context.Context, id, ownerID string) (Completed, error) {
 	if s.objects == nil {
 		return Completed{}, ErrNotConfigured
@@ -84,17 +84,17 @@ func (s *Service) Complete(ctx context.Context, id, ownerID string) (Completed, 
 	case stateReady:
 	case stateRejected:
 		return Completed{}, ErrMismatch
-	default: // housekeeping has it
+	default: // the sweep has given the file up
 		return Completed{}, ErrNotFound
 	}
 	return Completed{ID: f.id, State: f.state, ContentType: f.contentType, Size: f.size, Width: f.width, Height: f.height}, nil
 }
 
-// check inspects a pending upload's object and moves the upload on. Another pod may do the same: the first one's verdict stands,
-// and both read it.
+// check inspects the object of a pending upload, and makes the upload ready or rejected. If another pod does the same at the same time, the
+// first result counts, and both pods return it in f.
 func (s *Service) check(ctx context.Context, f *file, ownerID string) error {
 	c, ok, err := s.inspect(ctx, f)
-	if errors.Is(err, ErrNotUploaded) { // or another pod rejected and removed it meanwhile
+	if errors.Is(err, ErrNotUploaded) { // unless another pod has rejected and removed the object meanwhile
 		if *f, err = s.store.own(ctx, f.id, ownerID); err == nil && f.state == statePending {
 			err = ErrNotUploaded
 		}
@@ -118,7 +118,7 @@ func (s *Service) check(ctx context.Context, f *file, ownerID string) error {
 	s.metrics.count(outcome)
 	f.state = state
 	if !ok {
-		// The row says so already: should this fail, the sweep does it.
+		// If this fails, the sweep removes the object, because the row is rejected.
 		if err := s.objects.Remove(ctx, key(f.id)); err != nil {
 			s.log.WarnContext(ctx, "a file that is not what was announced stays for the sweep", "attachment", f.id, "error", err)
 		}
@@ -128,7 +128,7 @@ func (s *Service) check(ctx context.Context, f *file, ownerID string) error {
 	return nil
 }
 
-// inspect measures the object and reads its first bytes, sniffLen of them whatever its size.
+// inspect compares the object's size and its first sniffLen bytes with the announcement.
 func (s *Service) inspect(ctx context.Context, f *file) (c checked, ok bool, err error) {
 	info, err := s.objects.Stat(ctx, key(f.id))
 	if err != nil {
@@ -153,7 +153,7 @@ func (s *Service) inspect(ctx context.Context, f *file) (c checked, ok bool, err
 	return c, ok, nil
 }
 
-// absent is the error of a check that could not read the object.
+// absent returns the error of a check that could not read the object.
 func absent(err error) error {
 	if errors.Is(err, objectstore.ErrNotFound) {
 		return ErrNotUploaded
@@ -161,7 +161,7 @@ func absent(err error) error {
 	return unavailable(err)
 }
 
-// Links signs downloads of those of the files that the user may see, in the order asked for.
+// Links signs downloads of the files that the user may see, in the order of the request. Other files are left out.
 func (s *Service) Links(ctx context.Context, userID string, w *Wanted) ([]Link, error) {
 	if s.objects == nil {
 		return nil, ErrNotConfigured
@@ -176,7 +176,7 @@ func (s *Service) Links(ctx context.Context, userID string, w *Wanted) ([]Link, 
 		if !ok {
 			continue
 		}
-		delete(found, id) // asked for twice, it is listed once
+		delete(found, id) // a repeated id gets one link
 		l, err := s.link(ctx, &f)
 		if err != nil {
 			return nil, err
@@ -215,5 +215,5 @@ func (s *Service) Check(ctx context.Context) error {
 	return s.objects.Check(ctx)
 }
 
-// unavailable makes every failure of the storage's the one that clients are to try again after.
+// unavailable wraps a failure of the storage in ErrUnavailable, so that clients try again.
 func unavailable(err error) error { return fmt.Errorf("%w: %w", ErrUnavailable, err) }

@@ -7,12 +7,12 @@ import (
 	"unicode/utf8"
 )
 
-// sniffLen is how much of a file is read to find out its type. It is all that a check holds in memory, whatever the file's size.
+// sniffLen is how many bytes of a file are read to determine its type, whatever its size.
 const sniffLen = 16 << 10
 
 // sniffed is the format that a file's first bytes indicate.
 type sniffed struct {
-	// types are the possible media types of the format, the usual one first. Empty if unknown.
+	// types are the possible media types of the format, the usual one first. It is empty for an unknown format.
 	types []string
 	// program is set for a program, whose type is the first of types.
 	program bool
@@ -20,7 +20,7 @@ type sniffed struct {
 	zip bool
 }
 
-// signature is a format by its bytes at an offset. A zero byte in mask, where there is one, is a byte that may be anything.
+// signature identifies a format by its bytes at an offset. If mask is set, bytes that are zero in it may have any value.
 type signature struct {
 	offset      int
 	magic, mask string
@@ -102,8 +102,8 @@ func sniff(b []byte) sniffed {
 	return sniffed{}
 }
 
-// isPE reports whether it is a Windows program: a DOS header whose pointer leads to "PE", or, for one that lies further on, whose
-// pointer is plausible.
+// isPE reports whether the file is a Windows program: it has a DOS header with a pointer to "PE". If the pointer leads beyond b, it only has
+// to be plausible.
 func isPE(b []byte) bool {
 	if len(b) < 64 || string(b[:2]) != "MZ" {
 		return false
@@ -146,8 +146,8 @@ func isMP3(b []byte) bool {
 	return len(b) >= 3 && b[0] == 0xff && b[1]&0xe0 == 0xe0 && b[1]&0x06 != 0 && b[2]&0xf0 != 0xf0 && b[2]&0x0c != 0x0c
 }
 
-// isText reports whether the bytes are UTF-8, or UTF-16 with its mark, without control characters that no text has. whole says that
-// they are the whole file, so that no character is cut.
+// isText reports whether the bytes are UTF-8, or UTF-16 with a byte order mark, without control characters that don't occur in text. If b is
+// not the whole file, its last character may be cut off.
 func isText(b []byte, whole bool) bool {
 	if len(b) >= 2 && (b[0] == 0xff && b[1] == 0xfe || b[0] == 0xfe && b[1] == 0xff) {
 		return isUTF16(b[2:], b[0] == 0xff)
@@ -156,7 +156,7 @@ func isText(b []byte, whole bool) bool {
 		r, n := utf8.DecodeRune(b)
 		switch {
 		case r == utf8.RuneError && n == 1:
-			return !whole && len(b) < utf8.UTFMax && !utf8.FullRune(b) // a character that the end of the part cuts
+			return !whole && len(b) < utf8.UTFMax && !utf8.FullRune(b) // the last character is cut off
 		case r < ' ' && !bytes.ContainsRune([]byte("\t\n\v\f\r\b\x1b"), r):
 			return false
 		}

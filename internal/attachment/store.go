@@ -10,7 +10,7 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// store holds the SQL of attachments but for that of a send, which is message's.
+// store holds the SQL of attachments, except that of sends, which is in package message.
 type store struct {
 	db *sql.DB
 }
@@ -22,15 +22,15 @@ const (
 	stateRejected = "rejected"
 )
 
-// file is a row.
+// file is a row of attachments.
 type file struct {
 	id, state, filename, contentType string
 	size                             int64
 	width, height                    int
 }
 
-// create notes an upload, unless its owner has too many whose URLs are still valid. The owner's row is locked so that two pods at
-// once count each other's.
+// create stores a pending upload. It returns ErrTooManyUploads if the owner has maxPending whose URLs are still valid. It locks the owner's
+// row, so that concurrent requests count each other's uploads.
 func (s *store) create(ctx context.Context, id, ownerID string, u *Upload, ttl time.Duration) error {
 	return postgres.InTx(ctx, s.db, func(ctx context.Context, q postgres.Querier) error {
 		if _, err := q.ExecContext(ctx, `SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE`, ownerID); err != nil {
@@ -59,7 +59,7 @@ func scanFile(row interface{ Scan(...any) error }, f *file) error {
 	return row.Scan(&f.id, &f.state, &f.filename, &f.contentType, &f.size, &f.width, &f.height)
 }
 
-// own reads an upload of the owner's.
+// own reads one of the owner's files. It returns ErrNotFound if the owner has no such file.
 func (s *store) own(ctx context.Context, id, ownerID string) (file, error) {
 	var f file
 	err := scanFile(s.db.QueryRowContext(ctx, `SELECT `+fileColumns+` FROM attachments WHERE id = $1 AND owner_id = $2`, id, ownerID), &f)
@@ -72,7 +72,7 @@ func (s *store) own(ctx context.Context, id, ownerID string) (file, error) {
 	return f, nil
 }
 
-// finish moves a pending upload on and reports whether it did: another pod may have been first.
+// finish sets the state and the result of a pending upload. It returns false if another pod has done so first.
 func (s *store) finish(ctx context.Context, id, state string, c checked) (bool, error) {
 	first := false
 	err := postgres.Write(ctx, s.db, func(ctx context.Context, q postgres.Querier) error {
@@ -94,8 +94,8 @@ func (s *store) finish(ctx context.Context, id, state string, c checked) (bool, 
 	return first, err
 }
 
-// visibleSQL selects the users who may download a file, checked each time: the uploader, and the members of its message's conversation. Nobody
-// gets the files of a deleted message or conversation.
+// visibleSQL reads the files that a user may download: those that the user uploaded, and those of messages in the user's conversations.
+// Files of deleted messages and conversations are left out.
 const visibleSQL = `SELECT a.id, a.state, a.filename, a.content_type, a.size, coalesce(a.width, 0), coalesce(a.height, 0)
 	FROM attachments a
 	LEFT JOIN messages m ON m.id = a.message_id
@@ -105,7 +105,7 @@ const visibleSQL = `SELECT a.id, a.state, a.filename, a.content_type, a.size, co
 		AND (a.owner_id = $2 OR EXISTS (
 			SELECT FROM conversation_members cm WHERE cm.conversation_id = m.conversation_id AND cm.user_id = $2))`
 
-// visible reads those of the files that the user may download, by id.
+// visible reads the files among ids that the user may download, by id.
 func (s *store) visible(ctx context.Context, ids []string, userID string) (map[string]file, error) {
 	found, err := postgres.Collect(ctx, s.db, scanFile, visibleSQL, ids, userID)
 	if err != nil {
@@ -118,7 +118,7 @@ func (s *store) visible(ctx context.Context, ids []string, userID string) (map[s
 	return out, nil
 }
 
-// giveUpUnsent marks files removed that were announced too long ago and not sent, limit of them at most, and returns how many.
+// giveUpUnsent marks up to limit files as removed that were announced longer than ttl ago and not sent. It returns how many.
 func (s *store) giveUpUnsent(ctx context.Context, at *time.Time, ttl time.Duration, limit int) (int, error) {
 	r, err := s.db.ExecContext(ctx, `UPDATE attachments SET state = 'removed' WHERE id IN (
 		SELECT id FROM attachments
@@ -135,7 +135,7 @@ func (s *store) giveUpUnsent(ctx context.Context, at *time.Time, ttl time.Durati
 	return int(n), nil
 }
 
-// markDeleted marks the files of deleted conversations removed, limit of them at most, and returns whether there may be more.
+// markDeleted marks up to limit files of a deleted conversation as removed. more is set if there may be others.
 func (s *store) markDeleted(ctx context.Context, limit int) (more bool, err error) {
 	var conversation string
 	err = s.db.QueryRowContext(ctx, `SELECT conversation_id FROM attachment_conversations ORDER BY conversation_id LIMIT 1`).Scan(&conversation)
@@ -161,14 +161,14 @@ func (s *store) markDeleted(ctx context.Context, limit int) (more bool, err erro
 	return true, nil
 }
 
-// removable is a file that nobody gets any more.
+// removable is a rejected or removed file.
 type removable struct {
 	id string
-	// settled says that its upload can make no object any more, so that the row may go.
+	// settled is set once its upload can no longer create an object, so the row may be removed after the object.
 	settled bool
 }
 
-// removable reads the files to remove whose ids follow one, in order.
+// removable reads up to limit removable files in the order of their ids, from after on; "" is the start.
 func (s *store) removable(ctx context.Context, at *time.Time, after string, limit int) ([]removable, error) {
 	out, err := postgres.Collect(ctx, s.db, func(r postgres.Row, v *removable) error { return r.Scan(&v.id, &v.settled) },
 		`SELECT id, upload_expires_at < coalesce($1::timestamptz, clock_timestamp()) - make_interval(secs => $2)
@@ -181,7 +181,7 @@ func (s *store) removable(ctx context.Context, at *time.Time, after string, limi
 	return out, nil
 }
 
-// forget drops the rows of removed files, but for those that another worker drops now.
+// forget removes the rows of removed files, except those that another worker is removing.
 func (s *store) forget(ctx context.Context, ids []string) error {
 	if len(ids) == 0 {
 		return nil

@@ -16,17 +16,17 @@ import (
 )
 
 const (
-	// settleAfter is how long after its URL expired an upload can still make an object: the clocks of pods, storage and database
-	// may differ by minutes, and an upload that began in time may end later.
+	// settleAfter is how long after the expiry of its URL an upload may still create an object: the clocks of pods, storage and database may
+	// differ by minutes, and an upload that began in time may end later.
 	settleAfter = 15 * time.Minute
-	// sweepBatch is how many rows a sweep has in hand at once.
+	// sweepBatch is how many rows a sweep processes at once.
 	sweepBatch = 200
 	// sweepAtOnce is how many objects it removes at once.
 	sweepAtOnce = 8
 )
 
-// Sweeper removes files that were never sent in time, and those of deleted messages and conversations. It may be stopped, killed, or run several
-// times at once: an object is removed before its row, and each step can be repeated.
+// Sweeper removes files that were not sent in time, were rejected, or belong to deleted messages and conversations. A sweep may be stopped,
+// killed, or run several times at once: an object is removed before its row, and each step can be repeated.
 type Sweeper struct {
 	store     *store
 	objects   *objectstore.Store
@@ -35,7 +35,7 @@ type Sweeper struct {
 	log       *slog.Logger
 }
 
-// NewSweeper makes a sweeper. unsentTTL is how long after its announcement a file may stay unsent.
+// NewSweeper makes a sweeper. unsentTTL is how long after its announcement a file may remain unsent.
 func NewSweeper(db *sql.DB, objects *objectstore.Store, unsentTTL time.Duration, m *Metrics, log *slog.Logger) *Sweeper {
 	if m.swept != nil {
 		m.swept.SetToCurrentTime()
@@ -43,7 +43,8 @@ func NewSweeper(db *sql.DB, objects *objectstore.Store, unsentTTL time.Duration,
 	return &Sweeper{store: &store{db}, objects: objects, unsentTTL: unsentTTL, metrics: m, log: log}
 }
 
-// Sweep removes what there is to remove. What the storage does not remove now stays for the next sweep.
+// Sweep removes all files that are to be removed. It returns the first error; objects that the storage did not remove are tried again by the
+// next sweep.
 func (s *Sweeper) Sweep(ctx context.Context) error { return s.sweepAt(ctx, nil) }
 
 // sweepAt is Sweep with the database's time given, for tests.
@@ -68,7 +69,7 @@ func (s *Sweeper) sweepAt(ctx context.Context, at *time.Time) error {
 	return err
 }
 
-// giveUp has the files that were not sent in time go. From then on no send can take them.
+// giveUp marks the files that were not sent in time as removed. From then on they can't be sent.
 func (s *Sweeper) giveUp(ctx context.Context, at *time.Time) (total int, err error) {
 	for {
 		n, err := s.store.giveUpUnsent(ctx, at, s.unsentTTL, sweepBatch)
@@ -80,8 +81,8 @@ func (s *Sweeper) giveUp(ctx context.Context, at *time.Time) (total int, err err
 	}
 }
 
-// remove removes objects and then rows, batch by batch. kept are rows whose upload could still make the object again, and those
-// whose object the storage did not remove.
+// remove removes objects and then their rows, in batches. kept counts the rows that stay for a later sweep: their upload may still create the
+// object again, or the storage did not remove it.
 func (s *Sweeper) remove(ctx context.Context, at *time.Time) (removed, kept int, err error) {
 	var failed error
 	for after := ""; ; {
@@ -100,13 +101,13 @@ func (s *Sweeper) remove(ctx context.Context, at *time.Time) (removed, kept int,
 		removed, kept = removed+len(gone), kept+len(batch)-len(gone)
 		s.metrics.uploads.WithLabelValues(outcomeRemoved).Add(float64(len(gone)))
 		if errors.Is(failed, objectstore.ErrUnavailable) {
-			return removed, kept, failed // the others would fail alike
+			return removed, kept, failed // the other batches would fail too
 		}
 	}
 }
 
-// removeObjects removes the objects of a batch. It returns the rows that can go, and the first error. One object that the storage
-// refuses to remove does not keep the others; a storage that is away is not asked for all of them.
+// removeObjects removes the objects of a batch. It returns the ids of the rows that may be removed, and the first error. If the storage
+// refuses to remove an object, the others are still removed. If the storage is unavailable, the rest of the batch is not tried.
 func (s *Sweeper) removeObjects(ctx context.Context, batch []removable) (gone []string, err error) {
 	var mu sync.Mutex // guards gone and err
 	var away atomic.Bool

@@ -11,7 +11,7 @@ const (
 	sweepQueue = "attachments"
 	// sweepPoll is how often a worker looks for the next sweep.
 	sweepPoll = 1 * time.Second
-	// sweepTimeout bounds one sweep. What is left over is the next one's.
+	// sweepTimeout bounds one sweep. The next sweep continues.
 	sweepTimeout = 10 * time.Minute
 )
 

@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// DefaultDenied are the types that are refused unless PARLEY_UPLOAD_DENY_TYPES names others: what a browser would run as a page,
-// and programs.
+// DefaultDenied are the denied types unless PARLEY_UPLOAD_DENY_TYPES is set: types that a browser would run as a page, and programs.
 var DefaultDenied = []string{
 	"text/html", "application/xhtml+xml", "image/svg+xml",
 	typePE, "application/x-msdownload", "application/x-dosexec", "application/x-msdos-program", "application/x-msi",
@@ -15,7 +14,7 @@ var DefaultDenied = []string{
 	"application/java-archive", "application/vnd.android.package-archive",
 }
 
-// The types of programs, as their first bytes show them.
+// The types of programs, which sniff detects.
 const (
 	typePE     = "application/vnd.microsoft.portable-executable"
 	typeELF    = "application/x-executable"
@@ -36,7 +35,7 @@ var aliases = map[string]string{
 
 const typePDF = "application/pdf"
 
-// parseType reads a media type, without its parameters, in lower case and under its usual name.
+// parseType returns a media type without its parameters, in lower case and with its usual name. It returns false if it is malformed.
 func parseType(s string) (string, bool) {
 	if len(s) > maxType {
 		return "", false
@@ -52,17 +51,17 @@ func parseType(s string) (string, bool) {
 	return t, true
 }
 
-// family is the group of formats with which a file's first bytes are compared.
+// family says how a file's first bytes are compared with its announced type.
 type family int
 
 const (
-	// familyExact must be of the very format that the type names.
+	// familyExact: the file must have exactly the format of the type.
 	familyExact family = iota
-	// familyText must be text.
+	// familyText: the file must be text.
 	familyText
-	// familyZip must be a zip container.
+	// familyZip: the file must be a zip container.
 	familyZip
-	// familyAny may be anything that is no program.
+	// familyAny: the file may be anything except a denied program.
 	familyAny
 )
 
@@ -88,10 +87,10 @@ var (
 	zipTypes = map[string]bool{"java-archive": true, "vnd.android.package-archive": true}
 )
 
-// shown reports whether browsers may show files of the type in place; all others are downloads.
+// shown reports whether browsers may show files of the type inline. All others are downloaded.
 func shown(t string) bool { return familyOf(t) == familyExact }
 
-// matches reports whether a type is one of those named, each exactly or as "image/*" or "*".
+// matches reports whether a type matches one of the patterns: a type, "image/*" or "*".
 func matches(patterns []string, t string) bool {
 	for _, p := range patterns {
 		if p == "*" || p == "*/*" || strings.EqualFold(p, t) {

@@ -1,5 +1,5 @@
-// Package objectstore accesses the bucket with the files, on S3 or any server with its protocol. It signs URLs with which
-// clients store and fetch objects themselves, and reads, measures and removes objects.
+// Package objectstore accesses the bucket with the files, on S3 or any compatible server. It signs URLs with which clients upload and
+// download objects, and it reads, checks and removes objects.
 package objectstore
 
 import (
@@ -18,36 +18,36 @@ import (
 )
 
 var (
-	// ErrNotFound is returned for an object that is not there.
+	// ErrNotFound is returned for an object that does not exist.
 	ErrNotFound = errors.New("no such object")
-	// ErrUnavailable is returned if the storage does not respond, or responds that it cannot serve the request now.
+	// ErrUnavailable is returned if the storage does not respond, or can't serve the request now.
 	ErrUnavailable = errors.New("object storage is unavailable")
-	// ErrRefused is returned when the storage refuses the credentials, or has no such bucket.
+	// ErrRefused is returned if the storage refuses the credentials, or has no such bucket.
 	ErrRefused = errors.New("object storage refused the request")
 )
 
-// Bounds of one call. A request's own deadline (httpapi) is longer than one try here.
+// Bounds of one call. The deadline of a request (httpapi) is longer than one attempt here.
 const (
 	dialTimeout   = 2 * time.Second
 	headerTimeout = 4 * time.Second
 	idleTimeout   = 90 * time.Second
 	idleConns     = 16
-	// tries is how often the client sends a request that failed in a way that may pass.
+	// tries is how often the client sends a request whose failure may be temporary.
 	tries = 2
 )
 
-// Config is how to reach the bucket.
+// Config has the address of the bucket and the credentials.
 type Config struct {
-	// Endpoint is the URL that pods reach, PublicEndpoint the one that clients reach; the same if that is empty.
+	// Endpoint is the storage's URL for pods, PublicEndpoint the one for clients; "" if it is the same.
 	Endpoint, PublicEndpoint string
 	Region, Bucket           string
-	// AccessKey and SecretKey are the credentials. Without them they are the pod's role: web identity, container or instance.
+	// AccessKey and SecretKey are the credentials. If they are "", the pod's role is used: web identity, container or instance.
 	AccessKey, SecretKey string
 	// PathStyle puts the bucket into the path instead of the host name.
 	PathStyle bool
 }
 
-// Store is the bucket. It may be used concurrently.
+// Store is the bucket. Safe for concurrent use.
 type Store struct {
 	inner  *minio.Client
 	public *minio.Client
@@ -65,7 +65,7 @@ func New(c Config) (*Store, error) {
 		ResponseHeaderTimeout: headerTimeout,
 		IdleConnTimeout:       idleTimeout,
 		MaxIdleConnsPerHost:   idleConns,
-		DisableCompression:    true, // sizes are those that are stored
+		DisableCompression:    true, // so that sizes are those of the stored objects
 	}}
 	creds := credentials.NewStaticV4(c.AccessKey, c.SecretKey, "")
 	if c.AccessKey == "" {
@@ -106,7 +106,7 @@ func (s *Store) client(c Config, endpoint string, creds *credentials.Credentials
 // Close drops the idle connections.
 func (s *Store) Close() { s.http.CloseIdleConnections() }
 
-// PresignPut signs the upload of an object that is not there yet. The request must have exactly the headers that are returned:
+// PresignPut signs a request that uploads an object, unless it exists already. The request must have exactly the returned headers, because
 // they are part of the signature.
 func (s *Store) PresignPut(ctx context.Context, key, contentType string, size int64, ttl time.Duration) (string, map[string]string, error) {
 	headers := map[string]string{
@@ -123,7 +123,7 @@ func (s *Store) PresignPut(ctx context.Context, key, contentType string, size in
 	return u.String(), headers, nil
 }
 
-// PresignGet signs the download of an object, which the storage sends with the given type and disposition.
+// PresignGet signs a request that downloads an object. The storage responds with the given type and disposition.
 func (s *Store) PresignGet(ctx context.Context, key, contentType, disposition string, ttl time.Duration) (string, error) {
 	u, err := s.public.PresignedGetObject(ctx, s.bucket, key, ttl, url.Values{
 		"response-content-type": {contentType}, "response-content-disposition": {disposition},
@@ -135,7 +135,7 @@ func (s *Store) PresignGet(ctx context.Context, key, contentType, disposition st
 	return u.String(), nil
 }
 
-// Info is an object's size in bytes, and the tag of its content.
+// Info is an object's size in bytes, and the ETag of its content.
 type Info struct {
 	Size int64
 	ETag string
@@ -150,7 +150,7 @@ func (s *Store) Stat(ctx context.Context, key string) (Info, error) {
 	return Info{Size: info.Size, ETag: info.ETag}, nil
 }
 
-// Read reads at most n bytes of an object, whose tag is etag, from an offset within it.
+// Read reads at most n bytes of an object, from an offset within it. It fails if the object's ETag is not etag any more.
 func (s *Store) Read(ctx context.Context, key, etag string, offset int64, n int) ([]byte, error) {
 	o := minio.GetObjectOptions{}
 	if err := o.SetRange(offset, offset+int64(n)-1); err != nil {
@@ -171,7 +171,7 @@ func (s *Store) Read(ctx context.Context, key, etag string, offset int64, n int)
 	return b, nil
 }
 
-// Remove removes an object; one that is not there is no error.
+// Remove removes an object. It returns nil if there is none.
 func (s *Store) Remove(ctx context.Context, key string) error {
 	err := classify("remove an object", s.inner.RemoveObject(ctx, s.bucket, key, minio.RemoveObjectOptions{}))
 	if errors.Is(err, ErrNotFound) {
@@ -180,7 +180,7 @@ func (s *Store) Remove(ctx context.Context, key string) error {
 	return err
 }
 
-// Check asks whether the bucket is there.
+// Check reports whether the bucket exists and the storage responds.
 func (s *Store) Check(ctx context.Context) error {
 	found, err := s.inner.BucketExists(ctx, s.bucket)
 	if err != nil {

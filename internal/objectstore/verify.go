@@ -17,11 +17,11 @@ import (
 // probeTTL is how long the URL of a probe is valid.
 const probeTTL = time.Minute
 
-// Verify tries the bucket out with an object that it removes again. It returns what is wrong with the bucket's settings, for somebody
-// to mend: that it is public, that pages of one of the origins cannot upload to it, or that it stores an object twice. An error is
-// ErrRefused for credentials that do not suffice or a bucket that is not there, else ErrUnavailable.
+// Verify tests the bucket with an object, which it removes again. It returns the faults of the bucket's settings, as texts for the operator:
+// the bucket is public, pages of one of the origins cannot upload to it, or an existing object can be overwritten. The error is ErrRefused
+// if the credentials do not suffice or there is no such bucket, otherwise ErrUnavailable.
 //
-// It uses the public endpoint, or the inner one if the former cannot be reached from here.
+// It uses the public endpoint, or Endpoint if the public one cannot be reached from here.
 func (s *Store) Verify(ctx context.Context, origins []string) (faults []string, err error) {
 	if err := s.Check(ctx); err != nil {
 		return nil, err
@@ -109,7 +109,7 @@ func (s *Store) isPublic(ctx context.Context, u *url.URL) (bool, error) {
 	return res.StatusCode < http.StatusMultipleChoices, nil
 }
 
-// allowsOrigin asks as a browser does before it uploads.
+// allowsOrigin makes the preflight request that a browser makes before an upload.
 func (s *Store) allowsOrigin(ctx context.Context, u *url.URL, origin string) (bool, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodOptions, unsigned(u), http.NoBody)
 	if err != nil {
@@ -128,7 +128,7 @@ func (s *Store) allowsOrigin(ctx context.Context, u *url.URL, origin string) (bo
 		lists(res.Header, "Access-Control-Allow-Headers", "content-type") && lists(res.Header, "Access-Control-Allow-Headers", "if-none-match"), nil
 }
 
-// lists reports whether a header's list contains an item.
+// lists reports whether a header, which is a list, contains an item.
 func lists(h http.Header, name, item string) bool {
 	for _, v := range strings.Split(strings.Join(h.Values(name), ","), ",") {
 		if v = strings.TrimSpace(v); v == "*" || strings.EqualFold(v, item) {

@@ -8,7 +8,7 @@ import (
 
 func attachmentID(c *fiber.Ctx) (string, error) { return pathID(c, "id", attachment.ErrNotFound) }
 
-// requireStorage refuses all routes of files alike if there is no storage for them, whatever else is wrong with a request.
+// requireStorage returns an error if no storage for files is configured. The routes of files call it before they check anything else.
 func (s *Server) requireStorage() error {
 	if !s.Attachments.Configured() {
 		return attachment.ErrNotConfigured

@@ -55,8 +55,8 @@ func (s *Server) login(c *fiber.Ctx) error {
 	return sendPair(c, fiber.StatusOK, p)
 }
 
-// mayRefresh refuses users who may not use Parley, whose sessions go on meanwhile, and, where people come with tokens of their own
-// issuer, all sessions but those that a server key opened.
+// mayRefresh refuses banned and deactivated users, whose sessions have not ended. If only tokens of the product's issuer are accepted, it also
+// refuses all sessions except those that a server key opened.
 func (s *Server) mayRefresh(c *fiber.Ctx, in *auth.RefreshToken) error {
 	h, err := s.Auth.HolderOf(c.UserContext(), in)
 	switch {
@@ -128,7 +128,7 @@ func (s *Server) changePassword(c *fiber.Ctx) error {
 	return c.SendStatus(fiber.StatusNoContent)
 }
 
-// deleteAccount requires the password if there is one: users of the product have only their token.
+// deleteAccount requires the password, unless the user has none, as the users of external tokens.
 func (s *Server) deleteAccount(c *fiber.Ctx) error {
 	if caller(c).Kind == principal.External || s.AuthMode == config.AuthExternal {
 		if err := s.Auth.DeleteExternal(c.UserContext(), caller(c).UserID); err != nil {

@@ -27,7 +27,7 @@ type access struct {
 	scope string
 }
 
-// key is the access of server keys with a scope.
+// key returns the access for server keys with a scope.
 func key(scope string) access { return access{scope: scope} }
 
 // Errors of callers that a route does not admit.
@@ -37,23 +37,23 @@ var (
 	errManaged      = errors.New("name and picture follow the token of this user")
 )
 
-// scopeError is errScopeMissing with the scope's name.
+// scopeError is errScopeMissing for a scope.
 type scopeError struct{ scope string }
 
 func (e *scopeError) Error() string { return "this needs the scope " + e.scope }
 
-// Is makes every scopeError the one that the table of outcomes names.
+// Is makes errors.Is match errScopeMissing, which the table of outcomes has.
 func (*scopeError) Is(target error) bool { return target == errScopeMissing }
 
 // bearer is the recognized token of a request.
 type bearer struct {
 	principal.Principal
-	external identity.Token // of an external token
-	err      error
+	external identity.Token // set for an external token
+	err      error          // why the token is not accepted, nil if it is
 }
 
-// recognize verifies a bearer token, each kind with its own authenticator. The user of an external token is not looked up yet. Only a server
-// key that is new to this pod needs a query.
+// recognize verifies a bearer token of any kind. It does not look up the user of an external token (admitted does). It makes a query only for
+// a server key that this pod does not remember.
 func (s *Server) recognize(ctx context.Context, token string) bearer {
 	switch {
 	case serverkey.Is(token):
@@ -69,7 +69,8 @@ func (s *Server) recognize(ctx context.Context, token string) bearer {
 	}
 }
 
-// admitted looks up the user of a recognized token, and refuses it if its session, key or user no longer exists.
+// admitted looks up the user of a recognized token. It refuses a token whose session has ended, and users who are banned, deactivated or
+// deleted.
 func (s *Server) admitted(ctx context.Context, b bearer) (principal.Principal, error) {
 	if b.err != nil {
 		return principal.Principal{}, b.err
@@ -92,8 +93,8 @@ func (s *Server) admitted(ctx context.Context, b bearer) (principal.Principal, e
 	return p, s.Standings.Check(p.UserID)
 }
 
-// externalUser looks up the user of an external token. A user whom the pod remembers may have been deleted since: then a request with a
-// token that was issued later belongs to a new user.
+// externalUser looks up the user of an external token. If the user whom the pod remembers was deleted, it looks again: a token that was issued
+// after the deletion belongs to a new user.
 func (s *Server) externalUser(ctx context.Context, t identity.Token) (string, error) {
 	userID, err := s.Identity.User(ctx, t)
 	if err == nil && errors.Is(s.Standings.Check(userID), principal.ErrUnauthorized) {
@@ -120,7 +121,7 @@ func (s *Server) identify(c *fiber.Ctx) bearer {
 	return b
 }
 
-// bearerToken is the token of an Authorization header, whose scheme has any case (RFC 9110).
+// bearerToken returns the token of an Authorization header. The scheme is case-insensitive (RFC 9110).
 func bearerToken(header string) (token string, ok bool) {
 	const scheme = "Bearer "
 	if len(header) < len(scheme) || !strings.EqualFold(header[:len(scheme)], scheme) {
@@ -134,7 +135,7 @@ func fromBrowser(c *fiber.Ctx) bool {
 	return len(h.Peek(fiber.HeaderOrigin)) > 0 || len(h.Peek("Sec-Fetch-Mode")) > 0
 }
 
-// authenticate refuses requests that the route does not admit, and stores the principal for caller.
+// authenticate refuses requests that the route does not admit. It stores the principal, which caller returns.
 func (s *Server) authenticate(c *fiber.Ctx, a access) error {
 	p, err := s.admitted(c.UserContext(), s.identify(c))
 	if err != nil {
@@ -155,12 +156,12 @@ func (s *Server) authenticate(c *fiber.Ctx, a access) error {
 	return nil
 }
 
-// actor is the author of a request, for the audit log.
+// actor describes the author of a request for the audit log.
 func (s *Server) actor(c *fiber.Ctx, p principal.Principal) audit.Actor {
 	return audit.Actor{UserID: p.UserID, KeyID: p.KeyID, RequestID: requestID(c), IP: s.proxies.client(c).String()}
 }
 
-// admitUser refuses users on routes of keys. It refuses the header too, because only a key can act for another user.
+// admitUser refuses a user on routes for keys only. It also refuses the header headerActing, because only a key can act for another user.
 func (s *Server) admitUser(c *fiber.Ctx, a access) error {
 	if !a.user {
 		return &scopeError{a.scope}
@@ -218,15 +219,15 @@ func caller(c *fiber.Ctx) principal.Principal {
 	return p
 }
 
-// callersSession is the session of an authenticated request.
+// callersSession returns the session of an authenticated request.
 func callersSession(c *fiber.Ctx) auth.Identity {
 	p := caller(c)
 	return auth.Identity{UserID: p.UserID, SessionID: p.SessionID}
 }
 
-// holds reports whether what admitted a principal still stands. Who registers what outlives the request asks again afterwards: what ended
-// meanwhile did not find it.
-func (s *Server) holds(p principal.Principal) error {
+// stillAdmitted returns an error if the session, key, token or user that admitted a principal is no longer valid. A socket calls it after it
+// was registered: an end that happened before did not find the socket and did not close it.
+func (s *Server) stillAdmitted(p principal.Principal) error {
 	switch {
 	case p.SessionID != "" && s.Watch.Ended(p.SessionID):
 		return auth.ErrUnauthorized

@@ -23,16 +23,16 @@ import (
 	"github.com/parley-chat/parley/internal/tracing"
 )
 
-// maxFrameID is how many characters a client's own id of a frame may have.
+// maxFrameID is the largest length of a client's id of a frame, in code points.
 const maxFrameID = 64
 
-// typingPause is how often a socket's typing is passed on while it lasts.
+// typingPause is the least time between two typing events of one socket while its user goes on typing.
 const typingPause = 3 * time.Second
 
 // syncMemory is the largest size of the messages in a response to a sync.
 const syncMemory = 1 << 20
 
-// reservePause is how often a frame asks again for memory that its user's other sockets hold.
+// reservePause is how often a frame tries again to reserve memory.
 const reservePause = 50 * time.Millisecond
 
 // command is a frame from a client.
@@ -44,7 +44,8 @@ type command struct {
 
 var errBadFrame = errors.New("not a frame")
 
-// parse reads a frame. It returns errBadFrame for data that is not a frame; faults belong to a frame that gets an error response.
+// parse reads a frame. It returns errBadFrame, which closes the socket, if the data is not a frame, and *invalid.Faults if its id is
+// invalid, which gets an error response.
 func parse(data []byte) (command, error) {
 	members, err := jsonbody.Members(data)
 	if err != nil {
@@ -66,7 +67,7 @@ func parse(data []byte) (command, error) {
 	return c, nil
 }
 
-// handle processes one frame and sends the response. It calls release if the next frame may be read earlier.
+// handle processes one frame and sends the response. It calls release if the next frame may be read before it returns.
 func (r *reader) handle(data []byte, release func()) {
 	c, err := parse(data)
 	r.server.metrics.frames.WithLabelValues(kindLabel(c.kind)).Inc()
@@ -98,7 +99,7 @@ func (r *reader) handle(data []byte, release func()) {
 		})
 	}
 	switch {
-	case errors.Is(err, errInternal): // closed
+	case errors.Is(err, errInternal): // the socket is being closed
 	case err != nil:
 		r.session.Reply(event.TypeError, c.id, r.problem(ctx, c, err))
 	case c.kind == "ping":
@@ -116,7 +117,8 @@ func (r *reader) trace(ctx context.Context, c command) (context.Context, trace.S
 	return r.server.Tracer.Server(ctx, "socket "+kindLabel(c.kind), "")
 }
 
-// guarded processes a frame. A panic closes the socket; the client's next sync shows what was done.
+// guarded runs a part of the processing of a frame. A panic closes the socket and returns errInternal; the client's next sync shows whether
+// the frame had an effect.
 func (r *reader) guarded(ctx context.Context, c command, work func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -144,12 +146,12 @@ func (r *reader) problem(ctx context.Context, c command, err error) problem {
 	return p
 }
 
-// kindSend is the type of frames that wait for their commits in a pipeline.
+// kindSend is the type of the frames that are processed in a pipeline (pipeline.go).
 const kindSend = "message:send"
 
-// overtakes has the types of frames that don't wait for the sends before them: what they name was committed before, or has nothing to
-// do with messages. The others are carried out after those sends were answered: a sync includes them, typing ends after them, and a
-// pong says that they are done.
+// overtakes has the types of frames that don't wait for the sends before them. They concern messages that were committed earlier, or no messages
+// at all. Other frames are processed after those sends were answered: a sync includes the sent messages, typing ends after them, and a
+// pong means that they are stored.
 var overtakes = map[string]bool{
 	"message:read": true, "reaction:add": true, "reaction:remove": true, "presence:subscribe": true, "presence:unsubscribe": true, "auth": true,
 }
@@ -177,7 +179,7 @@ const (
 	kindProtocolPong = "protocol_pong"
 )
 
-// kindLabel keeps a client's inventions out of logs and metrics.
+// kindLabel returns the label of a type of frames. All types that are not defined share one label.
 func kindLabel(kind string) string {
 	if _, known := frames[kind]; known {
 		return kind
@@ -220,7 +222,7 @@ func (d *sendData) Check(f *invalid.Faults) {
 	d.Content, d.Metadata, d.Mentions = draft.Content, draft.Metadata, draft.Mentions
 }
 
-// decodeData reads a frame's data. Bad data is answered, whatever is wrong with it.
+// decodeData reads a frame's data. All its errors are faults, so a frame with bad data gets an error response and does not close the socket.
 func decodeData(data json.RawMessage, dst jsonbody.Checker) error {
 	err := jsonbody.Decode(data, dst)
 	if errors.Is(err, jsonbody.ErrMalformed) {
@@ -251,8 +253,8 @@ func (r *reader) sync(ctx context.Context, data json.RawMessage) (any, error) {
 	return answer, err
 }
 
-// reserve charges memory for the present frame to its user's share, until giveBack: the outbox of the response counts it from then
-// on. It waits for the user's other sockets until ctx ends.
+// reserve charges memory for the present frame to its user's share, until giveBack. After that the outbox charges the response. If the share
+// is used up by the user's other sockets, reserve waits. It returns false if ctx ended first.
 func (r *reader) reserve(ctx context.Context, n int64) bool {
 	for !r.server.Memory.Take("user:"+r.session.UserID, n) {
 		select {
@@ -304,7 +306,7 @@ func (r *reader) startTyping(ctx context.Context, data json.RawMessage) error {
 	return nil
 }
 
-// endTyping publishes the end of typing that was published; a stop without a start is dropped.
+// endTyping publishes the end of typing, if its start was published by this socket.
 func (r *reader) endTyping(data json.RawMessage) error {
 	var in conversationData
 	if err := decodeData(data, &in); err != nil {
@@ -318,7 +320,7 @@ func (r *reader) endTyping(data json.RawMessage) error {
 	return r.unlessServed(in.ConversationID)
 }
 
-// unlessServed is the error of a frame that changes nothing, if its conversation is not the user's.
+// unlessServed returns ErrConversationNotFound for a frame without effect whose conversation is not one of the user's.
 func (r *reader) unlessServed(conversationID string) error {
 	if !r.session.Serves(conversationID) {
 		return message.ErrConversationNotFound

@@ -47,7 +47,7 @@ func (s *Server) listConversations(c *fiber.Ctx) error {
 	})
 }
 
-// selectionOf reads filter, type and q.
+// selectionOf reads the query parameters filter, type and q.
 func selectionOf(c *fiber.Ctx) (conversation.Selection, error) {
 	var f invalid.Faults
 	sel := conversation.Selection{Filter: conversation.FilterDefault, Type: strings.Clone(c.Query("type")), Query: strings.Clone(c.Query("q"))}
@@ -67,7 +67,7 @@ func selectionOf(c *fiber.Ctx) (conversation.Selection, error) {
 	return sel, f.Err()
 }
 
-// maxConversationQuery is how many characters a search among one's conversations has at most.
+// maxConversationQuery is the largest length of q in code points.
 const maxConversationQuery = 50
 
 func (s *Server) updateState(c *fiber.Ctx) error {

@@ -16,12 +16,11 @@ import (
 
 const docsPath = "/api/docs"
 
-// docs are the OpenAPI document and Swagger UI over it, the AsyncAPI document and a page of it. They need nothing from outside.
+// docs serves the OpenAPI document with Swagger UI, and the AsyncAPI document with a page. Browsers load nothing from other hosts for them.
 type docs struct {
 	openapi, asyncapi, frames []byte
 	ui                        fiber.Handler
-	// rendered holds the pages and files of ui by name and encoding, so that all requests share their bytes. It is bounded
-	// by the files that there are.
+	// rendered holds the files of ui by name and encoding, so that all requests share their bytes. The number of files bounds it.
 	rendered sync.Map // string -> *rendered
 }
 
@@ -53,7 +52,7 @@ func newDocs() (*docs, error) {
 	return &docs{openapi: b, asyncapi: async, frames: frames, ui: adaptor.HTTPHandler(ui)}, nil
 }
 
-// share responds with bytes that all requests share: fasthttp's copy would take memory for as long as a client takes to read.
+// share responds with bytes that all requests share. If fasthttp copied them, a slow client would occupy memory.
 func share(c *fiber.Ctx, media string, body []byte) error {
 	c.Locals(localShared, true)
 	c.Set(fiber.HeaderContentType, media)
@@ -74,7 +73,7 @@ func (d *docs) asyncDocument(c *fiber.Ctx) error {
 	return share(c, fiber.MIMEApplicationJSON, d.asyncapi)
 }
 
-// framesPage is the AsyncAPI document for people. It has no scripts.
+// framesPage serves the AsyncAPI document as a page without scripts.
 func (d *docs) framesPage(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderContentSecurityPolicy, "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	return share(c, fiber.MIMETextHTMLCharsetUTF8, d.frames)
@@ -84,7 +83,7 @@ func (d *docs) framesCSS(c *fiber.Ctx) error {
 	return share(c, "text/css; charset=utf-8", apidoc.FramesCSS())
 }
 
-// page is Swagger UI and its files.
+// page serves Swagger UI and its files.
 func (d *docs) page(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderContentSecurityPolicy, "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "+
 		"img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
@@ -109,7 +108,7 @@ func (d *docs) page(c *fiber.Ctx) error {
 		return err
 	}
 	res := c.Response()
-	if res.StatusCode() != fiber.StatusOK { // in plain text
+	if res.StatusCode() != fiber.StatusOK { // the response would be in plain text
 		return errNotFound
 	}
 	r := &rendered{bytes.Clone(res.Body()), string(res.Header.ContentType()), string(res.Header.ContentEncoding())}

@@ -28,7 +28,7 @@ type healthChecks struct {
 // health reports that the process is alive. It uses no dependency: a probe must not kill pods because Postgres is unavailable.
 func (s *Server) health(c *fiber.Ctx) error { return c.JSON(healthBody{Status: "ok"}) }
 
-// ready says whether the pod can serve requests.
+// ready reports whether the pod can serve requests.
 func (s *Server) ready(c *fiber.Ctx) error {
 	checks := s.Health.Check(c.UserContext())
 	body := healthBody{Status: "ok", Checks: &healthChecks{Postgres: "up", Redis: "up", Schema: "current"}}
@@ -61,8 +61,8 @@ func (s *Server) ready(c *fiber.Ctx) error {
 	return c.JSON(body)
 }
 
-// metricsPage serves the metrics to requests with the token. If none is set it serves them to this machine and to private
-// networks, unless the request came through a proxy; to all others there is no such page.
+// metricsPage serves the metrics to requests with the token. If no token is set, it serves them to requests that come directly, without a
+// proxy, from this machine or a private network. All others get 404.
 func (s *Server) metricsPage() fiber.Handler {
 	serve := adaptor.HTTPHandler(observe.MetricsHandler(s.Registry))
 	return func(c *fiber.Ctx) error {

@@ -13,7 +13,7 @@ import (
 	"github.com/parley-chat/parley/internal/jsonbody"
 )
 
-// decode reads a request's JSON body, which can be done once.
+// decode reads a request's JSON body into dst and checks it.
 func decode(c *fiber.Ctx, dst jsonbody.Checker) error {
 	media, _, _ := strings.Cut(c.Get(fiber.HeaderContentType), ";")
 	if !strings.EqualFold(strings.TrimSpace(media), fiber.MIMEApplicationJSON) {
@@ -26,7 +26,7 @@ func decode(c *fiber.Ctx, dst jsonbody.Checker) error {
 	return jsonbody.Decode(body, dst)
 }
 
-// pathID reads an id of the path; a malformed id is treated as unknown.
+// pathID reads an id from the path. It returns unknown for a malformed id.
 func pathID(c *fiber.Ctx, name string, unknown error) (string, error) {
 	v := c.Params(name)
 	if !id.Valid(v) {
@@ -35,7 +35,7 @@ func pathID(c *fiber.Ctx, name string, unknown error) (string, error) {
 	return strings.Clone(v), nil
 }
 
-// queryInt reads an integer of the query; a value outside the range is a fault of its name.
+// queryInt reads an integer from the query, def if it is absent. A value that is not between least and most is a fault.
 func queryInt(c *fiber.Ctx, f *invalid.Faults, name string, def, least, most int64) int64 {
 	s := c.Query(name)
 	if s == "" {
@@ -48,7 +48,7 @@ func queryInt(c *fiber.Ctx, f *invalid.Faults, name string, def, least, most int
 	return n
 }
 
-// page is which part of a list a client asks for.
+// page is the part of a list that a client requests.
 type page struct {
 	after *cursor.Position
 	limit int
@@ -60,7 +60,7 @@ const (
 	maxPage  = 100
 )
 
-// pageOf reads cursor and limit.
+// pageOf reads the query parameters cursor and limit.
 func pageOf(c *fiber.Ctx) (page, error) {
 	var f invalid.Faults
 	p := page{limit: int(queryInt(c, &f, "limit", pageSize, 1, maxPage))}
@@ -88,7 +88,7 @@ type listBody struct {
 	Pagination pagination `json:"pagination"`
 }
 
-// list responds with a page of a list; position is that of the last item.
+// list responds with a page of a list. position returns an item's position; that of the last item becomes the cursor.
 func list[T any](c *fiber.Ctx, items []T, hasMore bool, position func(T) cursor.Position) error {
 	return c.JSON(listBody{Data: items, Pagination: paginate(items, hasMore, position)})
 }
@@ -105,7 +105,7 @@ func paginate[T any](items []T, hasMore bool, position func(T) cursor.Position) 
 	return p
 }
 
-// queryList reads a list of the query in both forms that clients send: ?ids=a,b and ?ids=a&ids=b. It is empty if there is none.
+// queryList reads a list from the query, in both forms that clients send: ?ids=a,b and ?ids=a&ids=b.
 func queryList(c *fiber.Ctx, name string) []string {
 	var out []string
 	for _, v := range c.Context().QueryArgs().PeekMulti(name) {
@@ -116,10 +116,10 @@ func queryList(c *fiber.Ctx, name string) []string {
 	return out
 }
 
-// queryLists are the query parameters that are lists: comma separated, repeated, or both.
+// queryLists are the query parameters that are lists, and so may be repeated.
 var queryLists = []string{"ids", "userIds"}
 
-// checkQuery refuses a query that gives another parameter twice, of which one would be ignored, and values that are not text.
+// checkQuery refuses a query that repeats any other parameter, because one value would be ignored, and values that are not valid text.
 func checkQuery(c *fiber.Ctx) error {
 	if len(c.Request().URI().QueryString()) == 0 {
 		return nil

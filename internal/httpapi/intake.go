@@ -12,20 +12,20 @@ import (
 )
 
 const (
-	// headerDropped marks a request whose body is not read: dropTooLarge, or dropUnasked if the method has none. Clients
-	// can't set it: whatever they send under this name is removed.
+	// headerDropped marks a request whose body is not read: its value is dropTooLarge, or dropUnasked for a method without a body. screenHeader
+	// removes a header with this name that a client sends.
 	headerDropped = "X-Parley-Dropped"
 	dropTooLarge  = "too-large"
 	dropUnasked   = "unasked"
-	// freeBody is how much of a body is not counted in the budget of memory.
+	// freeBody is the size up to which a body is not charged to the memory budget, leastBody the first capacity of a chunked body.
 	freeBody  = 8 << 10
 	leastBody = 512
-	// quick is how long a body may take to arrive and still count in the request's duration.
+	// quick is how long a body may take to arrive without being excluded from the request's duration (excludeWait).
 	quick = 50 * time.Millisecond
 )
 
-// screenHeader sees a request once its headers are read, before any memory is taken for its body. It does not let a body be
-// read that is declared too large, or that the method does not use; screen refuses such a request.
+// screenHeader is called once a request's headers are read, before any memory is used for its body. If the body is declared too large, or the
+// method has none, it marks the request so that its body is not read. screen then refuses it.
 func screenHeader(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
 	h.Del(headerDropped)
 	const none = -2
@@ -71,7 +71,8 @@ func connOf(c *fiber.Ctx) *conn {
 	return own
 }
 
-// lingerOn closes a request's connection once it is answered, without cutting off a client that still sends.
+// lingerOn closes the connection after the response. Until then, and for a short time, what the client still sends is read and dropped, so that
+// the client gets the response.
 func lingerOn(c *fiber.Ctx) {
 	if own := connOf(c); own != nil {
 		own.linger.Store(true)
@@ -79,9 +80,9 @@ func lingerOn(c *fiber.Ctx) {
 	c.Context().SetConnectionClose()
 }
 
-// readBody reads a request's body as it was sent, without decoding a Content-Encoding. It grows with what arrives and is bounded by
-// boundOf. It returns errTooLarge, errSlowRequest, errUnavailable if slow clients hold too much memory already, or
-// errBadRequest. A second call returns the same.
+// readBody reads a request's body as it was sent, without decoding a Content-Encoding. Its memory grows with the bytes that arrive, up to
+// boundOf. It may return errTooLarge, errSlowRequest, errBadRequest, or errUnavailable if slow clients occupy too much memory already.
+// Later calls return the same result.
 func readBody(c *fiber.Ctx) ([]byte, error) {
 	if r, ok := c.Locals(localBody).(arrived); ok {
 		return r.body, r.err
@@ -91,7 +92,7 @@ func readBody(c *fiber.Ctx) ([]byte, error) {
 	return body, err
 }
 
-// arrived is a body as readBody returned it first.
+// arrived is the result of the first readBody.
 type arrived struct {
 	body []byte
 	err  error
@@ -110,7 +111,7 @@ func receiveBody(c *fiber.Ctx) ([]byte, error) {
 	case size < 0: // chunked
 		size = leastBody
 	}
-	body := make([]byte, 0, min(size, freeBody)) // so much has arrived when the handler is called
+	body := make([]byte, 0, min(size, freeBody))
 	for {
 		if len(body) == cap(body) {
 			var err error
@@ -126,7 +127,7 @@ func receiveBody(c *fiber.Ctx) ([]byte, error) {
 			lingerOn(c)
 			return nil, &tooLarge{bound}
 		case errors.Is(err, io.EOF):
-			waited(c, time.Since(start))
+			excludeWait(c, time.Since(start))
 			return body, nil
 		case err != nil:
 			var timeout net.Error
@@ -138,7 +139,7 @@ func receiveBody(c *fiber.Ctx) ([]byte, error) {
 	}
 }
 
-// growBody doubles a body's capacity within the budget.
+// growBody doubles a body's capacity and charges it to the budget.
 func growBody(c *fiber.Ctx, body []byte, bound int) ([]byte, error) {
 	size := min(max(2*cap(body), leastBody), bound+1)
 	if own := connOf(c); own != nil && size > freeBody {
@@ -149,7 +150,7 @@ func growBody(c *fiber.Ctx, body []byte, bound int) ([]byte, error) {
 	return append(make([]byte, 0, size), body...), nil
 }
 
-// holder is the owner to whom a request's memory is charged: the client's address, or the user once known.
+// holder returns the owner to which a request's memory is charged: the user, or the client's address before authentication.
 func holder(c *fiber.Ctx) string {
 	if who := caller(c); who.UserID != "" {
 		return "user:" + who.UserID
@@ -160,8 +161,8 @@ func holder(c *fiber.Ctx) string {
 	return ""
 }
 
-// waited leaves the time that a body took to arrive out of the request's own time and duration.
-func waited(c *fiber.Ctx, d time.Duration) {
+// excludeWait excludes the time that a body took to arrive from the request's duration, and gives the handler the full requestTimeout from now.
+func excludeWait(c *fiber.Ctx, d time.Duration) {
 	if d < quick {
 		return
 	}
@@ -171,7 +172,7 @@ func waited(c *fiber.Ctx, d time.Duration) {
 	c.Locals(localCancel, cancel)
 }
 
-// holdAnswer charges a large response until its client has read it.
+// holdAnswer charges a large response to the budget until the client has read it.
 func holdAnswer(c *fiber.Ctx) error {
 	const small = 64 << 10
 	own := connOf(c)

@@ -41,23 +41,23 @@ var rules = []string{
 	ruleSync, ruleServer,
 }
 
-// failures is how many wrong passwords a subject may get: a username, whether there is such a user or not, or a user.
+// failures limits wrong passwords by subject: a user, or a username, whether it exists or not.
 var failures = config.Rate{Count: 20, Window: 15 * time.Minute}
 
-// limit is which limit a route is under. The zero value is none.
+// limit is the limit of a route. The zero value means none.
 type limit struct {
 	rule string
 	rate config.Rate
-	// subject names the bucket if it is neither the user's nor the address's.
+	// subject returns the bucket's subject; nil for the user, or the address of a client without a valid token.
 	subject func(c *fiber.Ctx) string
-	// byBody guards a route whose subject is found in the body, in place of rule and subject.
+	// byBody applies the limit of a route whose subject is in the body. It replaces rule, rate and subject.
 	byBody func(c *fiber.Ctx) error
-	// own is set for routes that return the caller's own profile: its stamp comes with the limit's round trip. (Not for an external
-	// token whose claims may still change the profile after that.)
+	// own is set for routes that return the caller's own profile. The profile's stamp is then read in the same round trip to Redis as the
+	// limit, if the profile can't change after that (settled).
 	own bool
 }
 
-// limits are those of the routes.
+// limits has the limits of the routes.
 type limits struct {
 	none, everything, own, register, login, refresh, search, send, react, upload, socket limit
 }
@@ -87,14 +87,14 @@ func (l *limited) Error() string {
 	return fmt.Sprintf("too many requests: try again in %d seconds", seconds(l.after))
 }
 
-// Is makes every limited the one that the table of outcomes names.
+// Is makes errors.Is match errLimited, which the table of outcomes has.
 func (*limited) Is(target error) bool { return target == errLimited }
 
-// seconds rounds up.
+// seconds converts a duration to seconds, rounded up.
 func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
 
-// admitRequest applies the route's limit and refuses bodies that are too large or encoded, before they are read. A
-// limit whose subject is in the body comes last: the address's bucket is charged before anything is decoded.
+// admitRequest applies the route's limit, and refuses bodies that are too large or encoded before they are read. A limit whose subject is in
+// the body is applied last; before the body is read, the default limit of the address is applied.
 func (s *Server) admitRequest(c *fiber.Ctx, l limit) error {
 	first := l
 	if l.byBody != nil {
@@ -112,12 +112,12 @@ func (s *Server) admitRequest(c *fiber.Ctx, l limit) error {
 	return nil
 }
 
-// settled reports whether nothing of the bearer's profile changes between the limit and the handler.
+// settled reports whether this request can't change the bearer's profile after its limit was applied. An external token may, by its claims.
 func (s *Server) settled(b bearer) bool {
 	return b.err == nil && (b.Kind == principal.Session || b.Kind == principal.External && s.Identity.Checked(b.ExternalID))
 }
 
-// guard charges a request to its bucket and writes the remainder into the response's headers, also if it is refused.
+// guard charges a request to its bucket, and sets the response's headers for limits. It returns *limited if the bucket is empty.
 func (s *Server) guard(c *fiber.Ctx, l limit) error {
 	if s.unlimited(c, l) {
 		return nil
@@ -137,7 +137,7 @@ func (s *Server) guard(c *fiber.Ctx, l limit) error {
 	return nil
 }
 
-// unlimited reports whether nothing is charged for a request: the limit that is off is the route's, or the key's for a server key.
+// unlimited reports whether nothing is charged for a request: its route has no limit, or the limit that applies is off.
 func (s *Server) unlimited(c *fiber.Ctx, l limit) bool {
 	if l.rule == "" {
 		return true
@@ -148,7 +148,7 @@ func (s *Server) unlimited(c *fiber.Ctx, l limit) bool {
 	return l.rate.Off()
 }
 
-// takeOf is the charge of a request. Requests of a server key count on the key's limit, on every route.
+// takeOf returns the charge of a request. Requests of a server key are charged to the key's limit on every route.
 func (s *Server) takeOf(c *fiber.Ctx, l limit) ratelimit.Take {
 	if b := s.identify(c); b.err == nil && b.Kind == principal.Key {
 		return ratelimit.Take{Rule: ruleServer, Subject: "key:" + b.KeyID, Rate: s.Limits.Server}
@@ -156,8 +156,7 @@ func (s *Server) takeOf(c *fiber.Ctx, l limit) ratelimit.Take {
 	return ratelimit.Take{Rule: l.rule, Subject: s.subject(c, l), Rate: l.rate}
 }
 
-// guardItems takes, for a bulk of items, one more for each hundred of them from the key's bucket. It returns *limited where they are not
-// to be had.
+// guardItems charges a bulk of items to the key's bucket: one more for each itemsPerTake items. It returns *limited if the bucket has less.
 func (s *Server) guardItems(c *fiber.Ctx, items int) error {
 	if s.Limits.Server.Off() || items < itemsPerTake {
 		return nil
@@ -171,7 +170,7 @@ func (s *Server) guardItems(c *fiber.Ctx, items int) error {
 	return nil
 }
 
-// itemsPerTake is how many items of a bulk count as much as a request.
+// itemsPerTake is how many items of a bulk cost as much as one request.
 const itemsPerTake = 100
 
 func setLimitHeaders(c *fiber.Ctx, v ratelimit.Verdict) {
@@ -183,8 +182,8 @@ func setLimitHeaders(c *fiber.Ctx, v ratelimit.Verdict) {
 	}
 }
 
-// subject is whose bucket a request takes from: the user's if a token of a live session names one, else the address's. A
-// token that outlives its session must not use up its owner's bucket.
+// subject returns the subject of a request's bucket: the user of a valid token, or else the address. A token whose session has ended counts as
+// invalid, because it must not use up its former owner's bucket.
 func (s *Server) subject(c *fiber.Ctx, l limit) string {
 	if l.subject != nil {
 		return l.subject(c)
@@ -194,24 +193,24 @@ func (s *Server) subject(c *fiber.Ctx, l limit) string {
 	case b.err != nil:
 		return s.byAddress(c)
 	case b.Kind == principal.Session && s.Watch.Ended(b.SessionID):
-		return s.byAddress(c) // a token that was taken away must not use up what its user has
+		return s.byAddress(c)
 	case b.UserID == "":
-		return "external:" + b.ExternalID // the first request, which makes the user
+		return "external:" + b.ExternalID // this pod does not know the user yet, who may not exist
 	}
 	return "user:" + b.UserID
 }
 
-// ipv6Prefix is the smallest IPv6 prefix of one subscriber: addresses within it count as one client.
+// ipv6Prefix is the length of the IPv6 prefix that counts as one client.
 const ipv6Prefix = 64
 
 func (s *Server) byAddress(c *fiber.Ctx) string { return "address:" + s.address(c) }
 
-// address is the client address of a request, reduced to the part by which clients are distinguished.
+// address names the client of a request, as addressOf does.
 func (s *Server) address(c *fiber.Ctx) string {
 	return addressOf(s.proxies.client(c))
 }
 
-// addressOf names an address, IPv6 by its subscriber's prefix, as buckets and memory are counted by it.
+// addressOf names a client by its address, or by the prefix of an IPv6 address. It is the subject of limits and the owner of memory.
 func addressOf(a netip.Addr) string {
 	if a = subscriber(a); a.Is6() {
 		return netip.PrefixFrom(a, ipv6Prefix).String()
@@ -219,9 +218,9 @@ func addressOf(a netip.Addr) string {
 	return a.String()
 }
 
-// proveOnce runs a check of a password for one subject, whose wrong ones are counted and bounded. The attempt is taken from
-// the bucket before the check and given back unless wrong was returned, so that attempts at the same time can't all pass
-// before the first is counted. The answer's headers are changed only if it is refused.
+// proveOnce runs a check of a password for one subject, and limits the number of checks that return wrong. Every attempt is charged before
+// the check, and given back unless wrong was returned. So of many concurrent attempts only as many pass as the limit allows. The
+// response's headers are set only if the attempt is refused.
 func (s *Server) proveOnce(c *fiber.Ctx, subject string, wrong error, check func() error) error {
 	if s.Limits.Auth.Off() {
 		return check()
@@ -239,12 +238,12 @@ func (s *Server) proveOnce(c *fiber.Ctx, subject string, wrong error, check func
 	return err
 }
 
-// guardSend charges a message to its sender's bucket, the same for REST and sockets.
+// guardSend charges a message to its sender's bucket, which REST and sockets share.
 func (s *Server) guardSend(ctx context.Context, userID string) error {
 	return s.guardUser(ctx, ruleSend, s.Limits.Send, userID)
 }
 
-// guardUser charges a request of a socket to the user's bucket of a rule, the same as for REST.
+// guardUser charges a frame to its user's bucket of a rule, which REST and sockets share.
 func (s *Server) guardUser(ctx context.Context, rule string, rate config.Rate, userID string) error {
 	if rate.Off() {
 		return nil

@@ -13,8 +13,8 @@ import (
 	"github.com/parley-chat/parley/internal/ratelimit"
 )
 
-// guardRefresh applies the limit of the token's session to a refresh. A body without one of our tokens has no session; for it
-// only the address's limit applies, which admitRequest has charged already.
+// guardRefresh applies the limit of the token's session to a refresh. A body without a known token has no session: only the limit of the
+// address applies, which admitRequest has charged already.
 func (s *Server) guardRefresh(c *fiber.Ctx) error {
 	if s.Limits.Refresh.Off() {
 		return nil
@@ -22,7 +22,7 @@ func (s *Server) guardRefresh(c *fiber.Ctx) error {
 	var in auth.RefreshToken
 	body, err := readBody(c)
 	if err != nil || jsonbody.Decode(body, &in) != nil {
-		return nil //nolint:nilerr // the handler finds the same and reports it
+		return nil //nolint:nilerr // the handler gets the same error and returns it
 	}
 	token := sha256.Sum256([]byte(in.Token))
 	if v, known := s.refused.find(token, time.Now()); known {
@@ -42,12 +42,12 @@ func (s *Server) guardRefresh(c *fiber.Ctx) error {
 	return nil
 }
 
-// maxRefused bounds how many refused tokens a process remembers. It forgets all of them when it has so many: each then
-// costs a query once more.
+// maxRefused bounds the refused tokens that a process remembers. If there are more that are still refused, it forgets all of them: each then
+// costs one more query.
 const maxRefused = 10_000
 
-// refusals remember the refresh tokens whose session's bucket was empty, so that a client that goes on with its token costs
-// no query until the bucket has one again. The zero value is ready; it may be used by any goroutine.
+// refusals remembers the refresh tokens whose session's bucket was empty. So a client that keeps sending its token costs no query until the
+// bucket allows a refresh again. The zero value is ready for use. Safe for concurrent use.
 type refusals struct {
 	mu sync.Mutex // guards by
 	by map[[sha256.Size]byte]refusal
@@ -58,7 +58,7 @@ type refusal struct {
 	verdict ratelimit.Verdict
 }
 
-// find returns a refusal's verdict, adjusted to the present time.
+// find returns the verdict of a token that is still refused, with its times adjusted to now.
 func (r *refusals) find(token [sha256.Size]byte, now time.Time) (ratelimit.Verdict, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -21,28 +21,28 @@ import (
 const (
 	// maxConnections bounds the connections of a pod other than sockets. Each takes about 20 KiB.
 	maxConnections = 8192
-	// crowded is the number of connections beyond which the bound for one address is lower, so that other addresses get the rest.
+	// crowded is the number of connections from which an address may have only crowdedShare, so that other addresses get the rest.
 	crowded      = maxConnections / 2
 	crowdedShare = 64
-	// sendBuffer bounds the part of an unread response that the kernel buffers; the kernel doubles the number. Left to itself it takes
-	// up to 4 MiB a connection, which count in a container's memory.
+	// sendBuffer bounds the bytes of an unread response that the kernel buffers; the kernel doubles the number. Without it the kernel uses up
+	// to 4 MiB for each connection, which count in a container's memory.
 	sendBuffer = 128 << 10
-	// acceptLogPause is how often the log says that accepts fail.
+	// acceptLogPause is the least time between two log entries about failing accepts.
 	acceptLogPause = 10 * time.Second
-	// lingerTime and lingerBytes bound what is read and dropped of a connection that is closed while its client sends: a
-	// client that is cut off may never read its answer.
+	// lingerTime and lingerBytes bound what is read and dropped when a connection is closed while its client is sending. Without it the
+	// client might be cut off before it has read the response.
 	lingerTime  = 2 * time.Second
 	lingerBytes = 2 << 20
 )
 
-// acceptPauses are the pauses after an accept that failed, mostly for want of file descriptors.
+// acceptPauses are the pauses after failed accepts, which mostly fail because file descriptors are used up.
 var acceptPauses = backoff.Policy{First: 5 * time.Millisecond, Most: time.Second}
 
 // listener accepts connections for fasthttp: it survives errors of accept, bounds the connections of an address and of the
 // pod, and wraps each in a conn.
 type listener struct {
 	net.Listener
-	perAddress int // 0 is no bound
+	perAddress int // 0 for no bound
 	proxies    *proxies
 	memory     *budget.Budget
 	metrics    *connMetrics
@@ -53,7 +53,7 @@ type listener struct {
 	mu     sync.Mutex // guards the following fields
 	total  int
 	open   map[netip.Addr]int
-	logged time.Time // that accept fails
+	logged time.Time // when a failed accept was last logged
 }
 
 type connMetrics struct {
@@ -134,8 +134,7 @@ func (l *listener) failed(err error) {
 	}
 }
 
-// admit counts a connection, or refuses it and returns nil. Trusted proxies are not bounded by address: they bring many
-// clients, and bound those themselves.
+// admit counts a connection, or refuses it and returns nil. Trusted proxies have no bound by address, because they serve many clients.
 func (l *listener) admit(c net.Conn) *conn {
 	key := addressKey(c)
 	most := l.perAddress
@@ -166,7 +165,7 @@ func (l *listener) admit(c net.Conn) *conn {
 	return &conn{Conn: c, listener: l, key: key}
 }
 
-// refuseConn responds before the client has sent a request. The kernel's buffer is empty, so this does not wait.
+// refuseConn responds 503 without reading a request, and closes the connection. It does not wait, because the kernel's buffer is empty.
 func refuseConn(c net.Conn) {
 	const body = `{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"too many connections","code":"unavailable","requestId":"%s"}`
 	request := id.New()
@@ -177,7 +176,7 @@ func refuseConn(c net.Conn) {
 	_ = c.Close()
 }
 
-// addressKey is what connections are counted by: the peer's address, IPv6 by its subscriber's prefix.
+// addressKey returns the address by which a connection is counted: that of its peer, as subscriber has it.
 func addressKey(c net.Conn) netip.Addr {
 	a, ok := c.RemoteAddr().(*net.TCPAddr)
 	if !ok {
@@ -186,7 +185,7 @@ func addressKey(c net.Conn) netip.Addr {
 	return subscriber(a.AddrPort().Addr())
 }
 
-// subscriber returns the address that represents all addresses of one client.
+// subscriber returns the address that represents one client: an IPv4 address, or the first IPv6 address of its prefix.
 func subscriber(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
 	if a.Is6() {
@@ -208,16 +207,17 @@ func (l *listener) left(key netip.Addr) {
 // conn is one client's connection. Its fields, except the atomic ones, belong to the goroutine that serves it.
 type conn struct {
 	net.Conn
-	listener *listener
-	key      netip.Addr
-	counted  atomic.Bool // set once it is counted no longer
-	linger   atomic.Bool // Close waits a moment for what the client still sends
+	listener  *listener
+	key       netip.Addr
+	uncounted atomic.Bool // no longer counted by the listener
+	linger    atomic.Bool // Close reads for a moment what the client still sends
 
 	owner string
-	held  int64 // bytes of the budget, taken for owner
+	held  int64 // bytes that are charged to owner
 }
 
-// hold reserves n bytes more, for what is read or written now, until the answer is written or the connection ends.
+// hold charges n more bytes to an owner, until release is called. Bytes that are charged to another owner are released first. It returns
+// false if the budget is exceeded.
 func (c *conn) hold(owner string, n int64) bool {
 	if c.held > 0 && owner != c.owner {
 		c.release()
@@ -235,17 +235,18 @@ func (c *conn) release() {
 	c.owner, c.held = "", 0
 }
 
-// NetConn is the connection itself.
+// NetConn returns the wrapped connection.
 func (c *conn) NetConn() net.Conn { return c.Conn }
 
-// uncount removes the connection from its address's count: it ended, or became a socket, which is bounded by its user.
+// uncount removes the connection from the listener's counts. It is called when the connection ends or becomes a socket: sockets are bounded by
+// user.
 func (c *conn) uncount() {
-	if !c.counted.Swap(true) {
+	if !c.uncounted.Swap(true) {
 		c.listener.left(c.key)
 	}
 }
 
-// Close closes the connection, after its client had a moment to finish sending if linger is set.
+// Close closes the connection. If linger is set, the client first has lingerTime to finish sending.
 func (c *conn) Close() error {
 	if t, ok := c.Conn.(*net.TCPConn); ok && c.linger.Swap(false) && t.CloseWrite() == nil {
 		_ = t.SetReadDeadline(time.Now().Add(lingerTime))

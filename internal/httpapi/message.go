@@ -57,7 +57,8 @@ func (s *Server) listMessages(c *fiber.Ctx) error {
 	return list(c, found.Messages, found.HasMore, messagePosition)
 }
 
-// listAfterSeq responds with the messages after a seq, in order. The client requests the next part by the last seq, not by a cursor.
+// listAfterSeq responds with the messages after a seq, in the order of their seqs. There is no cursor: the client requests the next part with
+// the last seq.
 func (s *Server) listAfterSeq(c *fiber.Ctx, conversationID string, p page) error {
 	var f invalid.Faults
 	seq := queryInt(c, &f, "afterSeq", -1, 0, math.MaxInt64)
@@ -80,8 +81,8 @@ func (s *Server) listAfterSeq(c *fiber.Ctx, conversationID string, p page) error
 	return c.JSON(listBody{Data: found.Messages, Pagination: pagination{HasMore: found.HasMore}})
 }
 
-// listAround returns a message with half a page on each side. Older pages follow by nextCursor, newer ones by afterSeq of the
-// first item.
+// listAround responds with a message and half a page on each side. Clients request older messages with nextCursor, and newer ones with afterSeq
+// and the seq of the first item.
 func (s *Server) listAround(c *fiber.Ctx, conversationID string, p page) error {
 	if p.after != nil {
 		return invalid.One("cursor", "does not go with around")

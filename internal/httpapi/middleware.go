@@ -27,20 +27,20 @@ import (
 	"github.com/parley-chat/parley/internal/tracing"
 )
 
-// What a request carries along, by name.
+// Names of a request's local values.
 const (
 	localRequestID = "request_id"
 	localRoute     = "route"
-	localStamp     = "stamp"     // that of the caller's own profile
-	localBearer    = "bearer"    // its recognized token
-	localPrincipal = "principal" // its principal, once it was admitted
-	localBody      = "body"
-	localWaited    = "waited" // how long the body took to arrive
-	localCancel    = "cancel" // of a user context made later than the first
-	localShared    = "shared" // the response's body is shared with other requests
+	localStamp     = "stamp"     // the stamp of the caller's profile, if it was read with the limit
+	localBearer    = "bearer"    // the recognized token
+	localPrincipal = "principal" // set once the request was authenticated
+	localBody      = "body"      // the result of the first readBody
+	localWaited    = "waited"    // how long the body took to arrive
+	localCancel    = "cancel"    // cancels the context that excludeWait made
+	localShared    = "shared"    // the response's body is shared with other requests
 )
 
-// unmatched is the route label of all requests that match none.
+// unmatched is the label of all requests that match no route.
 const unmatched = "unmatched"
 
 const headerRequestID = "X-Request-Id"
@@ -70,7 +70,7 @@ func routeOf(c *fiber.Ctx) string {
 	return unmatched
 }
 
-// observe gives every request an id, catches panics, responds to errors and counts.
+// observe is the outermost handler: it gives every request an id, a deadline and a span, converts panics and errors to responses, and counts.
 func (s *Server) observe(c *fiber.Ctx) error {
 	start := time.Now()
 	id := requestID(c)
@@ -81,11 +81,11 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	defer span.End()
 	c.SetUserContext(ctx)
 	c.Set("X-Content-Type-Options", "nosniff")
-	c.Set(fiber.HeaderCacheControl, "no-store") // except for the docs, responses are personal or change all the time
+	c.Set(fiber.HeaderCacheControl, "no-store") // most responses are personal or change all the time; the docs and the page set another value
 	if s.Gate.Closed() {
 		c.Context().SetConnectionClose() // clients that keep the connection open learn that the pod is stopping
 	}
-	err := s.next(c)
+	err := s.runHandlers(c)
 	if err == nil {
 		err = holdAnswer(c)
 	}
@@ -106,8 +106,8 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	return nil
 }
 
-// next runs the handlers; a panic of theirs is an error.
-func (s *Server) next(c *fiber.Ctx) (err error) {
+// runHandlers runs the further handlers. A panic becomes errInternal.
+func (s *Server) runHandlers(c *fiber.Ctx) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			s.panicked(c.UserContext(), partRequest, v)
@@ -121,7 +121,7 @@ func (s *Server) next(c *fiber.Ctx) (err error) {
 	return c.Next()
 }
 
-// Parts that panic and are not the process's.
+// Parts for the metric of panics, in addition to those of the process.
 const (
 	partRequest = "request"
 	partSocket  = "socket"
@@ -132,8 +132,8 @@ func (s *Server) panicked(ctx context.Context, part string, v any) {
 	s.Log.ErrorContext(ctx, "a panic was caught", "part", part, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 }
 
-// trace begins a request's span. The traceparent of a request is used only if a trusted proxy sent it: a client
-// must not have itself recorded.
+// trace begins a request's span. A traceparent is used only if a trusted proxy sent it, because clients must not decide that their requests are
+// recorded.
 func (s *Server) trace(ctx context.Context, c *fiber.Ctx) (context.Context, trace.Span) {
 	if !s.Tracer.On() {
 		return ctx, noop.Span{}
@@ -145,8 +145,8 @@ func (s *Server) trace(ctx context.Context, c *fiber.Ctx) (context.Context, trac
 	return s.Tracer.Server(ctx, methodLabel(c.Method()), parent)
 }
 
-// describe says in a request's span what it was. otelfiber would do it too, but names spans by what clients send, in names
-// that OpenTelemetry has given up, and measures every request a second time.
+// describe sets the name, attributes and status of a request's span. otelfiber is not used for this: it puts text from clients into the names
+// of spans, uses outdated attributes, and measures every request a second time.
 func describe(span trace.Span, c *fiber.Ctx) {
 	if !span.IsRecording() {
 		return
@@ -160,7 +160,7 @@ func describe(span trace.Span, c *fiber.Ctx) {
 	}
 }
 
-// allowed reports whether an origin is one of those that the settings name.
+// allowed reports whether an origin is among the allowed ones, each of which may be "*" or end with config.AnyPort.
 func allowed(origins []string, origin string) bool {
 	origin = strings.ToLower(origin)
 	return slices.ContainsFunc(origins, func(o string) bool {
@@ -179,7 +179,7 @@ type metrics struct {
 	duration    *prometheus.HistogramVec
 	unavailable prometheus.Counter
 	frames      *prometheus.CounterVec
-	// framesFailed counts the frames that failed by the server's fault: the availability objective counts them as it counts a 5xx.
+	// framesFailed counts the frames that failed because of the server. The availability objective counts them like a 5xx.
 	framesFailed *prometheus.CounterVec
 	server       *prometheus.CounterVec
 }

@@ -12,13 +12,13 @@ import (
 
 const (
 	pagePath   = "/"
-	workerPath = "/" + web.Worker // at the root, since a service worker serves what is below it
+	workerPath = "/" + web.Worker // at the root, because a service worker controls only the pages below its path
 	assetPath  = "/assets/:file"
 )
 
 const filePolicy = "default-src 'none'; frame-ancestors 'none'"
 
-// webPage is Parley's own page at / and its files.
+// webPage serves Parley's own page at / and its files.
 type webPage struct {
 	files  map[string]*web.File
 	policy string
@@ -32,7 +32,7 @@ func newPage(storage config.Storage) (*webPage, error) {
 	return &webPage{files: files, policy: pagePolicy(storageOrigin(storage))}, nil
 }
 
-// storageOrigin is the origin that browsers reach the bucket at, "" without storage.
+// storageOrigin returns the origin at which browsers reach the bucket, "" without storage.
 func storageOrigin(s config.Storage) string {
 	u, err := url.Parse(s.PublicEndpoint)
 	if err != nil || u.Host == "" {
@@ -44,8 +44,8 @@ func storageOrigin(s config.Storage) string {
 	return u.Scheme + "://" + s.Bucket + "." + u.Host
 }
 
-// pagePolicy is the page's Content-Security-Policy. 'self' covers the socket, too. The page writes no markup from strings, so that
-// Trusted Types can forbid it; parley-worker is the address of its service worker.
+// pagePolicy returns the page's Content-Security-Policy. 'self' includes the socket. Trusted Types forbid markup from strings, which the page
+// never writes; the only policy, parley-worker, is for the URL of its service worker.
 func pagePolicy(storage string) string {
 	if storage != "" {
 		storage = " " + storage
@@ -85,9 +85,9 @@ func (p *webPage) worker(c *fiber.Ctx) error {
 	return p.send(c, p.files[web.Worker], "no-cache")
 }
 
-// send answers with a file's bytes, which all requests share, or with 304.
+// send responds with a file's bytes, which all requests share, or with 304.
 func (p *webPage) send(c *fiber.Ctx, f *web.File, caching string) error {
-	// Fiber takes a request without the header for one that accepts everything.
+	// For Fiber a request without Accept-Encoding accepts every encoding.
 	body, encoding := f.Body, ""
 	if c.Get(fiber.HeaderAcceptEncoding) != "" && c.AcceptsEncodings("gzip") == "gzip" {
 		body, encoding = f.Gzip, "gzip"

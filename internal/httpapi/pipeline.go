@@ -13,23 +13,23 @@ import (
 	"github.com/parley-chat/parley/internal/observe"
 )
 
-// maxSends is how many sends of one socket wait for their commits at the same time. The next frame is read when one of them was answered.
+// maxSends is how many sends of one socket may wait for their commits. Beyond it, the next send is queued when one of them was answered.
 const maxSends = 64
 
-// sends are those sends of a socket that wait for their commits. They are committed and answered in the order in which they came. One
-// goroutine answers them, that of the frame that found none waiting; a socket that sends nothing has none.
+// sends is a socket's queue of sends that wait for their commits. They are committed and answered in the order of their frames. The goroutine of
+// the frame that found the queue empty answers all of them until it is empty again, so a socket that sends nothing needs no goroutine.
 //
 //	reader ── check, limit, Begin ──► waiting ── commit ──► answered, the oldest first
 type sends struct {
 	lane message.Lane
 
 	mu       sync.Mutex // guards the following fields
-	waiting  []*sending // from first on; its room is kept for the next
+	waiting  []*sending // the sends from index first on; earlier elements are nil
 	first    int
-	answered *sync.Cond // fewer wait; nil as long as nobody waits for that
+	answered *sync.Cond // signals that a send was answered; nil until await needs it
 }
 
-// sending is a send that was begun, or failed before it could be.
+// sending is a send that waits for its commit, or that failed before it was queued (err).
 type sending struct {
 	command command
 	ctx     context.Context //nolint:containedctx // of the frame, with its time and trace
@@ -39,7 +39,7 @@ type sending struct {
 	err     error
 }
 
-// push adds a send. It returns true if the caller has to respond to it and to those that follow.
+// push adds a send. It returns true if the queue was empty: the caller then has to answer this send and all that follow.
 func (q *sends) push(x *sending) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -47,7 +47,8 @@ func (q *sends) push(x *sending) bool {
 	return q.count() == 1
 }
 
-// pop removes the first send, which was answered. It returns the next one, nil if there is none.
+// pop removes the first send, after it was answered. It returns the next one, nil if there is none. It compacts the slice when it is empty or
+// maxSends sends were removed.
 func (q *sends) pop() *sending {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -68,10 +69,10 @@ func (q *sends) pop() *sending {
 	return q.waiting[0]
 }
 
-// count is how many wait. The lock is held.
+// count returns how many sends wait. The lock is held.
 func (q *sends) count() int { return len(q.waiting) - q.first }
 
-// await waits until at most n sends wait. It is bounded, as the time of each send is. A nil q has none.
+// await waits until at most n sends wait. The deadline of each send bounds it. A nil q is empty.
 func (q *sends) await(n int) {
 	if q == nil {
 		return
@@ -86,7 +87,7 @@ func (q *sends) await(n int) {
 	}
 }
 
-// send carries out a message:send. It calls release once the next frame may be read, which is before the commit.
+// send processes a message:send. It calls release once the send is queued, so that the next frame is read before the commit.
 func (r *reader) send(c command, err error, release func()) {
 	if r.sends == nil {
 		r.sends = &sends{}
@@ -101,7 +102,7 @@ func (r *reader) send(c command, err error, release func()) {
 			return err
 		})
 	}
-	x.command.data = nil // it is part of the frame's buffer, which is used again
+	x.command.data = nil // it refers to the frame's buffer, which is reused after release
 	first := r.sends.push(x)
 	release()
 	for first && x != nil {
@@ -130,7 +131,7 @@ func (r *reader) begin(ctx context.Context, c command) (message.Queued, error) {
 
 // answerSend waits for a send's commit and sends the response.
 func (r *reader) answerSend(x *sending) {
-	defer r.recovered() // the next one is answered all the same
+	defer r.recovered() // after a panic the next send is still answered
 	defer x.cancel()
 	defer x.span.End()
 	err := x.err

@@ -11,7 +11,7 @@ import (
 	"github.com/parley-chat/parley/internal/invalid"
 )
 
-// maxPresences is how many users one request may ask about, maxFramePresences how many a frame.
+// maxPresences is the largest number of users in a request for presence, maxFramePresences in a frame.
 const (
 	maxPresences      = 100
 	maxFramePresences = 200

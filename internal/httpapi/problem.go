@@ -39,9 +39,9 @@ type problem struct {
 	Errors    []invalid.Fault `json:"errors,omitempty"`
 	// RetryAfterSeconds is set for rate_limited only.
 	RetryAfterSeconds int `json:"retryAfterSeconds,omitempty"`
-	// Until is when a ban ends, left out for one that lasts until it is lifted.
+	// Until is when a ban ends. It is left out for a permanent ban.
 	Until *timestamp.Time `json:"until,omitempty"`
-	// Scope is the one that a server key lacks.
+	// Scope is the scope that the server key lacks.
 	Scope string `json:"scope,omitempty"`
 }
 
@@ -216,7 +216,7 @@ func lookUp(err error) (outcome, bool) {
 	of := map[int]error{
 		404: errNotFound, 405: errMethod, 408: errSlowRequest, 413: errTooLarge, 426: errUpgrade, 431: errHeaders,
 	}[f.Code]
-	// A connection that the client reset is Bad Gateway to Fiber: nothing is wrong on our side.
+	// Fiber reports a connection that the client has reset as 502, although the server has no fault.
 	if of == nil && (f.Code >= 400 && f.Code < 500 || f.Code == fiber.StatusBadGateway) {
 		of = errBadRequest
 	}
@@ -226,7 +226,7 @@ func lookUp(err error) (outcome, bool) {
 	return lookUp(of)
 }
 
-// retryAfter is how many seconds a client of an unavailable server waits.
+// retryAfter is the Retry-After of a 503, in seconds.
 const retryAfter = "1"
 
 // fail responds with an error's problem.

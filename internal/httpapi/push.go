@@ -54,7 +54,7 @@ func (s *Server) updatePushPreferences(c *fiber.Ctx) error {
 	return c.JSON(p)
 }
 
-// noteActive notes that a user sent, read or typed. What a server key does for a user is not that user's doing, and what failed is nothing.
+// noteActive records that a user sent, read or typed, for decisions on pushes. Failed requests (err) and requests of server keys don't count.
 func (s *Server) noteActive(err error, p principal.Principal) {
 	if err == nil && p.Kind != principal.Key {
 		s.Attention.Note(p.UserID, p.SessionID)
@@ -71,7 +71,7 @@ type focusData struct {
 	ConversationID *string `json:"conversationId,omitempty"`
 }
 
-// Check notes the faults of the data. Which conversation is in front is not used yet: who looks at one gets no push of another.
+// Check notes the faults of the data. The conversation in front is not used yet: a user who is looking at any conversation gets no pushes.
 func (d *focusData) Check(f *invalid.Faults) {
 	if d.ConversationID != nil && !id.Valid(*d.ConversationID) {
 		f.Add("conversationId", "must be an id")

@@ -79,7 +79,7 @@ type reactionData struct {
 	Reaction  string `json:"reaction"`
 }
 
-// Check normalises the reaction and notes its faults. A malformed id is as unknown as any other.
+// Check normalises the reaction and notes its faults. A malformed id is treated as unknown.
 func (d *reactionData) Check(f *invalid.Faults) { message.CheckReaction(f, "reaction", &d.Reaction) }
 
 func (r *reader) react(ctx context.Context, data json.RawMessage, added bool) (any, error) {

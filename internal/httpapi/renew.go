@@ -10,7 +10,7 @@ import (
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
-// authData is the data of an auth.
+// authData is the data of an auth frame.
 type authData struct {
 	Token string `json:"token"`
 }
@@ -22,13 +22,13 @@ func (d *authData) Check(f *invalid.Faults) {
 	}
 }
 
-// renewed is the ack of an auth: until when the socket goes on, null for one that ends with its session.
+// renewed is the ack of an auth frame. ExpiresAt is when the socket will be closed, null for a socket that ends with its session.
 type renewed struct {
 	ExpiresAt *timestamp.Time `json:"expiresAt"`
 }
 
-// renew gives the socket a newer token of its user. One that does not hold is answered, and the socket goes on until its time; one of
-// another user closes it, since what the client shows would be somebody else's from here on.
+// renew replaces the socket's token by a newer one of the same user. An invalid token gets an error response, and the socket keeps its expiry. A
+// token of another user closes the socket, because the client shows data of the first user.
 func (r *reader) renew(ctx context.Context, data json.RawMessage) (any, error) {
 	var in authData
 	if err := decodeData(data, &in); err != nil {
@@ -44,11 +44,11 @@ func (r *reader) renew(ctx context.Context, data json.RawMessage) (any, error) {
 	}
 	if p.UserID != r.session.UserID {
 		r.session.Close(realtime.CloseSessionOver)
-		return nil, errInternal // closed
+		return nil, errInternal // the socket is being closed
 	}
 	if r.session.SessionID == "" && p.Kind == principal.External {
 		r.session.Extend(p.ExpiresAt, p.Signer)
-		if err := r.server.holds(p); err != nil { // it ended meanwhile
+		if err := r.server.stillAdmitted(p); err != nil { // it ended before Extend
 			r.session.Close(CloseCodeOf(err))
 		}
 	}

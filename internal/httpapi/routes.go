@@ -8,7 +8,7 @@ import (
 
 const socketRoute = "/api/ws"
 
-// route is one line of the table: its callers, its limit and its handler.
+// route is one line of the table of routes: the admitted callers, the limit and the handler.
 type route struct {
 	method, path string
 	who          access
@@ -16,10 +16,10 @@ type route struct {
 	handler      fiber.Handler
 }
 
-// builtinRoutes are there only where people have passwords of Parley's own.
+// builtinRoutes exist only if users may have passwords of Parley (config: auth mode).
 var builtinRoutes = []string{"/api/auth/register", "/api/auth/login", "/api/auth/password"}
 
-// routes is everything that the api serves.
+// routes returns the table of everything that the api serves.
 func (s *Server) routes(d *docs) []route {
 	anyone, user := access{}, access{user: true}
 	by := s.limits()
@@ -99,7 +99,7 @@ func (s *Server) routes(d *docs) []route {
 		{"GET", "/api/presence", user, by.everything, s.presences},
 		{"GET", "/api/presence/:userId", user, by.everything, s.presence},
 
-		{"GET", socketRoute, anyone, by.socket, s.socket()}, // which authenticates itself, for browsers
+		{"GET", socketRoute, anyone, by.socket, s.socket()}, // its handler authenticates, because browsers send the token in a sub-protocol
 	})
 	if s.Docs {
 		table = append(table,

@@ -1,5 +1,11 @@
-// Package httpapi is Parley's edge: REST and sockets. It is the only package that knows Fiber. A handler decodes, calls
-// one method of a domain and encodes; errors are returned, and problem.go maps them to responses.
+// Package httpapi is Parley's edge: REST and sockets. It is the only package that uses Fiber. A handler decodes, calls one method of a domain and
+// encodes. It returns errors, which problem.go maps to responses. The way of a request:
+//
+//	listener (bounds connections) ─► screenHeader (drops bodies) ─► observe (id, deadline, span, errors) ─► admitRequest (limit)
+//	  ─► authenticate ─► handler
+//
+// A socket leaves fasthttp after its handshake (upgrade.go). A reader then processes its frames one after the other, except that sends wait for
+// their commits in a pipeline (pipeline.go).
 package httpapi
 
 import (
@@ -43,15 +49,16 @@ import (
 // Bounds of requests.
 const (
 	maxBody = 256 << 10
-	// maxHeader is how large a request's headers may be, a bearer token left out: one that is too long is no good token, and nothing else.
+	// maxHeader is the largest size of a request's headers without the Authorization header. A token that is too long is an invalid
+	// token, not headers that are too large.
 	maxHeader = 8 << 10
-	// readHeader is how much of them is read.
+	// readHeader is the size of the buffer for all headers.
 	readHeader = 16 << 10
 	// readTimeout bounds the arrival of a request, and how long an idle connection is kept.
 	readTimeout = 30 * time.Second
 	// writeTimeout bounds how long a client may take to read a response.
 	writeTimeout = 30 * time.Second
-	// requestTimeout bounds all that a handler asks of Postgres and Redis: a client that leaves cancels nothing.
+	// requestTimeout bounds all queries of a handler to Postgres and Redis. They are not cancelled if the client disconnects.
 	requestTimeout = 6 * time.Second
 )
 
@@ -61,22 +68,22 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 	// ForwardedHeader is config.ForwardedFor or config.ForwardedRFC.
 	ForwardedHeader string
-	// ConnectionsPerAddress bounds the HTTP connections of one address; 0 is no bound.
+	// ConnectionsPerAddress bounds the HTTP connections of one address; 0 for no bound.
 	ConnectionsPerAddress int
 	AllowedOrigins        []string
 	MetricsToken          string
-	// Docs is whether /api/docs is served.
+	// Docs is set if /api/docs is served.
 	Docs bool
-	// Web is whether the page is served at /. Storage says where its files are.
+	// Web is set if the page is served at /. Storage has the origin of files, which the page's policy allows.
 	Web        bool
 	Storage    config.Storage
 	DrainDelay time.Duration
 	// StopTimeout bounds the drain and the end of requests in flight, after the delay.
 	StopTimeout time.Duration
 	Limits      config.Limits
-	// AuthMode is whose tokens are accepted, one of config's.
+	// AuthMode says which kinds of tokens are accepted: one of the modes of package config.
 	AuthMode string
-	// ProfileSync says that name and picture of users of the product's follow their tokens.
+	// ProfileSync is set if names and pictures follow external tokens.
 	ProfileSync bool
 }
 
@@ -114,7 +121,7 @@ type Deps struct {
 	Registry *prometheus.Registry
 	Panics   *prometheus.CounterVec
 	Tracer   *tracing.Tracer
-	// Refusals are the requests, frames and sockets that fail with 503.
+	// Refusals logs the requests, frames and sockets that fail with 503.
 	Refusals *observe.Outage
 	Log      *slog.Logger
 }
@@ -147,7 +154,7 @@ func New(c Config, d Deps) (*Server, error) {
 		ReadBufferSize:        readHeader,
 		ReadTimeout:           readTimeout,
 		WriteTimeout:          writeTimeout,
-		// A body is read by readBody, which grows with what arrives; fasthttp makes its buffers from Content-Length.
+		// Bodies are streamed for readBody, whose memory grows with the bytes that arrive. fasthttp would allocate the Content-Length.
 		StreamRequestBody:            true,
 		DisablePreParseMultipartForm: true,
 		IdleTimeout:                  2 * readTimeout,
@@ -158,7 +165,7 @@ func New(c Config, d Deps) (*Server, error) {
 	server := s.app.Server()
 	server.CloseOnShutdown = true
 	server.HeaderReceived = screenHeader
-	server.KeepHijackedConns = true // a socket keeps its connection, and nothing else
+	server.KeepHijackedConns = true // sockets keep their connections
 	server.ConnState = func(c net.Conn, state fasthttp.ConnState) {
 		if own, ok := c.(*conn); ok && state != fasthttp.StateActive {
 			own.release()
@@ -232,8 +239,8 @@ func (s *Server) Listen() (net.Listener, error) {
 	}, nil
 }
 
-// Serve serves until ctx ends. Then the pod says that it is not ready, waits until the load balancer knows, closes its
-// sockets and finishes the requests in flight. What is not over by then, requests that never quite arrived, is cut off.
+// Serve serves until ctx ends. Then the pod reports that it is not ready, waits DrainDelay so that load balancers notice, closes its sockets and
+// finishes the requests in progress. After StopTimeout the remaining connections are cut off.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	served := make(chan error, 1)
 	go func() { served <- s.app.Listener(l) }()
@@ -264,8 +271,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return <-served
 }
 
-// closeServer stops serving l, finishing the requests in flight until ctx ends. fasthttp does not stop a server that has not got its
-// listener yet, which happens if the process is stopped while it starts. Without a listener it ends.
+// closeServer stops serving l, and finishes the requests in progress until ctx ends. It also closes l: if the process is stopped while it
+// starts, fasthttp may not have l yet, and would not stop.
 func (s *Server) closeServer(ctx context.Context, l net.Listener) error {
 	defer func() { _ = l.Close() }()
 	return s.app.ShutdownWithContext(ctx)

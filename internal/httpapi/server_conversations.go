@@ -19,7 +19,7 @@ import (
 
 const (
 	externalPrefix = "ext:"
-	// maxMembers is how many members a request may add or remove; a new group may have more.
+	// maxMembers is the largest number of members that a request adds or removes. A new group may have more.
 	maxMembers = 1000
 )
 
@@ -29,7 +29,7 @@ type memberName struct {
 	Role *string `json:"role,omitempty"`
 }
 
-// Check adds a fault for a role that is none.
+// Check adds a fault for an unknown role.
 func (m *memberName) Check(f *invalid.Faults) {
 	if m.Role != nil {
 		(&conversation.RoleChange{Role: *m.Role}).Check(f)
@@ -55,7 +55,7 @@ func memberNames(f *invalid.Faults, field string, raw []json.RawMessage, most in
 	return out
 }
 
-// members finds the users of names. Two names of one user are refused.
+// members finds the users of names. Two names of the same user are a fault.
 func (s *Server) members(ctx context.Context, field string, names []memberName) ([]conversation.KeyedMember, error) {
 	list := make([]string, len(names))
 	for i, n := range names {
@@ -106,7 +106,7 @@ func (g *groupBody) Check(f *invalid.Faults) {
 	g.names = memberNames(f, "members", g.Members, conversation.MaxMembers)
 }
 
-// putConversation makes or changes the group of an external id. There is no other name by which a group can be made twice and be one.
+// putConversation creates or changes the group with an external id. Only groups with an external id can be created idempotently.
 func (s *Server) putConversation(c *fiber.Ctx) error {
 	name := pathName(c, "conversation")
 	external, is := strings.CutPrefix(name, externalPrefix)

@@ -10,7 +10,7 @@ import (
 	"github.com/parley-chat/parley/internal/metadata"
 )
 
-// keyedDraft is a message of a server key. Its other fields are those of message.Draft, repeated because jsonbody needs them flat.
+// keyedDraft is a message that a server key sends. It repeats the fields of message.Draft because jsonbody does not support embedded structs.
 type keyedDraft struct {
 	Sender          string               `json:"sender"`
 	Kind            string               `json:"kind,omitempty"`

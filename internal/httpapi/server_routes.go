@@ -17,7 +17,7 @@ import (
 
 const serverPath = "/api/server"
 
-// serverRoutes are the routes for a product's back end, each with the required scope. The limit is for requests without a key.
+// serverRoutes returns the routes for a product's back end, each with the required scope. l limits requests without a valid key.
 func (s *Server) serverRoutes(l limit) []route {
 	read := principal.Read
 	const users, conversations, messages = serverPath + "/users", serverPath + "/conversations", serverPath + "/messages"
@@ -65,7 +65,7 @@ func (s *Server) serverRoutes(l limit) []route {
 	}
 }
 
-// bodyBounds has the bounds of routes that accept more than maxBody.
+// bodyBounds are the routes that accept bodies of more than maxBody.
 var bodyBounds = []struct {
 	method string
 	path   *regexp.Regexp
@@ -75,7 +75,7 @@ var bodyBounds = []struct {
 	{"PUT", regexp.MustCompile(`^/api/server/conversations/`), 1 << 20},
 }
 
-// boundOf is how large a request's body may be. Only a server key may send more than maxBody: nobody else makes a pod keep so much.
+// boundOf returns the largest size of a request's body. Only requests with a token in the form of a server key may have more than maxBody.
 func boundOf(h *fasthttp.RequestHeader) int {
 	uri := h.RequestURI()
 	if !bytes.HasPrefix(uri, []byte(serverPath)) {
@@ -91,15 +91,15 @@ func boundOf(h *fasthttp.RequestHeader) int {
 	return maxBody
 }
 
-// tooLarge is errTooLarge with the route's own bound.
+// tooLarge is errTooLarge for the route's bound.
 type tooLarge struct{ bound int }
 
 func (e *tooLarge) Error() string { return fmt.Sprintf("the body is larger than %d KiB", e.bound>>10) }
 
-// Is makes every tooLarge the one that the table of outcomes names.
+// Is makes errors.Is match errTooLarge, which the table of outcomes has.
 func (*tooLarge) Is(target error) bool { return target == errTooLarge }
 
-// things maps the segments of a path to names in the audit log.
+// things maps segments of paths to the names of targets in the audit log.
 var things = map[string]string{
 	"users": "user", "friends": "friend", "requests": "friend_request", "blocks": "block", "conversations": "conversation", "members": "member",
 	"messages": "message", "reactions": "reaction", "pin": "pin", "uploads": "upload", "attachments": "attachment", "devices": "push_device",
@@ -108,7 +108,7 @@ var things = map[string]string{
 
 var verbs = map[string]string{fiber.MethodPost: "create", fiber.MethodPut: "set", fiber.MethodPatch: "update", fiber.MethodDelete: "delete"}
 
-// actedOn is the audit log's entry of a request that a key makes for a user. It is committed with the change of the request.
+// actedOn returns the entry of the audit log for a request that a key makes for a user. It is committed together with the request's change.
 func actedOn(c *fiber.Ctx, userID string) audit.Entry {
 	e := audit.Entry{TargetType: audit.TargetUser, TargetID: userID, Detail: map[string]any{"method": c.Method(), "route": routeOf(c)}}
 	thing, verb := "request", verbs[c.Method()]

@@ -15,10 +15,10 @@ import (
 	"github.com/parley-chat/parley/internal/jsonbody"
 )
 
-// maxBulk is how many users a bulk may have.
+// maxBulk is the largest number of users in a bulk.
 const maxBulk = 1000
 
-// bulkUsers are users to be created or changed; each is decoded separately, so that a faulty one fails alone.
+// bulkUsers are users to be created or changed. Each is decoded separately, so that a faulty one does not fail the others.
 type bulkUsers struct {
 	Users []json.RawMessage `json:"users"`
 }
@@ -30,7 +30,7 @@ func (b *bulkUsers) Check(f *invalid.Faults) {
 	}
 }
 
-// items decodes each user. The same external id twice fails the bulk: which of the two was meant nobody knows.
+// items decodes each user. A repeated external id fails the whole bulk, because it is ambiguous.
 func (b *bulkUsers) items() ([]*directory.Item, error) {
 	var f invalid.Faults
 	items := make([]*directory.Item, len(b.Users))
@@ -84,7 +84,7 @@ func (s *Server) upsertUsers(c *fiber.Ctx) error {
 	return c.JSON(fiber.Map{"data": out})
 }
 
-// maxServerPage is how many items a page of the server API has at most.
+// maxServerPage is the largest number of items on a page of the server API.
 const maxServerPage = 200
 
 func (s *Server) listUsers(c *fiber.Ctx) error {
@@ -113,7 +113,7 @@ func (s *Server) listUsers(c *fiber.Ctx) error {
 	return list(c, users, more, func(u directory.User) cursor.Position { return cursor.Position{Time: u.UpdatedAt.Time, ID: u.ID} })
 }
 
-// queryCursor reads the cursor of the query, nil if there is none.
+// queryCursor reads the query parameter cursor, nil if it is absent.
 func queryCursor(c *fiber.Ctx) (*cursor.Position, error) {
 	if !c.Context().QueryArgs().Has("cursor") {
 		return nil, nil
@@ -186,7 +186,7 @@ func (s *Server) endSessions(c *fiber.Ctx, userID string) (any, error) {
 	return nil, s.Auth.EndAll(c.UserContext(), userID)
 }
 
-// mintRequest says how long a session that a key opens may last.
+// mintRequest has the lifetime of a session that a key opens; 0 if it is absent.
 type mintRequest struct {
 	TTL *string `json:"ttl,omitempty"`
 
@@ -223,7 +223,7 @@ func (s *Server) mintTokens(c *fiber.Ctx) error {
 	return sendPair(c, fiber.StatusCreated, p)
 }
 
-// decodeOptional decodes a body that may be left out.
+// decodeOptional is decode for a body that may be absent.
 func decodeOptional(c *fiber.Ctx, dst jsonbody.Checker) error {
 	b, err := readBody(c)
 	if err != nil {

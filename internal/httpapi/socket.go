@@ -24,9 +24,9 @@ import (
 )
 
 const (
-	// maxFrame is how large a client's frame may be.
+	// maxFrame is the largest size of a client's frame in bytes.
 	maxFrame = 128 << 10
-	// socketBuffer is each of the library's buffers: small, because most sockets idle.
+	// socketBuffer is the size of each of the library's buffers. It is small because most sockets are idle.
 	socketBuffer = 512
 
 	protocol     = "parley.v1"
@@ -46,7 +46,7 @@ func (s *Server) socket() fiber.Handler {
 	}
 }
 
-// admit checks an upgrade, in the order of the contract.
+// admit checks an upgrade: its form, its origin, whether the pod is stopping, the token and the device, in this order.
 func (s *Server) admit(c *fiber.Ctx) error {
 	if !isHandshake(c) {
 		c.Set("Sec-WebSocket-Version", "13")
@@ -75,7 +75,7 @@ func sameOrigin(origin, host string) bool {
 	return err == nil && strings.EqualFold(u.Host, host)
 }
 
-// protocols are the sub-protocols that the client offers.
+// protocols returns the sub-protocols that the client offers.
 func protocols(c *fiber.Ctx) []string {
 	var out []string
 	for _, line := range c.Request().Header.PeekAll("Sec-WebSocket-Protocol") {
@@ -88,7 +88,7 @@ func protocols(c *fiber.Ctx) []string {
 	return out
 }
 
-// socketToken is the access token: of the header, or, from a browser, of a sub-protocol.
+// socketToken returns the access token from the header, or from a sub-protocol, which browsers use.
 func socketToken(c *fiber.Ctx, offered []string) string {
 	if token, ok := bearerToken(c.Get(fiber.HeaderAuthorization)); ok {
 		return token
@@ -134,7 +134,7 @@ func (s *Server) serveSocket(c *socketConn) {
 		s.refuse(ctx, c, err)
 		return
 	}
-	if err := s.holds(who); err != nil { // it ended while the socket was registered
+	if err := s.stillAdmitted(who); err != nil { // it ended before the socket was registered
 		session.Close(CloseCodeOf(err))
 	}
 	r := &reader{server: s, conn: c, session: session, request: request, limit: s.frameLimiter()}
@@ -146,7 +146,7 @@ func (s *Server) serveSocket(c *socketConn) {
 	r.run()
 }
 
-// CloseCodeOf is the close code for sockets of a principal who is no longer admitted for that reason.
+// CloseCodeOf returns the close code for the sockets of a principal who is no longer admitted, by the error with which new ones are refused.
 func CloseCodeOf(err error) int {
 	if errors.Is(err, principal.ErrBanned) || errors.Is(err, principal.ErrDeactivated) {
 		return realtime.CloseBarred
@@ -154,8 +154,8 @@ func CloseCodeOf(err error) int {
 	return realtime.CloseSessionOver
 }
 
-// connect makes the session on a goroutine of its own: what it asks of Postgres takes a deep stack, and the socket's would
-// stay that large while it idles.
+// connect makes the session on a separate goroutine, because queries grow the stack, and the socket's goroutine would keep the large stack while
+// it is idle.
 func (s *Server) connect(ctx context.Context, who realtime.Identity, conn net.Conn) (session *realtime.Session, err error) {
 	done := make(chan struct{})
 	go func() {
@@ -174,7 +174,7 @@ func (s *Server) connect(ctx context.Context, who realtime.Identity, conn net.Co
 	return session, err
 }
 
-// refuse closes a socket that could not be served. The client reconnects.
+// refuse closes a socket that could not be served, with a code after which the client reconnects.
 func (s *Server) refuse(ctx context.Context, c *socketConn, err error) {
 	code := realtime.CloseTryAgain
 	if errors.Is(err, realtime.ErrDraining) {
@@ -193,8 +193,8 @@ func (s *Server) frameLimiter() *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(float64(s.Limits.Frames.Count)/s.Limits.Frames.Window.Seconds()), 2*s.Limits.Frames.Count)
 }
 
-// reader reads a socket's frames, one after the other. The next one is read when the one before it was answered, or is a send
-// that waits for its commit.
+// reader reads and processes a socket's frames in order. It reads the next frame when the previous one was answered, or is a send that was queued
+// (pipeline.go).
 type reader struct {
 	server  *Server
 	conn    *socketConn
@@ -202,9 +202,9 @@ type reader struct {
 	request string
 	limit   *rate.Limiter
 	sends   *sends // nil before the first
-	// reserved is the memory that is charged for the present frame.
+	// reserved is the number of bytes that are charged for the present frame.
 	reserved int64
-	typing   map[string]time.Time // conversation -> when this socket last said that it types
+	typing   map[string]time.Time // by conversation, when this socket's typing was last published
 }
 
 // run reads until the socket ends.
@@ -237,7 +237,7 @@ func (r *reader) run() {
 	}
 }
 
-// within charges a frame to the socket's limit, and closes the socket if it is used up.
+// within charges a frame to the socket's limit. If the limit is used up, it closes the socket and returns false.
 func (r *reader) within() bool {
 	if r.limit == nil || r.limit.Allow() {
 		return true
@@ -252,7 +252,8 @@ func (r *reader) within() bool {
 
 var frameBuffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// read reads one frame. Errors that close the socket queue a close frame; the loop ends when the peer responds to it, or soon after.
+// read reads and processes one frame. An error that closes the socket queues a close frame; run ends when the peer responds to it or closeWait is
+// over.
 func (r *reader) read(kind int, frame io.Reader) {
 	if r.session.Closing() || !r.within() {
 		return
@@ -262,7 +263,7 @@ func (r *reader) read(kind int, frame io.Reader) {
 	buf.Reset()
 	n, err := io.Copy(buf, io.LimitReader(frame, maxFrame+1))
 	switch {
-	case err != nil: // the connection broke; NextReader will say so
+	case err != nil: // the connection broke, and the next call of NextReader fails
 	case n > maxFrame:
 		r.refuse(realtime.CloseTooLarge)
 	case kind != websocket.TextMessage:
@@ -272,22 +273,21 @@ func (r *reader) read(kind int, frame io.Reader) {
 	}
 }
 
-// refuse closes the socket because of a frame, once the sends before it were answered.
+// refuse closes the socket because of a bad frame, after the sends before it were answered.
 func (r *reader) refuse(code int) {
 	r.server.metrics.frames.WithLabelValues(kindUnknown).Inc()
 	r.sends.await(0)
 	r.session.Close(code)
 }
 
-// handleApart handles a frame on a goroutine of its own, for the reason that connect has one: a socket that once sent
-// something would keep a stack of twice the size.
+// handleApart calls handle on a separate goroutine, for the same reason as connect. It returns when handle has returned or called release.
 func (r *reader) handleApart(frame []byte) {
 	done := make(chan struct{}, 1)
 	go func() {
 		release := func() {
 			select {
 			case done <- struct{}{}:
-			default: // it was released before
+			default: // released before
 			}
 		}
 		defer release()
@@ -297,7 +297,7 @@ func (r *reader) handleApart(frame []byte) {
 	<-done
 }
 
-// recovered ends a panic in the handling of a frame, and the socket with it.
+// recovered recovers from a panic in the processing of a frame, and closes the socket. It is called by defer.
 func (r *reader) recovered() {
 	if v := recover(); v != nil {
 		r.server.panicked(context.Background(), partSocket, v)

@@ -8,17 +8,16 @@ import (
 )
 
 const (
-	// syncSlots is how many syncs a pod works on at the same time: the others wait, so that sends, which need the same
-	// connections to Postgres, do not.
+	// syncSlots is how many syncs a pod processes at once. Others wait, so that connections to Postgres are free for sends.
 	syncSlots = 8
-	// syncUnit is how many bytes of a response cost as much as a named conversation.
+	// syncUnit is how many bytes of a response cost as much as one conversation of the request.
 	syncUnit = 32 << 10
 )
 
-// slots bound how much of one kind of work a process does at once.
+// slots bounds the concurrent operations of one kind: its capacity is their number.
 type slots chan struct{}
 
-// begin waits for a slot; it returns false if ctx ends first.
+// begin waits for a slot. It returns false if ctx ends first; otherwise the caller has to call end.
 func (s slots) begin(ctx context.Context) bool {
 	select {
 	case s <- struct{}{}:
@@ -30,7 +29,7 @@ func (s slots) begin(ctx context.Context) bool {
 
 func (s slots) end() { <-s }
 
-// guardSync charges the conversations that a sync names to its user's bucket, at least one.
+// guardSync charges a sync to its user's bucket: one for each conversation that it names, at least one.
 func (s *Server) guardSync(ctx context.Context, userID string, conversations int) error {
 	if s.Limits.Sync.Off() {
 		return nil
@@ -42,7 +41,7 @@ func (s *Server) guardSync(ctx context.Context, userID string, conversations int
 	return nil
 }
 
-// chargeSync charges the cost of a long response to the same bucket, or the rest of it. The response is sent in any case.
+// chargeSync charges a long response to the same bucket. If the bucket has less, it is emptied: the response is sent in any case.
 func (s *Server) chargeSync(ctx context.Context, userID string, a *message.SyncAnswer) {
 	if s.Limits.Sync.Off() || a == nil {
 		return

@@ -9,14 +9,14 @@ import (
 )
 
 const (
-	// typingBurst is how often a user may begin to type in one conversation at once, by all sockets at this pod together;
-	// then once in typingPause. Each beginning pays for its end.
+	// typingBurst is how many starts of typing a user may publish in one conversation at once, with all sockets on this pod together.
+	// After that it is one for each typingPause. Ends are not limited, because each needs a start.
 	typingBurst = 3
-	// maxTyping bounds the remembered typing. Beyond it new typing is dropped until some has expired.
+	// maxTyping bounds the remembered limits. If there are more, further typing is dropped until some limits are full again.
 	maxTyping = 20_000
 )
 
-// typingPaces bound how often typing is published. The zero value is ready; it may be used by any goroutine.
+// typingPaces limits how often typing is published. The zero value is ready for use. Safe for concurrent use.
 type typingPaces struct {
 	mu sync.Mutex // guards by
 	by map[typingKey]*rate.Limiter
@@ -24,7 +24,7 @@ type typingPaces struct {
 
 type typingKey struct{ userID, conversationID string }
 
-// allow reports whether a beginning may be published.
+// allow reports whether a start of typing may be published, and counts it.
 func (p *typingPaces) allow(userID, conversationID string, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -23,8 +23,8 @@ const (
 	maxEarly = maxHeader
 )
 
-// socketConn is a client's socket. It owns its connection: nothing of it goes back to a pool, and nothing of the request or
-// of fasthttp's buffers, which are many times as large, is kept for it.
+// socketConn is a client's socket. It owns its connection, and keeps nothing of the request and of fasthttp's buffers, which are many times as
+// large.
 type socketConn struct {
 	*websocket.Conn
 	net    net.Conn
@@ -40,18 +40,18 @@ var upgrader = websocket.Upgrader{
 	ReadBufferSize:   socketBuffer,
 	WriteBufferSize:  socketBuffer,
 	WriteBufferPool:  &sync.Pool{},
-	CheckOrigin:      func(*http.Request) bool { return true }, // admit did
+	CheckOrigin:      func(*http.Request) bool { return true }, // admit has checked it
 }
 
-// upgrade answers a handshake that was admitted, and has the socket served on a goroutine of its own. The connection is
-// taken from fasthttp for good: its handler returns at once, so that the request and its buffers are free again. The
-// websocket library's fasthttp upgrader would keep both for the life of the socket, hence the one for net/http.
+// upgrade takes the connection of an admitted handshake from fasthttp, and serves the socket on another goroutine. So fasthttp's handler returns
+// at once and frees the request and its buffers. The websocket library's upgrader for fasthttp would keep both for the life of the socket;
+// therefore the one for net/http is used.
 func (s *Server) upgrade(c *fiber.Ctx) error {
 	request := &http.Request{Method: http.MethodGet, Header: http.Header{
 		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
 		"Sec-Websocket-Key": {strings.Clone(c.Get("Sec-WebSocket-Key"))},
 	}}
-	if offered := protocols(c); len(offered) > 0 { // on one line: the library reads the first only
+	if offered := protocols(c); len(offered) > 0 { // on one line, because the library reads only the first one
 		request.Header.Set("Sec-Websocket-Protocol", strings.Join(offered, ", "))
 	}
 	c.Status(fiber.StatusSwitchingProtocols)
@@ -88,7 +88,7 @@ func (s *Server) upgrade(c *fiber.Ctx) error {
 	return nil
 }
 
-// readEarly returns the bytes that fasthttp read beyond the handshake, without waiting for more.
+// readEarly returns the bytes after the handshake that have arrived already, without waiting for more.
 func readEarly(c net.Conn) ([]byte, error) {
 	if err := c.SetReadDeadline(time.Unix(1, 0)); err != nil {
 		return nil, err
@@ -110,7 +110,7 @@ func readEarly(c net.Conn) ([]byte, error) {
 	return nil, errHeaders
 }
 
-// runSocket completes a handshake and serves the socket until it ends. The connection is closed then.
+// runSocket completes a handshake, serves the socket until it ends, and closes the connection.
 func (s *Server) runSocket(request *http.Request, answer http.Header, h *handshake, locals map[string]any) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -120,12 +120,12 @@ func (s *Server) runSocket(request *http.Request, answer http.Header, h *handsha
 	}()
 	ws, err := upgrader.Upgrade(h, request, answer)
 	if err != nil {
-		return // the client went away
+		return // the client has disconnected
 	}
 	s.serveSocket(&socketConn{Conn: ws, net: h.conn, locals: locals})
 }
 
-// handshake hands a connection to the websocket library, as a net/http server would.
+// handshake is the http.ResponseWriter that passes a connection to the websocket library.
 type handshake struct {
 	conn  net.Conn
 	early []byte
@@ -135,7 +135,7 @@ func (*handshake) Header() http.Header         { return http.Header{} }
 func (*handshake) Write(b []byte) (int, error) { return len(b), nil }
 func (*handshake) WriteHeader(int)             {}
 
-// Hijack returns the connection and the bytes that were read already.
+// Hijack returns the connection, and a buffer with the bytes that were read already.
 func (h *handshake) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	r := bufio.NewReaderSize(bytes.NewReader(h.early), max(len(h.early), 16))
 	if _, err := r.Peek(len(h.early)); err != nil {
@@ -144,7 +144,7 @@ func (h *handshake) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return h.conn, bufio.NewReadWriter(r, bufio.NewWriterSize(h.conn, 16)), nil
 }
 
-// isHandshake reports whether a request asks for a WebSocket of version 13 as RFC 6455 has it.
+// isHandshake reports whether a request is a valid handshake of a WebSocket of version 13 (RFC 6455).
 func isHandshake(c *fiber.Ctx) bool {
 	key, err := base64.StdEncoding.DecodeString(c.Get("Sec-WebSocket-Key"))
 	return err == nil && len(key) == 16 && c.Get("Sec-WebSocket-Version") == "13" && websocket.FastHTTPIsWebSocketUpgrade(c.Context())

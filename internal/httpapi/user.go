@@ -65,7 +65,7 @@ func (s *Server) updateProfile(c *fiber.Ctx) error {
 	return c.JSON(own)
 }
 
-// own is the caller's own profile, not older than two seconds.
+// own returns the caller's profile, which is at most two seconds old.
 func (s *Server) own(c *fiber.Ctx) (chat.Own, error) {
 	stamp, _ := c.Locals(localStamp).(user.Stamp)
 	return s.Users.OwnAsOf(c.UserContext(), caller(c).UserID, stamp)

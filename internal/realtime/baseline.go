@@ -6,13 +6,13 @@ import (
 	"github.com/parley-chat/parley/internal/event"
 )
 
-// baseline is the presence that a new socket begins with: that of users as the viewer may see it.
+// baseline is a request for the presence with which a new socket begins: that of users as the viewer may see it.
 type baseline struct {
 	viewer string
 	users  []string
 }
 
-// maxShared is how many users' presence a socket may ask for together with others. One with more asks on its own.
+// maxShared is the largest number of users in a baseline that is read together with others. Larger ones are read alone.
 const maxShared = 256
 
 func (w *watches) baseline(ctx context.Context, viewer string, users []string) ([]event.Presence, error) {
@@ -50,7 +50,7 @@ func baselinesBy(p Presences) func(context.Context, []baseline) ([][]event.Prese
 func peersBy(p Presences) func(context.Context, []string) ([][]string, error) {
 	return func(ctx context.Context, viewers []string) ([][]string, error) {
 		by := make(map[string][]string, len(viewers))
-		var once []string // each viewer: several sockets may be of one
+		var once []string // each viewer once: several of the sockets may belong to one viewer
 		for _, v := range viewers {
 			if _, ok := by[v]; !ok {
 				by[v], once = nil, append(once, v)

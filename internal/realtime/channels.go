@@ -13,21 +13,21 @@ import (
 type Channels struct {
 	mu     sync.Mutex // guards the following fields
 	wanted map[string]*subscription
-	dirty  map[string]bool // wanted or unwanted since the last diff
+	dirty  map[string]bool // added or removed since the last diff
 	down   bool            // there is no connection
 	wake   chan struct{}
-	// sharded says that each channel is subscribed twice, the second time as a sharded one.
+	// sharded is set while each channel is also subscribed as a sharded one. Then both subscriptions have to be confirmed.
 	sharded bool
 }
 
 // subscription is a wanted channel.
 type subscription struct {
-	holds          chan struct{} // closed once Redis has confirmed it
-	ok             bool
-	plain, sharded bool // confirmed so
+	holds          chan struct{} // closed once Redis has the subscription
+	ok             bool          // whether holds is closed
+	plain, sharded bool          // which of the two subscriptions Redis has confirmed
 }
 
-// NewChannels makes the set, with the channel of ended sessions in it.
+// NewChannels makes a set that contains the channel of ended sessions.
 func NewChannels() *Channels {
 	c := &Channels{wanted: map[string]*subscription{}, dirty: map[string]bool{}, wake: make(chan struct{}, 1), down: true}
 	c.add(rediskey.SessionsChannel)
@@ -94,7 +94,7 @@ func (c *Channels) diff(has map[string]bool) (subscribe, unsubscribe []string) {
 		case !wanted && has[name]:
 			unsubscribe = append(unsubscribe, name)
 			delete(has, name)
-		case wanted && !c.wanted[name].ok: // removed and added again between two calls
+		case wanted && !c.wanted[name].ok: // removed and added again between two calls: there will be no further confirmation
 			c.wanted[name].ok = true
 			close(c.wanted[name].holds)
 		}
@@ -119,7 +119,7 @@ func (c *Channels) confirm(channel string, sharded bool) {
 	c.hold(channel, sub)
 }
 
-// hold releases those who wait for a channel, if it has all confirmations. The lock is held.
+// hold releases the callers of await that wait for a channel, if all its subscriptions are confirmed. The lock is held.
 func (c *Channels) hold(channel string, sub *subscription) {
 	if !sub.ok && sub.plain && (sub.sharded || !c.sharded || !shardable(channel)) {
 		sub.ok = true
@@ -137,7 +137,7 @@ func (c *Channels) setSharded(sharded bool) {
 	}
 }
 
-// setDown records whether there is no connection.
+// setDown records whether the connection to Redis is lost.
 func (c *Channels) setDown(down bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -27,7 +27,7 @@ type Closing struct {
 	Meaning, Advice string
 }
 
-// Closings are all of them, in the order in which the documentation has them.
+// Closings are all ways in which a server ends a socket, in the order of the documentation.
 var Closings = []Closing{
 	{CloseGoingAway, "drain", "the pod goes away", "the pod is shutting down", "reconnect after a random time of up to a few seconds"},
 	{CloseTryAgain, "unavailable", "try again later", "the socket could not be served now", "the same"},

@@ -72,7 +72,7 @@
 // Lock order: topics' shard, topic, users' shard, session. No lock is held during a write to the network.
 //
 // Invariants, each with its test: no event is delivered twice or out of order to one socket
-// (TestTopicTellsEachRevisionOnceInOrder, TestWhoComesBackIsNotToldTwice); a removed member gets nothing after the removal
-// (TestRemovalIsToldBeforeWhatFollows); a client that stops reading costs bounded memory and delays no other
+// (TestTopicDeliversEachRevisionOnceInOrder, TestUserAddedAgainGetsNoEventTwice); a removed member gets nothing after the removal
+// (TestRemovalIsDeliveredBeforeLaterEvents); a client that stops reading costs bounded memory and delays no other
 // (TestSlowReaderIsClosed); nothing is written to a connection after its handler returned (TestNothingIsWrittenAfterDetach).
 package realtime

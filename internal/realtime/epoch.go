@@ -59,10 +59,11 @@ func (h *Hub) epoch() string {
 // Epoch is the identity of the history that the pod works with, "" if unknown.
 func (h *Hub) Epoch() string { return h.epoch() }
 
-// betweenEpochs is not the id of any epoch: while the topics of one history are removed, no events are delivered.
+// betweenEpochs is a value that no epoch has. It is the present epoch while begin removes the topics, so that no event matches.
 var betweenEpochs = "between"
 
-// foreign reports whether something was published by a pod with another history. Pods of releases without epochs send "".
+// foreign reports whether a message comes from a pod with another history, by the message's epoch. If so, this pod reads the epoch of the
+// database again. Pods of releases without epochs send "", which is never foreign.
 func (h *Hub) foreign(epoch string) bool {
 	if epoch == "" || h.history == nil || h.epoch() == epoch {
 		return false
@@ -71,7 +72,7 @@ func (h *Hub) foreign(epoch string) bool {
 	return true
 }
 
-// begin removes all topics. It is called before anything of the new history is read or published.
+// begin starts the next generation and removes all topics. The Watch calls it before this pod reads or publishes data of the new history.
 func (h *Hub) begin(e history.Epoch) {
 	h.present.Store(&betweenEpochs)
 	h.generation.Add(1)
@@ -111,7 +112,7 @@ func (s *Session) forgetLeaves() {
 	s.left = nil
 }
 
-// rejoin attaches all sockets to their conversations again each time that a history begins, until ctx ends.
+// rejoin attaches all sockets to their conversations again whenever another history has begun, until ctx ends.
 func (h *Hub) rejoin(ctx context.Context) error {
 	for {
 		select {

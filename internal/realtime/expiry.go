@@ -13,7 +13,7 @@ func (s *Session) Extend(expires time.Time, signer string) {
 	s.expires.Store(expires.UnixNano())
 }
 
-// Expires is when the socket's token ends, zero for a socket that ends with its session.
+// Expires returns when the socket's token ends, zero for a socket that ends with its session.
 func (s *Session) Expires() time.Time {
 	if at := s.expires.Load(); at != 0 {
 		return time.Unix(0, at)

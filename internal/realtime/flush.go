@@ -17,7 +17,8 @@ const (
 	flushWorkers = 8
 	// coalesce bounds the bytes of one write.
 	coalesce = 64 << 10
-	// turn is how many sockets a flusher takes at once: it locks the list, reads the clock and updates the histogram once for all of them.
+	// turn is the largest number of sockets in one turn of a flusher. It locks the list, reads the clock and updates the histogram once in each
+	// turn.
 	turn = 16
 )
 
@@ -25,7 +26,7 @@ const (
 type flushers struct {
 	mu      sync.Mutex // guards ready, first and stopped
 	ready   []*Session
-	first   int // index of the first waiting session; those before it have had their turn
+	first   int // index of the first waiting session; earlier elements are nil
 	wakeup  *sync.Cond
 	stopped bool
 }
@@ -82,7 +83,7 @@ func (f *flushers) writeTurns(ctx context.Context, w *writer) {
 	}
 }
 
-// takeTurn waits for sessions and takes a turn of them. It returns false if the flushers have stopped.
+// takeTurn waits for sessions and moves up to turn of them into w. It returns false if the flushers have stopped.
 func (f *flushers) takeTurn(w *writer) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -122,7 +123,7 @@ func newWriter() *writer {
 		for errors.Is(w.err, syscall.EINTR) {
 			w.n, w.err = syscall.Write(int(fd), w.b)
 		}
-		return true // never wait for the descriptor
+		return true // means that Write must not wait until the descriptor is ready
 	}
 	return w
 }
@@ -223,7 +224,7 @@ func (s *Session) flushSlowly(rest []byte) {
 				continue
 			}
 			if s.giveUp() {
-				if _, err = s.conn.Write(rest); err == nil { // finish the frame, so that the close frame does not land inside it
+				if _, err = s.conn.Write(rest); err == nil { // the close frame must not be written inside an incomplete frame
 					break
 				}
 			}

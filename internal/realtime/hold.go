@@ -13,8 +13,8 @@ const (
 )
 
 // hold keeps publications that are not repaired from Postgres (receipts, markers, changes of privacy, friends and blocks) while Redis is
-// unavailable, and until the pods have subscribed again. Published earlier, they would reach no pod. Events of conversations are not
-// held: pods read them from Postgres.
+// unavailable, and until the pods have subscribed again: before that they would reach no pod. Events of conversations are not held, because
+// pods read them from Postgres.
 //
 //	flowing ──── a publish fails, or the subscription is lost ───► holding
 //	   ▲                                                             │ both work again
@@ -30,10 +30,10 @@ type hold struct {
 	held []publication // used by Run's goroutine only
 }
 
-// failed records the outcome of a publish.
+// failed records whether the last publish failed.
 func (h *hold) failed(now bool) { h.set(&h.failing, now) }
 
-// lost records that the pod's subscription is lost, or established again.
+// lost records whether the pod's subscription is lost.
 func (h *hold) lost(now bool) { h.set(&h.deaf, now) }
 
 func (h *hold) set(what *bool, now bool) {

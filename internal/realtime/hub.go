@@ -30,12 +30,12 @@ const (
 	Heartbeat = 25 * time.Second
 	// maxSockets is the largest number of sockets of a user on one pod; the oldest is closed.
 	maxSockets = 20
-	// subscribeWait bounds how long a new socket waits for its subscriptions. After that it starts without; repairs serve it.
+	// subscribeWait bounds how long a new socket waits for its subscriptions. After that it starts without them, and gets events by repairs.
 	subscribeWait = 2 * time.Second
 	shards        = 64
 
-	// What is read for new sockets is read for joinsAtOnce that come together, within joinWait. For more than maxJoins that wait, each
-	// reads on its own.
+	// Queries for new sockets (memberships, peers, baselines) are shared: one query within joinWait serves up to joinsAtOnce sockets. If
+	// more than maxJoins sockets wait, further ones make separate queries.
 	joinsAtOnce = 64
 	maxJoins    = 1 << 12
 	joinWait    = postgres.StatementTimeout
@@ -59,7 +59,7 @@ type Hub struct {
 	history     *history.Watch // nil if the database has no epoch
 	sessions    Sessions       // nil if logins are not checked after a new epoch
 	rejoins     chan struct{}
-	generation  atomic.Int64           // of topics; epoch.go
+	generation  atomic.Int64           // the generation of the topics (epoch.go)
 	present     atomic.Pointer[string] // the epoch of that generation, nil before the first change
 	watches     *watches               // nil if presence is not delivered
 	profiles    *profiles              // nil if changed profiles are not delivered
@@ -137,8 +137,8 @@ func (h *Hub) userShard(id string) *userShard   { return &h.users[maphash.String
 // ErrDraining is returned for a new socket while the pod is shutting down.
 var ErrDraining = fmt.Errorf("the pod is going away")
 
-// Connect makes a session from an open connection and starts it with its ready frame. Its subscriptions are established by then:
-// every later commit is delivered.
+// Connect makes a session from an open connection and starts it with its ready frame. Every commit after the ready frame is delivered, because
+// subscriptions are established before it, or repairs take their place (subscribeWait). It returns ErrDraining while the pod is stopping.
 func (h *Hub) Connect(ctx context.Context, who Identity, conn net.Conn) (*Session, error) {
 	s := &Session{Identity: who, ID: id.New(), hub: h, conn: conn}
 	if !who.ExpiresAt.IsZero() {
@@ -225,7 +225,7 @@ func (h *Hub) register(s *Session) error {
 // errHistory means that another history began during a join, so the memberships that were read are outdated.
 var errHistory = errors.New("the database has another history")
 
-// joinPresent is join, repeated if another history began meanwhile. It returns the epoch that the session has joined.
+// joinPresent calls join until it succeeds without another history beginning meanwhile. It returns the epoch of the topics that were joined.
 func (h *Hub) joinPresent(ctx context.Context, s *Session) (epoch string, err error) {
 	for {
 		generation, epoch := h.generation.Load(), h.epoch()
@@ -260,8 +260,8 @@ func (h *Hub) join(ctx context.Context, s *Session) error {
 	if !stale {
 		return nil
 	}
-	// A topic had delivered more than the revision that was read. The events in between may include a removal of this user, before the
-	// session was attached. Later removals find the session.
+	// A topic had already delivered later events than the revision that was read. They may include a removal of this user, which did not
+	// find the session because it was not attached yet. So the memberships are read again. Later removals find the session.
 	mine, err = h.memberships.Call(ctx, s.UserID)
 	if err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 	"github.com/parley-chat/parley/internal/tracing"
 )
 
-// Metrics are what on-call sees of sockets and events.
+// Metrics are the metrics of sockets and events.
 type Metrics struct {
 	active         prometheus.Gauge
 	opened         prometheus.Counter
@@ -33,7 +33,7 @@ type Metrics struct {
 	publishDropped prometheus.Counter
 	publishQueue   prometheus.Gauge
 	subscriberUp   prometheus.Gauge
-	// subscriberSilent counts black holes, subscriberMoved channels whose slot got another node.
+	// subscriberSilent counts subscriptions that were dead without an error, subscriberMoved channels whose slot moved to another node.
 	subscriberSilent, subscriberMoved prometheus.Counter
 	// sharding is 1 while publications go to sharded channels.
 	sharding prometheus.Gauge
@@ -134,7 +134,7 @@ const (
 
 var frameTypes = append([]string{typeProtocolPing, typeProtocolPong, typeOther}, event.Types...)
 
-// closed counts a socket's end. Codes that are a client's invention share one label.
+// closed counts a socket's end. Codes that Parley does not know, which clients may send, share one label.
 func (m *Metrics) closed(code int, reason string) {
 	label := "other"
 	if code >= 1000 && code <= 1015 || closings[code].Code != 0 && reason != reasonPeer {

@@ -31,7 +31,7 @@ const (
 type outbox struct {
 	frames []wire.Frame
 	bytes  int
-	// inHand is the size of the piece that is being written; charged is the part of both that the budget counts.
+	// inHand is the size of the piece that is being written. charged is the part of bytes and inHand that is charged to the budget.
 	inHand, charged int
 	oldest          *wire.Envelope // the first event among the frames, whose delivery is measured
 	room            [1]wire.Frame  // room for one frame, which suffices for most outboxes
@@ -42,7 +42,7 @@ type outbox struct {
 
 func (o *outbox) len() int { return len(o.frames) }
 
-// push adds a frame, of an event or nil. It returns false if the outbox is full.
+// push adds a frame. of is its event, nil for none. It returns false if the outbox is full.
 func (o *outbox) push(f wire.Frame, of *wire.Envelope) bool {
 	if len(o.frames) >= maxQueuedFrames || o.bytes+len(f) > maxQueuedBytes {
 		return false
@@ -84,7 +84,7 @@ func (o *outbox) claim() bool {
 	return true
 }
 
-// release ends the writer's hold, and wakes those that wait for it.
+// release leaves the outbox without a writer, and wakes the callers that wait for that.
 func (o *outbox) release() {
 	o.hand, o.inHand = nobody, 0
 	if o.released != nil {

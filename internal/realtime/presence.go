@@ -43,11 +43,11 @@ const maxWatched = 200
 type view uint8
 
 const (
-	// pending: the present state is being sent to the socket; events wait.
+	// pending: the present state is being read for the socket. Events are not sent until activate.
 	pending view = iota
-	// unknown: the state could not be read; it is sent as soon as it can be.
+	// unknown: the state could not be read. It is sent as soon as it was read.
 	unknown
-	// hidden: offline without a time, because nothing is known of the user, or the socket's user may not see the user.
+	// hidden: the user is shown as offline without a time. Either nothing is known of the user, or the socket's user may not see the user.
 	hidden
 	offline
 	online
@@ -76,8 +76,8 @@ type watched struct {
 
 // watching is the set of users that a session watches. watches.mu guards it.
 type watching struct {
-	own   map[string]bool // by subscription
-	peers map[string]bool // automatically
+	own   map[string]bool // watched by Subscribe
+	peers map[string]bool // watched automatically: friends and direct peers
 }
 
 // watches has the users that the sockets of this pod watch, and the view of each socket. One worker sends all changes, so that none
@@ -168,8 +168,8 @@ func (w *watches) drop(s *Session, userID string) {
 	}
 }
 
-// activate ends pending: the session has got the presence of the users, and later changes are sent. shown is what it got, nil if the state
-// could not be read.
+// activate ends pending: from now on changes of the users are sent to the session. shown is the presence that was sent to it, nil if it could
+// not be read.
 func (w *watches) activate(s *Session, users []string, shown []event.Presence) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -194,7 +194,7 @@ func (w *watches) activate(s *Session, users []string, shown []event.Presence) {
 	w.poke()
 }
 
-// connect makes a new session watch its friends and peers. The caller calls ready once the session has its ready frame.
+// connect makes a new session watch its friends and peers. The caller has to call ready after the ready frame was queued.
 func (w *watches) connect(ctx context.Context, s *Session) (ready func(), err error) {
 	w.mu.Lock()
 	w.sessions[s] = &watching{own: map[string]bool{}, peers: map[string]bool{}}
@@ -207,7 +207,7 @@ func (w *watches) connect(ctx context.Context, s *Session) (ready func(), err er
 	return w.present(ctx, s, w.add(s, users, false)), nil
 }
 
-// present waits for the subscriptions and then reads the present states, on which later events build.
+// present waits for the subscriptions and then reads the present states, so that no change in between is missed.
 func (w *watches) present(ctx context.Context, s *Session, fresh []string) (activate func()) {
 	channels := make([]string, len(fresh))
 	for i, u := range fresh {
@@ -239,8 +239,8 @@ func (w *watches) gone(s *Session) {
 	}
 }
 
-// Subscribe makes the session watch users. It passes their presence to answer, before any later change is sent. It returns
-// ErrTooManyWatched, or the error of reading.
+// Subscribe makes the session watch users. It calls answer with their presence, in the order of users, before any later change is sent. It
+// returns ErrTooManyWatched, or an error if the presence could not be read.
 func (s *Session) Subscribe(ctx context.Context, users []string, answer func([]event.Presence)) error {
 	w := s.hub.watches
 	w.mu.Lock()

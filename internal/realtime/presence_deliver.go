@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// rereadEvery is the time in which all states are read again, slice by slice, so that lost events are corrected.
+	// rereadEvery is the time within which all states are read again, in rereadSlices slices, so that lost events are corrected.
 	rereadEvery  = 30 * time.Second
 	rereadSlices = 30
-	// rereadAfter is when all are read after Redis is available again: by then pods have renewed their open sockets.
+	// rereadAfter is the time from when Redis is available again until all states are read: by then pods have renewed their open sockets.
 	rereadAfter = 2500 * time.Millisecond
 	// lostFor is how long Redis must have no state of a user who was online before the user is reported offline.
 	lostFor = 3 * time.Second
@@ -47,7 +47,7 @@ func (w *watches) heard(userID string, n event.PresenceNews) {
 	w.poke()
 }
 
-// update replaces the state by a newer one. It returns false if the present one is as new.
+// update replaces the state by a newer one. It returns false if s is not newer.
 func (t *watched) update(s event.PresenceState) bool {
 	if t.known && s.Version <= t.state.Version {
 		return false

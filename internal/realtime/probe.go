@@ -15,8 +15,8 @@ import (
 
 const probeEvery = time.Second
 
-// Probe measures the time from publishing to receiving. Each pod sends itself a message every second, on the same path as events. So
-// one clock measures both ends, and even an idle pod notices if it receives nothing.
+// Probe measures the time from publishing to receiving. Each pod sends a message to itself every second, in the same way as events. So both
+// times are from one clock, and even an idle pod notices if it receives nothing.
 type Probe struct {
 	publisher *Publisher
 	channel   string

@@ -13,7 +13,7 @@ import (
 
 // Profiles is the part of the user domain that the hub needs.
 type Profiles interface {
-	// Changed reads which profiles changed within the last while, with the times in microseconds.
+	// Changed reads the users whose profiles changed within a time before now, with the times of the changes in microseconds since 1970.
 	Changed(ctx context.Context, within time.Duration) (map[string]int64, error)
 	// Profiles reads profiles with the times of their last changes.
 	Profiles(ctx context.Context, ids []string) ([]event.ProfileChange, error)
@@ -22,8 +22,8 @@ type Profiles interface {
 }
 
 const (
-	// profilesEvery is how often changed profiles are read from Postgres. profilesMargin is how far a read reaches back before the previous
-	// one: longer than a statement takes to commit.
+	// profilesEvery is how often changed profiles are read from Postgres. profilesMargin is how far a read reaches back beyond the start of
+	// the previous one: longer than a statement takes to commit.
 	profilesEvery  = 2 * time.Second
 	profilesMargin = postgres.StatementTimeout + 10*time.Second
 	// profilePairs bounds the pairs of one query for blocks.
@@ -31,8 +31,8 @@ const (
 )
 
 // profiles delivers user:updated: to the sockets that watch the user's presence (friends, direct peers, subscribers) and to
-// the user's own, but never across a block. A change is published over Redis at once. Postgres is read every two seconds as well, which
-// finds lost publications and changes by other means than the user's request.
+// the user's own, but never across a block. A change is published over Redis at once. Postgres is also read every two seconds, which finds
+// lost publications, and changes that are not published, for example by a script.
 type profiles struct {
 	hub    *Hub
 	source Profiles
@@ -91,7 +91,7 @@ func (p *profiles) run(ctx context.Context) error {
 	}
 }
 
-// readChanged reads changed profiles from Postgres, of users that this pod's sockets see.
+// readChanged reads changed profiles from Postgres, and queues those of users whom sockets of this pod see.
 func (p *profiles) readChanged(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, postgres.StatementTimeout)
 	defer cancel()
@@ -107,7 +107,7 @@ func (p *profiles) readChanged(ctx context.Context) error {
 			ids = append(ids, id)
 		}
 	}
-	for id, d := range p.delivered { // a read reaches no further back
+	for id, d := range p.delivered { // forgets changes that no read returns any more
 		if start.Sub(d.when) > 2*profilesMargin && changed[id] == 0 {
 			delete(p.delivered, id)
 		}
@@ -184,7 +184,7 @@ func (p *profiles) deliverOne(ctx context.Context, c event.ProfileChange) error 
 	return nil
 }
 
-// watchersOf returns the sockets that watch a user's presence.
+// watchersOf returns the sockets that watch a user's presence, without those that still have to read it.
 func (h *Hub) watchersOf(userID string) []*Session {
 	if h.watches == nil {
 		return nil
@@ -197,7 +197,7 @@ func (h *Hub) watchersOf(userID string) []*Session {
 	}
 	out := make([]*Session, 0, len(t.views))
 	for s, v := range t.views {
-		if v != pending { // a pending one will read the present state
+		if v != pending {
 			out = append(out, s)
 		}
 	}

@@ -32,7 +32,7 @@ type publication struct {
 	payload []byte
 	typ     string
 	trace   string // the trace that it belongs to, "" for none
-	keep    bool   // it is not repaired, so it waits while Redis is unavailable
+	keep    bool   // it is not repaired, so it is held while Redis is unavailable
 }
 
 // Publisher publishes to all pods. Its methods never wait for Redis and may be called from any goroutine: publications are queued, in
@@ -77,7 +77,7 @@ func (p *Publisher) Publish(events ...*event.Event) {
 	epoch, since := p.epoch()
 	for _, e := range events {
 		if e.CommittedAt > 0 && e.CommittedAt < since {
-			continue // it belongs to the previous history and may be lost; if not, pods read it from Postgres
+			continue // it was committed in the previous history, and may be lost; if it is not, pods read it from Postgres
 		}
 		p.queueUp(publication{channel: rediskey.ConversationChannel(e.ConversationID), payload: wire.Encode(e, epoch), typ: e.Type, trace: e.TraceParent})
 		for _, u := range e.Added {
@@ -121,8 +121,8 @@ func (p *Publisher) Run(ctx context.Context) error {
 	return nil
 }
 
-// publish sends held publications and then a batch. While Redis is unavailable it holds the publications that are not repaired and tries to
-// send the others: the probe publishes every second, so that the return of Redis is noticed.
+// publish sends held publications and then a batch. While Redis is unavailable it holds the publications that are not repaired, and still tries
+// to send the others. Because the probe publishes every second, it notices when Redis is available again.
 func (p *Publisher) publish(batch []publication) {
 	if !p.hold.flowing() {
 		p.metrics.publishDropped.Add(float64(p.hold.keep(batch)))
@@ -175,7 +175,7 @@ func (p *Publisher) send(batch []publication) (failed []publication) {
 	return failed
 }
 
-// trace begins a span for each event that has a trace. The pipeline belongs to the first.
+// trace begins a span for each event that has a trace. The span of the pipeline is a child of the first one.
 func (p *Publisher) trace(ctx context.Context, batch []publication) (first context.Context, done func()) {
 	first = ctx
 	var spans []trace.Span

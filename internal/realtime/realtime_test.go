@@ -344,7 +344,7 @@ func TestAMessageReachesEveryPod(t *testing.T) {
 	}
 }
 
-func TestTopicTellsEachRevisionOnceInOrder(t *testing.T) {
+func TestTopicDeliversEachRevisionOnceInOrder(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 1, 3)
 	p := e.pods[0]
@@ -414,7 +414,7 @@ func TestALostPublishOfAnyKindIsTold(t *testing.T) {
 	leaving.silent(3 * time.Second)
 }
 
-func TestRemovalIsToldBeforeWhatFollows(t *testing.T) {
+func TestRemovalIsDeliveredBeforeLaterEvents(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 2, 3)
 	removed, stays := e.pods[1].connect(t, e.users[2]), e.pods[1].connect(t, e.users[1])
@@ -486,7 +486,7 @@ func TestWhoJoinsGetsTheConversationAndWhatFollows(t *testing.T) {
 
 // A poll returns joins that a socket got long ago. If the pod has dropped the conversation since, because the user was removed, it reads
 // the conversation again from the join on: the socket must not get the same events again.
-func TestWhoComesBackIsNotToldTwice(t *testing.T) {
+func TestUserAddedAgainGetsNoEventTwice(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 2, 3)
 	newcomer := testenv.User(t, e.pods[0].db.SQL)

@@ -28,20 +28,20 @@ const (
 
 // Feed is the part of the journal that repairs need.
 type Feed interface {
-	// Recent reads the conversations that changed within the last while, with their revisions, and the joins of users.
+	// Recent reads the conversations that changed within a time before now, with their revisions, and the joins of users.
 	Recent(ctx context.Context, within time.Duration) (map[string]int64, []event.UserJoin, error)
 	// After reads the events of a conversation that follow a revision, limit of them at most.
 	After(ctx context.Context, conversationID string, revision int64, limit int) (event.Missed, error)
 }
 
-// suspicion is a topic that should have delivered a revision by due. Otherwise it is repaired.
+// suspicion is a topic that may have missed an event. It is repaired unless it has delivered the revision by due.
 type suspicion struct {
 	t        *topic
 	revision int64
 	due      time.Time
 }
 
-// repairs find events that Redis did not bring, read them from Postgres and deliver them.
+// repairs finds events that were not received from Redis, reads them from Postgres and delivers them.
 type repairs struct {
 	hub   *Hub
 	feed  Feed

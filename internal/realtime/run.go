@@ -44,8 +44,8 @@ func (h *Hub) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// beat sends a ping to every socket that was sent nothing for a heartbeat, and a protocol ping to every socket that sent nothing, which
-// its client answers automatically. Sockets that sent nothing for two heartbeats are cut.
+// beat sends a ping to every socket to which nothing was written for a heartbeat. To a socket from which nothing was received for a heartbeat it
+// sends a protocol ping, which WebSocket libraries answer automatically. Sockets from which nothing was received for two heartbeats are cut.
 func (h *Hub) beat(now int64) {
 	beat := int64(h.heartbeat)
 	ping, protocolPing := wire.HeartbeatFrame(), wire.PingFrame()
@@ -111,7 +111,7 @@ func (h *Hub) open() int {
 	return h.count
 }
 
-// typers are the topics with a typing user.
+// typers has the topics with a typing user.
 type typers struct {
 	mu sync.Mutex // guards m; taken with a topic's lock held
 	m  map[*topic]bool

@@ -81,9 +81,9 @@ type Session struct {
 	state  state
 	code   int    // of the close frame that was queued, 0 for none
 	reason string // why the socket ends, for metrics; "" if not known yet
-	signer string // the key that signed its token
+	signer string // the key that signed its token, "" for a login
 	topics []*topic
-	left   []leave // conversations that it has left, the oldest first
+	left   []leave // the conversations that it has left, the oldest first, at most maxLeft
 }
 
 // Send queues a frame of that type. It never blocks. A closing socket drops the frame; its client will sync.

@@ -15,16 +15,16 @@ import (
 )
 
 const (
-	// countEvery is how often the pods are counted that don't hear sharded channels.
+	// countEvery is how often the pods that don't hear sharded channels are counted.
 	countEvery = time.Second
 	countWait  = 2 * time.Second
-	// quietFor is for how long there must have been none before publications go to sharded channels: longer than a pod takes to subscribe again
-	// after its connection broke.
+	// quietFor is how long there must have been no such pod before publications go to sharded channels. It is longer than a pod takes to
+	// subscribe again after its connection broke.
 	quietFor = 5 * time.Second
 )
 
-// Sharding decides whether publications go to sharded channels. Those cost the node that owns the channel's slot, and not, as plain channels,
-// every node of the cluster.
+// Sharding decides whether publications go to sharded channels. A publication to a sharded channel costs one node of the cluster, the owner of the
+// channel's slot. One to a plain channel costs every node.
 //
 // Pods of earlier releases don't hear sharded channels, nor does a pod that has no connection to one of the masters. Every pod subscribes to
 // SessionsChannel, and, while it hears all of its sharded channels, to ShardedPodsChannel on the same connection. So the difference of the two
@@ -34,9 +34,9 @@ const (
 //	  ▲                             │
 //	  └──── one, within a second ───┘
 //
-// All pods subscribe to each channel both ways, so they may differ about this at any time. Nodes that don't reply may have subscribers: they keep
-// publications from going to sharded channels, but don't change anything once they do. Safe for concurrent use. A nil Sharding is
-// always plain.
+// All pods subscribe to each channel both ways, so at any time some may publish to sharded channels and others to plain ones. A node that does not
+// reply may have subscribers: it prevents the change to sharded channels, but does not cause the change back. Safe for concurrent use. A nil
+// Sharding is always plain.
 type Sharding struct {
 	cluster *redis.ClusterClient // nil if sharded channels are not used
 	on      atomic.Bool
@@ -46,7 +46,8 @@ type Sharding struct {
 	log     *slog.Logger
 }
 
-// NewSharding makes one that begins plain. It needs its Run. Without a cluster, or if allowed is false, it stays plain.
+// NewSharding makes a Sharding that begins with plain channels. It needs its Run. Without a cluster, or if allowed is false, it keeps plain
+// channels.
 func NewSharding(rdb redis.UniversalClient, allowed bool, metrics *Metrics, log *slog.Logger) *Sharding {
 	s := &Sharding{metrics: metrics, log: log}
 	if c, ok := rdb.(*redis.ClusterClient); ok && allowed {
@@ -55,7 +56,7 @@ func NewSharding(rdb redis.UniversalClient, allowed bool, metrics *Metrics, log 
 	return s
 }
 
-// shardable reports whether a channel has a sharded one beside it. Every pod hears the others, which the count depends on.
+// shardable reports whether a channel has a corresponding sharded one. The channels that count pods have none.
 func shardable(channel string) bool {
 	return channel != rediskey.SessionsChannel && channel != rediskey.ShardedPodsChannel
 }

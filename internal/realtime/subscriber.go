@@ -24,10 +24,10 @@ import (
 )
 
 const (
-	// channelSize is how many messages may wait for the hub. Beyond that nothing more is read from Redis, which cuts the connection if
-	// its output buffer grows too large; repairs deliver the lost events.
+	// channelSize is how many messages may wait for the hub. Beyond that nothing is read from Redis. If Redis then cuts the connection because
+	// its output buffer is too large, repairs deliver the lost events.
 	channelSize = 1 << 14
-	// changeEvery collects changes of subscriptions in a burst.
+	// changeEvery is how long changes of subscriptions are collected.
 	changeEvery = 2 * time.Millisecond
 )
 
@@ -38,7 +38,7 @@ type SubscriberConfig struct {
 	Hub      *Hub
 	// Sharding says whether sharded channels are subscribed too; nil for no.
 	Sharding *Sharding
-	// Publisher holds publications that are not repaired while this pod receives nothing; nil for none.
+	// Publisher is notified when the subscription is lost, so that it holds publications that are not repaired; nil for none.
 	Publisher *Publisher
 	// Probe receives its own messages; nil for none.
 	Probe *Probe
@@ -56,7 +56,8 @@ type Subscriber struct {
 	// incomplete is the outage of sharded channels.
 	incomplete *observe.Outage
 	up         upState
-	// deaf is set after the subscription was dead without an error: other pods published meanwhile and did not hold anything.
+	// deaf is set after the subscription was dead without an error. Other pods could publish meanwhile, so they held nothing, and clients of
+	// this pod have to sync.
 	deaf atomic.Bool
 }
 
@@ -147,7 +148,7 @@ func (s *Subscriber) confirmed(channel string) {
 	}
 }
 
-// hears notes that a new connection hears everything.
+// hears records that a new connection has all subscriptions, and reads the changes since the previous one was lost.
 func (s *Subscriber) hears() {
 	s.Channels.setDown(false)
 	s.up.setPlain(true)
@@ -161,7 +162,7 @@ func (s *Subscriber) hears() {
 	s.readMissed()
 }
 
-// readMissed reads what may have been published while channels were not subscribed.
+// readMissed reads changes and presence that may have been published while channels were not subscribed.
 func (s *Subscriber) readMissed() {
 	s.Hub.repairs.pollNow()
 	if s.Hub.watches != nil {
@@ -187,7 +188,7 @@ func (s *Subscriber) dispatch(channel, payload string) {
 		if span.IsRecording() {
 			span.SetAttributes(attribute.String("parley.conversation_id", id), attribute.Int64("parley.revision", e.Revision))
 		}
-		if s.Hub.foreign(e.Epoch) { // after the topic was looked up: one that was made since is of another history
+		if s.Hub.foreign(e.Epoch) { // checked after the lookup: t does not belong to a history that began after the check
 			return
 		}
 		t.receive(e)

@@ -40,7 +40,7 @@ func (t *topic) order(e *wire.Envelope) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case t.dead: // sessions that it attached would get no further events
+	case t.dead: // a session that a join attached now would get no further events
 	case e.Revision == 0:
 		t.ephemeral(e)
 	case e.Revision <= t.delivered:

@@ -10,15 +10,15 @@ import (
 	"github.com/parley-chat/parley/internal/event"
 )
 
-// Envelope is an event of a conversation as pods send it to each other: how it is routed, and its finished frames.
+// Envelope is an event of a conversation in the form that pods send to each other: its routing and its finished frames.
 type Envelope struct {
-	ConversationID string // the channel's
+	ConversationID string // from the name of the channel
 	Type           string
-	// Revision is the one that the event brought, 0 for what changes nothing.
+	// Revision is the conversation's revision after the event, 0 for an event that changes nothing, such as typing.
 	Revision int64
 	// CommittedAt is in microseconds since 1970, 0 if it is not measured.
 	CommittedAt int64
-	// Added, Removed, Ends, Except and ExceptMany are those of event.Routing. The added get Welcome, everybody else Frame.
+	// Added, Removed, Ends, Except and ExceptMany are those of event.Routing. Added users get the frame Welcome, all others Frame.
 	Added, Removed []string
 	Ends           bool
 	Except         string
@@ -27,13 +27,13 @@ type Envelope struct {
 	Sent        *event.Sent
 	Typing      *event.Typing
 	TraceParent string
-	// Epoch is of the history that the event is of, "" from pods that know none.
+	// Epoch identifies the history in which the event was committed, "" from pods of releases without epochs.
 	Epoch string
 
 	Frame, Welcome Frame
 }
 
-// head is the first line of an encoded envelope; the frames follow it as they are.
+// head is the first line of an encoded envelope. The bytes of the frames follow it.
 type head struct {
 	Type        string        `json:"type"`
 	Revision    int64         `json:"revision,omitempty"`
@@ -44,10 +44,10 @@ type head struct {
 	Sent        *event.Sent   `json:"sent,omitempty"`
 	Typing      *event.Typing `json:"typing,omitempty"`
 	TraceParent string        `json:"traceparent,omitempty"`
-	// FrameLen is the frame's length, or unreadable or excepting: then Len is.
+	// FrameLen is the length of Frame, or unreadable or excepting; then Len is the length.
 	FrameLen int `json:"n"`
 
-	// What follows is newer than the first version, whose pods ignore it.
+	// The following members are newer than the first version, whose pods ignore them.
 
 	// RemovedMany are set instead of Removed if there are several.
 	RemovedMany []string `json:"removedMany,omitempty"`
@@ -57,12 +57,12 @@ type head struct {
 	ExceptMany  []string `json:"exceptMany,omitempty"`
 }
 
-// unreadable as FrameLen keeps a pod of the first version from delivering an envelope that it would understand only in part:
-// it reads the event from Postgres instead. Such a pod would detach only one of several users who were removed.
+// unreadable is a FrameLen that makes pods of the first version refuse the envelope and read the event from Postgres. It is used if several users
+// were removed, because such a pod would read only Removed and detach one of them.
 const unreadable = -1
 
-// excepting as FrameLen does the same for pods that know unreadable but not ExceptMany: they would deliver the frame to users
-// who must not get it. Such events have no revision, so that nothing reads them from Postgres: that pod's sockets miss them.
+// excepting is a FrameLen that makes pods refuse the envelope that know unreadable but not ExceptMany: they would deliver the frame to users who
+// must not get it. Such events have no revision and are not read from Postgres, so the sockets of these pods miss them.
 const excepting = -2
 
 var errEnvelope = errors.New("not an envelope")
@@ -79,10 +79,10 @@ func Seal(e *event.Event) *Envelope {
 	return &x
 }
 
-// framed reports whether an event has a frame for members who are not added by it. Nobody is there before the creation.
+// framed reports whether an event has a frame for members who are not added by it. A new conversation has no other members.
 func framed(e *event.Event) bool { return e.Type != event.TypeConversationCreated }
 
-// envelopeOf is an event's envelope without its frames.
+// envelopeOf returns an event's envelope without its frames.
 func envelopeOf(e *event.Event) Envelope {
 	x := Envelope{
 		ConversationID: e.ConversationID, Type: e.Type, Revision: e.Revision, CommittedAt: e.CommittedAt,
@@ -99,8 +99,8 @@ func envelopeOf(e *event.Event) Envelope {
 	return x
 }
 
-// Encode writes an event's envelope in an epoch: a line of JSON and after it the frames' bytes. It equals Seal(e).Encode(), without a
-// copy of the frames.
+// Encode encodes an event with an epoch: a line of JSON, followed by the bytes of the frames. The result equals that of Seal(e) and
+// Envelope.Encode, but the frames are not copied.
 func Encode(e *event.Event, epoch string) []byte {
 	x := envelopeOf(e)
 	x.Epoch = epoch
@@ -129,12 +129,12 @@ func frameLenOf(typ string, payload []byte) int {
 	return headerLen(n) + n
 }
 
-// Encode writes the envelope: a line of JSON and after it the frames' bytes.
+// Encode encodes the envelope: a line of JSON, followed by the bytes of the frames.
 func (x *Envelope) Encode() []byte {
 	return append(append(x.appendHead(len(x.Frame), len(x.Welcome)), x.Frame...), x.Welcome...)
 }
 
-// appendHead starts an encoded envelope that has room for frames of these lengths.
+// appendHead returns the first line of an encoded envelope, with capacity for frames of these lengths.
 func (x *Envelope) appendHead(frameLen, welcomeLen int) []byte {
 	h := head{
 		Type: x.Type, Revision: x.Revision, CommittedAt: x.CommittedAt, Added: x.Added, Except: x.Except, Sent: x.Sent, Typing: x.Typing,
@@ -155,8 +155,8 @@ func (x *Envelope) appendHead(frameLen, welcomeLen int) []byte {
 	return append(append(b, line...), '\n')
 }
 
-// Decode reads what Encode wrote. The frames are parts of b. An event of a type that this version doesn't know is one that says
-// so (event.ConversationChanged), with the routing that it came with.
+// Decode decodes an envelope. The frames are parts of b. An event with a revision whose type this version doesn't know becomes a
+// conversation:changed with the same routing, so that clients sync.
 func Decode(conversationID string, b []byte) (*Envelope, error) {
 	line, frames, ok := bytes.Cut(b, []byte{'\n'})
 	if !ok {

@@ -1,8 +1,8 @@
-// Package wire encodes events: the WebSocket frames that sockets get, and the envelopes in which frames go from pod to pod
-// through Redis. An event is encoded once, by the pod that publishes it; every pod and socket gets those bytes.
+// Package wire encodes events: the WebSocket frames that sockets get, and the envelopes with these frames that pods send to each other through
+// Redis. An event is encoded once, by the pod that publishes it. All pods and sockets use the same bytes.
 //
-// Pods of two versions run side by side, so envelopes only grow: a decoder ignores members that it doesn't know, and a member
-// keeps its meaning (testdata/redis has what the first version wrote).
+// Pods of two versions run at the same time. Therefore decoders ignore unknown members, and a member never changes its meaning
+// (testdata/redis has envelopes of the first version).
 package wire
 
 import (
@@ -22,17 +22,16 @@ const (
 	final   = 0x80
 )
 
-// maxHeader is the longest header of a frame from a server, which masks nothing.
+// maxHeader is the longest header of a frame from a server, which has no mask.
 const maxHeader = 10
 
-// Frame is the finished bytes of WebSocket frames from the server, header and payload: what is written to every socket
-// as it is, and never encoded again.
+// Frame has the bytes of one or more WebSocket frames from the server, headers and payloads, as they are written to sockets.
 type Frame []byte
 
-// NewFrame encodes a frame. Data must be a value that always encodes, or nil for none.
+// NewFrame encodes a frame. data must be a value that can always be encoded as JSON, or nil for none: otherwise NewFrame panics.
 func NewFrame(typ string, data any) Frame { return NewReply(typ, "", data) }
 
-// NewReply encodes a frame that answers the client's frame with that id.
+// NewReply encodes the response to the client's frame with that id, "" for none. data is as in NewFrame.
 func NewReply(typ, id string, data any) Frame {
 	var name []byte
 	if id != "" {
@@ -42,7 +41,7 @@ func NewReply(typ, id string, data any) Frame {
 	return appendText(make(Frame, 0, maxHeader+textLen(typ, name, payload)), typ, name, payload)
 }
 
-// payloadOf is an event's data as JSON, nil for none.
+// payloadOf returns an event's data as JSON, nil for none.
 func payloadOf(typ string, data any) []byte {
 	if data == nil {
 		return nil
@@ -53,14 +52,14 @@ func payloadOf(typ string, data any) []byte {
 func encode(what string, v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(fmt.Sprintf("wire: a %s that does not encode: %v", what, err)) // a type of ours, not input
+		panic(fmt.Sprintf("wire: a %s that does not encode: %v", what, err)) // a bug: only types of ours are encoded, no input
 	}
 	return b
 }
 
 const textHead, textID, textData = `{"type":"`, `,"id":`, `,"data":`
 
-// textLen is the length of the payload that appendText writes.
+// textLen returns the length of the payload that appendText writes.
 func textLen(typ string, id, data []byte) int {
 	n := len(textHead) + len(typ) + len(`"}`)
 	if id != nil {
@@ -72,7 +71,7 @@ func textLen(typ string, id, data []byte) int {
 	return n
 }
 
-// appendText writes a text frame. The type is one of ours and needs no escapes, id and data are JSON, nil for none.
+// appendText appends a text frame. typ needs no escapes; id and data are JSON, or nil for none.
 func appendText(f []byte, typ string, id, data []byte) []byte {
 	f = append(appendHeader(f, opText, textLen(typ, id, data)), textHead...)
 	f = append(append(f, typ...), '"')
@@ -85,7 +84,7 @@ func appendText(f []byte, typ string, id, data []byte) []byte {
 	return append(f, '}')
 }
 
-// headerLen is the length of the header of a frame with n bytes of payload.
+// headerLen returns the length of the header of a frame with a payload of n bytes.
 func headerLen(n int) int {
 	switch {
 	case n < 126:
@@ -97,25 +96,25 @@ func headerLen(n int) int {
 	}
 }
 
-// CloseFrame encodes a close with a code and a reason of at most 123 bytes.
+// CloseFrame encodes a close frame. The reason may have at most 123 bytes.
 func CloseFrame(code int, reason string) Frame {
 	f := appendHeader(nil, opClose, 2+len(reason))
 	f = binary.BigEndian.AppendUint16(f, uint16(code)) //nolint:gosec // close codes have four digits
 	return append(f, reason...)
 }
 
-// EmptyCloseFrame answers a close that gave no code.
+// EmptyCloseFrame encodes a close frame without a code, the response to one without a code.
 func EmptyCloseFrame() Frame { return appendHeader(nil, opClose, 0) }
 
-// PongFrame answers a protocol ping with its payload.
+// PongFrame encodes the response to a protocol ping with that payload.
 func PongFrame(payload string) Frame {
 	return append(appendHeader(nil, opPong, len(payload)), payload...)
 }
 
-// PingFrame is a protocol ping.
+// PingFrame encodes a protocol ping.
 func PingFrame() Frame { return appendHeader(nil, opPing, 0) }
 
-// HeartbeatFrame is a protocol ping and a ping that browsers see, in one write.
+// HeartbeatFrame encodes a protocol ping, followed by a ping frame, which scripts in browsers can see.
 func HeartbeatFrame() Frame {
 	return append(PingFrame(), NewFrame(event.TypePing, nil)...)
 }

@@ -1,5 +1,5 @@
-// Package batch collects work into batches: items that arrive during a batch form the next one, and an item that arrives while none is
-// running is processed at once. So batches grow with the load, and no item waits for a timer.
+// Package batch collects items into batches. Items that arrive while a batch is being processed form the next one, and an item that arrives
+// while none is being processed is processed at once. So batches grow with the load, and no item waits for a timer.
 package batch
 
 import (
@@ -15,8 +15,8 @@ type Batcher[T any] struct {
 	work  func(batch []T)
 }
 
-// New makes a batcher that holds at most queue items, and processes at most most of them at once. work must not keep the slice; a
-// panic in it ends Run, which may be called again.
+// New makes a batcher that holds at most queue items. It calls work with up to most items at once. work must not keep the slice. If work
+// panics, Run ends with that panic and loses this batch; it may be called again.
 func New[T any](queue, most int, work func(batch []T)) *Batcher[T] {
 	return &Batcher[T]{queue: make(chan T, queue), most: most, work: work}
 }
@@ -31,7 +31,7 @@ func (b *Batcher[T]) Offer(x T) bool {
 	}
 }
 
-// Len is how many items wait.
+// Len returns how many items wait.
 func (b *Batcher[T]) Len() int { return len(b.queue) }
 
 // Run processes batches until ctx ends, and then the items that are queued.

@@ -7,11 +7,12 @@ import (
 	"time"
 )
 
-// errPanicked is for the callers of a batch that panicked.
+// errPanicked is returned to the callers of a shared call that panicked.
 var errPanicked = errors.New("a shared call panicked")
 
-// Calls shares calls: those that are made while one runs become one call, the next. Each begins after all of its callers asked, so
-// that nobody gets what was read before that. Call may be called from any goroutine, Run from one at a time.
+// Calls merges concurrent calls: those that are made while one is running become a single call, the next one. A shared call begins after all of
+// its callers have called, so no caller gets data that was read before its call. Call may be called from any goroutine, Run from one at
+// a time.
 type Calls[K, V any] struct {
 	wait    time.Duration
 	do      func(ctx context.Context, keys []K) ([]V, error)
@@ -19,7 +20,7 @@ type Calls[K, V any] struct {
 }
 
 type call[K, V any] struct {
-	ctx  context.Context //nolint:containedctx // of the caller, who may have gone
+	ctx  context.Context //nolint:containedctx // of the caller, which may have ended
 	key  K
 	done chan struct{}
 
@@ -28,15 +29,15 @@ type call[K, V any] struct {
 	err   error
 }
 
-// NewCalls makes calls of which at most queue wait and at most most are made as one, within wait. do returns a value for each key, in
-// their order; it must be safe for concurrent use.
+// NewCalls makes Calls in which up to queue calls wait, and up to most are merged. wait bounds one shared call. do returns a value for each key,
+// in the order of the keys. It must be safe for concurrent use.
 func NewCalls[K, V any](queue, most int, wait time.Duration, do func(ctx context.Context, keys []K) ([]V, error)) *Calls[K, V] {
 	c := &Calls[K, V]{wait: wait, do: do}
 	c.batcher = New(queue, most, c.work)
 	return c
 }
 
-// Call makes a call, together with others if they come at the same time. If too many wait, it makes one on its own.
+// Call returns do's value for a key, from a call that is shared with concurrent callers. If too many calls wait, it makes a separate call.
 func (c *Calls[K, V]) Call(ctx context.Context, key K) (v V, err error) {
 	x := &call[K, V]{ctx: ctx, key: key, done: make(chan struct{})}
 	if !c.batcher.Offer(x) {
@@ -54,7 +55,7 @@ func (c *Calls[K, V]) Call(ctx context.Context, key K) (v V, err error) {
 	}
 }
 
-// Run makes calls until ctx ends, and then those that wait already.
+// Run makes shared calls until ctx ends, and then those that are waiting.
 func (c *Calls[K, V]) Run(ctx context.Context) error {
 	c.batcher.Run(ctx)
 	return nil

@@ -13,9 +13,9 @@ import (
 	"github.com/parley-chat/parley/internal/backoff"
 )
 
-// A loop that panics is run again after a pause, and after twice as long each time that it panics again. One that
-// panicked restartTries times, and never ran restartHealthy in between, is given up, and the process with it: the platform that
-// runs processes starts another, which is better than one that lives and does not work.
+// A loop that panics is run again after a pause, which doubles with each further panic. If a loop has panicked restartTries times without
+// running for restartHealthy in between, the process stops, and the platform starts a new one. That is better than a process that is alive
+// but does not work.
 const (
 	restartTries   = 7
 	restartHealthy = time.Minute
@@ -26,7 +26,7 @@ var restarts = backoff.Policy{First: 100 * time.Millisecond, Most: restartHealth
 // ErrPanics is returned when a loop panicked too often.
 var ErrPanics = errors.New("it panicked too often")
 
-// keeper is the part to which panics are attributed: in logs, in metrics, and in the error that stops the process.
+// keeper is the part to which panics of its loops are attributed in logs, in metrics, and in the error that stops the process.
 type keeper struct {
 	config Config
 	part   string
@@ -35,8 +35,8 @@ type keeper struct {
 
 type keeperKey struct{}
 
-// keeperOf is the keeper of the part whose Run was given ctx. Panics are caught with any other context too: they are logged as
-// nobody's, and a loop that is given up returns ErrPanics alone.
+// keeperOf returns the keeper of the part whose Run was called with ctx. For any other context it returns one with the part "unknown", which logs
+// panics but does not stop the process: a loop that panicked too often then only returns ErrPanics.
 func keeperOf(ctx context.Context) *keeper {
 	if k, ok := ctx.Value(keeperKey{}).(*keeper); ok {
 		return k
@@ -44,12 +44,13 @@ func keeperOf(ctx context.Context) *keeper {
 	return &keeper{config: Config{Log: slog.Default()}, part: "unknown"}
 }
 
-// Within attributes work with ctx to the part whose Run got the context part. It is for work that has its own context.
+// Within returns ctx with the part of another context: panics of loops that run with it are attributed to the part whose Run was called with
+// the context part.
 func Within(ctx, part context.Context) context.Context {
 	return context.WithValue(ctx, keeperKey{}, keeperOf(part))
 }
 
-// fail stops the process. The first failure is the one that is reported.
+// fail stops the process. Only the first failure is reported.
 func (k *keeper) fail(err error) {
 	select {
 	case k.failed <- fmt.Errorf("%s: %w", k.part, err):
@@ -57,8 +58,8 @@ func (k *keeper) fail(err error) {
 	}
 }
 
-// Keep runs a loop until it returns, again and again if it panics. ctx is the one that the part's Run was given, so that the
-// panics are attributed to it. A loop that panicked too often stops the process and returns ErrPanics.
+// Keep runs a loop until it returns, and runs it again whenever it panics. ctx is the context of the part's Run, so that panics are attributed
+// to the part. If the loop panics too often, Keep stops the process and returns ErrPanics.
 func Keep(ctx context.Context, loop string, f func(ctx context.Context) error) (err error) {
 	k := keeperOf(ctx)
 	for tries := 1; ; tries++ {
@@ -71,7 +72,7 @@ func Keep(ctx context.Context, loop string, f func(ctx context.Context) error) (
 		}
 		if tries == restartTries {
 			err := fmt.Errorf("%s: %w", loop, ErrPanics)
-			k.fail(err) // now: the part may wait for its other loops before it returns the error
+			k.fail(err) // at once, because the part may wait for its other loops before it returns the error
 			return err
 		}
 		if !backoff.Wait(ctx, restarts.After(tries)) {
@@ -80,7 +81,7 @@ func Keep(ctx context.Context, loop string, f func(ctx context.Context) error) (
 	}
 }
 
-// Caught runs f and reports whether it panicked. ctx is as Keep's.
+// Caught runs f and reports whether it panicked. The panic is logged and counted. ctx is as in Keep.
 func Caught(ctx context.Context, loop string, f func()) (panicked bool) {
 	k := keeperOf(ctx)
 	defer func() {
@@ -96,16 +97,16 @@ func Caught(ctx context.Context, loop string, f func()) (panicked bool) {
 	return false
 }
 
-// Group is the loops of a part. Each is kept running separately.
+// Group runs the loops of a part, each with Keep.
 type Group struct {
 	ctx context.Context
 	g   errgroup.Group
 }
 
-// NewGroup makes a group of the part whose Run was given ctx.
+// NewGroup makes a group for the part whose Run was called with ctx.
 func NewGroup(ctx context.Context) *Group { return &Group{ctx: ctx} }
 
-// Go runs a loop, which ends when the context does.
+// Go runs a loop on a new goroutine. The loop has to return when its context ends.
 func (g *Group) Go(loop string, f func(ctx context.Context) error) {
 	g.g.Go(func() error { return Keep(g.ctx, loop, f) })
 }

@@ -18,8 +18,8 @@ import (
 // ErrStopTimeout is returned when the parts did not stop in time.
 var ErrStopTimeout = errors.New("the parts did not stop in time")
 
-// Part is a long-lived part of a process. Run blocks until ctx ends, finishes the work in progress and returns; any error other than the
-// context's own stops the whole process.
+// Part is a long-lived part of a process. Run runs until ctx ends, then finishes the work in progress and returns. If it returns an error
+// other than context.Canceled, the whole process stops.
 type Part struct {
 	Name string
 	Run  func(ctx context.Context) error
@@ -82,7 +82,7 @@ func Run(ctx context.Context, c Config, parts ...Part) error {
 		}
 	}
 	select {
-	case err := <-failed: // while it stopped
+	case err := <-failed: // a part failed while it was stopping
 		return errors.Join(first, err)
 	default:
 		return first
@@ -107,7 +107,7 @@ func start(c Config, p Part, failed chan error) *running {
 	return r
 }
 
-// Every calls f each interval until ctx ends: the loop of a part that has a rhythm.
+// Every calls f at each interval until ctx ends. Calls don't overlap: intervals that pass during a call are skipped.
 func Every(ctx context.Context, interval time.Duration, f func(ctx context.Context)) error {
 	t := time.NewTicker(interval)
 	defer t.Stop()
@@ -121,13 +121,14 @@ func Every(ctx context.Context, interval time.Duration, f func(ctx context.Conte
 	}
 }
 
-// Gate is whether a process accepts work. It opens once, and closes permanently when the process begins to stop.
+// Gate says whether a process accepts work. The zero value is open. It is closed once, permanently, when the process begins to stop. Safe for
+// concurrent use.
 type Gate struct {
 	mu     sync.Mutex
 	closed bool
 }
 
-// Close says that the process is going away.
+// Close closes the gate: the process is stopping.
 func (g *Gate) Close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

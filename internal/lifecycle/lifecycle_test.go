@@ -70,7 +70,7 @@ func TestOneFailureStopsAll(t *testing.T) {
 	}
 }
 
-func TestAFailureWhileStoppingIsTold(t *testing.T) {
+func TestAFailureWhileStoppingIsReturned(t *testing.T) {
 	t.Parallel()
 	boom := errors.New("boom")
 	ctx, cancel := context.WithCancel(context.Background())

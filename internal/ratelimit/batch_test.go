@@ -110,7 +110,7 @@ func onlyRedisCounted(t *testing.T, r *prometheus.Registry) {
 	}
 }
 
-func TestWhoWaitsTogetherSharesARoundTrip(t *testing.T) {
+func TestConcurrentRequestsShareARoundTrip(t *testing.T) {
 	t.Parallel()
 	g, held, release := holding()
 	server := testenv.Redis(t)
@@ -169,7 +169,7 @@ func TestAScriptThatRedisForgotIsSentAgainWithinABatch(t *testing.T) {
 	onlyRedisCounted(t, r)
 }
 
-func TestABrokenBucketIsNothingToTheOthers(t *testing.T) {
+func TestACorruptBucketDoesNotAffectOthers(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t)
 	g, held, release := holding()
@@ -191,7 +191,7 @@ func TestABrokenBucketIsNothingToTheOthers(t *testing.T) {
 	onlyRedisCounted(t, r)
 }
 
-func TestNobodyWaitsLongerThanPatience(t *testing.T) {
+func TestRequestsWaitNoLongerThanPatience(t *testing.T) {
 	t.Parallel()
 	server := testenv.Redis(t)
 	l, _, _ := gated(t, server.URL(), &gate{})
@@ -210,7 +210,7 @@ func TestNobodyWaitsLongerThanPatience(t *testing.T) {
 	server.Resume()
 }
 
-func TestWhoGivesUpDoesNoHarm(t *testing.T) {
+func TestACanceledRequestDoesNotAffectOthers(t *testing.T) {
 	t.Parallel()
 	g, held, release := holding()
 	l, r, _ := gated(t, testenv.Redis(t).URL(), g)
@@ -235,7 +235,7 @@ func TestWhoGivesUpDoesNoHarm(t *testing.T) {
 	onlyRedisCounted(t, r)
 }
 
-func TestAPanicLeavesNobodyWaiting(t *testing.T) {
+func TestAPanicEndsAllWaits(t *testing.T) {
 	t.Parallel()
 	g, held, release := holding()
 	before := g.before

@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// maxBuckets bounds the buckets in a process's memory. If there are that many, new subjects share one bucket per rule: a
-// flood of addresses limits itself, and costs no memory.
+// maxBuckets bounds the buckets in a process's memory. Beyond it all new subjects of a rule share one bucket, so that a flood from many
+// addresses uses no further memory, and is limited.
 const maxBuckets = 100_000
 
-// memory counts as gcra.lua does.
+// memory has buckets in the process's memory, with the algorithm of gcra.lua.
 type memory struct {
-	mu    sync.Mutex // guards whole
-	whole map[bucket]time.Time
+	mu    sync.Mutex           // guards whole
+	whole map[bucket]time.Time // when each bucket will be full again
 }
 
 type bucket struct {
@@ -31,7 +31,7 @@ func (m *memory) take(t Take, now time.Time) Verdict {
 	step := interval(t.Rate)
 	size := time.Duration(t.Rate.Count) * step
 	whole := m.whole[b]
-	if most := now.Add(size); whole.After(most) { // of a former clock
+	if most := now.Add(size); whole.After(most) { // the clock was set back
 		whole = most
 	}
 	if whole.Before(now) {
@@ -53,7 +53,7 @@ func (m *memory) take(t Take, now time.Time) Verdict {
 	return v
 }
 
-// forget drops the buckets that are whole.
+// forget drops the buckets that are full.
 func (m *memory) forget(now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,7 +1,8 @@
-// Package ratelimit counts the actions of clients: in Redis, over all pods, or in the process's memory while Redis is unavailable.
+// Package ratelimit limits the actions of clients. It counts them in Redis, for all pods together. While Redis is unavailable each process counts
+// in its memory (memory.go).
 //
-// A bucket has the size of its rate's count and refills evenly over the window (GCRA). docs/adr/0005 has the reasons for a
-// script of our own.
+// A bucket holds as many actions as its rate's count, and refills evenly over the window (GCRA). docs/adr/0005 has the reasons for a separate
+// script. Concurrent requests share round trips to Redis (batch.go).
 package ratelimit
 
 import (
@@ -25,8 +26,8 @@ import (
 var gcraSource string
 
 const (
-	// patience is how long Redis may take to respond before the process counts in its own memory. The requests that find out wait that
-	// long, once. It must not be so short that a busy Redis counts as unavailable.
+	// patience is how long Redis may take to respond before it counts as unavailable. Only requests that wait at that time wait so long: until
+	// a probe succeeds, later ones are counted in memory at once. It must be long enough that a busy Redis does not count as unavailable.
 	patience = 500 * time.Millisecond
 	// probeEvery is how often Redis is probed while it is unavailable.
 	probeEvery = 500 * time.Millisecond
@@ -34,11 +35,11 @@ const (
 
 // Take is a charge to a bucket.
 type Take struct {
-	// Rule names the limit, Subject whose bucket of it.
+	// Rule names the limit. Subject names the bucket within the limit: a user, an address, and so on.
 	Rule, Subject string
 	Rate          config.Rate
-	// Cost is charged completely or not at all; 0 means one. A negative cost gives back an earlier charge. A cost above
-	// the rate's count charges the whole bucket.
+	// Cost is charged completely or not at all; 0 means 1. A negative cost gives back an earlier charge. A cost above the rate's count needs
+	// and charges a full bucket.
 	Cost int
 }
 
@@ -51,7 +52,7 @@ type Verdict struct {
 	RetryAfter, Reset time.Duration
 }
 
-// Limiter counts.
+// Limiter charges actions to buckets. Safe for concurrent use.
 type Limiter struct {
 	rdb     redis.UniversalClient
 	script  *redis.Script
@@ -65,7 +66,7 @@ type Limiter struct {
 	losses   prometheus.Counter
 }
 
-// New makes a limiter; its Run makes it work.
+// New makes a limiter, which needs its Run, and registers its metrics.
 func New(rdb redis.UniversalClient, r prometheus.Registerer, log *slog.Logger) *Limiter {
 	l := &Limiter{
 		rdb: rdb, script: redis.NewScript(gcraSource), memory: newMemory(), log: log,
@@ -96,24 +97,23 @@ func New(rdb redis.UniversalClient, r prometheus.Registerer, log *slog.Logger) *
 	return l
 }
 
-// Rules has the counts of rules start at 0.
+// Rules makes the counts of refusals start at 0 for these rules.
 func (l *Limiter) Rules(rules ...string) {
 	for _, r := range rules {
 		l.limited.WithLabelValues(r)
 	}
 }
 
-// Refused counts a refusal by a limit that the process keeps itself.
+// Refused counts a refusal by a limit that the caller has applied without the Limiter.
 func (l *Limiter) Refused(rule string) { l.limited.WithLabelValues(rule).Inc() }
 
-// Allow charges all the buckets in one round trip, and returns the verdicts in the same order. Takes of rates that are off are
-// allowed with a zero Limit.
+// Allow charges the buckets in one round trip, and returns the verdicts in the same order. A Take whose rate is off is allowed, with a Limit of 0.
 func (l *Limiter) Allow(ctx context.Context, takes ...Take) []Verdict {
 	out, _ := l.allow(ctx, takes)
 	return out
 }
 
-// AllowAlso takes from one bucket, and has another script run in the same round trip. Its command is nil if Redis did not run it.
+// AllowAlso charges one bucket, and runs another script in the same round trip. The command is nil if Redis did not run that script.
 func (l *Limiter) AllowAlso(ctx context.Context, t Take, call redisconn.Call) (Verdict, *redis.Cmd) {
 	out, rest := l.allow(ctx, []Take{t}, call)
 	if len(rest) == 0 {
@@ -122,7 +122,7 @@ func (l *Limiter) AllowAlso(ctx context.Context, t Take, call redisconn.Call) (V
 	return out[0], rest[0]
 }
 
-// Do runs scripts in the round trips of limits. It returns none if Redis is unavailable: nobody waits for it then.
+// Do runs scripts in the shared round trips of the limiter. It returns nil, without waiting, while Redis is unavailable.
 func (l *Limiter) Do(ctx context.Context, calls ...redisconn.Call) []*redis.Cmd {
 	return l.ask(ctx, nil, calls...)
 }
@@ -151,8 +151,8 @@ func (l *Limiter) allow(ctx context.Context, takes []Take, also ...redisconn.Cal
 	return out, cmds
 }
 
-// ask asks Redis, for patience at most. It returns one command for each rate that is not off, and those of the other calls after
-// them; none if Redis did not answer.
+// ask runs the scripts of takes and the other calls, and waits for patience at most. It returns a command for each take whose rate is not off,
+// followed by those of the other calls; nil if Redis did not respond.
 func (l *Limiter) ask(ctx context.Context, takes []Take, also ...redisconn.Call) []*redis.Cmd {
 	if l.redis.Open() {
 		return nil
@@ -173,8 +173,8 @@ func (l *Limiter) ask(ctx context.Context, takes []Take, also ...redisconn.Call)
 	return cmds
 }
 
-// verdict reads a reply. It returns false if there is none: for a corrupt bucket this process counts in its own memory; for
-// any other error it does so for all.
+// verdict reads the reply for a take. It returns false if there is none, so that this take is counted in memory. If the cause is not a corrupt
+// bucket, Redis counts as unavailable, so that all takes are.
 func (l *Limiter) verdict(t Take, cmd *redis.Cmd) (Verdict, bool) {
 	v, err := cmd.Int64Slice()
 	if err == nil && len(v) == 4 {
@@ -207,7 +207,7 @@ func (t Take) cost() int {
 	return min(t.Cost, t.Rate.Count)
 }
 
-// Run asks Redis for those who wait, and finds out when it is back, until ctx ends.
+// Run makes round trips for the requests that wait, and probes Redis while it is unavailable, until ctx ends.
 func (l *Limiter) Run(ctx context.Context) error {
 	g := lifecycle.NewGroup(ctx)
 	g.Go("round trips", func(ctx context.Context) error {

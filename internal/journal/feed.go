@@ -22,8 +22,8 @@ type Feed struct {
 // NewFeed makes a feed.
 func NewFeed(db *sql.DB, c Conversations) *Feed { return &Feed{db: db, conversations: c} }
 
-// Recent reads the conversations that changed within the last while, with their revisions, and users who were added to any.
-// Postgres's clock decides what is recent.
+// Recent reads the conversations that changed within a time before now, by Postgres's clock, with their revisions. It also reads the users who were
+// added to conversations within that time.
 func (f *Feed) Recent(ctx context.Context, within time.Duration) (map[string]int64, []event.UserJoin, error) {
 	changed, err := f.recentRevisions(ctx, within)
 	if err != nil {
@@ -56,8 +56,8 @@ func (f *Feed) recentJoins(ctx context.Context, within time.Duration) ([]event.U
 		WHERE kind IN ('created', 'member_added') AND created_at >= clock_timestamp() - make_interval(secs => $1)`, within.Seconds())
 }
 
-// After reads the events of a conversation that follow a revision, limit of them at most. An event carries the revision that it
-// brought, and its message or conversation as it is now.
+// After reads up to limit events of a conversation that follow a revision. Each event has the revision that it had when it was published, but the
+// present state of its message or conversation.
 func (f *Feed) After(ctx context.Context, conversationID string, revision int64, limit int) (event.Missed, error) {
 	var missed event.Missed
 	err := f.snapshot(ctx, func(tx *sql.Tx) error {
@@ -72,8 +72,8 @@ func (f *Feed) After(ctx context.Context, conversationID string, revision int64,
 	return missed, nil
 }
 
-// Changed reads for a member the messages that are new or changed since a revision, the oldest change first, limit of them at
-// most, and the conversation's revision in the same snapshot. Each message is there once, in its place by its last change.
+// Changed reads up to limit messages that are new or changed since the revision held, and the conversation's revision, in one snapshot. Each message
+// appears once, in the order of last changes. It returns ErrNotFound if the user is not a member.
 func (f *Feed) Changed(ctx context.Context, conversationID, userID string, held int64, limit int) (out []chat.Message, current int64, err error) {
 	err = f.snapshot(ctx, func(tx *sql.Tx) error {
 		err := tx.QueryRowContext(ctx, `SELECT c.revision FROM conversations c JOIN conversation_members m ON m.conversation_id = c.id
@@ -97,8 +97,8 @@ func (f *Feed) Changed(ctx context.Context, conversationID, userID string, held 
 	return out, current, nil
 }
 
-// Latest reads for a member the newest messages, limit of them at most, in the order of their seqs, and the conversation's revision in the
-// same snapshot.
+// Latest reads the newest messages of a conversation, at most limit, in the order of their seqs, and the conversation's revision, in one snapshot.
+// It returns ErrNotFound if the user is not a member.
 func (f *Feed) Latest(ctx context.Context, conversationID, userID string, limit int) (out []chat.Message, current int64, err error) {
 	err = f.snapshot(ctx, func(tx *sql.Tx) error {
 		err := tx.QueryRowContext(ctx, `SELECT c.revision FROM conversations c JOIN conversation_members m ON m.conversation_id = c.id
@@ -120,7 +120,7 @@ func (f *Feed) Latest(ctx context.Context, conversationID, userID string, limit 
 	return out, current, nil
 }
 
-// changedSQL reads messages that were never changed by seq, and changed ones by the change that was their last.
+// changedSQL finds messages that were never changed by their seq, and changed ones by their last change.
 const changedSQL = `SELECT ` + chat.MessageColumns + ` FROM (
 		(SELECT * FROM messages n WHERE n.conversation_id = $1 AND n.seq > $2
 			AND n.changed IS NULL AND n.edited_at IS NULL AND n.deleted_at IS NULL
@@ -132,7 +132,7 @@ const changedSQL = `SELECT ` + chat.MessageColumns + ` FROM (
 
 func scanMessage(r postgres.Row, m *chat.Message) error { return chat.ScanMessage(r, m) }
 
-// snapshot runs read in a transaction that sees one state of the database.
+// snapshot runs read in a transaction in which all statements see the same state of the database.
 func (f *Feed) snapshot(ctx context.Context, read func(tx *sql.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, postgres.StatementTimeout)
 	defer cancel()
@@ -144,8 +144,8 @@ func (f *Feed) snapshot(ctx context.Context, read func(tx *sql.Tx) error) error 
 	return read(tx)
 }
 
-// seqAt is the conversation's last seq at a revision: that of the newest change up to there, and one more for each revision
-// after it, which are messages.
+// seqAt returns the conversation's last seq at a revision: the last_seq of the newest change up to the revision, plus one for each later revision,
+// because those are messages.
 func seqAt(ctx context.Context, tx *sql.Tx, conversationID string, revision int64) (int64, error) {
 	var seq int64
 	err := tx.QueryRowContext(ctx, `SELECT last_seq + ($2::bigint - revision) FROM conversation_changes
@@ -156,8 +156,9 @@ func seqAt(ctx context.Context, tx *sql.Tx, conversationID string, revision int6
 	return seq, err
 }
 
-// Newest reads for a member the newest messages of a conversation, by seq, if more than limit were sent since a revision; else it
-// returns nil. The conversation's revision is of the same snapshot.
+// Newest reads the limit newest messages of a conversation if more than limit were sent since the revision held; otherwise it returns nil. The
+// messages are in the order of their seqs, and the conversation's revision is from the same snapshot. It returns ErrNotFound if the user is
+// not a member.
 func (f *Feed) Newest(ctx context.Context, conversationID, userID string, held int64, limit int) (out []chat.Message, current int64, err error) {
 	err = f.snapshot(ctx, func(tx *sql.Tx) error {
 		var last int64
@@ -166,7 +167,7 @@ func (f *Feed) Newest(ctx context.Context, conversationID, userID string, held i
 		if errors.Is(err, sql.ErrNoRows) {
 			return ErrNotFound
 		}
-		if err != nil || current-held <= int64(limit) { // each message has a revision
+		if err != nil || current-held <= int64(limit) { // there can't be more new messages than revisions
 			return err
 		}
 		seq, err := seqAt(ctx, tx, conversationID, held)

@@ -11,8 +11,13 @@
 //	             ▼
 //	   Recent · After (replay) · Changed
 //
-// A revision that conversation_changes lacks is a message. A row has the conversation's last_seq at its revision, so that seq
-// and revision can be had from each other.
+// A revision that has no row in conversation_changes is a new message. Each row has the conversation's last_seq at its revision. So seqs and
+// revisions can be computed from each other:
+//
+//	revision                     1         2     3     4         5     6
+//	change or message            created   msg   msg   renamed   msg   edit of seq 1
+//	row of conversation_changes  yes       no    no    yes       no    yes
+//	last_seq at the revision     0         1     2     2         3     3
 //
 // Nothing else writes a revision or conversation_changes (TestTheJournalAloneWritesRevisions), except message/send.sql and
 // message/react.sql, which store a batch of messages or reactions in one statement.
@@ -43,8 +48,8 @@ func Lock(tx *gorm.DB, conversationID string) error {
 	return err
 }
 
-// LockAsMember is Lock for a member. For any other user it returns ErrNotFound without waiting. The member may
-// be removed while this waits for the lock: check the membership again under the lock.
+// LockAsMember is Lock for a member. For any other user it returns ErrNotFound without waiting. The member may be removed while this waits for
+// the lock, so the caller has to check the membership again under the lock.
 func LockAsMember(tx *gorm.DB, conversationID, userID string) error {
 	_, err := lock(tx, `SELECT c.id FROM conversations c JOIN conversation_members m ON m.conversation_id = c.id AND m.user_id = $2
 		WHERE c.id = $1 FOR NO KEY UPDATE OF c`, conversationID, userID)
@@ -81,7 +86,7 @@ type Change struct {
 	// MessageID is set for kinds of messages, UserIDs for kinds of members and for reactions.
 	MessageID string
 	UserIDs   []string
-	// MemberDelta is by how many the members became more, or fewer.
+	// MemberDelta is the change of the number of members.
 	MemberDelta int
 	Actor       event.Actor
 }
@@ -90,17 +95,17 @@ type Change struct {
 type Stamp struct {
 	Revision    int64
 	MemberCount int
-	// CommittedAt is Postgres's clock under the lock, by which events are measured.
+	// CommittedAt is the time by Postgres's clock, read under the lock. The delivery of events is measured from it.
 	CommittedAt time.Time
 }
 
-// Micros is CommittedAt as events have it.
+// Micros returns CommittedAt in microseconds since 1970, as events have it.
 func (s Stamp) Micros() int64 { return s.CommittedAt.UnixMicro() }
 
 // The parameters of every change come first: $1 is the conversation, $2 kind, $3 detail, $4 message, $5 users, $6 actor, $7 key.
 const (
 	nextRevision = `UPDATE conversations SET ` + counted
-	// Of the conversation's own properties and members, but not of messages, updated_at says when.
+	// updated_at is the last change of the conversation's own properties and members, so changes of messages don't set it.
 	nextOwnRevision = `UPDATE conversations SET updated_at = clock_timestamp(), ` + counted
 	counted         = `revision = revision + 1, member_count = member_count + $8, changed_at = date_trunc('second', clock_timestamp())
 		WHERE id = $1::uuid RETURNING revision, last_seq, member_count`
@@ -117,7 +122,7 @@ func (c *Change) params(tx *gorm.DB) []any {
 	return []any{c.ConversationID, kind, detail, orNull(c.MessageID), c.UserIDs, orNull(c.Actor.UserID), orNull(keyOf(tx, c.Actor))}
 }
 
-// keyOf is the key of a change: the actor's own, or that of a key that acts for the actor.
+// keyOf returns the server key of a change: the actor, or the key that acts for the actor; "" for none.
 func keyOf(tx *gorm.DB, actor event.Actor) string {
 	if actor.KeyID != "" {
 		return actor.KeyID
@@ -132,7 +137,7 @@ func orNull(s string) *string {
 	return &s
 }
 
-// NoteCreation notes the first revision of a conversation that this transaction inserted.
+// NoteCreation writes the row of a conversation's first revision. The transaction has inserted the conversation before.
 func NoteCreation(tx *gorm.DB, c Change) (Stamp, error) {
 	c.Kind = Created
 	return note(tx, `WITH c AS (`+firstRevision+`)`+noted+stamped, c.params(tx))
@@ -152,12 +157,11 @@ func note(tx *gorm.DB, query string, args []any) (Stamp, error) {
 	return s, nil
 }
 
-// ChangeParams is how many parameters ChangeMessage uses itself: those of its args are $9, $10 …
+// ChangeParams is the number of parameters that ChangeMessage uses. Those of its args follow: $9, $10 …
 const ChangeParams = 8
 
-// ChangeMessage is Note for a change of a message: it also sets columns of the message, its revision among them, and returns it
-// as it is then. Set is the list of an UPDATE of messages m, with $9, $10 … for args: "content = $9, edited_at = clock_timestamp()".
-// All of it is one statement.
+// ChangeMessage is Note for a change of a message, in one statement. It also sets the message's revision and other columns, and returns the changed
+// message. set is the SET list of an UPDATE of messages m, with $9, $10 … for args: "content = $9, edited_at = clock_timestamp()".
 func ChangeMessage(tx *gorm.DB, c Change, set string, args ...any) (chat.Message, Stamp, error) {
 	var m chat.Message
 	var s Stamp

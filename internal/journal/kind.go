@@ -23,14 +23,14 @@ const (
 	MessageReacted   Kind = "message_reacted"
 )
 
-// Kinds are all that this version knows.
+// Kinds are all kinds that this version knows.
 var Kinds = []Kind{Created, Updated, Deleted, MemberAdded, MemberRemoved, MemberUpdated, MessageUpdated, MessageAnnotated, MessageDeleted, MessageReacted}
 
-// unknown is a kind of a newer version.
+// unknown stands for all kinds of newer versions.
 const unknown Kind = ""
 
-// older says under which kind a pod of the first version replays a kind that is newer than that version. Such a pod would
-// replay unknown kinds as added members, and can't replay message_updated for a message that was never edited.
+// older maps each kind that is newer than the first version to the kind with which it is stored for pods of that version. Such a pod would replay
+// unknown kinds as added members, and can't replay message_updated for a message that was never edited.
 var older = map[Kind]Kind{MemberUpdated: Updated, Deleted: Updated, MessageAnnotated: Updated, MessageReacted: Updated}
 
 var kinds = func() map[Kind]bool {
@@ -41,7 +41,7 @@ var kinds = func() map[Kind]bool {
 	return m
 }()
 
-// columns are a kind as a row has it: the kind that every version knows, and the exact one if it is another.
+// columns returns a kind as a row has it: kind is known to every version, and detail is the exact kind, nil if it is the same.
 func (k Kind) columns() (kind Kind, detail *Kind) {
 	if o := older[k]; o != "" {
 		return o, &k
@@ -49,7 +49,7 @@ func (k Kind) columns() (kind Kind, detail *Kind) {
 	return k, nil
 }
 
-// kindOf is the kind of a row, unknown if this version doesn't know it.
+// kindOf returns the kind of a row, unknown if this version doesn't know it.
 func kindOf(kind Kind, detail *Kind) Kind {
 	if detail != nil {
 		kind = *detail

@@ -13,8 +13,8 @@ import (
 //go:embed note_all.sql
 var noteAllSQL string
 
-// NoteAll is Note for several changes, of one conversation or many, in one statement. The caller holds the locks of all the
-// conversations. All changes have the Actor of the first, and none concerns a message. It returns their Stamps in the same order.
+// NoteAll is Note for several changes in one statement, of one or more conversations, whose locks the caller holds. All changes must have the same
+// Actor, and none may concern a message. It returns the Stamps in the order of the changes.
 func NoteAll(tx *gorm.DB, changes []Change) ([]Stamp, error) {
 	n := len(changes)
 	if n == 0 {

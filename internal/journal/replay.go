@@ -57,7 +57,7 @@ type sent struct {
 	keyID *string
 }
 
-// replay builds the events of one conversation again, in one snapshot.
+// replay rebuilds the events of one conversation in one snapshot.
 type replay struct {
 	ctx            context.Context
 	tx             *sql.Tx
@@ -65,10 +65,10 @@ type replay struct {
 	conversationID string
 
 	current      int64 // the conversation's revision
-	seq          int64 // the conversation's last seq at the revision that was reached
+	seq          int64 // the conversation's last seq at the revision of the last rebuilt event
 	changes      []change
-	sent         []sent                   // those after the first revision, by seq
-	changed      map[string]*chat.Message // those that changes speak of, by id
+	sent         []sent                   // the messages after that seq, in order
+	changed      map[string]*chat.Message // the messages of changes, by id
 	conversation *chat.Conversation
 }
 
@@ -127,7 +127,7 @@ func (r *replay) load(revision int64, limit int) (err error) {
 	return nil
 }
 
-// eventAt is the event that brought a revision, which follows the one before it.
+// eventAt returns the event of a revision. It must be called for one revision after the other.
 func (r *replay) eventAt(revision int64) (*event.Event, error) {
 	if len(r.changes) > 0 && r.changes[0].revision == revision {
 		c := r.changes[0]
@@ -143,7 +143,7 @@ func (r *replay) eventAt(revision int64) (*event.Event, error) {
 	for len(r.sent) > 0 && r.sent[0].Seq < r.seq {
 		r.sent = r.sent[1:]
 	}
-	if len(r.sent) == 0 || r.sent[0].Seq != r.seq { // the message is gone
+	if len(r.sent) == 0 || r.sent[0].Seq != r.seq { // the message no longer exists
 		return event.ConversationChanged(r.conversationID, revision, 0), nil
 	}
 	m := r.sent[0]
@@ -153,8 +153,8 @@ func (r *replay) eventAt(revision int64) (*event.Event, error) {
 	return e, nil
 }
 
-// change makes the event of a change. Each kind has its case here. A change that can't be described becomes a conversation:changed, so that
-// clients ask for it and no revision is missing.
+// change returns the event of a change. Each kind has a case here. A change that can't be rebuilt becomes a conversation:changed, so that no
+// revision is missing, and clients sync.
 func (r *replay) change(c change) (*event.Event, error) {
 	at := c.at.UnixMicro()
 	switch c.kind {
@@ -177,7 +177,7 @@ func (r *replay) change(c change) (*event.Event, error) {
 	case MessageUpdated, MessageAnnotated, MessageDeleted:
 		m := r.message(c)
 		switch {
-		case m == nil: // it is gone
+		case m == nil: // it no longer exists
 		case c.kind == MessageDeleted:
 			return event.MessageDeleted(m, at), nil
 		default:
@@ -195,7 +195,7 @@ func (r *replay) change(c change) (*event.Event, error) {
 	return event.ConversationChanged(r.conversationID, c.revision, at), nil
 }
 
-// reactedBy are the users of a change of reactions with their reactions of now.
+// reactedBy returns the users of a change of reactions, with their present reactions.
 func (r *replay) reactedBy(c change) ([]event.ReactedBy, error) {
 	return postgres.Collect(r.ctx, r.tx, func(row postgres.Row, b *event.ReactedBy) error {
 		var reactions []byte
@@ -215,7 +215,7 @@ func orEmpty(list []chat.Reaction) []chat.Reaction {
 	return list
 }
 
-// conversationChange is the event of a change that carries the conversation.
+// conversationChange returns the event of a change whose event has the whole conversation.
 func (r *replay) conversationChange(c change, at int64) (*event.Event, error) {
 	conv, err := r.object(c.revision)
 	if err != nil || conv == nil {
@@ -231,12 +231,12 @@ func (r *replay) conversationChange(c change, at int64) (*event.Event, error) {
 	return event.MemberAdded(conv, members, at), err
 }
 
-// members are the users of the change who are members now.
+// members returns the users of the change who are members now.
 func (r *replay) members(c change) ([]chat.Member, error) {
 	return r.feed.conversations.MembersByID(r.ctx, r.tx, r.conversationID, c.userIDs)
 }
 
-// message is the change's message as it is now, under the revision of the change; nil if it is gone.
+// message returns the present state of the change's message, with the revision of the change; nil if it no longer exists.
 func (r *replay) message(c change) *chat.Message {
 	if c.messageID == nil || r.changed[*c.messageID] == nil {
 		return nil
@@ -246,7 +246,7 @@ func (r *replay) message(c change) *chat.Message {
 	return &m
 }
 
-// object is the conversation as it is now, under the revision of the event that carries it; nil if it is gone.
+// object returns the present state of the conversation, with the revision of the event; nil if it no longer exists.
 func (r *replay) object(revision int64) (*chat.Conversation, error) {
 	if r.conversation == nil {
 		found, err := r.feed.conversations.Objects(r.ctx, r.tx, []string{r.conversationID})
@@ -260,7 +260,7 @@ func (r *replay) object(revision int64) (*chat.Conversation, error) {
 	return &c, nil
 }
 
-// gone reads removals after the revision, of users who are not members now.
+// gone reads the removals after the revision of users who are not members now: the last one of each user.
 func (r *replay) gone(revision int64) ([]*event.Event, error) {
 	return postgres.Collect(r.ctx, r.tx, func(row postgres.Row, e **event.Event) error {
 		var user string

@@ -31,7 +31,7 @@ const (
 	committers = 2
 	maxBatch   = 64
 	maxQueue   = 2048
-	// patience is how long a commit may take before a second one starts at the same time.
+	// patience is how long a commit may take before a second one may start.
 	patience = 50 * time.Millisecond
 )
 
@@ -95,7 +95,7 @@ func (c *Committer) commitLoop(ctx context.Context) {
 			continue
 		}
 		if ctx.Err() != nil {
-			return // the remaining sends are taken by the committer that is still running
+			return // the other committer commits the remaining sends after its present batch
 		}
 		wait := time.NewTimer(again)
 		select {
@@ -130,7 +130,7 @@ func (c *Committer) commitTaken(batch []*pending) {
 	c.metrics.queue.Set(float64(c.queue.len()))
 }
 
-// submit queues a send. Nothing waits.
+// submit queues a send without waiting for its commit. It returns ErrBusy if the queue is full.
 func (c *Committer) submit(ctx context.Context, p *pending) error {
 	p.ctx = ctx
 	p.done = make(chan struct{})
@@ -141,8 +141,8 @@ func (c *Committer) submit(ctx context.Context, p *pending) error {
 	return nil
 }
 
-// await waits until the send's commit is done, whatever came of it. A caller that gives up leaves the send to be committed or not: its
-// client will repeat it under the same clientMessageId.
+// await waits until the send's commit has ended, successfully or not. If ctx ends first, the send may still be committed: the client repeats it
+// with the same clientMessageId.
 func (p *pending) await(ctx context.Context) error {
 	select {
 	case <-p.done:
@@ -152,8 +152,8 @@ func (p *pending) await(ctx context.Context) error {
 	}
 }
 
-// commit stores a batch. If Postgres refuses it, nothing of it was stored: its halves are then stored separately, so
-// that a faulty send fails alone.
+// commit stores a batch. If Postgres refuses it, nothing was stored. The two halves are then committed separately, so that only the faulty send
+// fails.
 func (c *Committer) commit(batch []*pending) {
 	err := c.commitOnce(batch)
 	switch {
@@ -162,7 +162,7 @@ func (c *Committer) commit(batch []*pending) {
 		half := len(batch) / 2
 		c.commit(batch[:half])
 		c.commit(batch[half:])
-	case postgres.IsUniqueViolation(err, clientMessageIDKey): // another statement used it meanwhile
+	case postgres.IsUniqueViolation(err, clientMessageIDKey): // another statement stored the same clientMessageId meanwhile
 		c.finish(batch[0], sendRow{outcome: outcomeDuplicate})
 	default:
 		for _, p := range batch {
@@ -198,8 +198,8 @@ func (c *Committer) commitOnce(batch []*pending) error {
 	return nil
 }
 
-// notifySenders reports the new markers of senders who had messages of others unread. For other senders the message itself shows that
-// they have read it.
+// notifySenders reports the new read markers of senders who had unread messages of others. For other senders the event of the message is
+// enough: it means that its sender has read up to it.
 func (c *Committer) notifySenders(batch []*pending, rows []sendRow) {
 	last := map[string]int64{}
 	for i, p := range batch {

@@ -17,7 +17,7 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// Edit changes a message. What is absent stays.
+// Edit changes a message. Absent members stay unchanged.
 type Edit struct {
 	Content jsonbody.Optional[string] `json:"content,omitempty"`
 	// Metadata is a merge patch (RFC 7396).
@@ -112,7 +112,7 @@ func edit(tx *gorm.DB, messageID string, t target, e *Edit, by event.Actor) (cha
 	return journal.ChangeMessage(tx, t.change(kind, by), set, args...)
 }
 
-// textOf is a JSON value as a parameter, nil for none.
+// textOf returns a JSON value as a parameter, nil for none.
 func textOf(raw metadata.Object) *string {
 	if raw == nil {
 		return nil
@@ -129,7 +129,7 @@ func orNull(set bool) *bool {
 	return &set
 }
 
-// maxMentionAll is in how large a group every member may mention all.
+// maxMentionAll is the size of a group up to which every member may mention all.
 const maxMentionAll = 100
 
 func replaceMentions(tx *gorm.DB, t target, m *MentionList) error {
@@ -180,8 +180,8 @@ var errBadMention = invalid.One("mentions.userIds", "must name only members of t
 
 var errNothingToDo = errors.New("nothing to do")
 
-// Delete empties a message: the sender's own, or any for an owner or admin of a group. Its metadata, mentions, attachments,
-// reactions and pin go. Deleting again changes nothing.
+// Delete empties a message. The sender may do so, and owners and admins of a group. The content, metadata, mentions, attachments, reactions and
+// pin are removed. Deleting again changes nothing.
 func (s *Service) Delete(ctx context.Context, messageID, userID string) error {
 	var m chat.Message
 	var at journal.Stamp

@@ -12,7 +12,7 @@ import (
 // maxMentions is how many users a message mentions by id at most.
 const maxMentions = 50
 
-// MentionList names the members whom a message mentions. Clients name them: nothing is parsed from the text.
+// MentionList has the members whom a message mentions. Clients send them: mentions are not parsed from the text.
 type MentionList struct {
 	// UserIDs are in ascending order, each once.
 	UserIDs []string
@@ -38,7 +38,7 @@ type mentionBody struct {
 	All     bool     `json:"all,omitempty"`
 }
 
-// Check sorts the ids, drops doubled ones and notes faults.
+// Check sorts the ids, removes duplicates and notes faults.
 func (m *mentionBody) Check(f *invalid.Faults) {
 	if len(m.UserIDs) > maxMentions {
 		f.Add("userIds", "must name at most %d users", maxMentions)
@@ -56,7 +56,7 @@ func (m *mentionBody) Check(f *invalid.Faults) {
 
 func (m *MentionList) empty() bool { return m == nil || len(m.UserIDs) == 0 && !m.All }
 
-// shown are the mentions as clients see them, nil for none.
+// shown returns the mentions as clients see them, nil for none.
 func (m *MentionList) shown() *chat.Mentions {
 	if m.empty() {
 		return nil

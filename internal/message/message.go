@@ -1,5 +1,11 @@
-// Package message is the domain of messages: sending (in group commits), history, edits, deletions, and the feed of a
-// conversation's changes from which pods repair missed events and clients catch up.
+// Package message is the domain of messages: sends, history, edits, deletions, reactions, pins, and the sync of clients.
+//
+// Sends are stored in batches (Committer, queue.go), and so are reactions (Reactor). The queue keeps the order of a conversation's sends, and
+// of the sends of one socket. A send with a clientMessageId is stored once, however often it is repeated.
+//
+//	Service.Send ──► queue ──► Committer: send.sql, one statement for up to 64 sends ──► Publisher
+//	Service.React ─► slots ──► Reactor: react.sql, one transaction for many changes ──► Publisher
+//	Service.Edit, Delete, Pin ──► one transaction under the conversation's lock (package journal) ──► Publisher
 package message
 
 import (
@@ -23,27 +29,27 @@ var (
 	ErrConversationNotFound = errors.New("conversation not found")
 	// ErrNotFound is also returned if the caller is not a member of the message's conversation.
 	ErrNotFound = errors.New("message not found")
-	// ErrForbidden is returned to a member who may not change that message.
+	// ErrForbidden is returned to a member who may not change the message.
 	ErrForbidden = errors.New("only the sender may edit a message; only the sender, owners and admins may delete one")
 	// ErrDeleted is returned for an edit of a deleted message.
 	ErrDeleted = errors.New("the message was deleted")
 	// ErrCannotMessage is returned in a direct conversation with a block between the two.
 	ErrCannotMessage = errors.New("this person cannot be messaged")
-	// ErrClientMessageIDReused is returned for a clientMessageId that was used for another content or reply.
+	// ErrClientMessageIDReused is returned if the clientMessageId was used before for a draft with another hash.
 	ErrClientMessageIDReused = errors.New("this clientMessageId was used for another message")
 	// ErrNoPosting is returned to a member of a group in which only owners and admins may write.
 	ErrNoPosting = errors.New("only owners and admins may write in this conversation")
-	// ErrMentionAll is returned to a member who mentions all of a large group.
+	// ErrMentionAll is returned to a member who mentions all in a group of more than maxMentionAll members.
 	ErrMentionAll = errors.New("only owners and admins may mention all of a group of more than 100 members")
 	// ErrRevisionMismatch is returned for an ifRevision that is older than the last edit.
 	ErrRevisionMismatch = errors.New("it was edited after that revision")
-	// ErrTooManyReactions is returned for one reaction too many on a message, or by a user on a message.
+	// ErrTooManyReactions is returned if a message, or a user on a message, would have more reactions than allowed.
 	ErrTooManyReactions = errors.New("a message has at most 20 different reactions, and at most 10 by one user")
 	// ErrPinForbidden is returned to a member of a group who is neither an owner nor an admin.
 	ErrPinForbidden = errors.New("only owners and admins may pin messages of a group")
-	// ErrTooManyPins is returned for one pinned message too many.
+	// ErrTooManyPins is returned if a conversation would have more than maxPins pinned messages.
 	ErrTooManyPins = errors.New("a conversation has at most 50 pinned messages")
-	// ErrBusy is returned when more sends wait than the pod will hold.
+	// ErrBusy is returned if too many sends, or too many changes of reactions, are waiting on the pod.
 	ErrBusy = errors.New("too many messages wait to be stored")
 )
 
@@ -62,18 +68,18 @@ type Draft struct {
 	ReplyToID       *string         `json:"replyToId,omitempty"`
 	Metadata        metadata.Object `json:"metadata,omitempty"`
 	Mentions        *MentionList    `json:"mentions,omitempty"`
-	// Attachments are the ids of files that the sender uploaded and did not send yet.
+	// Attachments are the ids of files that the sender has uploaded and not sent yet.
 	Attachments []string `json:"attachments,omitempty"`
 
 	keyed *keyed // how a server key sends it, nil for a user's own
-	// socketID is the sender's socket that it comes from, "" for REST.
+	// socketID is the socket that sent the draft, "" for REST.
 	socketID string
 }
 
-// SetSocket names the sender's socket that the draft comes from.
+// SetSocket sets the socket that sent the draft.
 func (d *Draft) SetSocket(id string) { d.socketID = id }
 
-// plain reports whether the draft has nothing but content and a reply.
+// plain reports whether the draft has only content and a reply.
 func (d *Draft) plain() bool {
 	return d.Metadata == nil && d.Mentions == nil && len(d.Attachments) == 0 && d.keyed == nil
 }
@@ -109,8 +115,8 @@ func (d *Draft) checkAttachments(f *invalid.Faults) {
 	}
 }
 
-// hash identifies the original of a draft. It distinguishes a repeated send from another one, even after edits. What a
-// draft does not have is not in it, so that the hash of a plain one is the same in all versions.
+// hash returns a hash of the draft, which is stored with the message. It distinguishes a repeated send from another one with the same
+// clientMessageId, even if the message was edited since. Absent members don't contribute, so a plain draft has the same hash in all versions.
 func (d *Draft) hash() []byte {
 	h := sha256.New()
 	h.Write([]byte(d.Content))

@@ -14,11 +14,11 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// maxPins is how many messages of a conversation are pinned at most.
+// maxPins is the largest number of pinned messages of a conversation.
 const maxPins = 50
 
-// Pin pins or unpins a message. Owners and admins of a group may do so, and both users of a direct conversation. It
-// returns the message. Repeating it changes nothing.
+// Pin pins or unpins a message, and returns it. Owners and admins of a group may do so, and both users of a direct conversation. Repeating it
+// changes nothing.
 func (s *Service) Pin(ctx context.Context, messageID, userID string, pinned bool) (chat.Message, error) {
 	var m, seen chat.Message
 	var at journal.Stamp

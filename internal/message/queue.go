@@ -5,17 +5,20 @@ import (
 	"time"
 )
 
-// queue holds the sends that wait for a commit, in order. While a running commit has sends of a conversation, the other sends of that
-// conversation wait for its end, so their order holds with any number of concurrent commits.
+// queue holds the sends that wait for a commit, in order. It keeps two orders, with any number of concurrent commits:
 //
-// A lane is the sends of one socket. They are committed in order too, across conversations: while a running commit has sends of a lane, the
-// others wait, and no send joins a batch from which an earlier send of its lane was held back.
+//   - A conversation's sends are committed in order: while a running commit has sends of a conversation, its other sends wait.
+//   - A lane's sends, those of one socket, are committed in order across conversations: while a running commit has sends of a lane, its other
+//     sends wait. And if a send is held back from a batch, the later sends of its lane are too.
 //
-//	waiting   a1 b1 a2 c1          running: {a0}  →  a is busy
-//	batch     b1 c1                a1 and a2 stay; a lane with a1 stays too
+// An example with the sends of conversations a, b and c, of which a1 and c1 have the same lane:
 //
-// Few commits make large batches, and a batch alone costs as much as seven of its messages (bench: BenchmarkSend). Therefore only one commit
-// runs, unless it takes longer than patience, because it waits for a lock, or a whole batch is waiting.
+//	running   a0
+//	waiting   a1 b1 a2 c1
+//	batch     b1                   a1 and a2 wait for a0; c1 waits, because a1 of its lane was held back
+//
+// Few commits make large batches, and a batch costs as much as seven of its messages (bench: BenchmarkSend). Therefore only one commit runs
+// at a time. A second one may start if the first takes longer than patience, because it waits for a lock, or if a full batch is waiting.
 type queue struct {
 	moved chan struct{} // wakes a committer
 
@@ -24,13 +27,13 @@ type queue struct {
 	busy    map[string]bool // conversations with sends in a running commit
 	running int
 	since   time.Time // when the last commit began
-	passes  int       // how often sends were taken
+	passes  int       // the number of calls of takeBatch that considered the waiting sends
 }
 
-// Lane keeps the sends of one socket in order. Its zero value is ready for use; the queue's lock guards it.
+// Lane keeps the sends of one socket in order. The zero value is ready for use. The queue's lock guards it.
 type Lane struct {
 	busy bool // a running commit has sends of it
-	held int  // the last pass that held one of its sends back
+	held int  // the last pass in which one of its sends was held back
 }
 
 func newQueue() *queue {
@@ -100,7 +103,7 @@ func (q *queue) free(p *pending) bool {
 	return !q.busy[p.conversationID] && (p.lane == nil || !p.lane.busy && p.lane.held != q.passes)
 }
 
-// setBusy notes that a running commit has a send in hand, or no more. The lock is held.
+// setBusy records whether a running commit has the send. The lock is held.
 func (q *queue) setBusy(p *pending, busy bool) {
 	if busy {
 		q.busy[p.conversationID] = true
@@ -112,7 +115,7 @@ func (q *queue) setBusy(p *pending, busy bool) {
 	}
 }
 
-// done notes that a batch's commit ended.
+// done records that a batch's commit has ended.
 func (q *queue) done(batch []*pending) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -20,10 +20,10 @@ import (
 	"github.com/parley-chat/parley/internal/timestamp"
 )
 
-// maxReaction is how many code points a reaction has at most.
+// maxReaction is the largest length of a reaction in code points.
 const maxReaction = 32
 
-// CheckReaction normalises a reaction to NFC and adds a fault to f if it is none: 1 to 32 code points without white space.
+// CheckReaction normalises a reaction to NFC. It adds a fault to f unless the reaction has 1 to 32 code points without white space.
 func CheckReaction(f *invalid.Faults, field string, reaction *string) {
 	invalid.Text{Min: 1, Max: maxReaction}.Check(f, field, reaction)
 	if strings.ContainsFunc(*reaction, unicode.IsSpace) {
@@ -40,8 +40,8 @@ type ReactionResult struct {
 	Revision int64 `json:"revision"`
 }
 
-// React adds or removes a user's reaction to a message. It returns when its commit has ended. A change that
-// is so already changes nothing. The reaction has passed CheckReaction.
+// React adds or removes a user's reaction to a message, and returns when the change was committed. Adding an existing reaction, or removing a
+// missing one, changes nothing. The reaction must have passed CheckReaction.
 func (s *Service) React(ctx context.Context, messageID, userID, reaction string, added bool) (ReactionResult, error) {
 	c := &reactionChange{messageID: messageID, userID: userID, reaction: reaction, added: added, entry: audit.OfRequest(ctx), ctx: ctx, done: make(chan struct{})}
 	if err := s.reactor.submit(ctx, c); err != nil {
@@ -182,7 +182,7 @@ func entriesOf(batch []*reactionChange) ([]*string, error) {
 	return out, nil
 }
 
-// reacted makes the events of a batch: one for each message that changed, with all reactions of each user who changed any.
+// reacted returns the events of a batch: one for each changed message, with all reactions of each user who changed any.
 func reacted(batch []*reactionChange, rows []reactionRow) []*event.Event {
 	byMessage := map[string]*event.MessageReactions{}
 	seen := map[[2]string]bool{}

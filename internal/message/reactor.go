@@ -19,10 +19,9 @@ const (
 	reactors         = 2
 	maxReactions     = 1024
 	maxReactionQueue = 8192
-	// reactionPause lies between two commits of reactions to one message on this pod, so that a crowd that reacts at once makes
-	// few revisions and few frames. The first reaction to a message waits for reactionGather only, for those that come with it: a
-	// commit and a frame fewer. A commit of many is followed by a pause that is longer by perReaction for each of them, up to
-	// maxReactionPause.
+	// reactionPause is the pause between two commits of reactions to one message on this pod, so that many users who react at the same time
+	// cause few revisions and frames. It is longer by perReaction for each change of the last commit, up to maxReactionPause. The first
+	// reaction to a message waits only reactionGather, so that its commit includes others that arrive at the same time.
 	reactionGather   = 2 * time.Millisecond
 	reactionPause    = 250 * time.Millisecond
 	perReaction      = time.Millisecond
@@ -36,7 +35,7 @@ type reactionChange struct {
 	entry                       *audit.Signed   // the audit log's, of a key that acts for the user; nil otherwise
 	ctx                         context.Context //nolint:containedctx // of the request, for its trace
 	done                        chan struct{}
-	// replaced are earlier changes of the same reaction by the same user in the same commit: they get the same result.
+	// replaced are earlier changes of the same reaction by the same user in the same batch. They get the same result.
 	replaced []*reactionChange
 
 	// Set before done is closed.
@@ -52,14 +51,14 @@ func (c *reactionChange) finish(outcome string, result ReactionResult, err error
 	}
 }
 
-// slot is a message that has waiting changes, or had a commit a moment ago.
+// slot is a message with waiting changes, or in the pause after a commit.
 type slot struct {
 	waiting    []*reactionChange
 	committing bool
 	next       time.Time // when the next commit may begin
 }
 
-// Reactor commits reactions in groups: the changes that wait for a message go into its next commit, with those of other messages.
+// Reactor commits reactions in batches. A batch has all changes that wait for a message, and those of other messages that may be committed too.
 type Reactor struct {
 	store     *Store
 	publisher Publisher
@@ -69,10 +68,10 @@ type Reactor struct {
 	mu    sync.Mutex // guards the following fields
 	pause time.Duration
 	slots map[string]*slot
-	count int // changes that wait
+	count int // the number of waiting changes
 }
 
-// NewReactor makes a reactor; Run makes it work.
+// NewReactor makes a reactor. It needs its Run.
 func NewReactor(store *Store, p Publisher, m *Metrics) *Reactor {
 	return &Reactor{store: store, publisher: p, metrics: m, moved: make(chan struct{}, reactors), pause: reactionPause, slots: map[string]*slot{}}
 }
@@ -197,7 +196,7 @@ func latest(changes []*reactionChange) []*reactionChange {
 
 func (r *Reactor) commitTaken(batch []*reactionChange) {
 	defer r.releaseSlots(batch)
-	defer func() { // before that, if the commit panics
+	defer func() { // runs before releaseSlots; finds unfinished changes only if the commit panicked
 		for _, c := range batch {
 			select {
 			case <-c.done:
@@ -225,7 +224,7 @@ func (r *Reactor) releaseSlots(batch []*reactionChange) {
 	r.wake()
 }
 
-// commit stores a batch. If Postgres refuses it, nothing of it was stored: its halves are stored each on their own.
+// commit stores a batch. If Postgres refuses it, nothing was stored. The two halves are then committed separately.
 func (r *Reactor) commit(batch []*reactionChange) {
 	ctx, cancel := context.WithTimeout(context.Background(), postgres.StatementTimeout)
 	defer cancel()

@@ -20,23 +20,23 @@ import (
 // KindSystem is the kind of a message that reports an event. Messages of users and bots have no kind.
 const KindSystem = "system"
 
-// keyed is how a server key sends a draft.
+// keyed has the additional properties of a draft that a server key sends.
 type keyed struct {
 	keyID, kind string
-	// rules are those of send.sql: memberRules, keyRules or botRules.
+	// rules is memberRules, keyRules or botRules.
 	rules string
 	// entry is the audit log's, with the message as its target.
 	entry audit.Signed
 }
 
-// By which rules a message is sent (send.sql).
+// The rules by which a message may be sent (send.sql).
 const (
 	memberRules = "member"
 	keyRules    = "key"
 	botRules    = "bot"
 )
 
-// Sending is how a server key sends a message.
+// Sending has the options of SendByKey.
 type Sending struct {
 	SenderID string
 	// Bot is set for a sender who does not have to be a member.
@@ -45,8 +45,8 @@ type Sending struct {
 	Kind string
 }
 
-// SendByKey stores a draft that was checked, in the name of the context's key. A block and the conversation's posting don't hinder it.
-// repeated is as Send's.
+// SendByKey stores a checked draft for the server key of the context. Blocks and the conversation's posting setting don't apply. repeated is as in
+// Send.
 func (s *Service) SendByKey(ctx context.Context, conversationID string, how Sending, d *Draft) (m chat.Message, repeated bool, err error) {
 	a := audit.From(ctx)
 	d.keyed = &keyed{keyID: a.KeyID, kind: how.Kind, rules: keyRules, entry: audit.Signed{Actor: a, Entry: audit.Entry{Action: "message.send"}}}
@@ -63,7 +63,7 @@ func (s *Service) SendByKey(ctx context.Context, conversationID string, how Send
 	return m, repeated, err
 }
 
-// exists reports whether there is a conversation that was not deleted.
+// exists reports whether the conversation exists and was not deleted.
 func (s *Store) exists(ctx context.Context, conversationID string) (exists bool, err error) {
 	err = s.db.SQL.QueryRowContext(ctx, `SELECT EXISTS (SELECT FROM conversations WHERE id = $1 AND deleted_at IS NULL)`, conversationID).Scan(&exists)
 	if err != nil {
@@ -72,14 +72,14 @@ func (s *Store) exists(ctx context.Context, conversationID string) (exists bool,
 	return exists, nil
 }
 
-// HistoryByKey is History of any conversation.
+// HistoryByKey is History for a server key, which may read any conversation.
 func (s *Service) HistoryByKey(ctx context.Context, conversationID string, before *cursor.Position, limit int) (Page, error) {
 	return s.pageByKey(ctx, conversationID, limit, func() ([]chat.Message, error) {
 		return s.store.history(ctx, conversationID, before, limit+1)
 	})
 }
 
-// AfterSeqByKey is AfterSeq of any conversation.
+// AfterSeqByKey is AfterSeq for a server key, which may read any conversation.
 func (s *Service) AfterSeqByKey(ctx context.Context, conversationID string, seq int64, limit int) (Page, error) {
 	return s.pageByKey(ctx, conversationID, limit, func() ([]chat.Message, error) {
 		return s.store.afterSeq(ctx, conversationID, seq, limit+1)
@@ -105,7 +105,7 @@ func (s *Service) pageByKey(ctx context.Context, conversationID string, limit in
 	return Page{Messages: list, HasMore: more}, nil
 }
 
-// GetByKey is Get of any message.
+// GetByKey is Get for a server key, which may read any message.
 func (s *Service) GetByKey(ctx context.Context, messageID string) (m chat.Message, err error) {
 	row := s.db.SQL.QueryRowContext(ctx, `SELECT `+chat.MessageColumns+` FROM messages m JOIN conversations c ON c.id = m.conversation_id
 		WHERE m.id = $1 AND c.deleted_at IS NULL`, messageID)
@@ -119,7 +119,7 @@ func (s *Service) GetByKey(ctx context.Context, messageID string) (m chat.Messag
 	return m, nil
 }
 
-// EditByKey is Edit of anybody's message, in the name of the context's key.
+// EditByKey is Edit for the server key of the context, which may edit any message.
 func (s *Service) EditByKey(ctx context.Context, messageID string, e *Edit) (m chat.Message, err error) {
 	var at journal.Stamp
 	err = s.db.Tx(ctx, func(tx *gorm.DB) error {
@@ -139,7 +139,7 @@ func (s *Service) EditByKey(ctx context.Context, messageID string, e *Edit) (m c
 	return m, nil
 }
 
-// DeleteByKey is Delete of anybody's message, in the name of the context's key.
+// DeleteByKey is Delete for the server key of the context, which may delete any message.
 func (s *Service) DeleteByKey(ctx context.Context, messageID string) error {
 	var m chat.Message
 	var at journal.Stamp
@@ -163,7 +163,7 @@ func (s *Service) DeleteByKey(ctx context.Context, messageID string) error {
 	return nil
 }
 
-// lockTargetByKey is lockTarget for a server key, to which the rules for members don't apply.
+// lockTargetByKey is lockTarget without the rules for members.
 func lockTargetByKey(tx *gorm.DB, messageID string) (target, error) {
 	_, err := journal.LockOfMessage(tx, messageID)
 	if errors.Is(err, journal.ErrNotFound) {

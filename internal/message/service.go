@@ -28,13 +28,13 @@ func NewService(db *postgres.DB, store *Store, c *Committer, r *Reactor, p Publi
 	return &Service{db: db, store: store, committer: c, reactor: r, publisher: p}
 }
 
-// Send stores a draft that was checked. repeated is set if the sender's clientMessageId had been used for the same
-// draft before: the message is then that one as it is now.
+// Send stores a checked draft. repeated is set if the sender has sent the same draft with the same clientMessageId before: m is then that
+// message in its present state.
 func (s *Service) Send(ctx context.Context, conversationID, senderID string, d *Draft) (m chat.Message, repeated bool, err error) {
 	return s.sendAt(ctx, conversationID, senderID, d, nil)
 }
 
-// sendAt is Send with the clock's time given, for tests.
+// sendAt is Send with a given time, for tests.
 func (s *Service) sendAt(ctx context.Context, conversationID, senderID string, d *Draft, at *time.Time) (chat.Message, bool, error) {
 	x, err := s.begin(ctx, &pending{conversationID: conversationID, senderID: senderID, draft: d, at: at})
 	if err != nil {
@@ -49,15 +49,14 @@ type Queued struct {
 	p *pending
 }
 
-// Begin queues a draft that was checked, and returns without waiting for its commit. Sends of one lane are committed in the order in
-// which they were begun, whatever their conversations are. Begin must not be called for one lane at the same time. It returns ErrBusy if
-// too many sends wait.
+// Begin queues a checked draft, and returns without waiting for its commit. Sends of one lane are committed in the order of the calls of Begin,
+// also across conversations. Begin must not be called concurrently for one lane. It returns ErrBusy if too many sends wait.
 func (s *Service) Begin(ctx context.Context, lane *Lane, conversationID, senderID string, d *Draft) (Queued, error) {
 	return s.begin(ctx, &pending{conversationID: conversationID, senderID: senderID, draft: d, lane: lane})
 }
 
 func (s *Service) begin(ctx context.Context, p *pending) (Queued, error) {
-	if r := audit.OfRequest(ctx); r != nil { // of a key that acts for the sender
+	if r := audit.OfRequest(ctx); r != nil { // a server key acts for the sender
 		p.draft.keyed = &keyed{keyID: r.Actor.KeyID, rules: memberRules, entry: *r}
 	}
 	return Queued{s, p}, s.committer.submit(ctx, p)
@@ -71,7 +70,7 @@ func (x Queued) Wait(ctx context.Context) (m chat.Message, repeated bool, err er
 	return x.s.answer(ctx, x.p)
 }
 
-// answer is the result of a send whose commit has ended.
+// answer returns the result of a send whose commit has ended.
 func (s *Service) answer(ctx context.Context, p *pending) (chat.Message, bool, error) {
 	if p.err != nil {
 		return chat.Message{}, false, p.err
@@ -98,7 +97,8 @@ func (s *Service) answer(ctx context.Context, p *pending) (chat.Message, bool, e
 	}
 }
 
-// refusedFiles is the result of a send whose files can't be sent, unless it repeats a send that was committed at the same time with them.
+// refusedFiles returns the result of a send whose files can't be sent. If it repeats a send that was committed at the same time, and so used the
+// files, that is the earlier message.
 func (s *Service) refusedFiles(ctx context.Context, p *pending) (chat.Message, bool, error) {
 	if p.draft.ClientMessageID != nil {
 		m, repeated, err := s.repeated(ctx, p)
@@ -122,14 +122,14 @@ func (s *Service) repeated(ctx context.Context, p *pending) (chat.Message, bool,
 	return one[0], true, err
 }
 
-// History is a page of the messages before a position, newest first.
+// History returns a page of the messages before a position, the newest first.
 func (s *Service) History(ctx context.Context, conversationID, viewerID string, before *cursor.Position, limit int) (Page, error) {
 	return s.page(ctx, conversationID, viewerID, limit, func() ([]chat.Message, error) {
 		return s.store.history(ctx, conversationID, before, limit+1)
 	})
 }
 
-// AfterSeq is a page of the messages after a seq, oldest first.
+// AfterSeq returns a page of the messages after a seq, the oldest first.
 func (s *Service) AfterSeq(ctx context.Context, conversationID, viewerID string, seq int64, limit int) (Page, error) {
 	return s.page(ctx, conversationID, viewerID, limit, func() ([]chat.Message, error) {
 		return s.store.afterSeq(ctx, conversationID, seq, limit+1)

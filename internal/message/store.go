@@ -36,7 +36,7 @@ var sendSource string
 // sendSQL stores batches of plain messages, sendExtrasSQL those in which a message has more. They are one source: see send.sql.
 var sendSQL, sendExtrasSQL = variants(sendSource)
 
-// variants are a statement without the lines that begin with a plus after the dashes, and with them.
+// variants returns two variants of a statement: without the lines that begin with "--+", and with them.
 func variants(source string) (plain, whole string) {
 	const mark = "--+"
 	isExtra := func(line string) bool { return strings.HasPrefix(line, mark) }
@@ -53,11 +53,11 @@ const (
 	outcomeNoPosting    = "no_posting"
 	outcomeBadMention   = "bad_mention"
 	outcomeNoMentionAll = "no_mention_all"
-	// outcomeBadAttachment may also be that of a repeated send whose first one the statement could not see.
+	// outcomeBadAttachment may also mean that a send repeats one that was committed while the statement ran.
 	outcomeBadAttachment = "bad_attachment"
 )
 
-// clientMessageIDKey makes a repeated send the same message, at any later time.
+// clientMessageIDKey is the unique index that makes a repeated send the same message.
 const clientMessageIDKey = "messages_client_message_id_key"
 
 type sendRow struct {
@@ -68,8 +68,8 @@ type sendRow struct {
 	attachments   []chat.Attachment
 }
 
-// send stores a batch in one statement and returns a row for each send, in their order. If it fails by an error of
-// Postgres's, nothing of the batch was stored.
+// send stores a batch in one statement and returns a row for each send, in the order of the batch. If it returns an error from Postgres, nothing
+// was stored.
 func (s *Store) send(ctx context.Context, batch []*pending) ([]sendRow, error) {
 	n := len(batch)
 	ord, conversations, senders, ids := make([]int32, n), make([]string, n), make([]string, n), make([]string, n)
@@ -112,7 +112,7 @@ func (s *Store) send(ctx context.Context, batch []*pending) ([]sendRow, error) {
 	return out, nil
 }
 
-// extras are the parameters of send.sql for batches in which a message has more than content.
+// extras returns the parameters of sendExtrasSQL that sendSQL does not have.
 func extras(batch []*pending) ([]any, error) {
 	n := len(batch)
 	kinds, metadata, mentioned, all := make([]*string, n), make([]*string, n), make([]*string, n), make([]bool, n)
@@ -182,7 +182,7 @@ func (s *Store) isMember(ctx context.Context, conversationID, userID string) (bo
 	return yes, nil
 }
 
-// The row comparison seeks in messages_history_idx: a page costs the same at any depth.
+// The row comparison can seek in messages_history_idx, so a page costs the same at any depth.
 const (
 	historyFirstSQL = `SELECT ` + chat.MessageColumns + ` FROM messages m WHERE m.conversation_id = $1
 		ORDER BY m.created_at DESC, m.id DESC LIMIT $2`
@@ -267,7 +267,7 @@ func (t *target) change(kind journal.Kind, by event.Actor) journal.Change {
 	return journal.Change{ConversationID: t.ConversationID, Kind: kind, MessageID: t.ID, Actor: by}
 }
 
-// Versions before edit_revision edit without setting it: a message that has edited_at alone counts as edited by its last change.
+// Pods of versions before edit_revision don't set it. If a message has edited_at but no edit_revision, its last change counts as the last edit.
 const targetSQL = `SELECT m.id, m.conversation_id, m.sender_id, m.seq, c.type, u.role, c.member_count,
 		c.type = 'direct' AND EXISTS (
 			SELECT FROM conversation_members o
@@ -290,7 +290,7 @@ func lockTarget(tx *gorm.DB, messageID, userID string) (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	// Another statement: its snapshot is newer than the lock.
+	// A separate statement, because its snapshot has to be newer than the lock.
 	var t target
 	var meta []byte
 	err = postgres.In(tx).QueryRowContext(postgres.Context(tx), targetSQL, messageID, userID).Scan(&t.ID, &t.ConversationID, &t.SenderID, &t.Seq,

@@ -26,10 +26,10 @@ const (
 // SyncRequest names the conversations that a client holds, each with the revision it holds.
 type SyncRequest struct {
 	Conversations map[string]int64 `json:"conversations"`
-	// Window is how many messages a client shows of a conversation, 20 to 100: one in which more were sent is answered by the newest
-	// of them alone. nil for all that were sent.
+	// Window is how many messages of a conversation a client shows, 20 to 100. If more were sent since the held revision, the response has only
+	// the newest ones. nil requests all.
 	Window *int64 `json:"window,omitempty"`
-	// Only leaves out conversations that were not named.
+	// Only is set if the response must not have Unknown.
 	Only bool `json:"only,omitempty"`
 	// State is the revision of the user's own states that the client holds, nil if it does not request them.
 	State *int64 `json:"state,omitempty"`
@@ -63,7 +63,7 @@ type SyncAnswer struct {
 	Conversations map[string]*SyncPart `json:"conversations"`
 	// Epoch is the history of the response, "" if unknown.
 	Epoch string `json:"epoch,omitempty"`
-	// Unknown are conversations of the client's that it did not name, Gone those that it can no longer see.
+	// Unknown are the user's conversations that the request did not name, Gone the named ones that the user can't see any more.
 	Unknown []string `json:"unknown"`
 	Gone    []string `json:"gone"`
 	// State has the user's own states that changed, if the request has a State.
@@ -72,14 +72,15 @@ type SyncAnswer struct {
 
 // SyncPart has the changes of one conversation.
 type SyncPart struct {
-	// Reset says that Messages are the newest of the conversation and not those that followed: the client drops its copy.
+	// Reset is set if Messages are the newest of the conversation, and not all changes since the held revision. The client has to drop its
+	// copy.
 	Reset bool `json:"reset,omitempty"`
-	// Messages are those that are new or changed, the oldest change first.
+	// Messages are the new and changed messages, the oldest change first.
 	Messages     []json.RawMessage `json:"messages"`
 	Conversation json.RawMessage   `json:"conversation,omitempty"`
-	// Revision is where to ask again.
+	// Revision is the revision that the client holds after applying the part.
 	Revision int64 `json:"revision"`
-	// Complete is unset where more is to be had.
+	// Complete is false if there are more changes: the client has to sync again.
 	Complete bool `json:"complete"`
 }
 
@@ -101,7 +102,7 @@ type Syncer struct {
 	epoch   func() string
 }
 
-// UseEpoch names the present epoch of the database. It is called before the first Sync.
+// UseEpoch sets the function that returns the present epoch of the database. Call it before the first Sync.
 func (s *Syncer) UseEpoch(epoch func() string) { s.epoch = epoch }
 
 // NewSyncer makes a syncer.
@@ -164,8 +165,8 @@ func (s *Syncer) Sync(ctx context.Context, userID string, r *SyncRequest) (*Sync
 	return a, nil
 }
 
-// resetPart is the part of a conversation whose copy belongs to another history: the conversation with its newest messages, fewer if the
-// budget is short.
+// resetPart returns the part of a conversation whose copy belongs to another history: the conversation with its newest messages, as many as the
+// budget allows, possibly none.
 func (s *Syncer) resetPart(ctx context.Context, conversationID, userID string, window *int64, budget *int) (*SyncPart, error) {
 	limit := maxSyncMessages
 	if window != nil {
@@ -209,8 +210,8 @@ func (s *Syncer) resetPart(ctx context.Context, conversationID, userID string, w
 	return part, nil
 }
 
-// part answers for one conversation, within what is left of the budget. A revision that was never reached comes from a
-// database that has since been restored: the client starts from nothing.
+// part returns the changes of one conversation since the held revision, as many as the remaining budget allows. A held revision beyond the present
+// one comes from a database that was restored since: it counts as 0.
 func (s *Syncer) part(ctx context.Context, conversationID, userID string, held, current int64, window *int64, budget *int) (*SyncPart, error) {
 	if held > current {
 		held = 0
@@ -249,8 +250,9 @@ func (s *Syncer) part(ctx context.Context, conversationID, userID string, held, 
 	return part, s.finish(ctx, part, conversationID, userID, current, budget)
 }
 
-// newest is the part of a conversation in which more messages were sent since the held revision than a window shows: the newest ones,
-// as many as fit. It returns nil for any other conversation.
+// newest returns the part of a conversation in which more messages were sent since the held revision than the window shows: the newest ones, as
+// many as fit into a whole response. If the remaining budget is too small for that, the part is empty and not complete, so that the next
+// response has it. It returns nil if no more messages were sent.
 func (s *Syncer) newest(ctx context.Context, conversationID, userID string, held int64, window int, budget *int) (*SyncPart, error) {
 	found, current, err := s.feed.Newest(ctx, conversationID, userID, held, window)
 	if errors.Is(err, journal.ErrNotFound) {
@@ -269,7 +271,7 @@ func (s *Syncer) newest(ctx context.Context, conversationID, userID string, held
 		if err != nil {
 			return nil, fmt.Errorf("encode a message: %w", err)
 		}
-		if *budget-len(b)-1 < maxSyncBytes/4 { // the conversation has to fit too
+		if *budget-len(b)-1 < maxSyncBytes/4 { // keeps room for the conversation
 			break
 		}
 		*budget -= len(b) + 1
@@ -280,14 +282,14 @@ func (s *Syncer) newest(ctx context.Context, conversationID, userID string, held
 		return nil, err
 	}
 	if !part.Complete || len(part.Messages) < len(found) && whole < maxSyncBytes {
-		// The next response has room for all of it.
+		// The next response has room for it: a budget of 0 ends this one.
 		*budget = 0
 		return &SyncPart{Messages: []json.RawMessage{}, Revision: held}, nil
 	}
 	return part, nil
 }
 
-// finish completes a part whose messages are all there with the conversation itself.
+// finish adds the conversation to a part that has all messages, and marks it complete if the budget allows.
 func (s *Syncer) finish(ctx context.Context, part *SyncPart, conversationID, userID string, current int64, budget *int) error {
 	c, err := s.objects.Object(ctx, conversationID, userID)
 	if err != nil {
@@ -296,7 +298,7 @@ func (s *Syncer) finish(ctx context.Context, part *SyncPart, conversationID, use
 	if c == nil {
 		return ErrConversationNotFound
 	}
-	c.Revision = current // a later change has its own event
+	c.Revision = current // the object may be newer; the later change has its own revision and event
 	b, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("encode a conversation: %w", err)

@@ -51,7 +51,7 @@ func TestSyncComesInPieces(t *testing.T) {
 	r.check(t, p)
 }
 
-func TestSyncTellsOfTheUnknownAndTheGone(t *testing.T) {
+func TestSyncNamesUnknownAndGoneConversations(t *testing.T) {
 	t.Parallel()
 	p := newPod(t, testenv.Postgres(t))
 	u := testenv.Users(t, p.db.SQL, 4)

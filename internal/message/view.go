@@ -24,7 +24,7 @@ func (s *Service) Get(ctx context.Context, messageID, viewerID string) (chat.Mes
 	return one[0], err
 }
 
-// one reads a message for a member of its conversation, ErrNotFound for anybody else.
+// one reads a message for a member of its conversation. It returns ErrNotFound for all others.
 func (s *Store) one(ctx context.Context, messageID, viewerID string) (m chat.Message, err error) {
 	row := s.db.SQL.QueryRowContext(ctx, `SELECT `+chat.MessageColumns+` FROM messages m
 		JOIN conversation_members u ON u.conversation_id = m.conversation_id AND u.user_id = $2 WHERE m.id = $1`, messageID, viewerID)
@@ -38,14 +38,14 @@ func (s *Store) one(ctx context.Context, messageID, viewerID string) (m chat.Mes
 	return m, nil
 }
 
-// AroundPage is a part of a conversation's history with messages on both sides of one, the highest seq first.
+// AroundPage is a part of a conversation's history around a message, the highest seq first.
 type AroundPage struct {
 	Messages []chat.Message
-	// HasMore is set if there are older ones, HasNewer if there are newer ones.
+	// HasMore is set if there are older messages, HasNewer if there are newer ones.
 	HasMore, HasNewer bool
 }
 
-// Around reads a message with half a page on each side; limit counts all of them.
+// Around reads a message with half a page on each side, limit messages in all.
 func (s *Service) Around(ctx context.Context, conversationID, viewerID, messageID string, limit int) (AroundPage, error) {
 	middle, err := s.store.one(ctx, messageID, viewerID)
 	switch {

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// renewals is how often a connection is renewed within its TTL.
+	// renewals is how many times a connection is renewed within its TTL.
 	renewals = 3
 	// keepBeats is the number of renewals after which the expiry of the user's keys is extended. Doing it each time would cost two more
 	// commands.
@@ -31,8 +31,8 @@ const (
 	farewellWait = 2 * time.Second
 )
 
-// connection is a socket of this pod. due, registered and beats belong to Run's goroutine; closedAt is guarded by Heartbeat.mu.
-// registered is set once Redis has the connection.
+// connection is a socket of this pod. due (the time of the next renewal), registered (Redis has the connection) and beats (the number of
+// renewals) are used by Run's goroutine only. Heartbeat.mu guards closedAt.
 type connection struct {
 	userID, deviceID, id string
 	due                  time.Time
@@ -175,8 +175,8 @@ func (h *Heartbeat) due(now time.Time) []*connection {
 	return out
 }
 
-// renew writes the hints and then the connections (in this order, so that no connection is without a hint). It reports
-// whether Redis accepted them. A single failed connection is tried again soon.
+// renew writes the hints and then the connections, in this order, so that no connection is without a hint. It returns false if Redis did not
+// accept them. If the script failed for a single connection, that one is tried again after epochEvery.
 func (h *Heartbeat) renew(ctx context.Context, batch []*connection) bool {
 	ctx, cancel := context.WithTimeout(ctx, beatWait)
 	defer cancel()
@@ -204,7 +204,7 @@ func (h *Heartbeat) renew(ctx context.Context, batch []*connection) bool {
 			continue
 		}
 		forgotten = forgotten || c.registered && answer[0] == int64(1)
-		// The random part spreads renewals: connections that opened together are not due together permanently.
+		// The random part spreads the renewals of connections that were opened at the same time.
 		c.due = time.Now().Add(interval - time.Duration(rand.Int64N(int64(interval/4)+1))) //nolint:gosec // it may be guessed
 		c.registered = true
 		if len(answer) > 1 {
@@ -274,7 +274,7 @@ func (h *Heartbeat) checkEpoch(ctx context.Context) {
 	epoch, err := h.records.rdb.SetArgs(ctx, rediskey.PresenceEpoch, id.New(), redis.SetArgs{Mode: "NX", Get: true}).Result()
 	switch {
 	case err == redis.Nil: //nolint:errorlint // go-redis returns it as it is
-		h.epoch = "" // the value is ours now; the next check reads it
+		h.epoch = "" // this pod has written the value; the next check reads it
 		h.renewAll()
 	case err != nil:
 		return
@@ -300,8 +300,8 @@ func (h *Heartbeat) checkMarks(ctx context.Context) {
 	h.stale = stale
 }
 
-// sayGoodbye shortens the deadlines of closed connections to the grace. It reports whether Redis accepted that. If not, the
-// connections stay queued, except those whose deadline has passed in any case.
+// sayGoodbye shortens the deadlines of closed connections to the grace. It returns false if Redis did not accept that. The connections then
+// stay queued, except those whose deadlines have passed anyway.
 func (h *Heartbeat) sayGoodbye(ctx context.Context) bool {
 	for {
 		h.mu.Lock()

@@ -17,7 +17,7 @@ import (
 const (
 	// expiredQueue is how many expiries may wait. If it is full, the sweep finds the users.
 	expiredQueue = 1 << 14
-	// expiredPause collects the expiries of a burst into one claim.
+	// expiredPause is how long expiries are collected for one claim.
 	expiredPause = 5 * time.Millisecond
 	// nodesEvery is how often the masters of a cluster are listed.
 	nodesEvery = 10 * time.Second
@@ -78,7 +78,7 @@ func (w *Watcher) listen(ctx context.Context) error {
 // followExpiries subscribes to the expired keys of one node until ctx ends. The gauge follows the subscription: it is up from the
 // confirmation until the subscription breaks or falls silent (TestTheGaugeOfSubscriptionsFollowsThem).
 func (w *Watcher) followExpiries(ctx context.Context, node redis.UniversalClient) {
-	up := false // of the listener's goroutine alone
+	up := false // used by the listener's goroutine only
 	set := func(now bool) {
 		switch {
 		case now && !up:
@@ -100,7 +100,7 @@ func (w *Watcher) followExpiries(ctx context.Context, node redis.UniversalClient
 	g := lifecycle.NewGroup(ctx)
 	g.Go("settings", func(ctx context.Context) error {
 		w.requestExpiries(ctx, node)
-		// Redis may restart without the setting, or somebody may change it.
+		// The setting is checked repeatedly, because Redis may restart without it, or it may be changed.
 		return lifecycle.Every(ctx, askEvery, func(ctx context.Context) { w.requestExpiries(ctx, node) })
 	})
 	g.Go("expiries", func(ctx context.Context) error {

@@ -2,7 +2,7 @@ package presence
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// HeartbeatMetrics are what on-call sees of a pod's own connections.
+// HeartbeatMetrics are the metrics of a pod's own connections.
 type HeartbeatMetrics struct {
 	connections prometheus.Gauge
 	renewed     prometheus.Counter
@@ -22,7 +22,7 @@ func NewHeartbeatMetrics(r prometheus.Registerer) *HeartbeatMetrics {
 	return m
 }
 
-// WatcherMetrics are what on-call sees of the ends of presences.
+// WatcherMetrics are the metrics of users who go offline.
 type WatcherMetrics struct {
 	offline    prometheus.Counter
 	lag        prometheus.Histogram

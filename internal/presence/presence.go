@@ -16,11 +16,11 @@ import (
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
-// ErrUnavailable is returned if Redis is unavailable. No user is reported offline only because Redis did not reply.
+// ErrUnavailable is returned if Redis is unavailable. Users are not reported as offline then.
 var ErrUnavailable = errors.New("presence cannot be read now")
 
 const (
-	// keepFor is how long a user's keys are kept in Redis after the last change. After that Postgres has last_seen_at.
+	// keepFor is how long a user's keys are kept in Redis after the last change. After that only Postgres has last_seen_at.
 	keepFor = 24 * time.Hour
 	// batchSize is the largest number of scripts in one pipeline, and of users in one statement.
 	batchSize = 500
@@ -166,8 +166,8 @@ func (r *records) scheduleIn(ctx context.Context, in time.Duration, users []stri
 // record is the state of a user in Redis.
 type record struct {
 	event.PresenceState
-	// lives is whether a connection of the user is before its deadline. Online may still be true without that, until a watcher has
-	// claimed the user.
+	// lives is set if a connection of the user is before its deadline. If the last deadline has passed, Online stays true until a
+	// watcher claims the user.
 	lives bool
 }
 

@@ -107,7 +107,7 @@ func silent(t *testing.T, news <-chan *redis.Message, d time.Duration) {
 	}
 }
 
-func TestEachOfManyIsToldOnceByManyWatchers(t *testing.T) {
+func TestEachUserIsReportedOfflineOnceByManyWatchers(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 1)
 	for range 3 {
@@ -169,7 +169,7 @@ func TestALateGoodbyeDoesNotEndTheNewSocketOfTheDevice(t *testing.T) {
 }
 
 // A pod that hung renews connections of users who were published as offline: they are published as online again.
-func TestWhoWasToldToBeGoneIsToldToBeBack(t *testing.T) {
+func TestAUserReportedOfflineIsReportedOnlineAgain(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 1)
 	u := e.users[0]

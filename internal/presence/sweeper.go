@@ -15,7 +15,7 @@ import (
 const (
 	// sweepEvery is how often the deadlines are swept.
 	sweepEvery = 250 * time.Millisecond
-	// leaseFor is how long a watcher has for the users it leased. If it dies, another watcher leases them afterwards.
+	// leaseFor is the duration of a lease. If the watcher dies, another one leases the users after that.
 	leaseFor = 1500 * time.Millisecond
 	// leaseSize is the largest number of users leased from one shard at once.
 	leaseSize = 125
@@ -29,15 +29,15 @@ const (
 	seenWait = 6 * time.Second
 )
 
-// lease is a user whom this watcher leased. score is the hint's score during the lease: as long as it is unchanged, nobody
-// has written the hint since.
+// lease is a user whom this watcher leased. score is the hint's score during the lease. If the hint has another score, a pod or another watcher
+// has written it since.
 type lease struct {
 	user  string
 	shard int
 	score int64
 }
 
-// sighting is the time at which a user was last seen, in microseconds, and the lease that ends once it is written.
+// sighting is the time at which a user was last seen, in microseconds since 1970, with the lease that ends once the time is written.
 type sighting struct {
 	lease
 	seen int64
@@ -79,7 +79,7 @@ func (w *Watcher) sweepOnce(ctx context.Context) error {
 			n := min(len(due), batchSize)
 			err := w.claimLeased(ctx, due[:n])
 			if errors.Is(err, errUnsettled) {
-				return nil // the leases end soon
+				return nil // the leases expire
 			}
 			if err != nil {
 				return err

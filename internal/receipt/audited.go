@@ -10,8 +10,8 @@ import (
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// readAudited is a read by a key that acts for the user. A read that goes to Postgres is committed with its entry of the audit log, and so
-// not in a batch. Redis commits no entries: the entry is written before Redis accepts the read.
+// readAudited processes a read by a key that acts for the user. A read that is written to Postgres is committed together with its entry of the
+// audit log, and therefore not in a batch. For a read that goes to Redis, the entry is committed before Redis accepts the read.
 func (s *Service) readAudited(ctx context.Context, r *request) error {
 	found, lookErr := s.store.lookUpReads(ctx, []*request{r})
 	f, err := s.factsOf(r, found[0], lookErr)
@@ -56,7 +56,7 @@ func (s *Service) auditMany(ctx context.Context, userID string, upTo map[string]
 		reads = append(reads, &request{userID: userID, messageID: messageID, in: conversationID})
 	}
 	markers := s.Markers(ctx, userID)
-	for part := range slices.Chunk(reads, takeBatch) {
+	for part := range slices.Chunk(reads, maxLookUps) {
 		changes, err := s.changeAny(ctx, part, markers)
 		if err != nil {
 			return err

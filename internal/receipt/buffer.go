@@ -26,7 +26,7 @@ var (
 	dirtySource string
 )
 
-// pieceSize is how many readers of a message are read at once.
+// pieceSize is the number of a message's readers that are read at once.
 const pieceSize = 2000
 
 // buffer is a pod's access to the pending reads in Redis. Safe for concurrent use.
@@ -74,7 +74,7 @@ func (b *buffer) add(ctx context.Context, batch []*due) ([]stored, error) {
 	}
 	// The indexes come first: a batch that is in no index would never be flushed.
 	touches := b.touch(b.touch(nil, rediskey.DirtyMessages, messages.ids), rediskey.DirtyReaders, readers.ids)
-	if b.keys.Tagged { // the nodes of a cluster execute their parts of a pipeline at the same time
+	if b.keys.Tagged { // two pipelines, because the nodes of a cluster execute their parts of one pipeline at the same time
 		if _, err := runAll(ctx, b.rdb, touches); err != nil {
 			return nil, fmt.Errorf("touch dirty ids: %w", err)
 		}
@@ -107,7 +107,7 @@ func (b *buffer) additions(batch []*due, messages, readers *grouped) []redisconn
 	return calls
 }
 
-// storedBy reads from the replies to additions what became of reads.
+// storedBy reads the results of reads from the replies to additions.
 func storedBy(cmds []*redis.Cmd, batch []*due, messages, readers *grouped) ([]stored, error) {
 	out := make([]stored, len(batch))
 	for i, r := range batch {

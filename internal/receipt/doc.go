@@ -44,14 +44,14 @@
 //	 │◄──────────────────────────── remove x if it is 5 ─────────────────────────────────────┤ nothing is removed
 //
 // For a receipt the form is the score, and a row is replaced by an earlier time only (unbatch.lua, flush_receipts.sql). For a
-// marker it is seq, version and time, and a marker moves forward only, within one version (unmark.lua, flush_markers.sql). An id
-// leaves its index under the same condition: at the score at which it was listed (forget.lua). So a crash at any point repeats an
-// insert that changes nothing (TestWorkersKilledAtEveryStep, TestOverlappingFlushesWriteEachRowOnce).
+// marker it is seq, version and time, and within one version a marker only moves forward (unmark.lua, flush_markers.sql). An id
+// leaves its index under the same condition: only with the score at which it was listed (forget.lua). So after a crash at any point
+// the next flush repeats inserts that change nothing (TestWorkersKilledAtEveryStep, TestOverlappingFlushesWriteEachRowOnce).
 //
-// Three other mechanisms have to do with the number of flushes. None of them is needed for a right result:
+// Three other mechanisms limit the number of flushes. None of them is needed for a right result:
 //
-//   - The number of the interval in the task's id (package periodic) decides when a flush runs: one worker begins one each interval.
-//   - The lock of a worker's run (package periodic) lets a process that stops wait for its run.
+//   - The task's id has the number of the interval (package periodic). So in each interval one worker begins a flush.
+//   - The lock of a worker's run (package periodic) makes a process that stops wait for its run.
 //   - The lease (lease.go) saves work: a flush that takes longer than its interval would otherwise be joined by a second one, which
 //     would wait for the rows that the first has locked, and take them for rows that can't be written.
 //

@@ -23,8 +23,8 @@ type flow[R row] struct {
 
 func (f flow[R]) name() string { return f.src.name() }
 
-// flush moves the rows of all ids that were touched up to now. It reads, writes and removes at the same time: a piece is read
-// while the previous one is written. A failing step stops the reader, and the pieces that were written are still removed.
+// flush moves the rows of all ids that were touched up to now. Reading, writing and removing run at the same time: a piece is read while the
+// previous one is written. If a step fails, reading stops, and the pieces that were written are still removed.
 func (f flow[R]) flush(ctx context.Context, now time.Time) (totals, error) {
 	reading, stop := context.WithCancel(ctx)
 	defer stop()
@@ -183,7 +183,7 @@ func (f flow[R]) write(ctx context.Context, p *piece[R], t *totals) error {
 	ctx = context.WithoutCancel(ctx) // a piece that was begun is finished
 	n, err := f.src.write(ctx, p.rows)
 	if isRefused(err) {
-		n, err = f.src.write(ctx, p.rows) // a message may have been deleted in between
+		n, err = f.src.write(ctx, p.rows) // the cause may have been a message that was deleted during the statement
 	}
 	if isRefused(err) {
 		p.rows, n, err = f.isolate(ctx, p.rows, err, t)

@@ -6,10 +6,10 @@ import (
 	"github.com/parley-chat/parley/internal/event"
 )
 
-// knownSize is how many messages, and how many users, a pod remembers for the time that Postgres is unavailable.
+// knownSize is how many messages, and how many users, a pod remembers.
 const knownSize = 1 << 14
 
-// Memory is what a pod remembers of messages and users. It is used only while Postgres is unavailable. Safe for concurrent use.
+// Memory remembers facts about recent messages and users, so that reads can be accepted while Postgres is unavailable. Safe for concurrent use.
 type Memory struct {
 	messages *lru.Cache[string, facts]
 	hides    *lru.Cache[string, bool] // by user, whether the user hides receipts

@@ -42,8 +42,8 @@ func newMarkerFeed(s *store, b *buffer, n Notifier, maxMembers int, log *slog.Lo
 	}
 }
 
-// noteMoved queues the markers that reads moved. It leaves out markers that nobody will see: of readers who hide receipts, of
-// conversations with too many members, and those that are still behind the highest seq that the reader ever read.
+// noteMoved queues the markers that reads moved. It leaves out markers that are not shown to other members: of readers who hide receipts, in
+// conversations with too many members, and those that are not beyond the highest seq that the reader ever read.
 func (f *markerFeed) noteMoved(batch []stored) {
 	if f.maxMembers == 0 {
 		return

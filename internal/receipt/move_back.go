@@ -17,46 +17,46 @@ import (
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
-//go:embed part.lua
-var partSource string
+//go:embed move_back.lua
+var moveBackSource string
 
-var partScript = redis.NewScript(partSource)
+var moveBackScript = redis.NewScript(moveBackSource)
 
 const (
-	// partPiece is how many readers are processed in one round, partRetry the pause after a failed round.
-	partPiece = 500
-	partRetry = time.Second
+	// moveBackPiece is how many readers are processed in one round, moveBackRetry the pause after a failed attempt.
+	moveBackPiece = 500
+	moveBackRetry = time.Second
 )
 
-// NewHistory reports that the database has another history since that time. The pod's memory of messages is cleared, and Run moves
-// pending markers back that are beyond the last message of the previous history. Otherwise new messages that get the seqs of lost ones
-// would count as read. It does not block, and the latest call wins.
+// NewHistory notifies the service that the database has another history since a time, because of a failover or a restored backup. The pod's
+// memory of messages is cleared, and Run moves pending markers back that are beyond the last message before that time. Otherwise new
+// messages with the seqs of lost ones would count as read. It does not block. Of several calls in short succession the last one counts.
 func (s *Service) NewHistory(epoch string, since time.Time) {
 	s.known.forget()
 	for {
 		select {
-		case s.parted <- parting{epoch, since}:
+		case s.divergences <- divergence{epoch, since}:
 			return
-		case <-s.parted: // an older one
+		case <-s.divergences: // replaces one that is still waiting
 		}
 	}
 }
 
-// parting is the point where two histories diverge: the new epoch and its beginning.
-type parting struct {
+// divergence is the point where two histories diverge: the epoch of the new one, and its beginning.
+type divergence struct {
 	epoch string
 	since time.Time
 }
 
-// part moves markers back whenever another history begins, until ctx ends.
-func (s *Service) part(ctx context.Context) {
+// followHistories moves markers back whenever another history begins, until ctx ends.
+func (s *Service) followHistories(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case p := <-s.parted:
+		case p := <-s.divergences:
 			for s.moveBack(ctx, p) != nil && ctx.Err() == nil {
-				backoff.Wait(ctx, partRetry)
+				backoff.Wait(ctx, moveBackRetry)
 			}
 		}
 	}
@@ -64,7 +64,7 @@ func (s *Service) part(ctx context.Context) {
 
 // moveBack moves all pending markers back that are beyond the point where the histories diverge, unless another pod has done so. Reads
 // of the new history that were made meanwhile may move back too: those messages become unread again.
-func (s *Service) moveBack(ctx context.Context, p parting) error {
+func (s *Service) moveBack(ctx context.Context, p divergence) error {
 	done, err := s.buffer.rdb.Get(ctx, rediskey.ReadMarkersEpoch).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return fmt.Errorf("read the epoch of markers: %w", err)
@@ -73,7 +73,7 @@ func (s *Service) moveBack(ctx context.Context, p parting) error {
 		return nil
 	}
 	for from, more := start, true; more; {
-		entries, next, err := readPiece(ctx, s.buffer.rdb, rediskey.DirtyReaders, from, forever, partPiece)
+		entries, next, err := readPiece(ctx, s.buffer.rdb, rediskey.DirtyReaders, from, forever, moveBackPiece)
 		if err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func (s *Service) moveBackOf(ctx context.Context, readers []entry, since time.Ti
 			}
 		}
 		if len(args) > 0 {
-			calls = append(calls, redisconn.Call{Script: partScript, Keys: []string{s.buffer.keys.ReadMarkers(r.member)}, Args: args})
+			calls = append(calls, redisconn.Call{Script: moveBackScript, Keys: []string{s.buffer.keys.ReadMarkers(r.member)}, Args: args})
 		}
 	}
 	if len(calls) == 0 {

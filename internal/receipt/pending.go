@@ -8,16 +8,16 @@ import (
 	"github.com/parley-chat/parley/internal/chat"
 )
 
-// Pending reads from Redis what Postgres does not have yet, for processes that take no reads. It is safe for concurrent use.
+// Pending returns pending reads, which are in Redis and not in Postgres yet, for processes without a Service. Safe for concurrent use.
 type Pending struct {
 	buffer *buffer
 }
 
-// NewPending makes it.
+// NewPending makes a Pending.
 func NewPending(rdb redis.UniversalClient) *Pending { return &Pending{newBuffer(rdb)} }
 
-// MarkersAt reads how far each of the users has read a conversation by what is pending, a zero marker if nothing is. A marker counts only
-// if its version is that of the member's row, or -1.
+// MarkersAt returns the pending marker of each user in a conversation, a zero marker if there is none. A marker counts only if its version is
+// that of the member's row, or -1. It returns an error if Redis is unavailable.
 func (p *Pending) MarkersAt(ctx context.Context, conversationID string, userIDs []string) ([]chat.PendingMarker, error) {
 	places := make([]markerPlace, len(userIDs))
 	for i, u := range userIDs {
@@ -28,7 +28,7 @@ func (p *Pending) MarkersAt(ctx context.Context, conversationID string, userIDs 
 	return p.buffer.markersAt(ctx, places)
 }
 
-// Markers reads how far a user has read by what is pending, by conversation. If Redis is unavailable there are none.
+// Markers returns the pending markers of a user, by conversation. If Redis is unavailable it returns none.
 func (p *Pending) Markers(ctx context.Context, userID string) map[string]chat.PendingMarker {
 	ctx, cancel := context.WithTimeout(ctx, keepWait)
 	defer cancel()

@@ -20,7 +20,8 @@ type Queues struct {
 	tasks, latency *prometheus.Desc
 }
 
-// NewQueues registers the metrics of asynq's queue. It needs its Run. All workers export the same values: use the maximum, not the sum.
+// NewQueues registers the metrics of asynq's queue. It needs its Run. All workers export the same values, so queries have to use the maximum of the
+// workers and not the sum.
 func NewQueues(r prometheus.Registerer, rdb redis.UniversalClient, log *slog.Logger) *Queues {
 	q := &Queues{
 		inspector: asynq.NewInspectorFromRedisClient(rdb), log: log,

@@ -229,7 +229,7 @@ func TestABacklogPassesInPieces(t *testing.T) {
 	e.empty()
 }
 
-func TestWhatCantBeWrittenWaitsAndTheOthersGoOn(t *testing.T) {
+func TestRefusedRowsWaitAndOthersAreWritten(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	_, users, messages := fixture(t, e.db.SQL, "group", 20, 30)

@@ -13,9 +13,8 @@ const (
 	longestRetry = 10 * time.Minute
 )
 
-// retries are the ids that can't be written, each with the time of its next attempt. The pauses double, from twice the
-// interval of flushes up to longestRetry. Safe for
-// concurrent use.
+// retries has the ids that can't be written, each with the time of its next attempt. The pauses double, from twice the interval of flushes
+// up to longestRetry. Safe for concurrent use.
 type retries struct {
 	pauses backoff.Policy
 

@@ -7,12 +7,12 @@ import (
 	"github.com/parley-chat/parley/internal/id"
 )
 
-// row is what a flush moves from Redis to Postgres.
+// row is a pending receipt or marker, which a flush moves from Redis to Postgres.
 type row interface {
 	pendingReceipt | pendingMarker
-	// dirtyID is the id that the index has for it: a receipt's message, or a marker's reader.
+	// dirtyID is the id under which the index lists the row: a receipt's message, or a marker's reader.
 	dirtyID() string
-	// valid reports whether its field in Redis holds an id. A row without one can never be written.
+	// valid reports whether the row's field in Redis is an id. Otherwise the row can never be written.
 	valid() bool
 }
 

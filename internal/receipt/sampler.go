@@ -15,7 +15,7 @@ import (
 const (
 	// sampleEvery is how often pending reads are counted.
 	sampleEvery = 5 * time.Second
-	// sampleMost is how many messages are counted; with more, the gauges are extrapolated from these.
+	// sampleMost is the largest number of messages that are counted. If there are more, the gauges are extrapolated.
 	sampleMost  = 20_000
 	samplePiece = 1000
 )

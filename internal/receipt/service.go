@@ -40,9 +40,9 @@ type Members interface {
 const (
 	// readQueue bounds the reads that wait on a pod: more are refused with ErrBusy.
 	readQueue = 1 << 13
-	// takeBatch is the largest number of reads in one lookup statement and one pipeline, writeBatch in one write statement.
-	takeBatch  = 1024
-	writeBatch = 256
+	// maxLookUps is the largest number of reads in one lookup statement and one pipeline, maxWrites in one write statement.
+	maxLookUps = 1024
+	maxWrites  = 256
 	// keepWait bounds one pipeline to Redis.
 	keepWait = 2 * time.Second
 	// probeEvery is how often Redis is probed while it is unavailable.
@@ -53,7 +53,8 @@ const (
 type facts struct {
 	conversationID, senderID string
 	seq                      int64
-	// looked is set if the facts are from Postgres. Otherwise (known.recall) only the fields above, deleted and shows are known.
+	// looked is set if the facts are from Postgres. If they are from memory (known.recall), only the fields above, deleted and shows are
+	// set.
 	looked                   bool
 	direct, deleted, written bool
 	shows, senderShows       bool
@@ -64,7 +65,7 @@ type facts struct {
 	members                  int   // of the conversation
 }
 
-// anyVersion is the version for a read whose marker could not be looked up.
+// anyVersion is the version for a read whose marker could not be looked up. It matches every version of the marker.
 const anyVersion = -1
 
 // markerVersion is the version of the marker that a read moves. Moving a marker back begins a new version, so a read of an
@@ -106,16 +107,16 @@ type (
 
 // Service accepts reads on a pod and returns receipts. Its methods may be called concurrently; reads need Run.
 type Service struct {
-	store    *store
-	buffer   *buffer
-	known    *known
-	senders  *senderFeed
-	markers  *markerFeed
-	notifier Notifier
-	metrics  *Metrics
-	log      *slog.Logger
-	parted   chan parting
-	redis    *redisconn.Breaker // open: reads of groups go to Postgres
+	store       *store
+	buffer      *buffer
+	known       *known
+	senders     *senderFeed
+	markers     *markerFeed
+	notifier    Notifier
+	metrics     *Metrics
+	log         *slog.Logger
+	divergences chan divergence
+	redis       *redisconn.Breaker // open: reads of groups go to Postgres
 
 	lookups *batch.Batcher[*request]
 	writes  *batch.Batcher[*due]
@@ -124,28 +125,28 @@ type Service struct {
 // NewService makes the service, which needs its Run. memory and members serve reads while Postgres is unavailable; members is nil
 // for a process without sockets. Frames report read markers in conversations of up to maxMembers members.
 func NewService(db *sql.DB, rdb redis.UniversalClient, n Notifier, memory *Memory, members Members, maxMembers int, m *Metrics, log *slog.Logger) *Service {
-	s := &Service{store: &store{db}, buffer: newBuffer(rdb), known: &known{memory, members}, notifier: n, metrics: m, log: log, parted: make(chan parting, 1)}
+	s := &Service{store: &store{db}, buffer: newBuffer(rdb), known: &known{memory, members}, notifier: n, metrics: m, log: log, divergences: make(chan divergence, 1)}
 	s.redis = redisconn.NewBreaker(redisconn.BreakerConfig{
-		// A write, because a full Redis and a replica accept reads only.
+		// The probe writes, because a full Redis and a replica don't accept writes.
 		Probe: func(ctx context.Context) error { return rdb.Set(ctx, rediskey.ReadProbe, "", probeEvery).Err() },
 		Every: probeEvery, Wait: keepWait, Log: log,
 		Opened: "redis does not accept reads; they go to postgres until it does", Closed: "redis accepts reads again",
 	})
 	s.senders = newSenderFeed(s.store, s.buffer, n, m, log)
 	s.markers = newMarkerFeed(s.store, s.buffer, n, maxMembers, log)
-	s.lookups = batch.New(readQueue, takeBatch, s.lookUpBatch)
-	s.writes = batch.New(readQueue, writeBatch, s.writeReads)
+	s.lookups = batch.New(readQueue, maxLookUps, s.lookUpBatch)
+	s.writes = batch.New(readQueue, maxWrites, s.writeReads)
 	return s
 }
 
 // Run processes reads until ctx ends, and then those that are queued.
 func (s *Service) Run(ctx context.Context) error {
 	var g errgroup.Group
-	// Each part gets its input from the one before it, and so stops after it: lookups, then writes, then the feeds.
+	// Each part stops after the one before it, from which it gets its input: lookups, then writes, then the feeds.
 	for _, part := range []struct {
 		name string
 		run  func(context.Context)
-	}{{"take", s.lookups.Run}, {"write", s.writes.Run}, {"notify", s.senders.run}, {"markers", s.markers.run}, {"probe", func(ctx context.Context) { _ = s.redis.Run(ctx) }}, {"part", s.part}} {
+	}{{"lookups", s.lookups.Run}, {"writes", s.writes.Run}, {"senders", s.senders.run}, {"markers", s.markers.run}, {"probe", func(ctx context.Context) { _ = s.redis.Run(ctx) }}, {"histories", s.followHistories}} {
 		mine := ctx
 		next, stop := context.WithCancel(context.WithoutCancel(ctx))
 		g.Go(func() error {
@@ -192,7 +193,7 @@ func (s *Service) ReadMany(ctx context.Context, userID string, r *ReadMany) erro
 	for conversationID, messageID := range upTo {
 		g.Go(func() error {
 			err := s.enqueue(ctx, &request{userID: userID, messageID: messageID, in: conversationID})
-			if r.All && errors.Is(err, ErrNotFound) { // left or deleted since
+			if r.All && errors.Is(err, ErrNotFound) { // the user left the conversation, or it was deleted, after All was read
 				return nil
 			}
 			return err
@@ -292,7 +293,7 @@ func (s *Service) keepInRedis(batch []*due) {
 	kept, err := s.buffer.add(ctx, batch)
 	if err != nil {
 		s.redis.Fail(err)
-		for part := range slices.Chunk(batch, writeBatch) {
+		for part := range slices.Chunk(batch, maxWrites) {
 			s.writeReads(part)
 		}
 		return
@@ -377,7 +378,7 @@ func (s *Service) Receipts(ctx context.Context, viewerID, messageID string, afte
 	if !v.shows || v.deleted {
 		return Page{Receipts: []Receipt{}}, nil
 	}
-	pending := s.pending(ctx, messageID) // before Postgres: a read that is flushed in between is found there
+	pending := s.pending(ctx, messageID) // before Postgres, so that a read that is flushed in between is found there
 	return s.store.receipts(ctx, messageID, viewerID, pending, after, limit)
 }
 

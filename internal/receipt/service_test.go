@@ -27,7 +27,7 @@ func (e *env) read(user, message string) {
 }
 
 // Whoever has left a conversation hears nothing of it, of their own messages either.
-func TestWhoHasLeftIsToldOfNoReads(t *testing.T) {
+func TestSendersWhoLeftAreNotNotifiedOfReads(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	c, users, messages := fixture(t, e.db.SQL, "group", 4, 2)
@@ -96,7 +96,7 @@ func TestTheFirstReadCountsWhereverItIs(t *testing.T) {
 }
 
 // While Redis is unavailable, the first reader waits for it once, and the log reports it once.
-func TestWhoLooksDoesNotWaitForARedisThatIsAway(t *testing.T) {
+func TestReadersDoNotWaitForUnavailableRedis(t *testing.T) {
 	t.Parallel()
 	e := newEnv(t)
 	_, users, messages := fixture(t, e.db.SQL, "group", 3, 1)

@@ -20,7 +20,8 @@ import (
 type source[R row] interface {
 	name() string
 	index() string
-	// first reads the first rows of ids, in one pipeline. For an id that has more, the place is where more continues; otherwise nil.
+	// first reads the first rows of ids in one pipeline. For each id it also returns the place from which more continues, nil if there are no
+	// more rows.
 	first(ctx context.Context, ids []string) ([][]R, []*place, error)
 	// more reads the next rows of an id.
 	more(ctx context.Context, id string, from place) ([]R, *place, error)
@@ -31,7 +32,7 @@ type source[R row] interface {
 	keysOf(id string) []string
 	// args are the script's arguments for a row.
 	args(r R) []any
-	// removed observes rows that were written and removed.
+	// removed measures rows that were written and removed.
 	removed(ctx context.Context, rows []R)
 }
 
@@ -44,7 +45,7 @@ const (
 const (
 	// firstRows is how many rows of an id are read at first.
 	firstRows = 128
-	// removeRows is how many rows one script removes, because Redis is blocked meanwhile; more only if a single id has them.
+	// removeRows is how many rows one script removes: Redis is blocked meanwhile. If a single id has more, it removes these.
 	removeRows = 500
 	// writeWait bounds one statement.
 	writeWait = postgres.StatementTimeout
@@ -201,7 +202,7 @@ func removals[R row](src source[R], rows []R, cluster bool) []redisconn.Call {
 }
 
 func uuid(s string) (u pgtype.UUID) {
-	_ = u.Scan(s) // the caller has checked it; otherwise it is null, which joins no row. As text it would fail the statement of all rows.
+	_ = u.Scan(s) // the caller has checked s. If it is not an id, null matches no row, where a text would fail the statement for all rows.
 	return u
 }
 

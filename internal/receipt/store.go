@@ -33,8 +33,8 @@ var (
 	flushMarkersSQL string
 )
 
-// lookUpReads reads the facts of reads in one statement, in their order. Those of a read that the user may not make have no
-// conversation.
+// lookUpReads reads the facts of reads in one statement, in the order of the batch. The facts of a read that the user may not make have no
+// conversationID.
 func (s *store) lookUpReads(ctx context.Context, batch []*request) ([]facts, error) {
 	out := make([]facts, len(batch))
 	ord, messages, users := make([]int32, len(batch)), make([]string, len(batch)), make([]string, len(batch))
@@ -104,9 +104,9 @@ func (s *store) unread(ctx context.Context, userID string) (map[string]string, e
 	return out, nil
 }
 
-// view says whether a member may see a message's receipts.
+// view has the facts that decide whether a member may see a message's receipts.
 type view struct {
-	// shows is whether the member shares receipts: members who don't see none.
+	// shows is set if the member shares receipts. Members who don't share them see none.
 	shows, deleted bool
 }
 

@@ -17,14 +17,14 @@ type entry struct {
 	at     int64
 }
 
-// place is a position in a sorted set: after all lower scores, and after these members with the same score. The members are
-// needed because many entries may share a score.
+// place is a position in a sorted set: after all entries with lower scores, and after the named members with the same score. The members are
+// needed because many entries may have the same score.
 type place struct {
 	score   float64
 	members map[string]bool
 }
 
-// start is before all entries.
+// start is the place before all entries.
 var start = place{score: math.Inf(-1)}
 
 func (p place) String() string {
@@ -34,11 +34,11 @@ func (p place) String() string {
 	return strconv.FormatFloat(p.score, 'f', -1, 64)
 }
 
-// forever is after all entries.
+// forever is a score above those of all entries.
 const forever = "+inf"
 
-// readPiece reads about n entries of a sorted set after a place, with scores up to last. next is nil at the end. Entries that
-// are removed meanwhile shift nothing, because a place is a score and not an offset.
+// readPiece reads about n entries of a sorted set after a place, with scores up to last. next is the place where they end, nil at the end of the
+// set. Entries that are removed between two calls don't make it skip any, because a place is a score and not an offset.
 func readPiece(ctx context.Context, rdb redis.Cmdable, key string, from place, last string, n int64) (entries []entry, next *place, err error) {
 	found, err := rdb.ZRangeByScoreWithScores(ctx, key, pieceOf(from, last, n)).Result()
 	if err != nil {
@@ -48,12 +48,12 @@ func readPiece(ctx context.Context, rdb redis.Cmdable, key string, from place, l
 	return entries, next, nil
 }
 
-// pieceOf is the range of n entries after a place. It includes the members of the place, which follow drops.
+// pieceOf returns the range of n entries after a place. The range also has the members of the place, which follow drops.
 func pieceOf(from place, last string, n int64) *redis.ZRangeBy {
 	return &redis.ZRangeBy{Min: from.String(), Max: last, Count: n + int64(len(from.members))}
 }
 
-// follow returns the entries of pieceOf that follow the place, with the place where they end, nil at the end.
+// follow returns the entries of a pieceOf that are after the place, and the place where they end, nil at the end of the set.
 func follow(found []redis.Z, from place, n int64) (entries []entry, next *place) {
 	entries = make([]entry, 0, len(found))
 	for _, z := range found {

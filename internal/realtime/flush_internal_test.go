@@ -3,7 +3,7 @@ package realtime
 import "testing"
 
 // While the workers never get to the end of those that wait, the list of them must not grow with all that there ever were.
-func TestFlushersKeepNoRoomForThoseWhoHadTheirTurn(t *testing.T) {
+func TestFlushersReuseTheRoomOfWrittenSessions(t *testing.T) {
 	const waiting, turns = 4 * turn, 10_000
 	f, w := newFlushers(), newWriter()
 	for range waiting {

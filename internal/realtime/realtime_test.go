@@ -364,7 +364,7 @@ func TestTopicDeliversEachRevisionOnceInOrder(t *testing.T) {
 	c.messages(41, 41, 5*time.Second)
 }
 
-func TestALostPublishOfAnyKindIsTold(t *testing.T) {
+func TestEventsOfLostPublishesAreDelivered(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 2, 4)
 	a, b := e.pods[0], e.pods[1]
@@ -457,7 +457,7 @@ func TestRedisAwayDuringSends(t *testing.T) {
 	}
 }
 
-func TestWhoJoinsGetsTheConversationAndWhatFollows(t *testing.T) {
+func TestAnAddedUserGetsTheConversationAndLaterEvents(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 2, 3)
 	newcomer := testenv.User(t, e.pods[0].db.SQL)
@@ -529,7 +529,7 @@ func TestUserAddedAgainGetsNoEventTwice(t *testing.T) {
 }
 
 // Redis loses a join, and before a poll finds it the pod comes to serve the conversation for another's socket, as it is by then.
-func TestALostJoinIsToldWhereTheConversationIsServedSince(t *testing.T) {
+func TestALostJoinIsDeliveredIfTheTopicWasMadeSince(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 2, 3)
 	newcomer := testenv.User(t, e.pods[0].db.SQL)
@@ -598,7 +598,7 @@ func count(t testing.TB, r *prometheus.Registry, name string) float64 {
 	return 0
 }
 
-func TestTypingEndsByItself(t *testing.T) {
+func TestTypingExpires(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 2, 3)
 	writer, reader := e.pods[0].connect(t, e.users[0]), e.pods[1].connect(t, e.users[1])

@@ -12,7 +12,7 @@ import (
 )
 
 // Every session ends as gone, and nothing leads back.
-func TestStatesLeadOneWay(t *testing.T) {
+func TestSessionStatesOnlyMoveForward(t *testing.T) {
 	t.Parallel()
 	for from := range states {
 		ends := from == gone
@@ -81,7 +81,7 @@ func TestOutboxIsBounded(t *testing.T) {
 	}
 }
 
-func TestOutboxIsInOneHand(t *testing.T) {
+func TestOutboxHasOneWriter(t *testing.T) {
 	t.Parallel()
 	var o outbox
 	if o.claim() {

@@ -2,10 +2,11 @@ package postgres
 
 import "strings"
 
-// IDArray writes identifiers as the literal of an array, for statements with an array of such lists, which Postgres can't unnest one by one.
+// IDArray encodes ids as the literal of an array. It is for parameters that are arrays of lists: Postgres can't unnest an array of arrays list by
+// list, so each list is passed as a text.
 func IDArray(ids []string) string { return "{" + strings.Join(ids, ",") + "}" }
 
-// ParseIDArray reads an array of identifiers as Postgres writes it.
+// ParseIDArray decodes an array of ids in the form that Postgres writes.
 func ParseIDArray(s string) []string {
 	s = strings.Trim(s, "{}")
 	if s == "" {

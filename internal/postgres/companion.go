@@ -8,11 +8,11 @@ import (
 	"sync/atomic"
 )
 
-// ErrUnchanged is returned by a function of Tx, InTx or Write that found nothing to change. The transaction is rolled back, so no companion is
-// written, and the caller gets nil.
+// ErrUnchanged is returned by a function that was passed to Tx, InTx or Write, if it found nothing to change. The transaction is then rolled back, so
+// that no companion is written, and Tx, InTx or Write returns nil.
 var ErrUnchanged = errors.New("nothing to change")
 
-// companion is a write that has to be committed with the change of a request.
+// companion is a write that has to be committed together with the change of a request.
 type companion struct {
 	write func(ctx context.Context, q Querier) error
 	done  atomic.Bool // whether it was committed
@@ -20,15 +20,15 @@ type companion struct {
 
 type companionKey struct{}
 
-// WithCompanion returns the context of a request whose change has to be committed together with another write: an entry of the audit
-// log. The first Tx, InTx or Write under the context that commits includes it, once. A request must not run two of them at the same time.
-// A change that is committed otherwise goes without, so such changes have to include the write themselves
+// WithCompanion returns the context of a request whose change has to be committed together with another write, an entry of the audit log. The first
+// Tx, InTx or Write with this context that commits includes the write; later ones don't. A request must not run two of them concurrently. Changes
+// that are committed in any other way, for example in a batch, don't include it and have to do so themselves
 // (TestEveryWriteOfAnActingKeyHasItsEntry).
 func WithCompanion(ctx context.Context, write func(ctx context.Context, q Querier) error) context.Context {
 	return context.WithValue(ctx, companionKey{}, &companion{write: write})
 }
 
-// companionOf returns the companion of a context that was not committed yet, or nil.
+// companionOf returns the companion of a context, nil if there is none or it was committed already.
 func companionOf(ctx context.Context) *companion {
 	if c, ok := ctx.Value(companionKey{}).(*companion); ok && !c.done.Load() {
 		return c
@@ -36,7 +36,7 @@ func companionOf(ctx context.Context) *companion {
 	return nil
 }
 
-// WriteCompanion commits the companion of a context on its own, if there is one, for changes that Postgres does not commit. Call it
+// WriteCompanion writes the companion of a context, if there is one, without a change. It is for changes that are not committed by Postgres: call it
 // before such a change is accepted.
 func WriteCompanion(ctx context.Context, q Querier) error {
 	c := companionOf(ctx)

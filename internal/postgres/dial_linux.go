@@ -5,7 +5,7 @@ import (
 	"syscall"
 )
 
-// tcpUserTimeout is Linux's TCP_USER_TIMEOUT, which package syscall does not name.
+// tcpUserTimeout is Linux's TCP_USER_TIMEOUT, which package syscall does not have.
 const tcpUserTimeout = 0x12
 
 // limitUnacknowledged bounds how long the kernel retransmits unacknowledged data; the default is a quarter of an hour.

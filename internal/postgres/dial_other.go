@@ -4,5 +4,5 @@ package postgres
 
 import "syscall"
 
-// limitUnacknowledged does nothing: the kernel has no such bound, and keep-alives have to do.
+// limitUnacknowledged does nothing, because this kernel has no such bound. Only keep-alives detect a dead peer.
 func limitUnacknowledged(string, string, syscall.RawConn) error { return nil }

@@ -18,8 +18,8 @@ const (
 	codeReadOnly         = "25006" // the server is a standby, or was set to read-only
 	codeIdleTransaction  = "25P03"
 	codeTransactionTime  = "25P04"
-	codeNoStatement      = "26000" // a pooler gave us a server connection that never prepared it
-	codeStatementExists  = "42P05" // or one that did
+	codeNoStatement      = "26000" // a pooler switched to a server connection that never prepared the statement
+	codeStatementExists  = "42P05" // or to one that already did
 	codeUnsupported      = "0A000"
 	codeLockNotAvailable = "55P03"
 	codeObjectInUse      = "55006"
@@ -31,11 +31,11 @@ const (
 	codeDatabaseDropped  = "57P04"
 )
 
-// stalePlan is the message of a 0A000 that pgx recovers from: a migration changed a table, and the next execution plans again.
+// stalePlan is the message of a 0A000 after a migration has changed a table. pgx recovers from it: the next execution plans again.
 const stalePlan = "cached plan must not change result type"
 
-// unavailableClasses are those classes of SQLSTATEs that say nothing about the statement: the same one may do well soon, here or on
-// another server. The value says what brings them.
+// unavailableClasses are the classes of SQLSTATEs that don't depend on the statement: the same statement may succeed soon, on this or another
+// server. The values name the causes.
 var unavailableClasses = map[string]string{
 	"08": "connections, and poolers that have no server",
 	"28": "logins: our statements don't log in, but a pooler passes on the error of its own login",
@@ -46,17 +46,17 @@ var unavailableClasses = map[string]string{
 	"58": "errors of the server's operating system, such as I/O on a failing disk",
 }
 
-// unavailableCodes are single ones, of classes that otherwise say no.
+// unavailableCodes are single SQLSTATEs with the same meaning, of other classes.
 var unavailableCodes = map[string]bool{
 	codeReadOnly: true, codeIdleTransaction: true, codeTransactionTime: true, codeNoStatement: true, codeStatementExists: true,
 	codeLockNotAvailable: true, codeObjectInUse: true,
 }
 
-// IsUnavailable reports whether err means that the database cannot execute any statement now: it cannot be
-// reached, refuses logins, stops or starts, is a standby, is out of some resource, or took too long, and for the conflicts of Retry. Callers repeat later; clients get 503.
+// IsUnavailable reports whether err has a temporary cause, so that the same call may succeed later: the database can't be reached, refuses logins, is
+// stopping or starting, is a standby, lacks a resource or took too long, or the call conflicted with others (ErrConflict). Clients get 503.
 func IsUnavailable(err error) bool {
-	// A login that fails is wrong on our side or the server's, and never the caller's: a password that was just changed, a
-	// database that is being restored, one connection too many.
+	// The caller of an API never causes a failed login. The cause is on our side or the server's: a password that was just changed, a
+	// database that is being restored, too many connections.
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok || errors.Is(err, ErrConflict) {
 		return true
 	}
@@ -82,8 +82,8 @@ func unavailable(pg *pgconn.PgError) bool {
 	return class || unavailableCodes[pg.Code] || pg.Code == codeUnsupported && strings.Contains(pg.Message, stalePlan)
 }
 
-// IsRefused reports whether the database answered and did nothing of the statement, for a reason that lies in the statement's own
-// rows, or in other statements at the same moment: parts of it may do well.
+// IsRefused reports whether the database refused a statement as a whole because of its rows, or because of a conflict with other statements. If the
+// statement is split, some of the parts may succeed.
 func IsRefused(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && (!IsUnavailable(err) || strings.HasPrefix(pg.Code, "40"))
@@ -101,8 +101,8 @@ func IsUniqueViolation(err error, constraint string) bool {
 	return ok && pg.Code == codeUniqueViolation && pg.ConstraintName == constraint
 }
 
-// isFailover reports whether an error means that the server is no more the one to write to. Connections that were opened before
-// it lead to the same server, and are useless too.
+// isFailover reports whether an error means that this server no longer accepts writes. Other connections that were opened before lead to the same
+// server, and can't be used either.
 func isFailover(pg *pgconn.PgError) bool {
 	switch pg.Code {
 	case codeReadOnly, codeAdminShutdown, codeCrashShutdown, codeCannotConnect, codeDatabaseDropped:
@@ -111,7 +111,7 @@ func isFailover(pg *pgconn.PgError) bool {
 	return false
 }
 
-// IsReadOnly reports whether err means that the server accepts no writes, or that no server was found that does.
+// IsReadOnly reports whether err means that the server accepts no writes, or that no server was found that accepts them.
 func IsReadOnly(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pg.Code == codeReadOnly || errors.Is(err, pgconn.ErrReadOnlyConnection)

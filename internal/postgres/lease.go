@@ -5,10 +5,10 @@ import (
 	"errors"
 )
 
-// ErrLeaseLost is returned for a step on a leased row whose lease is over or another's.
+// ErrLeaseLost is returned for a change of a leased row if the lease has ended, or another process has taken it.
 var ErrLeaseLost = errors.New("the lease is another's by now")
 
-// Held returns the error of a statement that names a lease in its WHERE, and ErrLeaseLost if the statement found no row.
+// Held converts the result of a statement whose WHERE has the lease: it returns the statement's error, or ErrLeaseLost if the statement found no row.
 func Held(r sql.Result, err error) error {
 	if err != nil {
 		return err

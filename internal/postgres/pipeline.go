@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// Statement is one of a Pipeline.
+// Statement is one statement of a Pipeline.
 type Statement struct {
 	SQL  string
 	Args []any
@@ -16,8 +16,8 @@ type Statement struct {
 	Scan func(r Row) error
 }
 
-// Pipeline runs statements in one transaction and one round trip. Each statement sees the commits before its start, so
-// that one after a lock is as new as the lock. If one fails, none of them had an effect.
+// Pipeline runs statements in one transaction and one round trip. Each statement sees all commits before its start, so a statement after one that
+// takes a lock sees everything that was committed before the lock. If one fails, none has an effect.
 func (db *DB) Pipeline(ctx context.Context, statements ...Statement) error {
 	conn, err := db.SQL.Conn(ctx)
 	if err != nil {

@@ -21,27 +21,25 @@ const (
 	dialTimeout  = 2 * time.Second
 	connLifetime = 30 * time.Minute
 	connIdle     = 5 * time.Minute
-	// pingAfter is how long a connection may have been idle before it is used without a round trip to its server, and pingWait how
-	// long that may take. Otherwise a dead connection would cost its caller the statement's whole timeout.
+	// A connection that was idle for longer than pingAfter is pinged before it is used, within pingWait. Otherwise a dead connection would
+	// cost its caller the whole timeout of a statement.
 	pingAfter = 1 * time.Second
 	pingWait  = 2 * time.Second
-	// A peer that acknowledges nothing is given up after ackTimeout while there is something to acknowledge, and by keep-alives
-	// while there is nothing.
+	// ackTimeout bounds how long sent data may remain unacknowledged. While nothing was sent, keep-alives detect a dead peer.
 	ackTimeout        = 10 * time.Second
 	keepAliveIdle     = 10 * time.Second
 	keepAliveInterval = 5 * time.Second
 	keepAliveCount    = 3
-	// replanAfter is how often a connection is used before the plans that it keeps are made anew for the first time. Then it is when the
-	// number of uses has doubled.
+	// replanAfter is the number of uses of a connection after which its plans are discarded for the first time. Then they are discarded
+	// whenever the number of uses has doubled.
 	replanAfter = 64
 )
 
-// OpenPool prepares only the pool: a process without plain paths doesn't link GORM. It does not connect: a process starts,
-// and reports that it is not ready, while Postgres is unavailable.
+// OpenPool prepares a pool without GORM, for processes that don't need GORM. It does not connect, so that a process can start, and report that it is
+// not ready, while Postgres is unavailable.
 //
-// The pool recovers from a failover automatically. It uses a connection only if its server accepts writes. One error which says that
-// a server is stopping or is a standby, one broken connection, or one that no longer responds, retires all connections that were
-// opened before it (guard).
+// The pool recovers from a failover automatically. It uses a connection only if its server accepts writes. A single error that a server is
+// stopping or is a standby, a single broken connection, or one that no longer responds, retires all connections that were opened before (guard).
 func OpenPool(c Config) (*sql.DB, error) {
 	cfg, err := pgx.ParseConfig(c.URL)
 	if err != nil {
@@ -55,7 +53,7 @@ func OpenPool(c Config) (*sql.DB, error) {
 	if c.PgBouncer {
 		cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
 	} else {
-		// Compiling, or starting workers, takes longer than any statement of ours.
+		// JIT compilation and starting workers take longer than any of Parley's statements.
 		cfg.RuntimeParams["jit"] = "off"
 		cfg.RuntimeParams["max_parallel_workers_per_gather"] = "0"
 		cfg.RuntimeParams["statement_timeout"] = fmt.Sprint(StatementTimeout.Milliseconds())
@@ -72,21 +70,25 @@ func OpenPool(c Config) (*sql.DB, error) {
 	return pool, nil
 }
 
-// guard keeps connections out of a pool whose server is gone or became a standby. Each connection belongs to the
-// generation in which its server was found to accept writes; the first of a generation to find that its server is gone ends the
-// generation, and its siblings are closed instead of used. Its methods may be called at any time.
+// guard removes connections from the pool whose server has gone or has become a standby.
+//
+//	generation 4     conn a, conn b, conn c: their server accepted writes when they were opened
+//	                 conn b fails: the generation ends
+//	generation 5     a and c are closed when they are next taken from the pool; new connections are opened
+//
+// Safe for concurrent use.
 type guard struct {
 	generation atomic.Int64
-	identify   func(ctx context.Context, c *pgconn.PgConn) (another bool, err error) // nil for nothing
-	replans    bool                                                                  // whether connections keep plans
+	identify   func(ctx context.Context, c *pgconn.PgConn) (another bool, err error) // Config.Identify; nil for none
+	replans    bool                                                                  // whether plans have to be discarded
 }
 
-// member is the guard's state of a connection, in its CustomData. Only one goroutine at a time uses a connection.
+// member is the guard's state of a connection, stored in its CustomData. Only one goroutine at a time uses a connection.
 type member struct {
 	generation int64
-	used       time.Time // when it was last taken out of the pool
-	uses       int       // how often it was
-	replan     int       // the number of uses at which its plans are made anew
+	used       time.Time // when it was last taken from the pool
+	uses       int       // how often it was taken from the pool
+	replan     int       // the number of uses at which its plans are discarded next
 }
 
 const memberKey = "parley"
@@ -98,12 +100,12 @@ func memberOf(c *pgconn.PgConn) *member {
 
 // watch installs the guard's hooks in the configuration.
 func (g *guard) watch(cfg *pgx.ConnConfig) {
-	validate := cfg.ValidateConnect // of a target_session_attrs in the URL
+	validate := cfg.ValidateConnect // set if the URL has target_session_attrs
 	if validate == nil {
 		validate = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	cfg.ValidateConnect = func(ctx context.Context, c *pgconn.PgConn) error {
-		m := &member{generation: g.generation.Load(), used: time.Now(), replan: replanAfter} // before the query, so that a change in between retires it
+		m := &member{generation: g.generation.Load(), used: time.Now(), replan: replanAfter} // the generation is read first, so that its end during the checks retires the connection
 		if err := validate(ctx, c); err != nil {
 			return err
 		}
@@ -146,10 +148,10 @@ func (g *guard) retire(m *member) {
 	}
 }
 
-// end ends a generation, once, however many of its connections report the same failover.
+// end ends a generation once, however many of its connections report the failover.
 func (g *guard) end(generation int64) { g.generation.CompareAndSwap(generation, generation+1) }
 
-// reset decides, when a connection is taken out of the pool, whether it may be used again.
+// reset is called when a connection is taken from the pool. It returns driver.ErrBadConn if the connection must not be used.
 func (g *guard) reset(ctx context.Context, c *pgx.Conn) error {
 	m := memberOf(c.PgConn())
 	if m == nil || m.generation != g.generation.Load() {
@@ -168,8 +170,8 @@ func (g *guard) reset(ctx context.Context, c *pgx.Conn) error {
 	return g.ask(ctx, m, func(ctx context.Context) error { return discardPlans(ctx, c.PgConn()) })
 }
 
-// ask has the server of a connection do something small. If it does not in time, its generation ends: but not because the caller had no
-// more time or no more interest.
+// ask runs f, a small request to a connection's server, within pingWait. If f fails, the generation ends, unless the cause may be that the
+// caller's context has ended.
 func (g *guard) ask(caller context.Context, m *member, f func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(caller, pingWait)
 	defer cancel()
@@ -182,10 +184,10 @@ func (g *guard) ask(caller context.Context, m *member, f func(ctx context.Contex
 	return nil
 }
 
-// discardPlans has the connection's statements planned anew at their next use. A plan that was made while a table was small can be far too slow
-// when it has grown: indexes that begin with the same column cost the same then. Postgres keeps it until the table is analyzed,
-// which autovacuum does at most once a minute. Tables grow with the uses of connections, so plans that are renewed whenever the uses
-// have doubled fit, and cost a few dozen plannings in a connection's life.
+// discardPlans makes the connection's statements be planned again at their next use. A plan that was made for a small table can be far too slow once
+// the table has grown, because all indexes that begin with the same column cost the same for a small table. Postgres keeps the plan until
+// the table is analyzed, which autovacuum does at most once a minute. Tables grow as connections are used, so plans that are discarded
+// whenever the uses have doubled remain suitable. That costs a few dozen plannings during a connection's life.
 func discardPlans(ctx context.Context, c *pgconn.PgConn) error {
 	_, err := c.Exec(ctx, `DISCARD PLANS`).ReadAll()
 	return err
@@ -196,8 +198,8 @@ func (*guard) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQuery
 	return ctx
 }
 
-// TraceQueryEnd implements pgx.QueryTracer: it detects connections that were broken by the server or the network. Time-outs are the
-// caller's: they end a statement, and the ping before the next use of the other connections finds out about those.
+// TraceQueryEnd implements pgx.QueryTracer. It detects connections that were broken by the server or the network. A timeout ends only the statement:
+// whether the server still responds is found by the ping before the next use of each other connection.
 func (g *guard) TraceQueryEnd(_ context.Context, c *pgx.Conn, data pgx.TraceQueryEndData) {
 	if data.Err != nil && isBroken(data.Err) {
 		g.retire(memberOf(c.PgConn()))

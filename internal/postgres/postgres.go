@@ -1,4 +1,5 @@
-// Package postgres opens Parley's database: GORM for the plain paths and the same pool underneath for the hot ones.
+// Package postgres opens Parley's database, and has helpers for transactions, queries and errors. One pool of connections is used in two ways: through
+// GORM where speed does not matter, and directly on frequent paths.
 package postgres
 
 import (
@@ -15,32 +16,31 @@ import (
 	"gorm.io/gorm/logger"
 )
 
-// StatementTimeout bounds one statement of a pod. Polls that look back in time for commits that they may have missed (realtime) look
-// back further than this.
+// StatementTimeout bounds one statement. Polls for commits that may have been missed (realtime, webhook, push) must look back further than this.
 const StatementTimeout = 5 * time.Second
 
-// Config is how to reach the database.
+// Config has the address of the database and the options of the pool.
 type Config struct {
 	// URL is a connection string of any form that pgx knows.
 	URL string
-	// PgBouncer avoids named statements and session state, for a pooler in transaction mode.
+	// PgBouncer is set for a pooler in transaction mode: named statements and session state are then avoided.
 	PgBouncer bool
 	// MaxConns bounds the pool.
 	MaxConns int
 	// Application is sent to Postgres as application_name.
 	Application string
-	// Identify, if not nil, is called with every new connection whose server accepts writes, before it is used. If it reports that the
-	// server is another one, connections that were opened before are closed instead of used.
+	// Identify, if not nil, is called with every new connection whose server accepts writes, before the connection is used. If it reports that the
+	// server is another one than before, connections that were opened before are no longer used.
 	Identify func(ctx context.Context, c *pgconn.PgConn) (another bool, err error)
 	// Tracer makes spans of statements; nil for none.
 	Tracer pgx.QueryTracer
 }
 
-// DB is the database. The two share one pool.
+// DB is the database. Gorm and SQL share one pool.
 type DB struct {
-	// Gorm is for the plain paths. It opens no transaction around a single statement.
+	// Gorm is for paths where speed does not matter. It runs a single statement without a transaction.
 	Gorm *gorm.DB
-	// SQL is for the hot paths, which pass slices to Postgres as arrays.
+	// SQL is for frequent paths. Slices are passed to Postgres as arrays.
 	SQL *sql.DB
 }
 
@@ -70,8 +70,8 @@ func Over(pool *sql.DB) (*DB, error) {
 // Close closes the pool.
 func (db *DB) Close() error { return db.SQL.Close() }
 
-// Tx runs f in a transaction that is committed if f returns nil. It is bounded by StatementTimeout as a whole. If f returns ErrUnchanged,
-// the transaction is rolled back and Tx returns nil. The companion of the context is committed with it (WithCompanion).
+// Tx runs f in a transaction, which is committed if f returns nil. StatementTimeout bounds the whole transaction. If f returns ErrUnchanged, the
+// transaction is rolled back and Tx returns nil. The companion of the context is committed with it (WithCompanion).
 func (db *DB) Tx(ctx context.Context, f func(tx *gorm.DB) error) error {
 	c := companionOf(ctx)
 	ctx, cancel := context.WithTimeout(ctx, StatementTimeout)

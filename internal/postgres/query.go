@@ -8,7 +8,7 @@ import (
 	"gorm.io/gorm"
 )
 
-// Querier runs SQL with $1, $2 … as placeholders: the pool (DB.SQL) or a transaction (In). Slices are arrays.
+// Querier runs SQL with the placeholders $1, $2 …: the pool (DB.SQL) or a transaction (In). Slices are passed as arrays.
 type Querier interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
@@ -18,10 +18,10 @@ type Querier interface {
 // Row is one row of a result.
 type Row = interface{ Scan(dest ...any) error }
 
-// In is the transaction of a function that DB.Tx runs, for SQL.
+// In returns the transaction of a function that DB.Tx runs, as a Querier.
 func In(tx *gorm.DB) Querier { return tx.Statement.ConnPool }
 
-// Context is the context of a transaction that DB.Tx runs, which ends with StatementTimeout.
+// Context returns the context of a transaction that DB.Tx runs. It ends after StatementTimeout.
 func Context(tx *gorm.DB) context.Context { return tx.Statement.Context }
 
 // Exec runs a statement in a transaction and returns how many rows it affected.
@@ -65,7 +65,7 @@ func Collect[T any](ctx context.Context, q Querier, scan func(r Row, v *T) error
 	return out, nil
 }
 
-// Column reads all rows of a query of one column, as Collect.
+// Column is Collect for a query with one column.
 func Column[T any](ctx context.Context, q Querier, query string, args ...any) ([]T, error) {
 	return Collect(ctx, q, func(r Row, v *T) error { return r.Scan(v) }, query, args...)
 }

@@ -11,19 +11,19 @@ import (
 	"github.com/parley-chat/parley/internal/backoff"
 )
 
-// retryTries is how often a transaction is tried that conflicts with others.
+// retryTries is how often a transaction that conflicts with others is tried.
 const retryTries = 10
 
-// retryPauses keep transactions that conflicted from doing so again: each of them waits for another time.
+// retryPauses vary, so that transactions that conflicted don't do so again.
 var retryPauses = backoff.Policy{First: 5 * time.Millisecond, Most: 100 * time.Millisecond}
 
 // ErrConflict is returned if a transaction conflicted with others in every one of its tries. The same call may succeed later.
 var ErrConflict = errors.New("other transactions change the same rows")
 
 // Retry runs a whole transaction, such as a call of Tx, and runs it again if it conflicts with others: after a deadlock, a serialization
-// failure, or an error for which also, unless it is nil, returns true. Nothing may be left of a try that failed, in the database or in
-// the caller's variables. Any other error is returned at once. It gives up with ErrConflict and the last error after ten tries, and with the
-// last error alone once ctx has ended.
+// failure, or an error for which also returns true; also may be nil. A failed try must leave no effects, neither in the database nor in the
+// caller's variables. Any other error is returned at once. After ten tries Retry returns ErrConflict with the last error; if ctx ends it returns
+// the last error alone.
 func Retry(ctx context.Context, also func(err error) bool, transaction func() error) error {
 	for try := 1; ; try++ {
 		err := transaction()

@@ -27,7 +27,7 @@ func (w *Where) And(cond string, args ...any) {
 	w.conds = append(w.conds, fmt.Sprintf(cond, placeholders...))
 }
 
-// SQL is the conditions joined, true if there are none.
+// SQL returns the conditions joined by AND, "true" if there are none.
 func (w *Where) SQL() string {
 	if len(w.conds) == 0 {
 		return "true"
@@ -35,5 +35,5 @@ func (w *Where) SQL() string {
 	return strings.Join(w.conds, " AND ")
 }
 
-// Args are the arguments for all placeholders so far.
+// Args returns the arguments for all placeholders so far.
 func (w *Where) Args() []any { return w.args }

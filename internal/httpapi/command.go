@@ -26,7 +26,7 @@ import (
 // maxFrameID is the largest length of a client's id of a frame, in code points.
 const maxFrameID = 64
 
-// typingPause is the least time between two typing events of one socket while its user goes on typing.
+// typingPause is the least time between two typing events of one socket while its user keeps typing.
 const typingPause = 3 * time.Second
 
 // syncMemory is the largest size of the messages in a response to a sync.

@@ -1,25 +1,24 @@
--- Stores a batch of messages, all of it or nothing, and hands out seq, revision and created_at under the locks of the
--- conversations' rows. Parameters, each an array with one element a message: its place in the batch, conversation,
--- sender, id, content, client's id, message replied to, hash of the original; then a time for tests, or null.
--- Returns a row a message: ord, outcome, seq, revision, created_at, whether the sender had messages of others unread.
+-- Stores a batch of messages, all or nothing. It assigns seq, revision and created_at while it holds the locks of the conversations' rows.
+-- Parameters, each an array with one element per message: position in the batch, conversation, sender, id, content, clientMessageId, message
+-- replied to, hash of the draft; then a time for tests, or null.
+-- Returns a row per message: ord, outcome, seq, revision, created_at, whether the sender had unread messages of others.
 --
--- Lines that begin with a plus after the dashes are for batches in which a message has more than that; a batch of plain
--- messages does not pay for them. Their parameters, arrays too: kind, metadata, mentioned users (an array literal each), whether
--- all are mentioned, the server key that sends, and by which rules: 'member' for those of the sender, 'key' for a member whom
--- neither a block nor the conversation's posting stops, 'bot' for a sender who need not be a member; files (an array literal each);
--- and what the key's entry of the audit log is (audit.Signed), null without a key.
--- Their rows have a seventh column: the files as clients see them.
+-- Lines that begin with "--" and a plus are for batches in which a message has more than that, so that batches of plain messages don't pay for
+-- them. Their parameters, arrays too: kind, metadata, mentioned users (the literal of an array for each message), whether all are
+-- mentioned, the server key, the rules (member: those of the sender; key: those of a member, without blocks and the conversation's posting
+-- setting; bot: the sender need not be a member), files (the literal of an array for each message), and the key's entry of the audit log
+-- (audit.Signed), null without a key. Their rows have a seventh column: the files as clients see them.
 --
--- The statement's snapshot is older than the locks that it waits for. What must be new is therefore read through locks
--- (conversations, members: a row that changed meanwhile is read again, one that went is gone), and what can't be
--- (a client's id that another statement used meanwhile) ends the whole statement by a unique index.
+-- The statement waits for locks, and its snapshot is older than these locks. Rows that may have changed meanwhile (conversations, members) are
+-- therefore read with a lock: Postgres then returns the newest version of the row, or none if it was deleted. A clientMessageId that another
+-- statement has stored meanwhile can't be seen: the unique index then fails the whole statement.
 --
--- Messages are looked up by scalar subqueries: an EXISTS may be hashed, and a plan that was made while the table was small
--- then reads all of it for each batch. While the table is small, every index that begins with the conversation costs the same, and the one of
--- seq or time would read the whole conversation once it has grown: the order that is asked for has the client's id looked up by its own.
---
--- The first array is hidden in a subquery so that the planner can't see its length. Otherwise a custom plan for a batch of one looks
--- cheaper than the generic plan, and each small batch is planned again, which costs twice as much as running it.
+-- Three forms of the queries are for the planner, which may keep a plan that was made while the tables were small:
+-- - Messages are looked up by scalar subqueries. An EXISTS may be hashed, and then reads the whole table for each batch.
+-- - The lookup of a clientMessageId has an ORDER BY that only its own index satisfies. Otherwise, while the table is small, any index that
+--   begins with the conversation costs the same, and another one would read the whole conversation once it has grown.
+-- - The first array is hidden in a subquery, so that the planner does not see its length. Otherwise a custom plan for a batch of one looks
+--   cheaper than the generic plan, and small batches are planned each time, which takes twice as long as running them.
 WITH input AS MATERIALIZED (
     SELECT *
     FROM unnest((SELECT $1::int[]), $2::text[]::uuid[], $3::text[]::uuid[], $4::text[]::uuid[], $5::text[], $6::text[], $7::text[]::uuid[], $8::bytea[]

@@ -105,7 +105,8 @@ func (g *guard) watch(cfg *pgx.ConnConfig) {
 		validate = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	cfg.ValidateConnect = func(ctx context.Context, c *pgconn.PgConn) error {
-		m := &member{generation: g.generation.Load(), used: time.Now(), replan: replanAfter} // the generation is read first, so that its end during the checks retires the connection
+		// The generation is read before the checks, so that its end during the checks retires this connection.
+		m := &member{generation: g.generation.Load(), used: time.Now(), replan: replanAfter}
 		if err := validate(ctx, c); err != nil {
 			return err
 		}

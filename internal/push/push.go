@@ -254,7 +254,7 @@ type Push struct {
 	Title          string `json:"title"`
 	// Body is left out if the user or the server does not want previews.
 	Body string `json:"body,omitempty"`
-	// Count is the number of unread messages of the conversation since its last push to the user, at most 1000.
+	// Count is the number of unread messages of the conversation since its last push to the user.
 	Count  int64  `json:"count"`
 	Unread Unread `json:"unread"`
 }

@@ -141,11 +141,15 @@ type Info struct {
 	ETag string
 }
 
-// Stat returns the size of an object. It returns ErrNotFound if there is none.
+// Stat returns the size of an object. It returns ErrNotFound if there is none. Servers that keep objects in a file system may respond without an
+// ETag while they remove the object: that counts as none too.
 func (s *Store) Stat(ctx context.Context, key string) (Info, error) {
 	info, err := s.inner.StatObject(ctx, s.bucket, key, minio.StatObjectOptions{})
 	if err != nil {
 		return Info{}, classify("measure an object", err)
+	}
+	if info.ETag == "" {
+		return Info{}, fmt.Errorf("measure an object without an ETag: %w", ErrNotFound)
 	}
 	return Info{Size: info.Size, ETag: info.ETag}, nil
 }

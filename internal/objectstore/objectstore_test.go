@@ -3,6 +3,8 @@ package objectstore_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -94,5 +96,25 @@ func TestRefusedIsNotUnavailable(t *testing.T) {
 	defer cancel()
 	if err := s.Check(ctx); !errors.Is(err, objectstore.ErrUnavailable) {
 		t.Errorf("away: %v", err)
+	}
+}
+
+// A server over a file system has lost an object's ETag for a moment before the object itself is gone.
+func TestAnObjectWithoutAnETagIsBeingRemoved(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Last-Modified", time.Unix(0, 0).UTC().Format(http.TimeFormat))
+		w.Header().Set("Content-Length", "3")
+	}))
+	t.Cleanup(server.Close)
+	s, err := objectstore.New(objectstore.Config{
+		Endpoint: server.URL, Region: "us-east-1", Bucket: "parley", AccessKey: "a", SecretKey: "b", PathStyle: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	if info, err := s.Stat(t.Context(), "attachments/x"); !errors.Is(err, objectstore.ErrNotFound) {
+		t.Errorf("got %+v, %v", info, err)
 	}
 }

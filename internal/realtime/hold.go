@@ -20,12 +20,15 @@ const (
 //	   ▲                                                             │ both work again
 //	   └────────────── 2 s later, everything is published ◄── settling
 //
+// On a cluster the subscription to sharded channels counts too, while publications go to them.
+//
 // If the pod is killed meanwhile, the held publications are lost; clients get most of the information with their next sync.
 type hold struct {
-	mu      sync.Mutex // guards the next three fields
+	mu      sync.Mutex // guards the next four fields
 	failing bool       // the last publish failed
 	deaf    bool       // this pod's subscription is lost, and so probably those of the others
-	until   time.Time  // when held publications may be published, once neither is true
+	partial bool       // this pod lacks sharded channels, and so probably do others
+	until   time.Time  // when held publications may be published, once none of them is true
 
 	held []publication // used by Run's goroutine only
 }
@@ -36,6 +39,9 @@ func (h *hold) failed(now bool) { h.set(&h.failing, now) }
 // lost records whether the pod's subscription is lost.
 func (h *hold) lost(now bool) { h.set(&h.deaf, now) }
 
+// incomplete records that the pod lacks sharded channels, or has all of them.
+func (h *hold) incomplete(now bool) { h.set(&h.partial, now) }
+
 func (h *hold) set(what *bool, now bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -45,11 +51,11 @@ func (h *hold) set(what *bool, now bool) {
 	*what = now
 }
 
-// flowing reports whether publications go to Redis at once.
-func (h *hold) flowing() bool {
+// flowing reports whether publications go to Redis at once. sharded says whether they go to sharded channels.
+func (h *hold) flowing(sharded bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return !h.failing && !h.deaf && !time.Now().Before(h.until)
+	return !h.failing && !h.deaf && !(sharded && h.partial) && !time.Now().Before(h.until)
 }
 
 // keep holds the publications of a batch that are not repaired. It returns how many were dropped.

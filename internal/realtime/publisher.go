@@ -124,11 +124,11 @@ func (p *Publisher) Run(ctx context.Context) error {
 // publish sends held publications and then a batch. While Redis is unavailable it holds the publications that are not repaired, and still tries
 // to send the others. Because the probe publishes every second, it notices when Redis is available again.
 func (p *Publisher) publish(batch []publication) {
-	if !p.hold.flowing() {
+	if !p.flowing() {
 		p.metrics.publishDropped.Add(float64(p.hold.keep(batch)))
 		batch = slices.DeleteFunc(batch, func(x publication) bool { return x.keep })
 	}
-	for len(p.hold.held) > 0 && p.hold.flowing() {
+	for len(p.hold.held) > 0 && p.flowing() {
 		n := min(len(p.hold.held), publishBatch)
 		failed := p.send(p.hold.held[:n])
 		p.hold.held = slices.Concat(failed, p.hold.held[n:])
@@ -141,6 +141,8 @@ func (p *Publisher) publish(batch []publication) {
 	}
 	p.metrics.publishQueue.Set(float64(p.queue.Len() + len(p.hold.held)))
 }
+
+func (p *Publisher) flowing() bool { return p.hold.flowing(p.sharding.On()) }
 
 // send publishes in one pipeline, on a cluster in one for each node. It returns the publications that Redis did not accept.
 func (p *Publisher) send(batch []publication) (failed []publication) {

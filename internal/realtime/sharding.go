@@ -32,7 +32,7 @@ const (
 //
 //	plain ──── none for 5 s ────► sharded
 //	  ▲                             │
-//	  └──── one, within a second ───┘
+//	  └─── one, within 1 to 3 s ────┘
 //
 // All pods subscribe to each channel both ways, so at any time some may publish to sharded channels and others to plain ones. A node that does not
 // reply may have subscribers: it prevents the change to sharded channels, but does not cause the change back. Safe for concurrent use. A nil

@@ -68,8 +68,8 @@ func NewSubscriber(c SubscriberConfig) *Subscriber {
 		away: observe.NewOutage(c.Log, "the subscription to redis is lost; events are read from postgres until it is established again",
 			"the subscription to redis is established again"),
 		incomplete: observe.NewOutage(c.Log, "not all sharded channels are subscribed; publications go to plain ones until they are",
-			"all sharded channels are subscribed again"),
-		up: upState{gauge: c.Metrics.subscriberUp, sharded: true},
+			"no sharded channel is missing any more"),
+		up: upState{gauge: c.Metrics.subscriberUp, sharded: !c.Sharding.used()},
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 )
 
 // shardedListener makes the second subscription of a pod on a cluster. While it does not have all channels the pod leaves ShardedPodsChannel,
-// so that publications go to plain channels within a second.
+// so that publications go to plain channels within three seconds. Until then the pod's own publications that are not repaired are held, as
+// the other pods have probably lost the same master.
 func (s *Subscriber) shardedListener(heard func(m any)) *redisconn.ShardedListener {
 	l := redisconn.NewShardedListener(s.Sharding.cluster)
 	l.OnHeard = heard
@@ -34,6 +35,8 @@ func (s *Subscriber) shardedListener(heard func(m any)) *redisconn.ShardedListen
 		s.Channels.remove(rediskey.ShardedPodsChannel)
 		s.up.setSharded(true)
 		s.Sharding.unsupported(err)
+		s.holdSharded(false)
+		s.incomplete.End()
 	}
 	return l
 }
@@ -47,6 +50,13 @@ func (s *Subscriber) shardedWhole(whole bool) {
 	} else {
 		s.Channels.remove(rediskey.ShardedPodsChannel)
 	}
+	s.holdSharded(!whole)
+}
+
+func (s *Subscriber) holdSharded(now bool) {
+	if s.Publisher != nil {
+		s.Publisher.hold.incomplete(now)
+	}
 }
 
 // resyncGaps asks the clients of users to sync whose notices may have been missed without a publisher noticing. Events of conversations are
@@ -57,7 +67,7 @@ func (s *Subscriber) resyncGaps(gaps []redisconn.Gap) {
 		if g.Moved {
 			s.Metrics.subscriberMoved.Inc()
 		}
-		if user, ok := rediskey.ParseUserChannel(g.Channel); ok && (g.Moved || g.Silent) {
+		if user, ok := rediskey.ParseUserChannel(g.Channel); ok && (g.Moved || g.Silent || g.Cut) {
 			users = append(users, user)
 		}
 	}

@@ -338,6 +338,7 @@ func (l *ShardedListener) confirm(addr string, sub *redis.Subscription) bool {
 		delete(l.pending, sub.Channel)
 		if g, was := l.gaps[sub.Channel]; was {
 			delete(l.gaps, sub.Channel)
+			g.Cut = g.from == addr && !g.Silent
 			l.healed = append(l.healed, g)
 		}
 		l.pause = placePause
@@ -374,7 +375,7 @@ func (l *ShardedListener) lost(addr string, err error) {
 	l.broken = true
 	for name, c := range l.channels {
 		if addr != "" && c.node == addr {
-			l.open(name, c, Gap{Channel: name, Silent: errors.Is(err, ErrSilent)})
+			l.open(name, c, Gap{Channel: name, Silent: errors.Is(err, ErrSilent), from: addr})
 		}
 	}
 	l.pokeSoon()

@@ -17,9 +17,12 @@ var errDropped = errors.New("a slot moved to another node")
 // Gap is a channel that was not subscribed for a while, and is again.
 type Gap struct {
 	Channel string
-	// Moved says that the slot moved to another node while both were alive, Silent that the connection was dead without an error.
-	// Publishers noticed neither. Otherwise the connection ended with an error.
-	Moved, Silent bool
+	// Moved says that the slot moved to another node while both were alive, Silent that the connection was dead without an error, and Cut
+	// that the connection ended with an error and the channel is subscribed at the same node again, which may have been alive all the
+	// time. Publishers noticed none of them. Otherwise another node has the slot since a failover.
+	Moved, Silent, Cut bool
+
+	from string // the address of the node that the connection led to, if it ended
 }
 
 // connection returns the client that makes the connection. go-redis replaces the broken connection of a subscription automatically: without notice,

@@ -142,9 +142,25 @@ func TestShardedChannels(t *testing.T) {
 	dead.Stop()
 	e.all(t, rdb, channels, "failover")
 	testenv.Eventually(t, time.Minute, func() bool { return e.wholes() > before }, "everything is subscribed again")
-	if gap := e.healed(channels[40]); gap.Channel == "" {
-		t.Error("a channel of the dead master has no gap")
+	if gap := e.healed(channels[40]); gap.Channel == "" || gap.Cut {
+		t.Errorf("a channel of the dead master has the gap %+v", gap)
 	}
+}
+
+// A connection that is cut, to a master that lives on, leaves a gap of which no publisher knows.
+func TestACutConnectionToALiveMaster(t *testing.T) {
+	t.Parallel()
+	g := testenv.RedisCluster(t, 0)
+	rdb, _, e, channels := listenSharded(t, g, 6)
+	owner := g.Owner(t, channels[0])
+	if n := owner.Client(t).ClientKillByFilter(t.Context(), "TYPE", "pubsub").Val(); n == 0 {
+		t.Fatal("there is no connection to cut")
+	}
+	testenv.Eventually(t, time.Minute, func() bool { return e.healed(channels[0]).Cut }, "the gap is reported")
+	if gap := e.healed(channels[0]); gap.Moved || gap.Silent {
+		t.Errorf("%+v", gap)
+	}
+	e.all(t, rdb, channels, "cut")
 }
 
 // healed is the last gap of a channel.

@@ -17,6 +17,7 @@ import (
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/tracing"
 )
 
@@ -31,6 +32,8 @@ const (
 	tickRetry = time.Second
 	// kept is how many intervals a finished task is kept, so that no slow process enqueues its interval again.
 	kept = 3
+	// settle is the number of intervals after which an outage is over if this worker's runs have not failed since: others may run the task.
+	settle = 2
 )
 
 // errPanic is the error of a run that panicked.
@@ -141,7 +144,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err := server.Start(handler); err != nil {
 		return fmt.Errorf("start asynq: %w", err)
 	}
-	<-ctx.Done()
+	_ = lifecycle.Every(ctx, settle*w.task.Interval, func(context.Context) { w.failing.Settle() })
 	w.shutDown(server)
 	return nil
 }
@@ -163,7 +166,7 @@ func (w *Worker) handle(task, part context.Context, parent string) { //nolint:re
 	switch {
 	case err == nil:
 		w.failing.End()
-	case postgres.IsUnavailable(err) && !errors.Is(task.Err(), context.DeadlineExceeded): // an outage of a dependency is no error of this process
+	case (postgres.IsUnavailable(err) || redisconn.IsUnavailable(err)) && !errors.Is(task.Err(), context.DeadlineExceeded): // an outage of a dependency is no error of this process
 		w.failing.Fail(task, err, "task", w.task.Name)
 	default:
 		w.log.ErrorContext(task, "a periodic task failed; the next run continues", "task", w.task.Name, "error", err)

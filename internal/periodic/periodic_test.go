@@ -3,6 +3,7 @@ package periodic_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -68,6 +69,50 @@ func TestATaskRunsOnceAnInterval(t *testing.T) {
 	info, err := asynq.NewInspectorFromRedisClient(rdb).GetQueueInfo("test")
 	if err != nil || info.Archived != 0 || info.Retry != 0 {
 		t.Errorf("asynq keeps what failed: %+v, %v", info, err)
+	}
+}
+
+// reply is an error that Redis replies with.
+type reply string
+
+func (r reply) Error() string { return string(r) }
+func (reply) RedisError()     {}
+
+// A Redis that fails over is two lines of the log, however many runs fail, also if another worker makes the first run that succeeds.
+func TestAFailoverOfRedisIsAnOutage(t *testing.T) {
+	t.Parallel()
+	rdb := testenv.Redis(t).Client(t)
+	out := &testenv.Output{}
+	log := slog.New(slog.NewTextHandler(out, nil))
+	tracer, err := tracing.Start(t.Context(), "test", "test", false, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tracer.Close()
+	errs := make(chan error, 3)
+	for _, e := range []reply{"LOADING Redis is loading the dataset in memory", "READONLY You can't write against a read only replica.", "CLUSTERDOWN The cluster is down"} {
+		errs <- fmt.Errorf("flush: %w", e)
+	}
+	schedule, cancel := context.WithCancel(t.Context())
+	task := periodic.Task{Name: "test:task", Queue: "test", Interval: time.Second, Timeout: time.Minute, Poll: 20 * time.Millisecond}
+	task.Run = func(context.Context) error {
+		select {
+		case err := <-errs:
+			return err
+		default:
+			cancel() // other workers make the further runs
+			return fmt.Errorf("flush: %w", reply("LOADING Redis is loading the dataset in memory"))
+		}
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = periodic.NewSchedule(task, rdb, tracer, log).Run(schedule) })
+	wg.Go(func() { _ = periodic.NewWorker(task, rdb, time.Second, tracer, log).Run(ctx) })
+	testenv.Eventually(t, time.Minute, func() bool { return out.Count("the periodic task succeeds again") > 0 }, "the outage ends")
+	stop()
+	wg.Wait()
+	if begun, failed := out.Count("a periodic task failed"), out.Count("level=ERROR"); begun != 1 || failed > 0 {
+		t.Errorf("%d lines, %d of them errors:\n%s", begun, failed, out)
 	}
 }
 

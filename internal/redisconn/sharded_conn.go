@@ -57,6 +57,14 @@ func concernsSlot(err error) bool {
 	})
 }
 
+// IsUnavailable reports whether err is a reply of a Redis that executes no commands now, or no writes: it loads its data, is a replica, as
+// after a failover, or its cluster has lost a master. The same command may succeed soon. Errors of connections are none of these.
+func IsUnavailable(err error) bool {
+	return slices.ContainsFunc([]string{"LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS"}, func(prefix string) bool {
+		return redis.HasErrorPrefix(err, prefix)
+	})
+}
+
 // IsUnsupported reports whether Redis does not have a command, or not for this user.
 func IsUnsupported(err error) bool {
 	var e redis.Error

@@ -58,7 +58,7 @@ func run(b *testing.B, part func(context.Context) error) (stop func()) {
 func alive(b *testing.B, rdb redis.UniversalClient, users []string, ttl, over time.Duration) (stop func()) {
 	b.Helper()
 	registry := prometheus.NewRegistry()
-	h := presence.NewHeartbeat(rdb, config.Presence{TTL: ttl, Grace: time.Second}, presence.NewHeartbeatMetrics(registry),
+	h := presence.NewHeartbeat(rdb, nil, config.Presence{TTL: ttl, Grace: time.Second}, presence.NewHeartbeatMetrics(registry),
 		slog.New(slog.DiscardHandler), func(string, []string) {})
 	stop = run(b, h.Run)
 	for i, u := range users {
@@ -111,7 +111,7 @@ func BenchmarkOfflineLag(b *testing.B) {
 	b.Cleanup(func() { _ = db.Close() })
 	const ttl = 30 * time.Second // so that none of the doomed is renewed before the last is online
 	for range watchers {
-		run(b, presence.NewWatcher(rdb, 0, db.SQL, config.Presence{TTL: ttl, Grace: time.Second},
+		run(b, presence.NewWatcher(rdb, nil, 0, db.SQL, config.Presence{TTL: ttl, Grace: time.Second},
 			presence.NewWatcherMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler)).Run)
 	}
 	idle := meter.CPU(server.PID())
@@ -188,7 +188,7 @@ func BenchmarkRenewal(b *testing.B) {
 	const ttl = 6 * time.Second
 	registry := prometheus.NewRegistry()
 	m := presence.NewHeartbeatMetrics(registry)
-	h := presence.NewHeartbeat(rdb, config.Presence{TTL: ttl, Grace: time.Second}, m, slog.New(slog.DiscardHandler), func(string, []string) {})
+	h := presence.NewHeartbeat(rdb, nil, config.Presence{TTL: ttl, Grace: time.Second}, m, slog.New(slog.DiscardHandler), func(string, []string) {})
 	run(b, h.Run)
 	for _, u := range ids(devices) {
 		h.Opened(u, "device", id.New())

@@ -26,6 +26,7 @@ import (
 	"github.com/parley-chat/parley/internal/ratelimit"
 	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/receipt"
+	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/serverkey"
 	"github.com/parley-chat/parley/internal/user"
 	"github.com/parley-chat/parley/internal/webhook"
@@ -58,7 +59,7 @@ func run(ctx context.Context, c *config.API, log *slog.Logger) error {
 	metrics := realtime.NewMetrics(registry)
 	publisher := realtime.NewPublisher(rdb, metrics, tracer, log)
 	publisher.UseHistory(epochs)
-	sharding := realtime.NewSharding(rdb, !c.Redis.Plain, metrics, log)
+	sharding := redisconn.NewSharding(rdb, !c.Redis.Plain, registry, log)
 	publisher.UseSharding(sharding)
 	messageStore := message.NewStore(db)
 	messageMetrics := message.NewMetrics(registry)
@@ -70,7 +71,7 @@ func run(ctx context.Context, c *config.API, log *slog.Logger) error {
 
 	channels := realtime.NewChannels()
 	presences := presence.NewService(db.SQL, rdb)
-	heartbeat := presence.NewHeartbeat(rdb, c.Presence, presence.NewHeartbeatMetrics(registry), log, publisher.Replace)
+	heartbeat := presence.NewHeartbeat(rdb, sharding, c.Presence, presence.NewHeartbeatMetrics(registry), log, publisher.Replace)
 	users := user.NewService(db, publisher)
 	heard := receipt.NewMemory()
 	hub := realtime.NewHub(realtime.HubConfig{

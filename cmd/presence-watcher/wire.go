@@ -8,6 +8,7 @@ import (
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/presence"
 	"github.com/parley-chat/parley/internal/process"
+	"github.com/parley-chat/parley/internal/redisconn"
 )
 
 const (
@@ -22,6 +23,7 @@ func run(ctx context.Context, c *config.Watcher, log *slog.Logger) error {
 		return err
 	}
 	defer base.Close()
-	watcher := presence.NewWatcher(base.Redis, base.RedisDB, base.DB, c.Presence, presence.NewWatcherMetrics(base.Registry), log)
-	return base.Run(ctx, lifecycle.Part{Name: "watcher", Run: watcher.Run})
+	sharding := redisconn.NewSharding(base.Redis, true, base.Registry, log)
+	watcher := presence.NewWatcher(base.Redis, sharding, base.RedisDB, base.DB, c.Presence, presence.NewWatcherMetrics(base.Registry), log)
+	return base.Run(ctx, lifecycle.Part{Name: "sharding", Run: sharding.Run}, lifecycle.Part{Name: "watcher", Run: watcher.Run})
 }

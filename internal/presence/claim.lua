@@ -1,9 +1,19 @@
 -- Claims a user: if the last deadline has passed and the user counts as online, marks the user offline and publishes that.
 -- Of any number of concurrent claims exactly one does this.
 -- KEYS: the user's connections, the user's hash, the mark (mark.lua; not on a cluster, where it is in another slot)
--- ARGV: TTL in ms, channel, ms that the keys are kept, ms that a mark is good for
+-- ARGV: TTL in ms, channel, ms that the keys are kept, ms that a mark is good for, sharded channel that is
+--   used instead of the channel, '' for none
 -- Returns {1, deadline in ms} if the user is online, {0, seen} if the user was offline already, {2, seen, deadline, now} if
 -- this call marked the user offline, {3} if no user may be claimed now. seen is in microseconds, 0 if unknown.
+local function publish(event, plain, sharded)
+  if sharded ~= '' then
+    local reply = redis.pcall('SPUBLISH', sharded, event)
+    if type(reply) == 'number' then
+      return
+    end
+  end
+  redis.call('PUBLISH', plain, event) -- also if Redis refuses the command, or the user may not use it
+end
 local t = redis.call('TIME')
 local micros = t[1] * 1000000 + t[2]
 local now = math.floor(micros / 1000)
@@ -34,5 +44,5 @@ seen = string.format('%.0f', seen)
 local version = string.format('%.0f', math.max(micros, (tonumber(published[2]) or 0) + 1))
 redis.call('HSET', KEYS[2], 'online', '0', 'version', version, 'seen', seen)
 redis.call('PEXPIRE', KEYS[2], ARGV[3])
-redis.call('PUBLISH', ARGV[2], '{"version":' .. version .. ',"online":false,"seen":' .. seen .. '}')
+publish('{"version":' .. version .. ',"online":false,"seen":' .. seen .. '}', ARGV[2], ARGV[5])
 return {2, seen, string.format('%.0f', deadline), string.format('%.0f', now)}

@@ -98,7 +98,7 @@ func TestTheDeadDoNotComeOnline(t *testing.T) {
 	s := presence.NewService(e.db.SQL, e.rdb)
 	news := e.news()
 	proxy := testenv.NewProxy(t, e.redis.Addr())
-	h := presence.NewHeartbeat(clientOf(t, proxy.Addr()), times, presence.NewHeartbeatMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler), func(string, []string) {})
+	h := presence.NewHeartbeat(clientOf(t, proxy.Addr()), nil, times, presence.NewHeartbeatMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler), func(string, []string) {})
 	e.run(h.Run)
 	u := id.New()
 	h.Opened(u, "phone", id.New())
@@ -133,7 +133,7 @@ func TestTheOldestSocketGivesWayWhateverThePodsClocks(t *testing.T) {
 	e := setup(t, 1)
 	u := e.users[0]
 	replaced := make(chan string, 10)
-	h := presence.NewHeartbeat(e.rdb, times, presence.NewHeartbeatMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler), func(_ string, ids []string) {
+	h := presence.NewHeartbeat(e.rdb, nil, times, presence.NewHeartbeatMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler), func(_ string, ids []string) {
 		for _, c := range ids {
 			replaced <- c
 		}
@@ -166,7 +166,7 @@ func TestTheGaugeOfSubscriptionsFollowsThem(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 0)
 	registry := prometheus.NewRegistry()
-	w := presence.NewWatcher(e.rdb, 0, e.db.SQL, times, presence.NewWatcherMetrics(registry), slog.New(slog.DiscardHandler))
+	w := presence.NewWatcher(e.rdb, nil, 0, e.db.SQL, times, presence.NewWatcherMetrics(registry), slog.New(slog.DiscardHandler))
 	e.run(w.Run)
 	up := func() float64 {
 		families, _ := registry.Gather()

@@ -65,11 +65,11 @@ type Heartbeat struct {
 	failing        bool
 }
 
-// NewHeartbeat makes a heartbeat, which needs its Run. If a user has more than maxSockets connections over all pods,
+// NewHeartbeat makes a heartbeat, which needs its Run. A nil Sharding is always plain. If a user has more than maxSockets connections over all pods,
 // tooMany is called with the oldest ones, from Run's goroutine: it must not block.
-func NewHeartbeat(rdb redis.UniversalClient, c config.Presence, m *HeartbeatMetrics, log *slog.Logger, tooMany func(userID string, connectionIDs []string)) *Heartbeat {
+func NewHeartbeat(rdb redis.UniversalClient, sharding Sharding, c config.Presence, m *HeartbeatMetrics, log *slog.Logger, tooMany func(userID string, connectionIDs []string)) *Heartbeat {
 	return &Heartbeat{
-		records: newRecords(rdb), config: c, metrics: m, log: log, tooMany: tooMany,
+		records: newRecords(rdb, sharding), config: c, metrics: m, log: log, tooMany: tooMany,
 		live: map[string]*connection{}, wake: make(chan struct{}, 1),
 	}
 }
@@ -230,7 +230,7 @@ func (h *Heartbeat) touch(c *connection) call {
 		[]string{k.Connections(c.userID), k.User(c.userID), k.Device(c.userID, c.deviceID)},
 		[]any{
 			c.deviceID, c.id, h.config.TTL.Milliseconds(), opening, maxSockets, rediskey.PresenceChannel(c.userID),
-			keep, keepFor.Milliseconds(),
+			keep, keepFor.Milliseconds(), h.records.sharded(c.userID),
 		},
 	}
 }

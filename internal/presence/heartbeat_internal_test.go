@@ -16,7 +16,7 @@ func TestWhoOpensIsFoundWithoutLookingAtAll(t *testing.T) {
 	t.Parallel()
 	rdb := redis.NewClient(&redis.Options{})
 	defer rdb.Close()
-	h := NewHeartbeat(rdb, config.Presence{TTL: time.Minute}, NewHeartbeatMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler), nil)
+	h := NewHeartbeat(rdb, nil, config.Presence{TTL: time.Minute}, NewHeartbeatMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler), nil)
 	due := func(now time.Time) string {
 		ids := ""
 		for _, c := range h.due(now) {

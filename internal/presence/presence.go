@@ -53,22 +53,37 @@ var (
 	presentSource string
 )
 
+// Sharding decides between plain and sharded channels of a cluster.
+type Sharding interface {
+	// On reports whether all pods hear sharded channels.
+	On() bool
+}
+
 // records are the keys of presence in Redis and the scripts that use them. Safe for concurrent use.
 type records struct {
-	rdb  redis.UniversalClient
-	keys rediskey.Presence
+	rdb      redis.UniversalClient
+	sharding Sharding // nil for plain channels
+	keys     rediskey.Presence
 
 	touch, close, claim, state, schedule, lease, settle, mark, present *redis.Script
 }
 
-func newRecords(rdb redis.UniversalClient) *records {
+func newRecords(rdb redis.UniversalClient, sharding Sharding) *records {
 	_, cluster := rdb.(*redis.ClusterClient)
 	return &records{
-		rdb: rdb, keys: rediskey.Presence{Tagged: cluster},
+		rdb: rdb, sharding: sharding, keys: rediskey.Presence{Tagged: cluster},
 		touch: redis.NewScript(touchSource), close: redis.NewScript(closeSource), claim: redis.NewScript(claimSource),
 		state: redis.NewScript(stateSource), schedule: redis.NewScript(scheduleSource), lease: redis.NewScript(leaseSource),
 		settle: redis.NewScript(settleSource), mark: redis.NewScript(markSource), present: redis.NewScript(presentSource),
 	}
+}
+
+// sharded returns the sharded channel to which a user's presence is published, "" to use the plain one. It is in the slot of the user's keys.
+func (r *records) sharded(userID string) string {
+	if r.sharding == nil || !r.keys.Tagged || !r.sharding.On() {
+		return ""
+	}
+	return rediskey.Sharded(rediskey.PresenceChannel(userID))
 }
 
 // marks are the keys of mark.lua: one, or on a cluster one in each of several slots, so that every node has some.

@@ -67,12 +67,12 @@ func (e *env) run(part func(context.Context) error) (stop func()) {
 }
 
 func (e *env) heartbeat(c config.Presence) (h *presence.Heartbeat, stop func()) {
-	h = presence.NewHeartbeat(e.rdb, c, presence.NewHeartbeatMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler), func(string, []string) {})
+	h = presence.NewHeartbeat(e.rdb, nil, c, presence.NewHeartbeatMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler), func(string, []string) {})
 	return h, e.run(h.Run)
 }
 
 func (e *env) watcher() (stop func()) {
-	w := presence.NewWatcher(e.rdb, 0, e.db.SQL, times, presence.NewWatcherMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	w := presence.NewWatcher(e.rdb, nil, 0, e.db.SQL, times, presence.NewWatcherMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 	return e.run(w.Run)
 }
 
@@ -178,7 +178,7 @@ func TestAUserReportedOfflineIsReportedOnlineAgain(t *testing.T) {
 	proxy := testenv.NewProxy(t, e.redis.Addr())
 	through := redis.NewClient(&redis.Options{Addr: proxy.Addr(), DialTimeout: time.Second, DialerRetries: 1, MaxRetries: -1})
 	t.Cleanup(func() { _ = through.Close() })
-	h := presence.NewHeartbeat(through, times, presence.NewHeartbeatMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler), func(string, []string) {})
+	h := presence.NewHeartbeat(through, nil, times, presence.NewHeartbeatMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler), func(string, []string) {})
 	e.run(h.Run)
 	h.Opened(u, "phone", id.New())
 	var last int64
@@ -245,7 +245,7 @@ func TestLastSeenIsNeverLostAndNeverMovesBack(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = closed.Close() })
 	registry := prometheus.NewRegistry()
-	w := presence.NewWatcher(e.rdb, 0, closed.SQL, times, presence.NewWatcherMetrics(registry), slog.New(slog.DiscardHandler))
+	w := presence.NewWatcher(e.rdb, nil, 0, closed.SQL, times, presence.NewWatcherMetrics(registry), slog.New(slog.DiscardHandler))
 	kill := e.run(w.Run)
 	var seen int64
 	for range e.users {
@@ -286,7 +286,7 @@ func TestTheWatcherWorksWhereSettingsMayNotBeChanged(t *testing.T) {
 	e.redis = testenv.Redis(t, "--rename-command", "CONFIG", "")
 	e.rdb = e.redis.Client(t)
 	log := &testenv.Output{}
-	w := presence.NewWatcher(e.rdb, 0, e.db.SQL, times, presence.NewWatcherMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(log, nil)))
+	w := presence.NewWatcher(e.rdb, nil, 0, e.db.SQL, times, presence.NewWatcherMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(log, nil)))
 	e.run(w.Run)
 	testenv.Eventually(t, 5*time.Second, func() bool { return log.Count("set notify-keyspace-events to") > 0 }, "the log says what to set")
 	news := e.news()

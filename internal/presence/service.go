@@ -18,7 +18,7 @@ type Service struct {
 
 // NewService makes the service.
 func NewService(db *sql.DB, rdb redis.UniversalClient) *Service {
-	return &Service{newRecords(rdb), &store{db}}
+	return &Service{newRecords(rdb, nil), &store{db}}
 }
 
 // Read returns the presence of users as the viewer may see it, in the order of the ids. A hidden user looks the same as one

@@ -1,8 +1,17 @@
 -- Renews a connection: it, its device and its user stay online for the TTL. Publishes an online event if the user was offline.
 -- KEYS: the user's connections, the user's hash, the device's key
 -- ARGV: device, connection, TTL in ms, 1 for a new connection, largest number of sockets, channel, 1 to extend the expiry of the
---   user's keys, and by how many ms
+--   user's keys, and by how many ms, sharded channel that is used instead of the channel, '' for none
 -- Returns 1 if the user came online, else 0, followed by the connections that are too many, the oldest first.
+local function publish(event, plain, sharded)
+  if sharded ~= '' then
+    local reply = redis.pcall('SPUBLISH', sharded, event)
+    if type(reply) == 'number' then
+      return
+    end
+  end
+  redis.call('PUBLISH', plain, event) -- also if Redis refuses the command, or the user may not use it
+end
 local t = redis.call('TIME')
 local micros = t[1] * 1000000 + t[2]
 local now = math.floor(micros / 1000)
@@ -20,7 +29,7 @@ local published = redis.call('HMGET', KEYS[2], 'online', 'version')
 if published[1] ~= '1' or not lived then -- all reads since the last deadline returned offline, whether the user was claimed or not
   local version = string.format('%.0f', math.max(micros, (tonumber(published[2]) or 0) + 1))
   redis.call('HSET', KEYS[2], 'online', '1', 'version', version)
-  redis.call('PUBLISH', ARGV[6], '{"version":' .. version .. ',"online":true,"seen":0}')
+  publish('{"version":' .. version .. ',"online":true,"seen":0}', ARGV[6], ARGV[9])
   answer[1] = 1
 end
 if answer[1] == 1 or ARGV[7] ~= '0' then

@@ -34,10 +34,10 @@ type Watcher struct {
 	unwritten *observe.Outage
 }
 
-// NewWatcher makes a watcher of the Redis database with that number. It needs its Run.
-func NewWatcher(rdb redis.UniversalClient, database int, db *sql.DB, c config.Presence, m *WatcherMetrics, log *slog.Logger) *Watcher {
+// NewWatcher makes a watcher of the Redis database with that number. It needs its Run. A nil Sharding is always plain.
+func NewWatcher(rdb redis.UniversalClient, sharding Sharding, database int, db *sql.DB, c config.Presence, m *WatcherMetrics, log *slog.Logger) *Watcher {
 	return &Watcher{
-		records: newRecords(rdb), store: &store{db}, config: c, db: database, metrics: m, log: log,
+		records: newRecords(rdb, sharding), store: &store{db}, config: c, db: database, metrics: m, log: log,
 		failing:   observe.NewOutage(log, "deadlines cannot be swept", "deadlines are swept again"),
 		unclear:   observe.NewOutage(log, "a presence could not be checked", "presences can be checked again"),
 		unwritten: observe.NewOutage(log, "last_seen_at could not be written, and will be", "last_seen_at is written again"),
@@ -73,7 +73,7 @@ func (w *Watcher) claim(ctx context.Context, users []string) ([]verdict, error) 
 	for i, u := range users {
 		calls[i] = call{
 			[]string{w.records.keys.Connections(u), w.records.keys.User(u)},
-			[]any{w.config.TTL.Milliseconds(), rediskey.PresenceChannel(u), keepFor.Milliseconds(), markGood.Milliseconds()},
+			[]any{w.config.TTL.Milliseconds(), rediskey.PresenceChannel(u), keepFor.Milliseconds(), markGood.Milliseconds(), w.records.sharded(u)},
 		}
 		if !w.records.keys.Tagged {
 			calls[i].keys = append(calls[i].keys, rediskey.PresenceMark(0))

@@ -143,3 +143,8 @@ func (c *Channels) setDown(down bool) {
 	defer c.mu.Unlock()
 	c.down = down
 }
+
+// shardable reports whether a channel has a corresponding sharded one. The channels that count pods have none.
+func shardable(channel string) bool {
+	return channel != rediskey.SessionsChannel && channel != rediskey.ShardedPodsChannel
+}

@@ -35,9 +35,7 @@ type Metrics struct {
 	subscriberUp   prometheus.Gauge
 	// subscriberSilent counts subscriptions that were dead without an error, subscriberMoved channels whose slot moved to another node.
 	subscriberSilent, subscriberMoved prometheus.Counter
-	// sharding is 1 while publications go to sharded channels.
-	sharding prometheus.Gauge
-	presence presenceMetrics
+	presence                          presenceMetrics
 }
 
 // presenceMetrics count the delivery of presence to sockets.
@@ -75,7 +73,6 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		subscriberUp:     gauge("parley_subscriber_up", "1 while this pod's subscription to Redis is established and receives messages or replies."),
 		subscriberSilent: counter("parley_subscriber_silent_total", "Times that the subscription to Redis was replaced because it received nothing, not even replies to its pings."),
 		subscriberMoved:  counter("parley_subscriber_moved_total", "Sharded channels whose slot moved to another node of the cluster; the pod subscribed there."),
-		sharding:         gauge("parley_publish_sharded", "1 while this pod publishes to sharded channels, because all pods hear them; always 0 without a cluster."),
 		dropped:          counter("parley_socket_frames_dropped_total", "Frames that were dropped because a socket's queue was full or its write took too long; the client syncs."),
 		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "parley_sockets_closed_total", Help: "Sockets that were closed, by close code and reason.",

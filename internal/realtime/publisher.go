@@ -16,6 +16,7 @@ import (
 	"github.com/parley-chat/parley/internal/history"
 	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/realtime/wire"
+	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/rediskey"
 	"github.com/parley-chat/parley/internal/tracing"
 )
@@ -46,7 +47,7 @@ type Publisher struct {
 	hold    hold
 	history *history.Watch // nil if the database has no epoch
 	// sharding decides between plain and sharded channels; nil for plain ones.
-	sharding *Sharding
+	sharding *redisconn.Sharding
 }
 
 // NewPublisher makes a publisher. It needs its Run.
@@ -61,7 +62,7 @@ func NewPublisher(rdb redis.UniversalClient, metrics *Metrics, tracer *tracing.T
 func (p *Publisher) UseHistory(w *history.Watch) { p.history = w }
 
 // UseSharding makes the publisher use sharded channels while all pods hear them. Call it before Run.
-func (p *Publisher) UseSharding(s *Sharding) { p.sharding = s }
+func (p *Publisher) UseSharding(s *redisconn.Sharding) { p.sharding = s }
 
 // epoch returns the present epoch, and when it began in microseconds since 1970.
 func (p *Publisher) epoch() (id string, since int64) {
@@ -168,7 +169,7 @@ func (p *Publisher) send(batch []publication) (failed []publication) {
 				failed = append(failed, x)
 			}
 		}
-		p.sharding.refused(err)
+		p.sharding.Refused(err)
 	}
 	p.metrics.publishErrors.Add(float64(len(failed)))
 	p.metrics.published.Add(float64(len(batch) - len(failed)))

@@ -37,7 +37,7 @@ type SubscriberConfig struct {
 	Channels *Channels
 	Hub      *Hub
 	// Sharding says whether sharded channels are subscribed too; nil for no.
-	Sharding *Sharding
+	Sharding *redisconn.Sharding
 	// Publisher is notified when the subscription is lost, so that it holds publications that are not repaired; nil for none.
 	Publisher *Publisher
 	// Probe receives its own messages; nil for none.
@@ -69,7 +69,7 @@ func NewSubscriber(c SubscriberConfig) *Subscriber {
 			"the subscription to redis is established again"),
 		incomplete: observe.NewOutage(c.Log, "not all sharded channels are subscribed; publications go to plain ones until they are",
 			"no sharded channel is missing any more"),
-		up: upState{gauge: c.Metrics.subscriberUp, sharded: !c.Sharding.used()},
+		up: upState{gauge: c.Metrics.subscriberUp, sharded: !c.Sharding.Used()},
 	}
 }
 
@@ -90,7 +90,7 @@ func (s *Subscriber) Run(ctx context.Context) error {
 		return nil
 	})
 	var sharded *redisconn.ShardedListener
-	if s.Sharding.used() {
+	if s.Sharding.Used() {
 		sharded = s.shardedListener(heard)
 		g.Go("sharded listener", func(ctx context.Context) error {
 			sharded.Run(ctx)

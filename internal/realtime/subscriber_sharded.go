@@ -15,7 +15,7 @@ import (
 // so that publications go to plain channels within three seconds. Until then the pod's own publications that are not repaired are held, as
 // the other pods have probably lost the same master.
 func (s *Subscriber) shardedListener(heard func(m any)) *redisconn.ShardedListener {
-	l := redisconn.NewShardedListener(s.Sharding.cluster)
+	l := redisconn.NewShardedListener(s.Sharding.Cluster())
 	l.OnHeard = heard
 	l.OnLost = func(err error) {
 		s.shardedWhole(false)
@@ -34,7 +34,7 @@ func (s *Subscriber) shardedListener(heard func(m any)) *redisconn.ShardedListen
 		s.Channels.setSharded(false)
 		s.Channels.remove(rediskey.ShardedPodsChannel)
 		s.up.setSharded(true)
-		s.Sharding.unsupported(err)
+		s.Sharding.Unsupported(err)
 		s.holdSharded(false)
 		s.incomplete.End()
 	}

@@ -26,7 +26,7 @@ func shardedSubscriber(t *testing.T) (*Subscriber, *redisconn.ShardedListener, *
 	cluster := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}})
 	t.Cleanup(func() { _ = cluster.Close() })
 	channels := NewChannels()
-	sharding := NewSharding(cluster, true, metrics, log)
+	sharding := redisconn.NewSharding(cluster, true, prometheus.NewRegistry(), log)
 	publisher := NewPublisher(cluster, metrics, nil, log)
 	publisher.UseSharding(sharding)
 	hub := NewHub(HubConfig{Memberships: noMemberships{}, Channels: channels, Metrics: metrics, Log: log})
@@ -70,31 +70,28 @@ func TestPublicationsAreHeldWhileShardedChannelsAreMissing(t *testing.T) {
 	t.Parallel()
 	s, l, _ := shardedSubscriber(t)
 	hold := &s.Publisher.hold
-	settled := func() bool { // as it is once the time for other pods is over
+	settled := func(sharded bool) bool { // as it is once the time for other pods is over
 		hold.mu.Lock()
 		hold.until = time.Time{}
 		hold.mu.Unlock()
-		return s.Publisher.flowing()
+		return hold.flowing(sharded)
 	}
-	s.Sharding.set(true, 0)
 	l.OnWhole(nil)
-	if !settled() {
+	if !settled(true) {
 		t.Error("nothing flows with all channels")
 	}
 	l.OnLost(errors.New("cut"))
-	if settled() {
+	if settled(true) {
 		t.Error("it publishes to sharded channels that nobody may hear")
 	}
-	s.Sharding.set(false, 1)
-	if !settled() {
-		t.Error("it holds what would go to plain channels")
+	if !settled(false) {
+		t.Error("it holds what goes to plain channels")
 	}
-	s.Sharding.set(true, 0)
 	l.OnWhole(nil)
-	if s.Publisher.flowing() {
+	if hold.flowing(true) {
 		t.Error("other pods have no time to subscribe")
 	}
-	if !settled() {
+	if !settled(true) {
 		t.Error("nothing flows after the outage")
 	}
 }

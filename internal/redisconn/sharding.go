@@ -1,4 +1,4 @@
-package realtime
+package redisconn
 
 import (
 	"context"
@@ -7,10 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/parley-chat/parley/internal/lifecycle"
-	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/rediskey"
 )
 
@@ -42,27 +42,28 @@ type Sharding struct {
 	on      atomic.Bool
 	off     atomic.Bool // permanently
 	quiet   time.Time   // since when all pods hear sharded channels, zero if they don't; used by Run only
-	metrics *Metrics
+	gauge   prometheus.Gauge
 	log     *slog.Logger
 }
 
-// NewSharding makes a Sharding that begins with plain channels. It needs its Run. Without a cluster, or if allowed is false, it keeps plain
-// channels.
-func NewSharding(rdb redis.UniversalClient, allowed bool, metrics *Metrics, log *slog.Logger) *Sharding {
-	s := &Sharding{metrics: metrics, log: log}
+// NewSharding makes a Sharding that begins with plain channels, and registers its metric. It needs its Run. Without a cluster, or if allowed is
+// false, it keeps plain channels.
+func NewSharding(rdb redis.UniversalClient, allowed bool, r prometheus.Registerer, log *slog.Logger) *Sharding {
+	s := &Sharding{log: log, gauge: prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "parley_publish_sharded", Help: "1 while this process publishes to sharded channels, because all pods hear them; always 0 without a cluster.",
+	})}
+	r.MustRegister(s.gauge)
 	if c, ok := rdb.(*redis.ClusterClient); ok && allowed {
 		s.cluster = c
 	}
 	return s
 }
 
-// shardable reports whether a channel has a corresponding sharded one. The channels that count pods have none.
-func shardable(channel string) bool {
-	return channel != rediskey.SessionsChannel && channel != rediskey.ShardedPodsChannel
-}
+// Cluster is the cluster whose sharded channels are used, nil if Used returns false from the beginning.
+func (s *Sharding) Cluster() *redis.ClusterClient { return s.cluster }
 
-// used reports whether the pod subscribes to sharded channels.
-func (s *Sharding) used() bool { return s != nil && s.cluster != nil && !s.off.Load() }
+// Used reports whether sharded channels are subscribed, and may be published to.
+func (s *Sharding) Used() bool { return s != nil && s.cluster != nil && !s.off.Load() }
 
 // On reports whether publications go to sharded channels.
 func (s *Sharding) On() bool { return s != nil && s.on.Load() }
@@ -70,7 +71,7 @@ func (s *Sharding) On() bool { return s != nil && s.on.Load() }
 // Run counts until ctx ends.
 func (s *Sharding) Run(ctx context.Context) error {
 	return lifecycle.Every(ctx, countEvery, func(ctx context.Context) {
-		if s.used() {
+		if s.Used() {
 			s.count(ctx)
 		}
 	})
@@ -109,28 +110,28 @@ func (s *Sharding) set(on bool, others int64) {
 		return
 	}
 	if on {
-		s.metrics.sharding.Set(1)
+		s.gauge.Set(1)
 		s.log.Info("all pods hear sharded channels: publications go to them")
 	} else {
-		s.metrics.sharding.Set(0)
+		s.gauge.Set(0)
 		s.log.Info("not all pods hear sharded channels: publications go to plain ones", "pods", others)
 	}
 }
 
-// refused ends the use of sharded channels if Redis does not have them, or not for this user.
-func (s *Sharding) refused(err error) {
-	if !s.On() || !redisconn.IsUnsupported(err) {
+// Refused ends the use of sharded channels if Redis does not have them, or not for this user.
+func (s *Sharding) Refused(err error) {
+	if !s.On() || !IsUnsupported(err) {
 		return
 	}
-	s.unsupported(err)
+	s.Unsupported(err)
 }
 
-// unsupported ends the use of sharded channels.
-func (s *Sharding) unsupported(err error) {
+// Unsupported ends the use of sharded channels, because of an error of the cluster's.
+func (s *Sharding) Unsupported(err error) {
 	if s.off.Swap(true) {
 		return
 	}
 	s.on.Store(false)
-	s.metrics.sharding.Set(0)
+	s.gauge.Set(0)
 	s.log.Warn("the cluster refuses sharded channels (Redis 7 has them, and the user needs the permission): each node gets every publication until this process is started again", "error", err)
 }

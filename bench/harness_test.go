@@ -15,7 +15,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"syscall"
@@ -132,25 +131,20 @@ func apiBinary(b *testing.B) string {
 	if path := os.Getenv(apiVar); path != "" {
 		return path
 	}
+	if os.Getenv("PARLEY_BENCH_PROFILES") == "" {
+		return testenv.ReleaseBinary(b, "api")
+	}
+	root := testenv.Root(b)
 	build, _ := built.LoadOrStore("api", sync.OnceValues(func() (string, error) {
 		dir, err := os.MkdirTemp("", "parley-bench-")
 		if err != nil {
 			return "", err
 		}
-		args := []string{"build", "-buildvcs=false", "-o", filepath.Join(dir, "api")}
-		if os.Getenv("PARLEY_BENCH_PROFILES") != "" {
-			overlay, err := profileOverlay(dir, testenv.Root(b))
-			if err != nil {
-				return "", err
-			}
-			args = append(args, "-overlay", overlay)
+		overlay, err := profileOverlay(dir, root)
+		if err != nil {
+			return "", err
 		}
-		cmd := exec.Command("go", append(args, "./cmd/api")...)
-		cmd.Dir = testenv.Root(b)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%w: %s", err, out)
-		}
-		return filepath.Join(dir, "api"), nil
+		return filepath.Join(dir, "api"), testenv.BuildRelease(root, dir, []string{"-overlay", overlay}, "api")
 	}))
 	path, err := build.(func() (string, error))()
 	if err != nil {

@@ -15,7 +15,10 @@ apart=(Connections Sizing OfflineLag)
 mapfile -t folders < <(grep -rl --include='*_test.go' '^func Benchmark' bench | xargs -n 1 dirname | sort -u)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-go test -c -o "$work/" "${folders[@]/#/./}" "$@"
+# Without cgo and paths Go compiles for the binaries what it compiled for other builds without the race detector.
+export CGO_ENABLED=0 PARLEY_TEST_RELEASE_DIR=$work/release
+go build -trimpath -buildvcs=false -ldflags '-s -w' -o "$PARLEY_TEST_RELEASE_DIR/" ./cmd/api ./cmd/dispatcher
+go test -trimpath -c -o "$work/" "${folders[@]/#/./}" "$@"
 
 names=() pids=()
 # job NAME FOLDER ARG... starts a package's test binary in the background, in its folder.

@@ -50,18 +50,15 @@ for platform in $platforms; do
 	name=parley_${version}_${os}_$arch
 	say "== binaries for $platform"
 	mkdir -p "$work/$name"
-	for program in cmd/*/; do
-		program=$(basename "$program")
-		GOOS=$os GOARCH=$arch CGO_ENABLED=0 go build -trimpath -buildvcs=false \
-			-ldflags "-s -w -X $observe.Version=$version -X $observe.Commit=$commit" -o "$work/$name/$program" "./cmd/$program"
-		binaries+=("$work/$name/$program")
-	done
+	GOOS=$os GOARCH=$arch CGO_ENABLED=0 go build -trimpath -buildvcs=false \
+		-ldflags "-s -w -X $observe.Version=$version -X $observe.Commit=$commit" -o "$work/$name/" ./cmd/...
+	for program in cmd/*/; do binaries+=("$work/$name/$(basename "$program")"); done
 	cp LICENSE README.md "$work/$name"
 	pack "$out/$name.tar.gz" "$work" "$name"
 done
 
 say "== bill of materials"
-go run ./scripts/sbom parley "$version" "${binaries[@]}" >"$out/parley_$version.cdx.json"
+CGO_ENABLED=0 go run -trimpath ./scripts/sbom parley "$version" "${binaries[@]}" >"$out/parley_$version.cdx.json"
 
 say "== chart"
 cp -R charts/parley "$work/parley"

@@ -2,8 +2,8 @@ package test
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -18,36 +18,34 @@ import (
 // older is the version before kinds of changes that pods didn't know were borne.
 const older = "dc26b3d"
 
-var olderTree = sync.OnceValues(func() (string, error) {
+// errNoOlder is for a checkout without the older version's sources.
+var errNoOlder = errors.New("the older version's sources are not here")
+
+// olderBinaries builds the processes of the older version, all at once and once for all tests, into the folder that it returns.
+var olderBinaries = sync.OnceValues(func() (string, error) {
 	dir, err := testenv.Dir("older")
 	if err != nil {
 		return "", err
 	}
 	for _, args := range [][]string{{"git", "-C", "..", "archive", "-o", dir + "/tree.tar", older}, {"tar", "-xf", dir + "/tree.tar", "-C", dir}} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil { //nolint:gosec // fixed commands
-			return "", fmt.Errorf("%s: %w: %s", args, err, out)
+			return "", fmt.Errorf("%w: %s: %w: %s", errNoOlder, args, err, out)
 		}
 	}
-	return dir, nil
+	return dir + "/bin", testenv.BuildRelease(dir, dir+"/bin", nil, "api", "presence-watcher", "receipt-worker")
 })
 
-// olderBinary builds a process of the older version.
+// olderBinary is a process of the older version.
 func olderBinary(t *testing.T, name string) string {
 	t.Helper()
-	dir, err := olderTree()
+	dir, err := olderBinaries()
+	if errors.Is(err, errNoOlder) {
+		t.Skip(err)
+	}
 	if err != nil {
-		t.Skipf("the older version's sources are not here: %v", err)
+		t.Fatalf("build the older version: %v", err)
 	}
-	path := filepath.Join(dir, "bin-"+name)
-	if _, err := os.Stat(path); err == nil {
-		return path
-	}
-	cmd := exec.Command("go", "build", "-tags", "faultpoints", "-buildvcs=false", "-o", path, "./cmd/"+name)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the older %s: %v: %s", name, err, out)
-	}
-	return path
+	return filepath.Join(dir, name)
 }
 
 // seen is what a socket heard of one conversation, by revision.

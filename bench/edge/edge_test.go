@@ -11,8 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -94,14 +92,8 @@ func BenchmarkAuthenticatedGet(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	bin := filepath.Join(b.TempDir(), "api")
-	build := exec.Command("go", "build", "-o", bin, "./cmd/api")
-	build.Dir = testenv.Root(b)
-	if out, err := build.CombinedOutput(); err != nil {
-		b.Fatalf("%v: %s", err, out)
-	}
 	addr := fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(b))
-	api := testenv.Start(b, bin, nil, []string{
+	api := testenv.Start(b, testenv.ReleaseBinary(b, "api"), nil, []string{
 		"PARLEY_DATABASE_URL=" + pg, "PARLEY_REDIS_URL=" + redis.URL(), "PARLEY_JWT_SECRET=" + secret, "PARLEY_RATE_LIMIT_DEFAULT=1000000/1s",
 		"PARLEY_HTTP_ADDR=" + addr, fmt.Sprintf("PARLEY_OPS_ADDR=127.0.0.1:%d", testenv.FreePort(b)),
 	})

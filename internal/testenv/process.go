@@ -37,32 +37,56 @@ func Binary(t testing.TB, name string) string {
 	return path
 }
 
-// ReleaseBinary is the path of the process of that name built as the image has it, without the race detector, which takes several
-// times the memory, and without fault points.
+// releaseDirVar names a folder with the processes' binaries, built as ReleaseBinary builds them.
+const releaseDirVar = "PARLEY_TEST_RELEASE_DIR"
+
+// ReleaseBinary is the path of the process of that name built as the image has it, once per test binary, without the race detector,
+// which takes several times the memory, and without fault points.
 func ReleaseBinary(t testing.TB, name string) string {
 	t.Helper()
-	path, err := buildWith(Root(t), name)
+	if dir := os.Getenv(releaseDirVar); dir != "" {
+		return filepath.Join(dir, name)
+	}
+	root := Root(t)
+	b, _ := builds.LoadOrStore("release "+name, sync.OnceValues(func() (string, error) {
+		dir, err := makeDir("bin")
+		if err != nil {
+			return "", err
+		}
+		return filepath.Join(dir, name), BuildRelease(root, dir, nil, name)
+	}))
+	path, err := b.(func() (string, error))()
 	if err != nil {
 		t.Fatalf("build %s: %v", name, err)
 	}
 	return path
 }
 
-func build(root, name string) (string, error) {
-	flags := []string{"-tags", faultTag}
-	if raceEnabled {
-		flags = append(flags, "-race")
+// BuildRelease builds processes of the sources in root into a folder, as the image has them, with further flags. What it compiles is the
+// same for all folders of sources, so that Go's cache has it the next time.
+func BuildRelease(root, dir string, flags []string, names ...string) error {
+	args := append([]string{"build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", dir + "/"}, flags...)
+	for _, name := range names {
+		args = append(args, "./cmd/"+name)
 	}
-	return buildWith(root, name, flags...)
+	cmd := exec.Command("go", args...)
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
 }
 
-func buildWith(root, name string, flags ...string) (string, error) {
+func build(root, name string) (string, error) {
 	dir, err := makeDir("bin")
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(dir, name)
-	args := append([]string{"build", "-buildvcs=false", "-o", path}, flags...)
+	args := []string{"build", "-buildvcs=false", "-o", path, "-tags", faultTag}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
 	cmd := exec.Command("go", append(args, "./cmd/"+name)...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -13,15 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pressly/goose/v3"
-
 	"github.com/parley-chat/parley/bench/meter"
 	"github.com/parley-chat/parley/internal/testenv"
 	"github.com/parley-chat/parley/migrations"
 )
-
-// firstRelease is the newest migration of version 0.1.0.
-const firstRelease = 2
 
 // BenchmarkMigrations brings a database of the first release, with PARLEY_BENCH_ROWS (20,000) messages, to the newest schema by
 // api migrate, while a writer sends and a reader reads pages as the first release does. It reports, by migration, its duration, the
@@ -58,19 +53,7 @@ func BenchmarkMigrations(b *testing.B) {
 func firstReleaseOf(b *testing.B, n int64) *system {
 	b.Helper()
 	pg := testenv.PostgresServer(b, "-c", "fsync=on", "-c", "shared_buffers=1GB", "-c", "max_wal_size=4GB", "-c", "maintenance_work_mem=512MB")
-	testenv.Exec(b, pg.URL(), `DROP SCHEMA public CASCADE; CREATE SCHEMA public`)
-	db, err := sql.Open("pgx", pg.URL())
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = db.Close() })
-	p, err := goose.NewProvider(goose.DialectPostgres, db, migrations.FS)
-	if err != nil {
-		b.Fatal(err)
-	}
-	if _, err := p.UpTo(b.Context(), firstRelease); err != nil {
-		b.Fatal(err)
-	}
+	db := testenv.FirstRelease(b, pg.URL())
 	s := &system{pg: pg, db: db}
 	db.SetMaxOpenConns(1)
 	// Without foreign keys' triggers, and with indexes made afterwards: the same table in a tenth of the time.
@@ -290,7 +273,7 @@ func (w *migrationWatch) table() string {
 	defer w.mu.Unlock()
 	out := []string{"| migration | s | longest write, ms | longest read, ms | strong locks that were seen |", "| --- | --- | --- | --- | --- |"}
 	from := w.begun
-	for v := int64(firstRelease + 1); v <= migrations.Newest(); v++ {
+	for v := int64(testenv.FirstReleaseVersion + 1); v <= migrations.Newest(); v++ {
 		to, seen := w.applied[v]
 		if !seen {
 			continue // it took less than a sample, and counts with the next

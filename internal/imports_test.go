@@ -36,7 +36,7 @@ var onlyIn = map[string]string{
 	"github.com/hibiken/asynq":              "internal/receipt internal/periodic",
 	"github.com/alexedwards/argon2id":       "internal/auth",
 	"github.com/minio/":                     "internal/objectstore internal/testenv",
-	"github.com/pressly/goose/":             "migrations",
+	"github.com/pressly/goose/":             "migrations internal/testenv",
 	"gorm.io/driver/postgres":               "internal/postgres",
 	"github.com/fasthttp/websocket":         "internal/httpapi internal/client",
 	"github.com/swaggest/swgui/v5emb":       "internal/httpapi",

@@ -9,10 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pressly/goose/v3"
-
 	"github.com/parley-chat/parley/internal/testenv"
-	"github.com/parley-chat/parley/migrations"
 )
 
 // With a new cluster the migrations may run before the database does.
@@ -134,7 +131,7 @@ func TestMigrationsRunAgain(t *testing.T) {
 	s := testenv.PostgresServer(t)
 	testenv.Exec(t, s.URL(), `UPDATE pg_index SET indisvalid = false
 		WHERE indexrelid IN ('users_external_id_key'::regclass, 'messages_pins_idx'::regclass, 'conversations_updated_idx'::regclass, 'outbox_oldest_idx'::regclass)`)
-	testenv.Exec(t, s.URL(), fmt.Sprintf(`DELETE FROM goose_db_version WHERE version_id > %d`, firstVersion))
+	testenv.Exec(t, s.URL(), fmt.Sprintf(`DELETE FROM goose_db_version WHERE version_id > %d`, testenv.FirstReleaseVersion))
 	m := testenv.Start(t, testenv.Binary(t, "api"), []string{"migrate"}, []string{"PARLEY_DATABASE_URL=" + s.URL()})
 	if code := m.Wait(time.Minute); code != 0 {
 		t.Fatalf("exit code %d: %s", code, m.Logs())
@@ -144,27 +141,11 @@ func TestMigrationsRunAgain(t *testing.T) {
 	}
 }
 
-// firstVersion is the newest migration of the first release.
-const firstVersion = 2
-
 // firstRelease is a server with the schema of the first release.
 func firstRelease(t *testing.T) (*testenv.PGServer, *sql.DB) {
 	t.Helper()
 	s := testenv.PostgresServer(t)
-	testenv.Exec(t, s.URL(), `DROP SCHEMA public CASCADE; CREATE SCHEMA public`)
-	db, err := sql.Open("pgx", s.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	p, err := goose.NewProvider(goose.DialectPostgres, db, migrations.FS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.UpTo(t.Context(), firstVersion); err != nil {
-		t.Fatal(err)
-	}
-	return s, db
+	return s, testenv.FirstRelease(t, s.URL())
 }
 
 // waiting is the process id of the migrations' connection if it waits for a lock, else 0.

@@ -6,8 +6,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/pressly/goose/v3"
-
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/testenv"
 	"github.com/parley-chat/parley/internal/user"
@@ -92,18 +90,7 @@ func TestWordsStayWithTheirLastBearer(t *testing.T) {
 func TestMigrationOfWhatIsThere(t *testing.T) {
 	t.Parallel()
 	url := testenv.EmptyPostgres(t)
-	db, err := sql.Open("pgx", url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	p, err := goose.NewProvider(goose.DialectPostgres, db, migrations.FS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.UpTo(t.Context(), 2); err != nil {
-		t.Fatal(err)
-	}
+	db := testenv.FirstRelease(t, url)
 	exec(t, db, `INSERT INTO users (id, username, display_name, password_hash)
 		SELECT gen_random_uuid(), 'user_' || n, 'Zoé Jean-Luc ' || n, '!' FROM generate_series(1, 1300) n`)
 	zoe, gone := id.New(), id.New()

@@ -143,7 +143,7 @@ func (p problem) fields() string {
 	return strings.Join(slices.Sorted(maps.Keys(set)), " ")
 }
 
-var httpClient = &http.Client{Timeout: 30 * time.Second}
+var httpClient = &http.Client{Timeout: 2 * time.Minute} // a busy machine may be slow to answer a crowd
 
 // call makes a request. body is nil, a string that is sent as it is, or a value that is sent as JSON.
 func (p *pod) call(t testing.TB, token, method, path string, body any, headers ...string) answer {

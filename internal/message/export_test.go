@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/id"
 )
 
@@ -49,4 +50,23 @@ func (r *Reactor) SetPause(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pause = d
+}
+
+// Reacting is one change of a batch.
+type Reacting struct {
+	Message, User, Reaction string
+	Added                   bool
+}
+
+// ReactTogether commits a batch of changes, and returns the outcome and the result of each.
+func (s *Service) ReactTogether(ctx context.Context, changes []Reacting) (outcomes []string, results []ReactionResult, err error) {
+	batch := make([]*reactionChange, len(changes))
+	for i, x := range changes {
+		batch[i] = &reactionChange{messageID: x.Message, userID: x.User, reaction: x.Reaction, added: x.Added, ctx: ctx, entry: audit.OfRequest(ctx)}
+	}
+	rows, err := s.store.react(ctx, batch)
+	for _, r := range rows {
+		outcomes, results = append(outcomes, r.outcome), append(results, r.result)
+	}
+	return outcomes, results, err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -140,27 +139,58 @@ func (s *Store) react(ctx context.Context, batch []*reactionChange) ([]reactionR
 	if entries != nil {
 		query, args = reactAuditedSQL, append(args, entries)
 	}
-	out := make([]reactionRow, 0, n)
+	out, seen := make([]reactionRow, n), 0
 	err = s.db.Pipeline(ctx,
 		postgres.Statement{SQL: lockReactedSQL, Args: []any{messages, users}},
 		postgres.Statement{SQL: query, Args: args, Scan: func(r postgres.Row) error {
 			var row reactionRow
 			var i int32
-			var all, mine []byte
-			if err := r.Scan(&i, &row.outcome, &row.conversationID, &row.result.Revision, &row.moved, &row.at, &all, &mine); err != nil {
+			var all []byte
+			if err := r.Scan(&i, &row.outcome, &row.conversationID, &row.result.Revision, &row.moved, &row.at, &all, &row.result.Mine); err != nil {
 				return err
 			}
-			out = append(out, row)
-			last := &out[len(out)-1].result
-			return errors.Join(json.Unmarshal(all, &last.Reactions), json.Unmarshal(mine, &last.Mine))
+			if err := json.Unmarshal(all, &row.result.Reactions); err != nil {
+				return err
+			}
+			out[i] = row
+			seen++
+			return nil
 		}})
 	if err != nil {
 		return nil, fmt.Errorf("store reactions: %w", err)
 	}
-	if len(out) != n {
-		return nil, fmt.Errorf("store reactions: %d rows for %d changes", len(out), n)
+	if seen != n {
+		return nil, fmt.Errorf("store reactions: %d rows for %d changes", seen, n)
 	}
+	setMineAfter(batch, out)
 	return out, nil
+}
+
+// setMineAfter turns the reactions that each user had given to a message before the batch into those after it. The order is that of
+// message_reactions.created_at: additions come last, in the order of the batch.
+func setMineAfter(batch []*reactionChange, rows []reactionRow) {
+	after := map[[2]string][]string{}
+	for i, c := range batch {
+		if !rows[i].moved {
+			continue
+		}
+		key := [2]string{c.messageID, c.userID}
+		mine, again := after[key]
+		if !again {
+			mine = rows[i].result.Mine
+		}
+		if c.added {
+			mine = append(mine, c.reaction)
+		} else {
+			mine = slices.DeleteFunc(mine, func(r string) bool { return r == c.reaction })
+		}
+		after[key] = mine
+	}
+	for i, c := range batch {
+		if mine, moved := after[[2]string{c.messageID, c.userID}]; moved {
+			rows[i].result.Mine = mine
+		}
+	}
 }
 
 // entriesOf are the audit log's entries of a batch, nil if it has none.

@@ -22,25 +22,25 @@ func BenchmarkReaction(b *testing.B) {
 	group := s.group(b, who)
 	r := &reacting{sockets: s.openAll(b, who), acks: make(chan []byte, members)}
 	receive(b, r.sockets, r.answer)
-	var send, react, crowd float64
+	var send, react, crowd used
 	for range b.N {
 		for range turns { // so that what else the machine does meets all
 			ids := make([]string, n)
-			send += s.cost(func() {
+			send.add(s.cost(func() {
 				for i := range ids {
 					ids[i] = r.ask(b, r.sockets[:1], fmt.Sprintf(`{"type":"message:send","id":"1","data":{"conversationId":%q,"content":%q,"clientMessageId":%q}}`, group, text, id.New()))
 				}
-			})
-			react += s.cost(func() {
+			}))
+			react.add(s.cost(func() {
 				for _, m := range ids {
 					r.ask(b, r.sockets[1:2], fmt.Sprintf(`{"type":"reaction:add","id":"1","data":{"messageId":%q,"reaction":"x"}}`, m))
 				}
-			})
-			crowd += s.cost(func() {
+			}))
+			crowd.add(s.cost(func() {
 				for _, m := range ids[:crowds] {
 					r.ask(b, r.sockets, fmt.Sprintf(`{"type":"reaction:add","id":"1","data":{"messageId":%q,"reaction":"y"}}`, m))
 				}
-			})
+			}))
 		}
 	}
 	single := float64(turns * b.N * n)
@@ -52,20 +52,39 @@ func BenchmarkReaction(b *testing.B) {
 	if counted != stored || counted != turns*b.N*(n+crowds*members) {
 		b.Errorf("%d reactions, %d in the messages", counted, stored)
 	}
-	send, react, crowd = send/single, react/single, crowd/float64(turns*b.N*crowds)
-	b.ReportMetric(send*1e6, "send-CPU-µs")
-	b.ReportMetric(react*1e6, "reaction-CPU-µs")
-	b.ReportMetric(react/send, "ratio")
-	b.ReportMetric(crowd*1e6, "crowd-CPU-µs")
-	b.ReportMetric(crowd/send, "crowd-in-sends")
+	send.report(b, "send", single)
+	react.report(b, "reaction", single)
+	crowd.report(b, "crowd", float64(turns*b.N*crowds))
+	b.ReportMetric(react.sum()/send.sum(), "ratio")
+	b.ReportMetric(crowd.sum()/float64(turns*b.N*crowds)/(send.sum()/single), "crowd-in-sends")
 	b.ReportMetric(0, "ns/op")
 }
 
-// cost is the CPU time of Parley and its databases while f runs, in seconds.
-func (s *system) cost(f func()) float64 {
-	before := s.allCPU()
+// used is CPU time of Parley and its databases, in seconds.
+type used struct{ api, postgres, redis float64 }
+
+func (u *used) add(x used) {
+	u.api, u.postgres, u.redis = u.api+x.api, u.postgres+x.postgres, u.redis+x.redis
+}
+
+func (u *used) sum() float64 { return u.api + u.postgres + u.redis }
+
+// report reports what one of n cost, and each process's part.
+func (u *used) report(b *testing.B, name string, n float64) {
+	b.Helper()
+	b.ReportMetric(u.sum()/n*1e6, name+"-CPU-µs")
+	b.ReportMetric(u.api/n*1e6, name+"-api-µs")
+	b.ReportMetric(u.postgres/n*1e6, name+"-postgres-µs")
+	b.ReportMetric(u.redis/n*1e6, name+"-redis-µs")
+}
+
+// cost is what Parley and its databases use while f runs.
+func (s *system) cost(f func()) used {
+	read := func() used { return used{s.podCPU(), meter.CPU(s.pg.PID()), meter.CPU(s.redis.PID())} }
+	before := read()
 	f()
-	return s.allCPU() - before
+	after := read()
+	return used{after.api - before.api, after.postgres - before.postgres, after.redis - before.redis}
 }
 
 func (s *system) scan(b *testing.B, query string, dest ...any) {

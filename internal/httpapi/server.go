@@ -147,48 +147,7 @@ func New(c Config, d Deps) (*Server, error) {
 	for _, part := range []string{partRequest, partSocket} {
 		d.Panics.WithLabelValues(part)
 	}
-	s.app = fiber.New(fiber.Config{
-		DisableStartupMessage: true,
-		ReduceMemoryUsage:     true,
-		BodyLimit:             maxBody,
-		ReadBufferSize:        readHeader,
-		ReadTimeout:           readTimeout,
-		WriteTimeout:          writeTimeout,
-		// Bodies are streamed for readBody, whose memory grows with the bytes that arrive. fasthttp would allocate the Content-Length.
-		StreamRequestBody:            true,
-		DisablePreParseMultipartForm: true,
-		IdleTimeout:                  2 * readTimeout,
-		ErrorHandler:                 s.fail,
-		CaseSensitive:                true,
-		StrictRouting:                true,
-	})
-	server := s.app.Server()
-	server.CloseOnShutdown = true
-	server.HeaderReceived = screenHeader
-	server.KeepHijackedConns = true // sockets keep their connections
-	server.ConnState = func(c net.Conn, state fasthttp.ConnState) {
-		if own, ok := c.(*conn); ok && state != fasthttp.StateActive {
-			own.release()
-		}
-	}
-	s.app.Use(s.observe)
-	if len(c.AllowedOrigins) > 0 {
-		s.app.Use(cors.New(cors.Config{
-			AllowOriginsFunc: func(origin string) bool { return allowed(c.AllowedOrigins, origin) },
-			AllowMethods:     "GET,POST,PUT,PATCH,DELETE",
-			AllowHeaders:     "Authorization,Content-Type,X-Request-Id",
-			ExposeHeaders:    "X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset,Retry-After,X-Request-Id",
-			MaxAge:           int((10 * time.Minute).Seconds()),
-		}))
-	}
-	known := server.Handler
-	server.Handler = func(ctx *fasthttp.RequestCtx) {
-		if slices.Contains(fiber.DefaultMethods, string(ctx.Method())) {
-			known(ctx)
-		} else {
-			s.unknownMethod(ctx)
-		}
-	}
+	s.app = s.newApp()
 	docs, err := newDocs()
 	if err != nil {
 		return nil, err
@@ -215,6 +174,53 @@ func New(c Config, d Deps) (*Server, error) {
 		return c.Next()
 	})
 	return s, nil
+}
+
+// newApp makes the Fiber app with everything that comes before routes: the bounds of requests, observe, and CORS.
+func (s *Server) newApp() *fiber.App {
+	app := fiber.New(fiber.Config{
+		DisableStartupMessage: true,
+		ReduceMemoryUsage:     true,
+		BodyLimit:             maxBody,
+		ReadBufferSize:        readHeader,
+		ReadTimeout:           readTimeout,
+		WriteTimeout:          writeTimeout,
+		// Bodies are streamed for readBody, whose memory grows with the bytes that arrive. fasthttp would allocate the Content-Length.
+		StreamRequestBody:            true,
+		DisablePreParseMultipartForm: true,
+		IdleTimeout:                  2 * readTimeout,
+		ErrorHandler:                 s.fail,
+		CaseSensitive:                true,
+		StrictRouting:                true,
+	})
+	server := app.Server()
+	server.CloseOnShutdown = true
+	server.HeaderReceived = screenHeader
+	server.KeepHijackedConns = true // sockets keep their connections
+	server.ConnState = func(c net.Conn, state fasthttp.ConnState) {
+		if own, ok := c.(*conn); ok && state != fasthttp.StateActive {
+			own.release()
+		}
+	}
+	app.Use(s.observe)
+	if len(s.AllowedOrigins) > 0 {
+		app.Use(cors.New(cors.Config{
+			AllowOriginsFunc: func(origin string) bool { return allowed(s.AllowedOrigins, origin) },
+			AllowMethods:     "GET,POST,PUT,PATCH,DELETE",
+			AllowHeaders:     "Authorization,Content-Type,X-Request-Id",
+			ExposeHeaders:    "X-RateLimit-Limit,X-RateLimit-Remaining,X-RateLimit-Reset,Retry-After,X-Request-Id",
+			MaxAge:           int((10 * time.Minute).Seconds()),
+		}))
+	}
+	known := server.Handler
+	server.Handler = func(ctx *fasthttp.RequestCtx) {
+		if slices.Contains(fiber.DefaultMethods, string(ctx.Method())) {
+			known(ctx)
+		} else {
+			s.unknownMethod(ctx)
+		}
+	}
+	return app
 }
 
 // unknownMethod responds to a request with an unknown method, before all else; Fiber would respond in plain text.

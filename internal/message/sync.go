@@ -118,16 +118,7 @@ func (s *Syncer) Sync(ctx context.Context, userID string, r *SyncRequest) (*Sync
 	if err != nil {
 		return nil, err
 	}
-	a := &SyncAnswer{Epoch: epoch, Conversations: map[string]*SyncPart{}, Unknown: []string{}, Gone: []string{}}
-	for k := range mine {
-		if r.Only {
-			break
-		}
-		if _, named := r.Conversations[k]; !named {
-			a.Unknown = append(a.Unknown, k)
-		}
-	}
-	slices.Sort(a.Unknown)
+	a := &SyncAnswer{Epoch: epoch, Conversations: map[string]*SyncPart{}, Unknown: r.unnamed(mine), Gone: []string{}}
 	budget := maxSyncBytes
 	for _, k := range slices.Sorted(maps.Keys(r.Conversations)) {
 		held := r.Conversations[k]
@@ -165,12 +156,30 @@ func (s *Syncer) Sync(ctx context.Context, userID string, r *SyncRequest) (*Sync
 	return a, nil
 }
 
+// unnamed returns the ids of the user's conversations that the request did not name, in ascending order; none with Only.
+func (r *SyncRequest) unnamed(mine map[string]int64) []string {
+	out := []string{}
+	if r.Only {
+		return out
+	}
+	for k := range mine {
+		if _, named := r.Conversations[k]; !named {
+			out = append(out, k)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // resetPart returns the part of a conversation whose copy belongs to another history: the conversation with its newest messages, as many as the
 // budget allows, possibly none.
 func (s *Syncer) resetPart(ctx context.Context, conversationID, userID string, window *int64, budget *int) (*SyncPart, error) {
 	limit := maxSyncMessages
 	if window != nil {
 		limit = int(*window)
+	}
+	if *budget <= 0 {
+		limit = 0 // no message would fit: only the revision is read
 	}
 	found, current, err := s.feed.Latest(ctx, conversationID, userID, limit)
 	if errors.Is(err, journal.ErrNotFound) {

@@ -2,6 +2,7 @@ package message_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/parley-chat/parley/internal/conversation"
@@ -72,5 +73,30 @@ func TestSyncNamesUnknownAndGoneConversations(t *testing.T) {
 	a, err = p.sync.Sync(t.Context(), u[2], &message.SyncRequest{Conversations: map[string]int64{mine: held}})
 	if part := a.Conversations[mine]; err != nil || !part.Complete || part.Revision != 1 || part.Conversation == nil {
 		t.Errorf("a revision that never was: %+v, %v", part, err)
+	}
+}
+
+// After a failover every copy is reset. A response that is full resets the other conversations without their messages.
+func TestAFullResponseResetsWithoutMessages(t *testing.T) {
+	t.Parallel()
+	p := newPod(t, testenv.Postgres(t))
+	p.sync.UseEpoch(func() string { return "new" })
+	u := testenv.Users(t, p.db.SQL, 2)
+	groups := []string{p.group(t, u[0], u[1]), p.group(t, u[0], u[1])}
+	slices.Sort(groups)
+	for range 34 { // of 32 KB each: more than 1 MiB
+		p.send(t, groups[0], u[0], strings.Repeat("𝒳", message.MaxContent))
+	}
+	p.send(t, groups[1], u[0], "short")
+	a, err := p.sync.Sync(t.Context(), u[1], &message.SyncRequest{Conversations: map[string]int64{groups[0]: 1, groups[1]: 1}, Epoch: "old"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, empty := a.Conversations[groups[0]], a.Conversations[groups[1]]
+	if n := len(full.Messages); !full.Reset || n < 25 || n > 33 {
+		t.Errorf("%d messages, reset %t", n, full.Reset)
+	}
+	if !empty.Reset || !empty.Complete || len(empty.Messages) != 0 || empty.Revision != 2 || empty.Conversation == nil {
+		t.Errorf("got %d messages, revision %d, conversation %s", len(empty.Messages), empty.Revision, empty.Conversation)
 	}
 }

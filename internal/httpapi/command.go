@@ -18,7 +18,6 @@ import (
 	"github.com/parley-chat/parley/internal/jsonbody"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/metadata"
-	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/tracing"
 )
@@ -87,7 +86,7 @@ func (r *reader) handle(data []byte, release func()) {
 		r.session.AwaitWritten()
 		defer r.giveBack()
 	}
-	ctx, cancel := context.WithTimeout(observe.WithRequestID(context.Background(), r.request), requestTimeout)
+	ctx, cancel := r.frameContext()
 	defer cancel()
 	ctx, span := r.trace(ctx, c)
 	defer span.End()

@@ -10,7 +10,6 @@ import (
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/message"
-	"github.com/parley-chat/parley/internal/observe"
 )
 
 // maxSends is how many sends of one socket may wait for their commits. Beyond it, the next send is queued when one of them was answered.
@@ -94,7 +93,7 @@ func (r *reader) send(c command, err error, release func()) {
 	}
 	r.sends.await(maxSends - 1)
 	x := &sending{command: c, err: err}
-	x.ctx, x.cancel = context.WithTimeout(observe.WithRequestID(context.Background(), r.request), requestTimeout)
+	x.ctx, x.cancel = r.frameContext()
 	x.ctx, x.span = r.trace(x.ctx, c)
 	if err == nil {
 		x.err = r.guarded(x.ctx, c, func() (err error) {

@@ -137,7 +137,7 @@ func (s *Server) serveSocket(c *socketConn) {
 	if err := s.stillAdmitted(who); err != nil { // it ended before the socket was registered
 		session.Close(CloseCodeOf(err))
 	}
-	r := &reader{server: s, conn: c, session: session, request: request, limit: s.frameLimiter()}
+	r := &reader{server: s, conn: c, session: session, request: request, ctx: ctx, limit: s.frameLimiter()}
 	defer func() {
 		r.sends.await(0)
 		r.stopTyping()
@@ -201,7 +201,10 @@ type reader struct {
 	session *realtime.Session
 	request string
 	limit   *rate.Limiter
-	sends   *sends // nil before the first
+	ctx     context.Context //nolint:containedctx // of the socket, with its request id; without an end
+	sends   *sends          // nil before the first
+	// released receives a value for each frame after which the next one may be read. It is nil before the first frame.
+	released chan struct{}
 	// reserved is the number of bytes that are charged for the present frame.
 	reserved int64
 	typing   map[string]time.Time // by conversation, when this socket's typing was last published
@@ -282,19 +285,27 @@ func (r *reader) refuse(code int) {
 
 // handleApart calls handle on a separate goroutine, for the same reason as connect. It returns when handle has returned or called release.
 func (r *reader) handleApart(frame []byte) {
-	done := make(chan struct{}, 1)
+	if r.released == nil {
+		r.released = make(chan struct{}, 1)
+	}
 	go func() {
+		released := false
 		release := func() {
-			select {
-			case done <- struct{}{}:
-			default: // released before
+			if !released {
+				released = true
+				r.released <- struct{}{}
 			}
 		}
 		defer release()
 		defer r.recovered()
 		r.handle(frame, release)
 	}()
-	<-done
+	<-r.released
+}
+
+// frameContext returns a context for the processing of a frame, with the socket's request id and the time-out of requests.
+func (r *reader) frameContext() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(r.ctx, requestTimeout)
 }
 
 // recovered recovers from a panic in the processing of a frame, and closes the socket. It is called by defer.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -201,6 +202,9 @@ func (c *Committer) commitOnce(batch []*pending) error {
 // notifySenders reports the new read markers of senders who had unread messages of others. For other senders the event of the message is
 // enough: it means that its sender has read up to it.
 func (c *Committer) notifySenders(batch []*pending, rows []sendRow) {
+	if !slices.ContainsFunc(rows, func(r sendRow) bool { return r.behind }) {
+		return
+	}
 	last := map[string]int64{}
 	for i, p := range batch {
 		last[p.conversationID] = max(last[p.conversationID], rows[i].seq)

@@ -66,13 +66,23 @@ async function drawSessions(app: App, el: HTMLElement): Promise<void> {
   try {
     const { data } = await app.chat.request<{ data: SessionInfo[] }>("GET", "/auth/sessions");
     const others = data.filter((s) => !s.current);
-    const end = (some: SessionInfo[]): void => void attempt(endSessions(app, some)).then(() => drawSessions(app, el));
+    const end = (ending: Promise<void>): void => void attempt(ending).then(() => drawSessions(app, el));
     fill(el, data.map((s) => h("li", { class: "person" },
       h("span", { class: "row-main" }, h("span", { class: "row-title" }, s.current ? "This device" : browserOf(s.userAgent)), h("span", { class: "faint-text" }, `Last used ${briefTime(s.lastUsedAt)}`)),
-      !s.current && h("button", { type: "button", class: "quiet", onclick: () => end([s]) }, "Sign out"))),
-      others.length > 1 && h("li", { class: "row end" }, h("button", { type: "button", class: "quiet", onclick: () => end(others) }, "Sign out everywhere else")));
+      !s.current && h("button", { type: "button", class: "quiet", onclick: () => end(endSessions(app, [s])) }, "Sign out"))),
+      others.length > 1 && h("li", { class: "row end" }, h("button", { type: "button", class: "quiet", onclick: () => end(endOthers(app)) }, "Sign out everywhere else")));
   } catch (err) {
     fill(el, (err as Error).message);
+  }
+}
+
+/** Ends all sessions but this one, those that began after the list was drawn too. */
+async function endOthers(app: App): Promise<void> {
+  for (let tries = 0; tries < 5; tries++) {
+    const { data } = await app.chat.request<{ data: SessionInfo[] }>("GET", "/auth/sessions");
+    const others = data.filter((s) => !s.current);
+    if (others.length === 0) return;
+    await endSessions(app, others);
   }
 }
 

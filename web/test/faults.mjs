@@ -167,8 +167,14 @@ export async function flood({ anna, ben }) {
   await anna.show(anna.long);
   await anna.sees("the newest of all");
   await anna.page.evaluate(() => {
+    // From a key to the end of the frame that shows it. The browser's own entries also wait for the screen: of a page that stands still
+    // that is not reported before the next change.
     globalThis.delays = [];
-    new PerformanceObserver((list) => { for (const e of list.getEntries()) if (e.name === "keydown") globalThis.delays.push(e.duration); }).observe({ type: "event", durationThreshold: 16 });
+    document.addEventListener("keydown", (e) => requestAnimationFrame(() => {
+      const { port1, port2 } = new MessageChannel();
+      port1.onmessage = () => globalThis.delays.push(performance.now() - e.timeStamp);
+      port2.postMessage(0);
+    }));
   });
   const sends = [];
   // One key in 200 ms, while perSecond messages a second are sent by `each`. Returns what was slow.
@@ -184,8 +190,8 @@ export async function flood({ anna, ben }) {
     }
     await Promise.all(sends);
     assert.equal(await anna.text.inputValue(), "a".repeat(keys));
-    const delays = await anna.page.evaluate(() => globalThis.delays.splice(0).sort((a, b) => a - b));
-    return { took: (Date.now() - begun) / 1000, said: `of ${keys} keys ${delays.length} took 16 ms or more, the slowest ${Math.round(delays.at(-1) ?? 0)} ms` };
+    const delays = await anna.page.evaluate(() => globalThis.delays.splice(0).sort((a, b) => a - b).map(Math.round));
+    return { took: (Date.now() - begun) / 1000, said: `of ${delays.length} keys half within ${delays[delays.length >> 1]} ms, the slowest after ${delays.at(-1)} ms` };
   };
   const still = await type(() => {});
   const busy = await type((i) => sends.push(ben.rest("POST", `/conversations/${anna.long}/messages`, { content: `flood ${i}`, clientMessageId: `flood ${i}` })));

@@ -5,7 +5,7 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import readline from "node:readline";
 
-const tools = createRequire(path.join(process.env.PARLEY_TEST_TOOLS, "package.json"));
+export const tools = createRequire(path.join(process.env.PARLEY_TEST_TOOLS, "package.json"));
 const { chromium } = tools("playwright-core");
 const axePath = tools.resolve("axe-core/axe.min.js");
 
@@ -114,7 +114,10 @@ export class Person {
           const res = await fetch(`${url}/api/auth/login`, {
             method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ username: this.username, password: this.secret ?? password }),
           });
-          if (res.ok) this.keep(await res.json());
+          if (res.ok) {
+            this.keep(await res.json());
+            break;
+          }
         } catch {
           continue; // this pod is away
         }

@@ -159,7 +159,7 @@ export class FakeParley {
         return ack(known ?? this.say(d.content, { sender: "me", clientMessageId: d.clientMessageId }));
       }
       case "message:read":
-        this.lastRead = Math.max(this.lastRead, this.messages.find((m) => m.id === d.messageId)?.seq ?? 0);
+        this.lastRead = Math.max(this.lastRead, Number(d.messageId.slice(1))); // ids are "m1", "m2", …
         return ack({});
       case "presence:subscribe":
         return ack({ presence: d.userIds.map((userId: string) => ({ userId, status: "online", lastSeenAt: null })) });

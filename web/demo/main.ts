@@ -41,7 +41,10 @@ async function start(): Promise<void> {
   draw(control);
   poll(draw);
   comparison.run();
-  for (const side of sides) side.chat.on("frame", scheduled(() => comparison.soon()));
+  for (const side of sides) {
+    const compare = scheduled(() => comparison.soon());
+    side.chat.on("frame", () => compare());
+  }
 }
 
 let talks = 0;

@@ -16,6 +16,8 @@ export class App implements Host {
   private readonly banner = h("div", { class: "banner", role: "status" });
   private readonly news = h("div", { class: "visually-hidden", "aria-live": "polite" });
   private readonly list: List;
+  private heard: string[] = [];
+  private hush: ReturnType<typeof setTimeout> | undefined;
   private room: RoomPane | undefined;
   private readonly ends: (() => void)[] = [];
 
@@ -32,7 +34,9 @@ export class App implements Host {
       this.list.el);
     fill(root, this.banner, h("main", { class: "columns" }, side, this.pane), this.news);
     const status = scheduled(() => this.status());
-    const title = scheduled(() => this.title());
+    let titled: ReturnType<typeof setTimeout> | undefined;
+    // A message that is read as it comes does not count for a moment.
+    const title = (): void => void (titled ??= setTimeout(() => (titled = undefined, this.title()), 250));
     this.ends.push(chat.status.subscribe(status), chat.unread.subscribe(title), chat.on("message", (e) => this.announce(e.conversationId, e.message.senderId, e.message.content)),
       chat.on("friend", ({ type, user }) => {
         if (type !== "friend:removed") toast(type === "friend:requested" ? `${user.displayName} wants to be your friend: see New chat.` : `${user.displayName} is your friend now.`);
@@ -110,13 +114,23 @@ export class App implements Host {
 
   private title(): void {
     const n = this.chat.unread.value.messages;
-    document.title = n > 0 ? `(${n}) Parley` : "Parley";
+    const title = n > 0 ? `(${n}) Parley` : "Parley";
+    if (document.title !== title) document.title = title;
   }
 
+  /** For screen readers: a message at once, those of the two seconds after it together. */
   private announce(conversationId: string, senderId: string, content: string): void {
     if (senderId === this.chat.userId) return;
     const who = nameOf(this.chat, senderId);
-    fill(this.news, conversationId === this.selected ? `${who}: ${content}` : `New message from ${who}`);
+    this.heard.push(conversationId === this.selected ? `${who}: ${content}` : `New message from ${who}`);
+    if (!this.hush) this.speak();
+  }
+
+  private speak(): void {
+    const n = this.heard.length;
+    if (n > 0) fill(this.news, n === 1 ? this.heard[0] : plural(n, "new message"));
+    this.hush = n > 0 ? setTimeout(() => this.speak(), 2_000) : undefined;
+    this.heard = [];
   }
 
   private status(): void {

@@ -111,7 +111,9 @@ export class Composer {
     if (this.text.value.trim()) this.room.typing();
   }
 
+  /** As high as its text. Most browsers do it (`field-sizing`), without a layout in between. */
   private fit(): void {
+    if (CSS.supports("field-sizing", "content")) return;
     this.text.style.height = "auto";
     this.text.style.height = `${Math.min(this.text.scrollHeight, 180)}px`;
   }

@@ -32,6 +32,11 @@ export function fill(el: Element, ...children: Child[]): void {
   add(el, children);
 }
 
+/** Shows a text, and touches the element only if it is another one. */
+export function say(el: Element, text: string): void {
+  if (el.textContent !== text) el.textContent = text;
+}
+
 const paths = {
   back: "M15 5l-7 7 7 7", send: "M4 12h15M13 5l7 7-7 7", plus: "M12 5v14M5 12h14", more: "M5 11v2M12 11v2M19 11v2",
   smile: "M12 3a9 9 0 1 0 .01 0M8 14.5a4.7 4.7 0 0 0 8 0M9 9.5v.5M15 9.5v.5",
@@ -102,18 +107,34 @@ export function elementOf(parent: HTMLElement, key: string): HTMLElement | undef
   return kept.get(parent)?.get(key)?.el;
 }
 
-/** Returns a function that runs `draw` once for all its calls until the next frame, or soon, while the page is hidden. */
-export function scheduled(draw: () => void): () => void {
-  let planned = false;
+const rest = 50;
+
+/**
+ * Returns a function that runs `draw` once for all its calls until the next frame: at once after a pause, every 50 ms while calls
+ * pour in, so that the frames between are left to keys and scrolling. With `now` it is the next frame in any case. A page that is
+ * hidden has no frames.
+ */
+export function scheduled(draw: () => void): (now?: boolean) => void {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let framed = false;
+  let last = -rest;
   const run = (): void => {
-    planned = false;
+    framed = false;
+    last = performance.now();
     draw();
   };
-  return () => {
-    if (planned) return;
-    planned = true;
+  const frame = (): void => {
+    timer = undefined;
+    framed = true;
     if (document.visibilityState === "visible") requestAnimationFrame(run);
     else setTimeout(run, 100);
+  };
+  return (now = false) => {
+    if (framed || (timer !== undefined && !now)) return;
+    clearTimeout(timer);
+    const wait = now ? 0 : last + rest - performance.now();
+    if (wait > 0) timer = setTimeout(frame, wait);
+    else frame();
   };
 }
 

@@ -1,7 +1,7 @@
 import { isMuted, type Conversation } from "@parley-chat/client";
 import type { App } from "./app.js";
 import { avatar } from "./avatar.js";
-import { attempt, fill, h, icon, reconcile, scheduled } from "./dom.js";
+import { attempt, h, icon, reconcile, say, scheduled } from "./dom.js";
 import { briefTime, nameOf, peerOf, titleOf } from "./text.js";
 
 const filters = { all: "All", unread: "Unread", groups: "Groups", archived: "Archived" } as const;
@@ -78,7 +78,7 @@ export class List {
     }));
     this.more.hidden = found.length <= this.most && all.length % firstRows !== 0 || all.length === 0;
     const waiting = !chat.synced.value && all.length === 0;
-    fill(this.empty, rows.length > 0 ? null : waiting ? "Loading…" : this.filter === "all" && !this.query ? "No conversations yet." : "Nothing here.");
+    say(this.empty, rows.length > 0 ? "" : waiting ? "Loading…" : this.filter === "all" && !this.query ? "No conversations yet." : "Nothing here.");
   }
 
   /** Follows the presence of those in direct conversations that are shown. */

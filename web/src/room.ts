@@ -1,13 +1,13 @@
-import type { Conversation, Draft, Message, Room, User } from "@parley-chat/client";
+import type { Conversation, Draft, Message, Room, RoomView, User } from "@parley-chat/client";
 import type { Host } from "./host.js";
 import { avatar } from "./avatar.js";
 import { Composer } from "./composer.js";
-import { attempt, confirmed, elementOf, fill, h, icon, iconButton, reconcile, scheduled, type Item } from "./dom.js";
+import { attempt, confirmed, elementOf, fill, h, icon, iconButton, reconcile, say, scheduled, type Item } from "./dom.js";
 import { draftRow, messageRow, type RowActions, type RowContext } from "./message.js";
 import { details, profile } from "./people.js";
 import { chooseReaction, quick } from "./react.js";
 import { mentionedNames } from "./mention.js";
-import { dayOf, lastSeen, nameOf, people, peerOf, plural, titleOf } from "./text.js";
+import { dayOf, dayStart, lastSeen, nameOf, people, peerOf, plural, titleOf } from "./text.js";
 
 const mostRows = 150; // in the DOM at once
 const firstRows = 60;
@@ -31,6 +31,7 @@ export class RoomPane implements RowActions {
   private readonly composer: Composer;
   private readonly ends: (() => void)[] = [];
   private readonly known = new Set<string>();
+  /** Messages that are replied to, as they were found; null while one is read. */
   private readonly quotes = new Map<string, Message | null>();
   private readonly plan = scheduled(() => this.draw());
   private readonly sizes = new ResizeObserver(() => this.stuck && this.pin());
@@ -44,6 +45,7 @@ export class RoomPane implements RowActions {
   /** It was marked as unread: showing it does not count as reading it until it is opened again. */
   private leftUnread = false;
   private headStamp: unknown[] = [];
+  private drawn: RoomView | undefined;
   private more: User[] | undefined;
   private peer: string | undefined;
 
@@ -60,7 +62,7 @@ export class RoomPane implements RowActions {
     if (app.uploads) this.acceptDrops();
     this.sizes.observe(this.list);
     this.sizes.observe(this.scroll);
-    this.ends.push(this.room.subscribe(this.plan), this.chat.status.subscribe(this.plan));
+    this.ends.push(this.room.subscribe(() => this.room.value !== this.drawn && this.plan()), this.chat.status.subscribe(() => this.plan()));
     this.draw();
   }
 
@@ -76,7 +78,7 @@ export class RoomPane implements RowActions {
 
   /** What is shown counts as read once somebody looks at it. */
   seen(): void {
-    if (this.app.watched && this.stuck && !this.leftUnread && this.room.value.messages.length > 0) this.room.markRead();
+    if (this.app.watched && this.stuck && !this.leftUnread && this.room.value.list.length > 0) this.room.markRead();
   }
 
   private name(id: string): string {
@@ -108,34 +110,35 @@ export class RoomPane implements RowActions {
   // --- drawing -------------------------------------------------------------------------------------------------------
 
   private draw(): void {
-    const v = this.room.value;
-    if (this.readBefore === undefined && v.info) this.readBefore = v.lastReadSeq;
+    if (this.readBefore === undefined && this.room.value.info) this.readBefore = this.room.value.lastReadSeq;
+    this.seen(); // before it is drawn: it changes what is drawn
+    const v = this.drawn = this.room.value;
+    const { list } = v;
     this.drawHead(v.info);
-    const first = v.messages[0]?.seq ?? 0;
-    const n = v.messages.length;
-    let low = this.from === undefined ? Math.max(0, n - firstRows) : Math.max(0, this.from - first);
-    if (this.stuck) low = Math.max(low, n - mostRows);
-    const high = Math.min(n, low + mostRows);
-    if (n > 0) this.from = first + low;
-    this.cut = high < n;
-    const rows = v.messages.slice(low, high);
+    const n = list.length;
+    let from = this.from === undefined ? list.last + 1 - firstRows : this.from;
+    if (this.stuck) from = Math.max(from, list.last + 1 - mostRows);
+    if (from > list.last) from = list.last + 1 - firstRows; // of a history that is no more
+    from = Math.max(from, list.first);
+    const rows = list.slice(from, from + mostRows - 1);
+    if (n > 0) this.from = from;
+    this.cut = from + mostRows <= list.last;
     this.keepPlace(() => {
-      reconcile(this.list, this.items(rows, low > 0 ? v.messages[low - 1] : undefined, high === n ? v.drafts : []));
-      fill(this.notice, this.said());
+      reconcile(this.list, this.items(rows, list.at(from - 1), this.cut ? [] : v.drafts));
+      say(this.notice, this.said());
     });
-    fill(this.typing, v.typing.length > 0 ? `${people(v.typing.map((u) => this.name(u)))} ${v.typing.length === 1 ? "is" : "are"} typing…` : "");
+    say(this.typing, v.typing.length > 0 ? `${people(v.typing.map((u) => this.name(u)))} ${v.typing.length === 1 ? "is" : "are"} typing…` : "");
     this.composer.el.hidden = v.gone !== undefined || this.silent(v.info);
-    const missed = n > 0 ? v.messages[n - 1]!.seq - v.lastReadSeq : 0;
+    const missed = n > 0 ? list.last - v.lastReadSeq : 0;
     this.jumpButton.hidden = this.stuck;
     if (!this.stuck) fill(this.jumpButton, icon("down"), missed > 0 ? plural(missed, "new message") : "Newest");
-    this.seen();
     this.fillView();
   }
 
   /** What stands above the messages, or in their place. */
   private said(): string {
     const v = this.room.value;
-    const none = v.messages.length === 0;
+    const none = v.list.length === 0;
     if (v.gone) return v.gone === "deleted" ? "This conversation was deleted." : "You are no longer in this conversation.";
     if (v.problem && none) return v.problem.detail || v.problem.title;
     if (!v.info || v.loadingOlder) return "Loading…";
@@ -168,17 +171,22 @@ export class RoomPane implements RowActions {
     const out: Item[] = [];
     const me = this.chat.userId ?? this.app.session.user?.id;
     let previous = before;
+    let at = before ? Date.parse(before.createdAt) : 0;
     let divided = false;
     for (const m of rows) {
-      const day = dayOf(m.createdAt);
-      const newDay = !previous || dayOf(previous.createdAt) !== day;
-      if (newDay) out.push({ key: "day " + m.id, stamp: [day], make: () => h("li", { class: "day" }, h("span", null, day)) });
+      const was = at;
+      at = Date.parse(m.createdAt);
+      const newDay = !previous || dayStart(was) !== dayStart(at);
+      if (newDay) {
+        const day = dayOf(m.createdAt);
+        out.push({ key: "day " + m.id, stamp: [day], make: () => h("li", { class: "day" }, h("span", null, day)) });
+      }
       const mine = m.senderId === me;
       if (!divided && !mine && this.readBefore !== undefined && m.seq > this.readBefore && (!previous || previous.seq <= this.readBefore) && (this.readBefore > 0 || this.leftUnread)) {
         divided = true;
         out.push({ key: "new", stamp: [], make: () => h("li", { class: "day new" }, h("span", null, "New")) });
       }
-      const starts = newDay || !previous || previous.senderId !== m.senderId || previous.kind === "system" || Date.parse(m.createdAt) - Date.parse(previous.createdAt) > together;
+      const starts = newDay || !previous || previous.senderId !== m.senderId || previous.kind === "system" || at - was > together;
       const x = this.context(m, mine, starts);
       const key = m.clientMessageId ?? m.id;
       out.push({ key, stamp: [m, x.mine, x.name, x.tick, x.tickLabel, x.quote?.name, x.quote?.text, x.names.map((n) => n.name).join()], make: () => messageRow(m, key, x, this) });
@@ -204,10 +212,14 @@ export class RoomPane implements RowActions {
 
   private quote(id: string | null | undefined): RowContext["quote"] {
     if (!id) return undefined;
-    const m = this.room.value.messages.find((x) => x.id === id) ?? this.quotes.get(id);
-    if (m === undefined) {
-      this.quotes.set(id, null);
-      void this.room.message(id).then((found) => { this.quotes.set(id, found); this.plan(); }, () => {});
+    const { list } = this.room.value;
+    const known = this.quotes.get(id);
+    let m = known && list.at(known.seq);
+    if (m?.id !== id) m = known;
+    if (known === undefined) {
+      m = list.find((x) => x.id === id) ?? null;
+      this.quotes.set(id, m);
+      if (!m) void this.room.message(id).then((found) => { this.quotes.set(id, found); this.plan(); }, () => {});
     }
     if (!m) return { id, name: "", text: "…" };
     return { id, name: this.name(m.senderId), text: m.deletedAt ? "Deleted message" : m.content.slice(0, 200) || "Attachment" };
@@ -256,13 +268,13 @@ export class RoomPane implements RowActions {
   /** Continues the list upwards where its start is near. */
   private fillView(): void {
     const v = this.room.value;
-    const first = v.messages[0]?.seq;
-    if (first === undefined || this.from === undefined || this.scroll.scrollTop > near || v.loadingOlder) return;
+    const { first, length } = v.list;
+    if (length === 0 || this.from === undefined || this.scroll.scrollTop > near || v.loadingOlder) return;
     const filled = this.scroll.scrollHeight > this.scroll.clientHeight + near;
     if (this.stuck && filled) return;
     if (this.from > first) {
       this.from = Math.max(first, this.from - stepRows);
-      this.plan();
+      this.plan(true);
     } else if (v.hasOlder) {
       this.room.loadOlder().catch(() => {});
     }
@@ -278,7 +290,7 @@ export class RoomPane implements RowActions {
     void attempt(this.room.message(messageId).then(async (m) => {
       await this.room.loadUntil(m.seq);
       this.stuck = false;
-      this.from = Math.max(this.room.value.messages[0]?.seq ?? 1, m.seq - stepRows);
+      this.from = Math.max(this.room.value.list.first, m.seq - stepRows);
       this.draw();
       const row = elementOf(this.list, m.clientMessageId ?? m.id);
       row?.scrollIntoView({ block: "center" });
@@ -292,7 +304,7 @@ export class RoomPane implements RowActions {
 
   private messageOf(el: Element | null): Message | undefined {
     const id = el?.closest<HTMLElement>("[data-id]")?.dataset.id;
-    return id ? this.room.value.messages.find((m) => m.id === id) : undefined;
+    return id ? this.room.value.list.find((m) => m.id === id) : undefined;
   }
 
   /** Puts the tools at the row under the pointer, or with the focus. */
@@ -344,7 +356,7 @@ export class RoomPane implements RowActions {
 
   /** Up from an empty text: changes the newest message of one's own; without one, goes to the messages. */
   private up(): void {
-    const own = this.room.value.messages.findLast((m) => m.senderId === this.chat.userId && m.deletedAt === null && m.kind !== "system");
+    const own = this.room.value.list.find((m) => m.senderId === this.chat.userId && m.deletedAt === null && m.kind !== "system");
     if (own) this.composer.edit(own);
     else this.focusLast();
   }

@@ -4,11 +4,14 @@ const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-d
 const date = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
 const short = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
 
-const dayStart = (t: Date): number => new Date(t.getFullYear(), t.getMonth(), t.getDate()).getTime();
+/** The midnight before a time, by this device's clock. */
+export function dayStart(time: number): number {
+  return new Date(time).setHours(0, 0, 0, 0);
+}
 
 /** How many days ago something was, by this device's calendar. */
 function daysAgo(t: Date): number {
-  return Math.round((dayStart(new Date()) - dayStart(t)) / 86_400_000);
+  return Math.round((dayStart(Date.now()) - dayStart(t.getTime())) / 86_400_000);
 }
 
 export const timeOf = (iso: string): string => clock.format(new Date(iso));

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { browser, consoleFaults, Person, remains, step } from "./harness.mjs";
 import { accounts, attachments, conversation, groups, habits, mentions, ownState, relations, settings } from "./features.mjs";
 import { clock, histories, kills, offline, redis, tabs, flood } from "./faults.mjs";
+import { cost } from "./cost.mjs";
 import { pushes } from "./push.mjs";
 import { demo, documents, seeded, views } from "./views.mjs";
 
@@ -29,6 +30,7 @@ try {
   await step("five minutes asleep", () => clock(people));
   await step("a long history", () => histories(people));
   await step("many messages a second", () => flood(people));
+  await step("what a message costs", cost);
   await step("the demo", demo);
   await step("push", pushes);
   await step("settings", () => settings(people));

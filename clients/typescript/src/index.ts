@@ -2,6 +2,7 @@ export { Parley, isMuted, type ParleyEvents, type ParleyOptions } from "./parley
 export { Session, type SessionStorageLike, type StoredSession, type TokenFunction } from "./token.js";
 export { ParleyError, type Fetch } from "./http.js";
 export { Room, type OwnStatePatch, type RoomView, type SendOptions } from "./room.js";
+export type { MessageList } from "./list.js";
 export { backOff, type Status, type WebSocketConstructor, type WebSocketLike } from "./socket.js";
 export { indexedDBStore, type DraftStore } from "./outbox.js";
 export type { Readable } from "./store.js";

@@ -6,6 +6,7 @@
  * between. The only exception are pages of history, which may be newer than `held`; each message therefore never goes back
  * behind its own revision. `clients/scenarios.json` and the property tests hold these rules.
  */
+import { MessageList } from "./list.js";
 import type {
   Conversation,
   Marker,
@@ -53,10 +54,7 @@ export interface State {
   /** The revision up to which nothing is missing. */
   readonly held: number;
   readonly info: Conversation;
-  /** The messages `first` … `last` by seq, without a gap; empty if `first` is `last + 1`. */
-  readonly messages: readonly Message[];
-  readonly first: number;
-  readonly last: number;
+  readonly messages: MessageList;
   /**
    * A `sync` brought a first part only. It has each message at its last change, so a message that changed again after
    * `held` is not in it: until the last part is here, `held` is where to ask, and no change may be applied on top of it.
@@ -114,7 +112,7 @@ export type Effect =
 /** A conversation as it is first known: nothing of its history is held. */
 export function begin(me: string, c: Conversation): State {
   return {
-    id: c.id, me, held: c.revision, info: c, messages: [], first: c.lastSeq + 1, last: c.lastSeq, partial: false, waiting: [], stash: [],
+    id: c.id, me, held: c.revision, info: c, messages: new MessageList(c.lastSeq + 1, c.lastSeq), partial: false, waiting: [], stash: [],
     drafts: [], load: 0, aside: [], stateRevision: 0, reading: 0, markers: peerMarker({}, me, c),
   };
 }
@@ -182,7 +180,7 @@ class Work {
         if (input.lastReadSeq > s.info.lastReadSeq) this.info({ ...s.info, lastReadSeq: input.lastReadSeq });
         break;
       case "read":
-        if (input.seq > Math.max(s.info.lastReadSeq, s.reading)) {
+        if (input.seq > readUpTo(s)) {
           this.set({ reading: input.seq });
           this.info(this.s.info);
         }
@@ -198,8 +196,7 @@ class Work {
         break;
       case "draft":
         if (!s.drafts.some((d) => d.clientMessageId === input.draft.clientMessageId)) {
-          const shown = s.messages.some((m) => isOf(s, m, input.draft.clientMessageId));
-          if (!shown) this.set({ drafts: [...s.drafts, input.draft] });
+          if (!s.messages.find((m) => isOf(s, m, input.draft.clientMessageId))) this.set({ drafts: [...s.drafts, input.draft] });
         }
         break;
       case "sending":
@@ -297,18 +294,17 @@ class Work {
   private message(change: Change & { kind: "message" }): void {
     const { s } = this;
     const m = change.message;
-    if (m.seq < s.first) {
+    if (m.seq < s.messages.first) {
       this.aside(change);
       this.settle(m);
       this.lastMessage(m);
       return;
     }
-    if (m.seq <= s.last) {
-      const i = m.seq - s.first;
-      const before = s.messages[i]!;
+    const before = s.messages.at(m.seq);
+    if (before) {
       if (m.revision >= before.revision) {
         const next = change.own ? m : keepMine(m, before);
-        this.replace(i, next);
+        this.replace(next);
         this.recount(before, next);
         this.lastMessage(next);
         this.effects.push({ e: "changed", message: next });
@@ -327,21 +323,23 @@ class Work {
   private unstash(): void {
     const { s } = this;
     let n = 0;
-    while (n < s.stash.length && s.stash[n]!.seq === s.last + 1 + n) n++;
+    while (s.stash[n]?.seq === s.messages.last + 1 + n) n++;
     if (n === 0) return;
-    const added = s.stash.slice(0, n);
-    this.set({ messages: [...s.messages, ...added], last: s.last + n, stash: s.stash.slice(n) });
-    for (const m of added) {
-      const { info } = this.s;
-      const counts = mentions(m, s.me) && m.seq > Math.max(info.lastReadSeq, info.lastSeq) ? 1 : 0;
+    this.set({ stash: s.stash.slice(n) });
+    for (const m of s.stash.slice(0, n)) {
+      const { info, messages } = this.s;
+      const read = readUpTo(this.s);
+      // What the conversation counted already is counted again only if the list has all of it.
+      const counts = mentions(m, s.me) && m.seq > (messages.first <= read + 1 ? read : Math.max(info.lastReadSeq, info.lastSeq));
       const mine = m.senderId === s.me && m.seq > info.lastReadSeq;
+      this.set({ messages: messages.with(m) });
       this.info({
         ...info,
         lastSeq: Math.max(info.lastSeq, m.seq),
         lastReadSeq: mine ? m.seq : info.lastReadSeq,
         ...(counts && info.mentionCount !== undefined && { mentionCount: info.mentionCount + 1 }),
         ...(info.hidden && { hidden: false }),
-      });
+      }, mine);
       this.lastMessage(m);
       this.settle(m);
       this.effects.push({ e: "message", message: m });
@@ -358,20 +356,20 @@ class Work {
 
   private reacted(c: Change & { kind: "reacted" }): void {
     const { s } = this;
-    const i = s.messages.findIndex((m) => m.id === c.messageId);
-    if (i < 0) {
+    const before = s.messages.find((m) => m.id === c.messageId);
+    if (!before) {
       const j = s.stash.findIndex((m) => m.id === c.messageId);
       if (j < 0) return this.aside(c);
       return this.set({ stash: replaced(s.stash, j, react(s.stash[j]!, c, s.me)) });
     }
-    const next = react(s.messages[i]!, c, s.me);
-    if (next === s.messages[i]) return;
-    this.replace(i, next);
+    const next = react(before, c, s.me);
+    if (next === before) return;
+    this.replace(next);
     this.effects.push({ e: "changed", message: next });
   }
 
-  private replace(i: number, m: Message): void {
-    this.set({ messages: replaced(this.s.messages, i, m) });
+  private replace(m: Message): void {
+    this.set({ messages: this.s.messages.with(m) });
   }
 
   private aside(c: Change): void {
@@ -380,10 +378,9 @@ class Work {
 
   /** An answer to a reaction of this viewer. The frame of its revision brings the same; only before it there is something to do. */
   private reactions(messageId: string, reactions: Reaction[], mine: string[], revision: number): void {
-    const i = this.s.messages.findIndex((m) => m.id === messageId);
-    const old = this.s.messages[i];
+    const old = this.s.messages.find((m) => m.id === messageId);
     if (!old || revision <= this.s.held || revision <= old.revision) return;
-    this.replace(i, withReactions(old, reactions, mine, old.revision));
+    this.replace(withReactions(old, reactions, mine, old.revision));
   }
 
   // --- sync and pages ------------------------------------------------------------------------------------------------
@@ -412,7 +409,7 @@ class Work {
     const last = messages.length > 0 ? messages[messages.length - 1]!.seq : part.conversation?.lastSeq ?? 0;
     const info = part.conversation ?? { ...s.info, lastSeq: last };
     this.set({
-      held: part.revision, partial: !part.complete, messages, first: last + 1 - messages.length, last, stash: [], aside: [], load: 0, stateRevision: 0, reading: 0,
+      held: part.revision, partial: !part.complete, messages: MessageList.of(messages, last), stash: [], aside: [], load: 0, stateRevision: 0, reading: 0,
       waiting: [], markers: {},
     });
     // What waits may be of a history that is no more. If it is of this one, it is asked for again.
@@ -430,7 +427,7 @@ class Work {
 
   private page(page: Message[]): void {
     const { s } = this;
-    const before = s.first;
+    const before = s.messages.first;
     const older = suffix(page.filter((m) => m.seq < before));
     if (before > 1 && (older.length === 0 || older[older.length - 1]!.seq !== before - 1)) {
       this.set({ load: 0, aside: [] });
@@ -438,18 +435,17 @@ class Work {
       return;
     }
     const merged = older.map((m) => s.aside.reduce((now, c) => after(now, c, s.me), m));
-    this.set({ messages: [...merged, ...s.messages], first: before - merged.length, load: 0, aside: [] });
+    this.set({ messages: merged.reduceRight((list, m) => list.with(m), s.messages), load: 0, aside: [] });
     for (const m of merged) this.settle(m);
     this.recount();
-    const newest = this.s.messages[this.s.messages.length - 1];
+    const newest = this.s.messages.at(this.s.messages.last);
     if (newest) this.lastMessage(newest);
   }
 
   private trim(keep: number): void {
     const { s } = this;
-    if (s.load || s.messages.length <= keep) return;
-    const messages = s.messages.slice(s.messages.length - keep);
-    this.set({ messages, first: s.last + 1 - messages.length });
+    const { last, length } = s.messages;
+    if (!s.load && length > keep) this.set({ messages: MessageList.of(s.messages.slice(last + 1 - keep), last) });
   }
 
   // --- the conversation itself ---------------------------------------------------------------------------------------
@@ -478,12 +474,13 @@ class Work {
     this.info({ ...this.s.info, ...own });
   }
 
-  private info(c: Conversation): void {
+  /** Without `recount` the number of unread mentions is right as it is. */
+  private info(c: Conversation, recount = true): void {
     const { s } = this;
     const read = Math.max(c.lastReadSeq, s.reading);
     const next: Conversation = { ...c, unreadCount: Math.max(0, c.lastSeq - read) };
     next.markedUnread &&= next.unreadCount > 0;
-    if (next.mentionCount !== undefined) next.mentionCount = countMentions({ ...s, info: next }, read);
+    if (recount && next.mentionCount !== undefined) next.mentionCount = countMentions({ ...s, info: next });
     if (!same(next, s.info)) this.set({ info: next });
   }
 
@@ -491,9 +488,9 @@ class Work {
   private recount(before?: Message, now?: Message): void {
     const { s } = this;
     if (s.info.mentionCount === undefined) return;
-    const read = Math.max(s.info.lastReadSeq, s.reading);
+    const read = readUpTo(s);
     let mentionCount = s.info.mentionCount;
-    if (s.first <= read + 1) mentionCount = countMentions(s, read);
+    if (s.messages.first <= read + 1) mentionCount = countMentions(s);
     else if (before && now && now.seq > read) mentionCount = Math.max(0, mentionCount + Number(mentions(now, s.me)) - Number(mentions(before, s.me)));
     if (mentionCount !== s.info.mentionCount) this.set({ info: { ...s.info, mentionCount } });
   }
@@ -533,7 +530,7 @@ class Work {
 
   /** A message at revision r is the change of revision r, so the answer to a send is worth as much as its frame. */
   private acked(id: string, m: Message): void {
-    if (m.seq <= this.s.last) {
+    if (m.seq <= this.s.messages.last) {
       this.dropDraft(id);
     } else {
       this.draft(id, { state: "sent", problem: undefined });
@@ -546,14 +543,18 @@ class Work {
 
 const isOf = (s: State, m: Message, clientMessageId: string): boolean => m.senderId === s.me && m.clientMessageId === clientMessageId;
 
+/** How far the viewer has read, what is not confirmed included. */
+export const readUpTo = (s: State): number => Math.max(s.info.lastReadSeq, s.reading);
+
 const mentions = (m: Message, me: string): boolean =>
   m.senderId !== me && !m.deletedAt && !!(m.mentions?.all || m.mentions?.userIds?.includes(me));
 
 /** Exact if the list reaches back to the first unread message. */
-function countMentions(s: State, read: number): number {
+function countMentions(s: State): number {
+  const read = readUpTo(s);
   if (read >= s.info.lastSeq) return 0;
-  if (s.first > read + 1) return s.info.mentionCount ?? 0;
-  return s.messages.reduce((n, m) => n + Number(m.seq > read && mentions(m, s.me)), 0);
+  if (s.messages.first > read + 1) return s.info.mentionCount ?? 0;
+  return s.messages.slice(read + 1).filter((m) => mentions(m, s.me)).length;
 }
 
 function replaced<T>(list: readonly T[], i: number, item: T): T[] {

@@ -1,5 +1,6 @@
 import { failure, ParleyError } from "./http.js";
-import { begin, ownState, step, type Change, type Draft, type Effect, type Input, type State } from "./machine.js";
+import { begin, ownState, readUpTo, step, type Change, type Draft, type Effect, type Input, type State } from "./machine.js";
+import { MessageList } from "./list.js";
 import type { Parley } from "./parley.js";
 import { Cell, type Readable } from "./store.js";
 import type { Attachment, Conversation, Marker, Member, Message, Metadata, Page, Problem, Reaction, Role, User } from "./types.js";
@@ -9,8 +10,9 @@ export interface RoomView {
   readonly id: string;
   /** Undefined until it was read. */
   readonly info: Conversation | undefined;
-  /** By seq, without a gap; the newest last. */
+  /** By seq, without a gap; the newest last. An array that is made when it is read: `list` has parts of it, at the cost of the part. */
   readonly messages: readonly Message[];
+  readonly list: MessageList;
   /** What this device still sends, in order; shown after the messages. */
   readonly drafts: readonly Draft[];
   /** How far this viewer has read, what is not yet confirmed included. */
@@ -72,7 +74,7 @@ export class Room implements Readable<RoomView> {
 
   constructor(private readonly chat: Parley, readonly id: string) {
     this.cell = new Cell<RoomView>({
-      id, info: undefined, messages: [], drafts: [], lastReadSeq: 0, hasOlder: false, loadingOlder: false, typing: [], markers: {},
+      id, info: undefined, messages: [], list: new MessageList(1, 0), drafts: [], lastReadSeq: 0, hasOlder: false, loadingOlder: false, typing: [], markers: {},
     });
   }
 
@@ -180,13 +182,17 @@ export class Room implements Readable<RoomView> {
     const v = this.cell.value;
     const typing = [...this.typers.keys()];
     const drafts = s?.drafts ?? this.waitingDrafts;
+    const list = s?.messages ?? v.list;
     this.cell.set({
       id: this.id,
       info: s?.info,
-      messages: s?.messages ?? v.messages,
+      get messages() {
+        return list.all;
+      },
+      list,
       drafts,
-      lastReadSeq: s ? Math.max(s.info.lastReadSeq, s.reading) : 0,
-      hasOlder: !!s && s.first > 1,
+      lastReadSeq: s ? readUpTo(s) : 0,
+      hasOlder: list.first > 1,
       loadingOlder: !!s?.load,
       typing: typing.join() === v.typing.join() ? v.typing : typing,
       markers: s?.markers ?? v.markers,
@@ -194,7 +200,7 @@ export class Room implements Readable<RoomView> {
       problem,
     });
     if (s && s.info !== v.info) {
-      this.chat.users.learn(s.info.members.map((m) => m.user));
+      if (s.info.members !== v.info?.members) this.chat.users.learn(s.info.members.map((m) => m.user));
       this.chat.listChanged();
     }
   }
@@ -230,7 +236,7 @@ export class Room implements Readable<RoomView> {
     if (!this.chat.userId) return; // once it is known
     if (!this.state) await this.read();
     const s = this.state;
-    if (s && s.first > 1 && s.messages.length < pageSize / 2) await this.loadOlder(pageSize - s.messages.length);
+    if (s && s.messages.first > 1 && s.messages.length < pageSize / 2) await this.loadOlder(pageSize - s.messages.length);
     if (!this.markersRead && s && s.info.type === "group") {
       this.markersRead = true;
       await this.rest<{ data: Marker[] }>("GET", "/markers")
@@ -255,13 +261,14 @@ export class Room implements Readable<RoomView> {
   /** Reads the page before the oldest message held. Calls while one is under way return that one's promise. */
   loadOlder(limit = pageSize): Promise<void> {
     const s = this.state;
-    if (this.older || !s || s.first <= 1) return this.older ?? Promise.resolve();
+    const first = s?.messages.first ?? 1;
+    if (this.older || first <= 1) return this.older ?? Promise.resolve();
     const load = ++this.loads;
     this.dispatch({ t: "load", load });
-    const from = Math.max(0, s.first - 1 - limit);
+    const from = Math.max(0, first - 1 - limit);
     this.older = (async () => {
       try {
-        const page = await this.rest<Page<Message>>("GET", `/messages?afterSeq=${from}&limit=${s.first - 1 - from}`);
+        const page = await this.rest<Page<Message>>("GET", `/messages?afterSeq=${from}&limit=${first - 1 - from}`);
         this.dispatch({ t: "page", load, messages: page.data });
       } catch (err) {
         this.dispatch({ t: "unloaded", load });
@@ -275,7 +282,7 @@ export class Room implements Readable<RoomView> {
 
   /** Reads older pages until the message of this seq is there. */
   async loadUntil(seq: number): Promise<void> {
-    while (this.state && this.state.first > Math.max(1, seq) && !this.state.gone) await this.loadOlder(100);
+    while (this.state && this.state.messages.first > Math.max(1, seq) && !this.state.gone) await this.loadOlder(100);
   }
 
   /** One message, from the list or from the server: for the quote of a reply. */
@@ -374,16 +381,16 @@ export class Room implements Readable<RoomView> {
 
   /** Marks everything up to a message as read, by default up to the newest held. Many calls become few requests. */
   markRead(upTo?: Message): void {
-    const m = upTo ?? this.state?.messages[this.state.messages.length - 1];
-    if (!m || !this.state || m.seq <= Math.max(this.state.info.lastReadSeq, this.state.reading)) return;
+    const m = upTo ?? this.state?.messages.at(this.state.messages.last);
+    if (!m || !this.state || m.seq <= readUpTo(this.state)) return;
     this.dispatch({ t: "read", seq: m.seq });
     this.flushRead();
   }
 
   private flushRead(): void {
     if (this.readTimer || !this.state?.reading) return;
-    const { reading } = this.state;
-    const m = this.state.messages[Math.min(reading, this.state.last) - this.state.first];
+    const { reading, messages } = this.state;
+    const m = messages.at(Math.min(reading, messages.last));
     if (!m || this.chat.status.value.state !== "online") return; // resume does it
     this.readTimer = setTimeout(() => {
       this.readTimer = undefined;

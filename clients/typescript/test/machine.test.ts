@@ -14,7 +14,7 @@ function play(state: State, ...inputs: Input[]): [State, Effect[]] {
 }
 
 const frame = (type: string, data: unknown): Input => ({ t: "change", change: changeOf(type, data)![1] });
-const seqs = (s: State): number[] => s.messages.map((m) => m.seq);
+const seqs = (s: State): number[] => s.messages.all.map((m) => m.seq);
 
 test("a change after a gap waits until the gap is filled", () => {
   let [s, effects] = play(begin("me", conversation({ revision: 5, lastSeq: 3 })), frame("message:new", message(5, 7)));
@@ -36,5 +36,5 @@ test("a page that was read before an edit does not bring the old text back", () 
   const c = conversation({ revision: 5, lastSeq: 3 });
   const edited = { ...message(2, 6), content: "new", editedAt: "2026-11-23T10:00:00.000000Z" };
   const [s] = play(begin("me", c), { t: "load", load: 1 }, frame("message:updated", edited), { t: "page", load: 1, messages: [message(1, 1), message(2, 2), message(3, 3)] });
-  assert.deepEqual(s.messages.map((m) => m.content), ["m1", "new", "m3"]);
+  assert.deepEqual(s.messages.all.map((m) => m.content), ["m1", "new", "m3"]);
 });

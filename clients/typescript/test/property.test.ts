@@ -55,7 +55,7 @@ class Simulation {
 
   /** What holds at every moment. */
   private check(): void {
-    const { messages, first, last, drafts } = this.state;
+    const { drafts, messages: { all: messages, first, last } } = this.state;
     assert.equal(messages.length, last - first + 1);
     messages.forEach((m, i) => assert.equal(m.seq, first + i, "the list has a gap"));
     for (const d of drafts) assert.ok(!messages.some((m) => m.clientMessageId === d.clientMessageId), "a message shows twice");
@@ -161,11 +161,11 @@ class Simulation {
         break;
       }
       case 1: {
-        if (this.state.load || this.state.first <= 1) return;
+        if (this.state.load || this.state.messages.first <= 1) return;
         const load = ++this.loads;
         this.dispatch({ t: "load", load });
-        const from = Math.max(0, this.state.first - 1 - 10);
-        const limit = this.state.first - 1 - from;
+        const from = Math.max(0, this.state.messages.first - 1 - 10);
+        const limit = this.state.messages.first - 1 - from;
         this.requests.push(() => {
           if (random(8) === 0) return () => this.dispatch({ t: "unloaded", load });
           const messages = server.after(from, limit);
@@ -182,7 +182,7 @@ class Simulation {
         break;
       }
       case 3:
-        this.dispatch({ t: "read", seq: this.state.last });
+        this.dispatch({ t: "read", seq: this.state.messages.last });
         break;
       case 4:
         if (random(3) === 0) this.dispatch({ t: "trim", keep: 5 });
@@ -279,9 +279,9 @@ class Simulation {
       while (this.frames.length > 0) this.arrive(this.frames.shift()!);
       const { state } = this;
       if (this.wantSync || this.syncing || state.reading || state.waiting.length > 0 || state.drafts.length > 0) continue;
-      if (state.first === 1) return this.compare();
+      if (state.messages.first === 1) return this.compare();
       this.dispatch({ t: "load", load: ++this.loads });
-      this.dispatch({ t: "page", load: this.loads, messages: this.server.after(Math.max(0, state.first - 11), Math.min(10, state.first - 1)) });
+      this.dispatch({ t: "page", load: this.loads, messages: this.server.after(Math.max(0, state.messages.first - 11), Math.min(10, state.messages.first - 1)) });
     }
     assert.fail(`it does not come to rest: ${JSON.stringify({ ...this.state, messages: [], info: {} })}`);
   }
@@ -289,7 +289,7 @@ class Simulation {
   private compare(): void {
     const { state, server } = this;
     assert.equal(state.held, server.revision);
-    assert.deepEqual(state.messages, server.all());
+    assert.deepEqual(state.messages.all, server.all());
     assert.deepEqual(state.stash, []);
     // A server without own state in `sync` does not say what another device has read.
     const { lastReadSeq, unreadCount, mentionCount } = this.modern ? server.ownState() : state.info;

@@ -62,7 +62,7 @@ function said(e: Effect): string {
 
 function seen(s: State, effects: Effect[]): Record<string, unknown> {
   return {
-    held: s.held, first: s.first, messages: s.messages.map(shown), waiting: s.waiting.map((c) => c.revision), unread: s.info.unreadCount,
+    held: s.held, first: s.messages.first, messages: s.messages.all.map(shown), waiting: s.waiting.map((c) => c.revision), unread: s.info.unreadCount,
     infoName: s.info.name, members: s.info.members.map((m) => m.user.id), memberCount: s.info.memberCount, lastMessage: s.info.lastMessage?.content,
     drafts: s.drafts.map((d) => `${d.clientMessageId} ${d.state}`), gone: s.gone, effects: effects.map(said),
   };

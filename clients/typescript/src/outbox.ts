@@ -1,4 +1,4 @@
-import { failure, ParleyError } from "./http.js";
+import { failure, ParleyError, sleep } from "./http.js";
 import type { Draft } from "./machine.js";
 import type { Message, Problem } from "./types.js";
 
@@ -75,7 +75,8 @@ const longestRetry = 30_000;
 export class Outbox {
   private readonly queues = new Map<string, Entry[]>();
   private readonly busy = new Set<string>();
-  private readonly timers = new Map<string, ReturnType<typeof setTimeout>>();
+  /** Ends the pauses before the next try. */
+  private readonly pauses = new Map<string, () => void>();
   private userId = "";
   private online = false;
 
@@ -126,8 +127,7 @@ export class Outbox {
 
   stop(): void {
     this.online = false;
-    for (const t of this.timers.values()) clearTimeout(t);
-    this.timers.clear();
+    for (const end of this.pauses.values()) end();
   }
 
   private forget(clientMessageId: string): void {
@@ -135,7 +135,7 @@ export class Outbox {
   }
 
   private async pump(id: string): Promise<void> {
-    if (this.busy.has(id) || this.timers.has(id)) return;
+    if (this.busy.has(id)) return;
     this.busy.add(id);
     for (let tries = 0; this.online; ) {
       const entry = this.queues.get(id)?.[0];
@@ -156,8 +156,7 @@ export class Outbox {
         if (!this.online) break;
         const bound = Math.min(longestRetry, firstRetry * 2 ** tries++);
         const wait = (problem.retryAfterSeconds ?? 0) * 1000 + bound * Math.random();
-        await new Promise<void>((r) => this.timers.set(id, setTimeout(r, wait)));
-        this.timers.delete(id);
+        await Promise.race([sleep(wait), new Promise<void>((r) => this.pauses.set(id, r))]);
       }
     }
     this.busy.delete(id);

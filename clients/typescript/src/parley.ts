@@ -1,5 +1,5 @@
 import { Files } from "./files.js";
-import { Http, ParleyError, type Fetch } from "./http.js";
+import { Http, ParleyError, sleep, type Fetch } from "./http.js";
 import { asViewer, changeOf, type Draft } from "./machine.js";
 import { indexedDBStore, Outbox, type DraftStore } from "./outbox.js";
 import { PresenceBook, Users } from "./people.js";
@@ -35,6 +35,8 @@ export interface ParleyEvents {
   frame: { direction: "in" | "out"; frame: Frame };
   error: ParleyError;
 }
+
+const storagePatience = 3_000;
 
 /** One user's chat: a connection, the conversations, the people in them. */
 export class Parley {
@@ -277,10 +279,14 @@ export class Parley {
         this.users.learn([u]);
       }, () => {});
     }
-    for (const d of await this.outbox.load(r.userId)) {
-      this.room(d.conversationId).restore(d.state === "failed" ? d : { ...d, state: "queued" });
-      if (d.state !== "failed") void this.outbox.add(d);
-    }
+    const kept = this.outbox.load(r.userId).then((drafts) => {
+      for (const d of drafts) {
+        this.room(d.conversationId).restore(d.state === "failed" ? d : { ...d, state: "queued" });
+        if (d.state !== "failed") void this.outbox.add(d);
+      }
+    });
+    // Some browsers' storage never answers.
+    await Promise.race([kept, sleep(storagePatience)]);
     if (this.status.value.state === "online") this.outbox.start();
   }
 

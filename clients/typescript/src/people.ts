@@ -107,7 +107,8 @@ export class PresenceBook {
 
   private plan(pause: number): void {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => void this.update().catch(() => {}), pause);
+    // What is refused is asked for again later, what has no socket by the next one.
+    this.timer = setTimeout(() => void this.update().catch((err: ParleyError) => err.status && this.plan(unwatchPause)), pause);
     (this.timer as { unref?: () => void }).unref?.();
   }
 
@@ -122,9 +123,8 @@ export class PresenceBook {
     const missing = watched.filter((id) => !this.held.has(id));
     const live = missing.splice(0, presenceAtOnce - this.held.size);
     if (live.length > 0) {
+      this.learn((await this.chat.frame<{ presence: Presence[] }>("presence:subscribe", { userIds: live })).presence);
       for (const id of live) this.held.add(id);
-      const answer = await this.chat.frame<{ presence: Presence[] }>("presence:subscribe", { userIds: live });
-      this.learn(answer.presence);
     }
     while (missing.length > 0) {
       const some = missing.splice(0, 100);

@@ -1,4 +1,4 @@
-import { failure, ParleyError } from "./http.js";
+import { failure, ParleyError, sleep } from "./http.js";
 import { begin, ownState, readUpTo, step, type Change, type Draft, type Effect, type Input, type State } from "./machine.js";
 import { MessageList } from "./list.js";
 import type { Parley } from "./parley.js";
@@ -63,7 +63,8 @@ export class Room implements Readable<RoomView> {
   private reading: Promise<void> | undefined;
   private loads = 0;
   private older: Promise<void> | undefined;
-  private readTimer: ReturnType<typeof setTimeout> | undefined;
+  /** A read is on its way, or was a moment ago. */
+  private readSent = false;
   private readonly typers = new Map<string, ReturnType<typeof setTimeout>>();
   private typed = 0;
   private typingTimer: ReturnType<typeof setTimeout> | undefined;
@@ -388,20 +389,22 @@ export class Room implements Readable<RoomView> {
   }
 
   private flushRead(): void {
-    if (this.readTimer || !this.state?.reading) return;
+    if (this.readSent || !this.state?.reading) return;
     const { reading, messages } = this.state;
     const m = messages.at(Math.min(reading, messages.last));
     if (!m || this.chat.status.value.state !== "online") return; // resume does it
-    this.readTimer = setTimeout(() => {
-      this.readTimer = undefined;
-      this.flushRead();
-    }, readPause);
+    this.readSent = true;
+    const pause = sleep(readPause);
     this.chat.frame("message:read", { messageId: m.id }).then(
       () => this.dispatch({ t: "readDone", seq: m.seq }),
-      (err: ParleyError) => {
-        if (err.status >= 400 && err.status < 500 && err.status !== 429) this.dispatch({ t: "readFailed" });
+      async ({ status, problem }: ParleyError) => {
+        if (status >= 400 && status < 500 && status !== 429) this.dispatch({ t: "readFailed" });
+        await sleep((problem.retryAfterSeconds ?? 0) * 1000);
       },
-    );
+    ).then(() => pause).then(() => {
+      this.readSent = false;
+      this.flushRead();
+    });
   }
 
   /** Ids of the others who have read up to this message. */

@@ -144,17 +144,26 @@ function memory(): SessionStorageLike {
   return { getItem: (k) => m.get(k) ?? null, setItem: (k, v) => void m.set(k, v), removeItem: (k) => void m.delete(k) };
 }
 
+/** `localStorage`, if there is one and the page may use it. */
+function browserStorage(): SessionStorageLike {
+  try {
+    return localStorage;
+  } catch {
+    return memory();
+  }
+}
+
 /** Parley's own accounts: signs up and in, keeps the session, refreshes it once for all tabs that share the storage. */
 export class Session {
   private readonly base: string;
   private readonly fetcher: Fetch;
-  private readonly storage: SessionStorageLike;
+  private storage: SessionStorageLike;
   private readonly key: string;
 
   constructor(options: { url?: string; storage?: SessionStorageLike; key?: string; fetch?: Fetch } = {}) {
     this.base = baseOf(options.url);
     this.fetcher = options.fetch ?? ((u, i) => fetch(u, i));
-    this.storage = options.storage ?? (typeof localStorage === "undefined" ? memory() : localStorage);
+    this.storage = options.storage ?? browserStorage();
     this.key = options.key ?? "parley.session";
   }
 
@@ -221,7 +230,13 @@ export class Session {
   }
 
   private write({ user, accessToken, refreshToken }: StoredSession): void {
-    this.storage.setItem(this.key, JSON.stringify({ user, accessToken, refreshToken }));
+    const text = JSON.stringify({ user, accessToken, refreshToken });
+    try {
+      this.storage.setItem(this.key, text);
+    } catch { // it is full: a refresh token that is used up must not stay
+      this.storage.removeItem(this.key);
+      (this.storage = memory()).setItem(this.key, text);
+    }
   }
 }
 

@@ -37,7 +37,7 @@ export class App implements Host {
     let titled: ReturnType<typeof setTimeout> | undefined;
     // A message that is read as it comes does not count for a moment.
     const title = (): void => void (titled ??= setTimeout(() => (titled = undefined, this.title()), 250));
-    this.ends.push(chat.status.subscribe(status), chat.unread.subscribe(title), chat.on("message", (e) => this.announce(e.conversationId, e.message.senderId, e.message.content)),
+    this.ends.push(() => clearTimeout(titled), chat.status.subscribe(status), chat.unread.subscribe(title), chat.on("message", (e) => this.announce(e.conversationId, e.message.senderId, e.message.content)),
       chat.on("friend", ({ type, user }) => {
         if (type !== "friend:removed") toast(type === "friend:requested" ? `${user.displayName} wants to be your friend: see New chat.` : `${user.displayName} is your friend now.`);
       }));

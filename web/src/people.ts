@@ -122,9 +122,9 @@ function direct(app: Host, c: Conversation, again: (p: Promise<unknown>) => Prom
 async function about(app: Host, peer: User, again: (p: Promise<unknown>) => Promise<void>): Promise<HTMLElement> {
   const isBlocked = (await blocked(app).catch(() => [])).some((u) => u.id === peer.id);
   return h("div", { class: "stack" }, h("div", { class: "person" }, person(peer)),
-    !isBlocked && await friendship(app, peer, again),
-    h("button", { type: "button", class: isBlocked ? "quiet" : "danger", onclick: () => void again(app.chat.request(isBlocked ? "DELETE" : "PUT", `/blocks/${peer.id}`)) },
-      isBlocked ? `Unblock ${peer.displayName}` : `Block ${peer.displayName}`));
+    h("div", { class: "row" }, !isBlocked && await friendship(app, peer, again),
+      h("button", { type: "button", class: isBlocked ? "quiet" : "danger", onclick: () => void again(app.chat.request(isBlocked ? "DELETE" : "PUT", `/blocks/${peer.id}`)) },
+        isBlocked ? `Unblock ${peer.displayName}` : `Block ${peer.displayName}`)));
 }
 
 async function group(

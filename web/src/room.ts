@@ -177,16 +177,15 @@ export class RoomPane implements RowActions {
       const was = at;
       at = Date.parse(m.createdAt);
       const newDay = !previous || dayStart(was) !== dayStart(at);
-      if (newDay) {
-        const day = dayOf(m.createdAt);
-        out.push({ key: "day " + m.id, stamp: [day], make: () => h("li", { class: "day" }, h("span", null, day)) });
-      }
+      const day = newDay ? dayOf(m.createdAt) : "";
+      if (newDay) out.push({ key: "day " + m.id, stamp: [day], make: () => h("li", { class: "day" }, h("span", null, day)) });
       const mine = m.senderId === me;
+      let divides = false;
       if (!divided && !mine && this.readBefore !== undefined && m.seq > this.readBefore && (!previous || previous.seq <= this.readBefore) && (this.readBefore > 0 || this.leftUnread)) {
-        divided = true;
+        divided = divides = true;
         out.push({ key: "new", stamp: [], make: () => h("li", { class: "day new" }, h("span", null, "New")) });
       }
-      const starts = newDay || !previous || previous.senderId !== m.senderId || previous.kind === "system" || at - was > together;
+      const starts = newDay || divides || !previous || previous.senderId !== m.senderId || previous.kind === "system" || at - was > together;
       const x = this.context(m, mine, starts);
       const key = m.clientMessageId ?? m.id;
       out.push({ key, stamp: [m, x.mine, x.name, x.tick, x.tickLabel, x.quote?.name, x.quote?.text, x.names.map((n) => n.name).join()], make: () => messageRow(m, key, x, this) });

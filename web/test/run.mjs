@@ -27,9 +27,9 @@ try {
   await step("offline", () => offline(people));
   await step("Redis stopped", () => redis(people));
   await step("three tabs", () => tabs(people));
-  await step("five minutes asleep", () => clock(people));
   await step("a long history", () => histories(people));
   await step("many messages a second", () => flood(people));
+  await step("five minutes asleep", () => clock(people)); // its clock is no longer that of the browser
   await step("what a message costs", cost);
   await step("the demo", demo);
   await step("push", pushes);

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/url"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -21,7 +22,8 @@ func (s *Server) setReaction(c *fiber.Ctx, added bool) error {
 	if err != nil {
 		return err
 	}
-	reaction, err := url.PathUnescape(c.Params("reaction"))
+	// Fiber reuses the buffer, while the reaction is published after its answer.
+	reaction, err := url.PathUnescape(strings.Clone(c.Params("reaction")))
 	if err != nil {
 		return invalid.One("reaction", "must be percent-encoded")
 	}

@@ -201,7 +201,7 @@ func run(b *testing.B, part func(context.Context) error) (stop func()) {
 }
 
 func (e *env) flusher() *receipt.Flusher {
-	return receipt.NewFlusher(e.db.SQL, e.rdb, 10*time.Second, receipt.NewFlushMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	return receipt.NewFlusher(e.db.SQL, e.rdb, 10*time.Second, nil, receipt.NewFlushMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 }
 
 // BenchmarkFlush flushes reads of three shapes, in turns with a plain insert of the same rows into the same table in

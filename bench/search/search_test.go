@@ -49,7 +49,7 @@ func BenchmarkSearch(b *testing.B) {
 		b.Fatal(err)
 	}
 	fill(b, db.SQL)
-	s, me := user.NewService(db, nil), id.New()
+	s, me := user.NewService(db, nil, nil), id.New()
 	var given, family string
 	if err := db.SQL.QueryRow(`SELECT split_part(lower(display_name), ' ', 1), split_part(lower(display_name), ' ', 2) FROM users LIMIT 1`).Scan(&given, &family); err != nil {
 		b.Fatal(err)

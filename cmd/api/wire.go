@@ -57,10 +57,8 @@ func run(ctx context.Context, c *config.API, log *slog.Logger) error {
 
 	memory := budget.OfProcess()
 	metrics := realtime.NewMetrics(registry)
-	publisher := realtime.NewPublisher(rdb, metrics, tracer, log)
-	publisher.UseHistory(epochs)
 	sharding := redisconn.NewSharding(rdb, !c.Redis.Plain, registry, log)
-	publisher.UseSharding(sharding)
+	publisher := realtime.NewPublisher(realtime.PublisherConfig{Redis: rdb, History: epochs, Sharding: sharding, Metrics: metrics, Tracer: tracer, Log: log})
 	messageStore := message.NewStore(db)
 	messageMetrics := message.NewMetrics(registry)
 	committer := message.NewCommitter(messageStore, publisher, publisher.Notify, log, messageMetrics)
@@ -72,11 +70,12 @@ func run(ctx context.Context, c *config.API, log *slog.Logger) error {
 	channels := realtime.NewChannels()
 	presences := presence.NewService(db.SQL, rdb)
 	heartbeat := presence.NewHeartbeat(rdb, sharding, c.Presence, presence.NewHeartbeatMetrics(registry), log, publisher.Replace)
-	users := user.NewService(db, publisher)
+	limiter := ratelimit.New(rdb, registry, log)
+	users := user.NewService(db, publisher, limiter) // profiles that a key changes the pods find in Postgres, every two seconds
 	heard := receipt.NewMemory()
 	hub := realtime.NewHub(realtime.HubConfig{
 		Memberships: conversationStore, Feed: feed, Channels: channels, Presence: presences, Heartbeats: heartbeat, Profiles: users,
-		Sent: heard.Sent, Memory: memory, Metrics: metrics, Log: log,
+		Sent: heard.Sent, History: epochs, Sessions: auth.NewLookup(db), Memory: memory, Metrics: metrics, Log: log,
 	})
 	watch := auth.NewWatch(db, c.AccessTTL, log, hub.EndSessions)
 	probe := realtime.NewProbe(publisher, channels, registry)
@@ -101,19 +100,15 @@ func run(ctx context.Context, c *config.API, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	hub.UseHistory(epochs, watch)
 	epochs.OnChange(func(e history.Epoch) { receipts.NewHistory(e.ID, e.Since) })
 
-	syncer := message.NewSyncer(feed, messageStore, conversations)
-	syncer.UseEpoch(hub.Epoch)
+	syncer := message.NewSyncer(feed, messageStore, conversations, hub.Epoch)
 	refusals := observe.NewOutage(log, "requests are refused with 503", "requests are served again")
 	attachments, closeStorage, err := openAttachments(c, db.SQL, health, registry, log)
 	if err != nil {
 		return err
 	}
 	defer closeStorage()
-	limiter := ratelimit.New(rdb, registry, log)
-	users.UseStamps(limiter) // profiles that a key changes the pods find in Postgres, every two seconds
 	friends := friend.NewService(db, publisher, publisher)
 	stop := c.ShutdownTimeout - c.DrainDelay
 	webhooks, err := openWebhooks(db, c.Webhooks)

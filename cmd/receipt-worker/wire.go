@@ -37,8 +37,8 @@ func run(ctx context.Context, c *config.Worker, log *slog.Logger) error {
 		defer objects.Close()
 	}
 	metrics := receipt.NewFlushMetrics(base.Registry)
-	flusher := receipt.NewFlusher(base.DB, base.Redis, c.FlushInterval, metrics, log)
-	flusher.UseHistory(func() time.Time { return base.Epochs.Current().Since })
+	began := func() time.Time { return base.Epochs.Current().Since }
+	flusher := receipt.NewFlusher(base.DB, base.Redis, c.FlushInterval, began, metrics, log)
 	flush, stop := receipt.FlushTask(flusher, c.FlushInterval, metrics), c.ShutdownTimeout-stopMargin
 	parts := []lifecycle.Part{
 		{Name: "sampler", Run: receipt.NewSampler(flusher).Run},

@@ -208,7 +208,7 @@ func TestAWatchReadsTheSessionsThatEnded(t *testing.T) {
 	for _, pair := range []auth.Pair{before, during, expired, living} {
 		all = append(all, identity(pair).SessionID)
 	}
-	alive, err := w.Living(t.Context(), append(slices.Clone(all), id.New()))
+	alive, err := auth.NewLookup(db).Living(t.Context(), append(slices.Clone(all), id.New()))
 	if err != nil || len(alive) != 1 || !alive[all[3]] {
 		t.Errorf("alive are %v, %v", alive, err)
 	}

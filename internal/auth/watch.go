@@ -113,7 +113,13 @@ func (w *Watch) readEnded(ctx context.Context) {
 	}
 }
 
-// Living reads which of the sessions exist and have not ended, also of those that were remembered to have ended.
-func (w *Watch) Living(ctx context.Context, sessionIDs []string) (map[string]bool, error) {
-	return w.store.living(ctx, sessionIDs)
+// Lookup reads sessions from Postgres, whatever a Watch remembers of them.
+type Lookup struct{ store *store }
+
+// NewLookup makes a lookup.
+func NewLookup(db *postgres.DB) *Lookup { return &Lookup{&store{db}} }
+
+// Living reads which of the sessions exist and have not ended.
+func (l *Lookup) Living(ctx context.Context, sessionIDs []string) (map[string]bool, error) {
+	return l.store.living(ctx, sessionIDs)
 }

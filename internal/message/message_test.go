@@ -72,6 +72,7 @@ type pod struct {
 	sync          *message.Syncer
 	reactor       *message.Reactor
 	published     *published
+	epoch         string // of the history
 }
 
 func newPod(t testing.TB, url string) *pod {
@@ -89,7 +90,7 @@ func newPod(t testing.TB, url string) *pod {
 	reactor := message.NewReactor(store, p.published, metrics)
 	p.messages, p.reactor = message.NewService(db, store, committer, reactor, p.published), reactor
 	p.feed = journal.NewFeed(db.SQL, conversations)
-	p.sync = message.NewSyncer(p.feed, store, p.conversations)
+	p.sync = message.NewSyncer(p.feed, store, p.conversations, func() string { return p.epoch })
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

@@ -102,12 +102,9 @@ type Syncer struct {
 	epoch   func() string
 }
 
-// UseEpoch sets the function that returns the present epoch of the database. Call it before the first Sync.
-func (s *Syncer) UseEpoch(epoch func() string) { s.epoch = epoch }
-
-// NewSyncer makes a syncer.
-func NewSyncer(f *journal.Feed, s *Store, o Objects) *Syncer {
-	return &Syncer{feed: f, store: s, objects: o, epoch: func() string { return "" }}
+// NewSyncer makes a syncer. epoch returns the identity of the history that the pod works with, "" if unknown.
+func NewSyncer(f *journal.Feed, s *Store, o Objects, epoch func() string) *Syncer {
+	return &Syncer{feed: f, store: s, objects: o, epoch: epoch}
 }
 
 // Sync reads the changes since the revisions that the client holds, in parts of bounded size.

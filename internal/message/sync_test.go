@@ -80,7 +80,7 @@ func TestSyncNamesUnknownAndGoneConversations(t *testing.T) {
 func TestAFullResponseResetsWithoutMessages(t *testing.T) {
 	t.Parallel()
 	p := newPod(t, testenv.Postgres(t))
-	p.sync.UseEpoch(func() string { return "new" })
+	p.epoch = "new"
 	u := testenv.Users(t, p.db.SQL, 2)
 	groups := []string{p.group(t, u[0], u[1]), p.group(t, u[0], u[1])}
 	slices.Sort(groups)

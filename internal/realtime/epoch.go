@@ -29,8 +29,6 @@ type Sessions interface {
 	Living(ctx context.Context, sessionIDs []string) (map[string]bool, error)
 }
 
-// UseHistory makes the hub follow the epoch of the database. Call it before Run.
-//
 // A topic (the sessions of a conversation's members, and the revision delivered last) is valid in one history only. So a topic belongs to
 // a generation. A new epoch begins the next generation: topics of older ones are dead, memberships that were read before attach no
 // session, and events of pods with another epoch are ignored. Then each socket reads its conversations again, as a new one does, and its
@@ -40,10 +38,6 @@ type Sessions interface {
 //	generation        7                    | 8
 //	topics            members, revisions   X empty ── rejoin ──► members, revisions
 //	sockets           get events           | get nothing          get events, "resync"
-func (h *Hub) UseHistory(w *history.Watch, s Sessions) {
-	h.history, h.sessions = w, s
-	w.OnChange(h.begin)
-}
 
 // epoch is the epoch of the topics, "" if unknown.
 func (h *Hub) epoch() string {

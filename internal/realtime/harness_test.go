@@ -83,7 +83,7 @@ func newPod(t testing.TB, databaseURL, redisURL string) *pod {
 	}
 	p := &pod{db: db, registry: prometheus.NewRegistry()}
 	metrics := realtime.NewMetrics(p.registry)
-	p.publisher = realtime.NewPublisher(rdb, metrics, nil, log)
+	p.publisher = realtime.NewPublisher(realtime.PublisherConfig{Redis: rdb, Metrics: metrics, Log: log})
 	p.events = &lossy{next: p.publisher}
 	store := message.NewStore(db)
 	conversations := conversation.NewStore(db, store)

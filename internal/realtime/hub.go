@@ -101,6 +101,9 @@ type HubConfig struct {
 	Profiles Profiles
 	// Sent, if not nil, is called for every new message, before its delivery to the sockets of this pod. It must not block.
 	Sent func(conversationID string, m event.Sent)
+	// History and Sessions make the hub follow the epoch of the database; nil for neither.
+	History  *history.Watch
+	Sessions Sessions
 	// Memory bounds the frames that wait for slow clients; nil for no bound.
 	Memory  *budget.Budget
 	Metrics *Metrics
@@ -112,7 +115,7 @@ func NewHub(c HubConfig) *Hub {
 	h := &Hub{
 		memberships: batch.NewCalls(maxJoins, joinsAtOnce, joinWait, c.Memberships.MembershipsOf), channels: c.Channels, sent: c.Sent, memory: c.Memory, flushers: newFlushers(), typing: newTypers(),
 		metrics: c.Metrics, log: c.Log, seed: maphash.MakeSeed(), born: time.Now(), heartbeat: Heartbeat, bySession: map[string][]*Session{},
-		rejoins: make(chan struct{}, 1),
+		rejoins: make(chan struct{}, 1), history: c.History, sessions: c.Sessions,
 	}
 	h.repairs = newRepairs(h, c.Feed)
 	if c.Presence != nil {
@@ -124,6 +127,9 @@ func NewHub(c HubConfig) *Hub {
 	for i := range shards {
 		h.topics[i].m = map[string]*topic{}
 		h.users[i].m = map[string][]*Session{}
+	}
+	if c.History != nil {
+		c.History.OnChange(h.begin)
 	}
 	return h
 }

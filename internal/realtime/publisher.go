@@ -50,19 +50,25 @@ type Publisher struct {
 	sharding *redisconn.Sharding
 }
 
+// PublisherConfig is what a Publisher works with.
+type PublisherConfig struct {
+	Redis redis.UniversalClient
+	// History makes events carry the epoch of the database; nil if it has none.
+	History *history.Watch
+	// Sharding makes the publisher use sharded channels while all pods hear them; nil for plain channels only.
+	Sharding *redisconn.Sharding
+	Metrics  *Metrics
+	Tracer   *tracing.Tracer
+	Log      *slog.Logger
+}
+
 // NewPublisher makes a publisher. It needs its Run.
-func NewPublisher(rdb redis.UniversalClient, metrics *Metrics, tracer *tracing.Tracer, log *slog.Logger) *Publisher {
-	p := &Publisher{rdb: rdb, tracer: tracer, metrics: metrics,
-		failing: observe.NewOutage(log, "events cannot be published to redis; the pods read them from postgres", "events are published to redis again")}
+func NewPublisher(c PublisherConfig) *Publisher {
+	p := &Publisher{rdb: c.Redis, history: c.History, sharding: c.Sharding, tracer: c.Tracer, metrics: c.Metrics,
+		failing: observe.NewOutage(c.Log, "events cannot be published to redis; the pods read them from postgres", "events are published to redis again")}
 	p.queue = batch.New(publishQueue, publishBatch, p.publish)
 	return p
 }
-
-// UseHistory makes events carry the epoch of the database. Call it before Run.
-func (p *Publisher) UseHistory(w *history.Watch) { p.history = w }
-
-// UseSharding makes the publisher use sharded channels while all pods hear them. Call it before Run.
-func (p *Publisher) UseSharding(s *redisconn.Sharding) { p.sharding = s }
 
 // epoch returns the present epoch, and when it began in microseconds since 1970.
 func (p *Publisher) epoch() (id string, since int64) {

@@ -27,8 +27,7 @@ func shardedSubscriber(t *testing.T) (*Subscriber, *redisconn.ShardedListener, *
 	t.Cleanup(func() { _ = cluster.Close() })
 	channels := NewChannels()
 	sharding := redisconn.NewSharding(cluster, true, prometheus.NewRegistry(), log)
-	publisher := NewPublisher(cluster, metrics, nil, log)
-	publisher.UseSharding(sharding)
+	publisher := NewPublisher(PublisherConfig{Redis: cluster, Sharding: sharding, Metrics: metrics, Log: log})
 	hub := NewHub(HubConfig{Memberships: noMemberships{}, Channels: channels, Metrics: metrics, Log: log})
 	s := NewSubscriber(SubscriberConfig{
 		Redis: cluster, Channels: channels, Hub: hub, Sharding: sharding, Publisher: publisher, Metrics: metrics, Log: log,

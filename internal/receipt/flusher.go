@@ -52,9 +52,6 @@ type Flusher struct {
 	since         func() time.Time
 }
 
-// UseHistory sets the function that returns when the present history of the database began. Call it before the first Flush.
-func (f *Flusher) UseHistory(since func() time.Time) { f.since = since }
-
 // began returns when the present history began, nil if unknown.
 func (f *Flusher) began() *time.Time {
 	if f.since == nil || f.since().IsZero() {
@@ -64,13 +61,14 @@ func (f *Flusher) began() *time.Time {
 	return &t
 }
 
-// NewFlusher makes a flusher. interval is the time between two flushes, from which pauses after failures are derived.
-func NewFlusher(db *sql.DB, rdb redis.UniversalClient, interval time.Duration, m *FlushMetrics, log *slog.Logger) *Flusher {
+// NewFlusher makes a flusher. interval is the time between two flushes, from which pauses after failures are derived. since returns when
+// the present history of the database began; it is nil, or the time is zero, if that is unknown.
+func NewFlusher(db *sql.DB, rdb redis.UniversalClient, interval time.Duration, since func() time.Time, m *FlushMetrics, log *slog.Logger) *Flusher {
 	_, cluster := rdb.(*redis.ClusterClient)
 	keys := rediskey.Receipts{Tagged: cluster}
 	f := &Flusher{
 		rdb: rdb, cluster: cluster, retries: newRetries(interval), metrics: m, log: log, holder: id.New(),
-		forget: redis.NewScript(forgetSource), lease: redis.NewScript(leaseSource),
+		forget: redis.NewScript(forgetSource), lease: redis.NewScript(leaseSource), since: since,
 	}
 	receipts := &batches{db: db, rdb: rdb, keys: keys, unbatch: redis.NewScript(unbatchSource), lag: m.lag}
 	f.flows = append(f.flows, flow[pendingReceipt]{f, receipts},

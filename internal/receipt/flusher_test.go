@@ -143,7 +143,7 @@ func TestOverlappingFlushesWriteEachRowOnce(t *testing.T) {
 	at := e.rdb.ZScore(ctx, "read_batch:"+m, users[1]).Val()
 	e.rdb.HSet(ctx, marks, c, 2)
 	e.rdb.ZAdd(ctx, rediskey.DirtyReaders, redis.Z{Score: 1, Member: users[1]})
-	other := receipt.NewFlusher(e.db.SQL, e.rdb, time.Second, receipt.NewFlushMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
+	other := receipt.NewFlusher(e.db.SQL, e.rdb, time.Second, nil, receipt.NewFlushMetrics(prometheus.NewRegistry()), slog.New(slog.DiscardHandler))
 	paused := 0
 	rdb := e.server.Client(t)
 	rdb.AddHook(beforeScripts(func() {

@@ -65,6 +65,7 @@ type env struct {
 	registry *prometheus.Registry
 	log      *testenv.Output
 	notices  *notices
+	began    func() time.Time // when the present history began; nil if that is unknown
 }
 
 func newEnv(t testing.TB) *env {
@@ -93,7 +94,7 @@ func newEnvOn(t testing.TB, server *testenv.RedisServer, rdb redis.UniversalClie
 func (e *env) flusher() *receipt.Flusher { return e.flusherOn(e.rdb) }
 
 func (e *env) flusherOn(rdb redis.UniversalClient) *receipt.Flusher {
-	return receipt.NewFlusher(e.db.SQL, rdb, time.Second, receipt.NewFlushMetrics(e.registry), slog.New(slog.NewTextHandler(e.log, nil)))
+	return receipt.NewFlusher(e.db.SQL, rdb, time.Second, e.began, receipt.NewFlushMetrics(e.registry), slog.New(slog.NewTextHandler(e.log, nil)))
 }
 
 // fixture makes a conversation with members and messages, straight in the database. The first member sends.
@@ -205,8 +206,8 @@ func TestAMarkerOfALostFutureEndsWhereTheHistoriesPart(t *testing.T) {
 	if _, err := e.db.SQL.Exec(`UPDATE messages SET created_at = now() - interval '1 hour' WHERE conversation_id = $1 AND seq <= 3`, conversation); err != nil {
 		t.Fatal(err)
 	}
+	e.began = func() time.Time { return time.Now().Add(-time.Minute) } // messages 4 and 5 were sent since
 	f := e.flusher()
-	f.UseHistory(func() time.Time { return time.Now().Add(-time.Minute) }) // messages 4 and 5 were sent since
 	e.flush(f)
 	if n := e.count(`SELECT last_read_seq FROM conversation_members WHERE user_id = $1`, users[1]); n != 3 {
 		t.Errorf("the marker is at %d, want 3 of 5 messages", n)

@@ -61,9 +61,6 @@ type Redis interface {
 	Do(ctx context.Context, calls ...redisconn.Call) []*redis.Cmd
 }
 
-// UseStamps has profiles remembered. It is called before the service is used.
-func (s *Service) UseStamps(r Redis) { s.redis = r }
-
 // Mark sets new stamps after changes of profiles.
 func (s *Service) Mark(ctx context.Context, userIDs ...string) {
 	if s.redis == nil || len(userIDs) == 0 {

@@ -78,8 +78,7 @@ func podService(t *testing.T, db *postgres.DB, rdb redis.UniversalClient) *user.
 	done := make(chan struct{})
 	go func() { defer close(done); _ = l.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
-	s := user.NewService(db, nil)
-	s.UseStamps(l)
+	s := user.NewService(db, nil, l)
 	return s
 }
 

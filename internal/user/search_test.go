@@ -17,7 +17,7 @@ import (
 func service(t testing.TB) (*user.Service, *sql.DB) {
 	t.Helper()
 	db := open(t, testenv.Postgres(t))
-	return user.NewService(db, nil), db.SQL
+	return user.NewService(db, nil, nil), db.SQL
 }
 
 func open(t testing.TB, url string) *postgres.DB {
@@ -32,7 +32,7 @@ func open(t testing.TB, url string) *postgres.DB {
 
 func connect(t testing.TB, url string) *user.Service {
 	t.Helper()
-	return user.NewService(open(t, url), nil)
+	return user.NewService(open(t, url), nil, nil)
 }
 
 func add(t testing.TB, db *sql.DB, username, displayName string) string {

@@ -82,9 +82,10 @@ type Service struct {
 	owns      owns
 }
 
-// NewService makes the service. If the publisher is nil, pods find changed profiles only through Changed.
-func NewService(db *postgres.DB, p Publisher) *Service {
-	return &Service{store: &store{db}, publisher: p}
+// NewService makes the service. If the publisher is nil, pods find changed profiles only through Changed. stamps has profiles remembered;
+// nil for none.
+func NewService(db *postgres.DB, p Publisher, stamps Redis) *Service {
+	return &Service{store: &store{db}, publisher: p, redis: stamps}
 }
 
 // Own reads a user's own profile.

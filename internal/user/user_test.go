@@ -38,7 +38,7 @@ func TestProfiles(t *testing.T) {
 	t.Parallel()
 	db := open(t, testenv.Postgres(t))
 	r := &reported{}
-	s := user.NewService(db, r)
+	s := user.NewService(db, r, nil)
 	ctx := t.Context()
 	a, b := add(t, db.SQL, "anna", "Anna"), add(t, db.SQL, "ben", "Ben")
 	own, err := s.Own(ctx, a)
@@ -223,7 +223,7 @@ func TestChangedProfiles(t *testing.T) {
 func TestWithoutPostgres(t *testing.T) {
 	t.Parallel()
 	db := open(t, testenv.Postgres(t))
-	s := user.NewService(db, nil)
+	s := user.NewService(db, nil, nil)
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}

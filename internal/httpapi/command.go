@@ -205,20 +205,17 @@ type sendData struct {
 	Mentions *message.MentionList `json:"mentions,omitempty"`
 
 	Attachments []string `json:"attachments,omitempty"`
+
+	draft message.Draft // what Check made of it
 }
 
-func (d *sendData) draft() *message.Draft {
-	return &message.Draft{
+// Check makes the draft of the data and notes its faults.
+func (d *sendData) Check(f *invalid.Faults) {
+	d.draft = message.Draft{
 		Content: d.Content, ClientMessageID: &d.ClientMessageID, ReplyToID: d.ReplyToID, Metadata: d.Metadata, Mentions: d.Mentions,
 		Attachments: d.Attachments,
 	}
-}
-
-// Check normalises the data and notes its faults.
-func (d *sendData) Check(f *invalid.Faults) {
-	draft := d.draft()
-	draft.Check(f)
-	d.Content, d.Metadata, d.Mentions = draft.Content, draft.Metadata, draft.Mentions
+	d.draft.Check(f)
 }
 
 // decodeData reads a frame's data. All its errors are faults, so a frame with bad data gets an error response and does not close the socket.

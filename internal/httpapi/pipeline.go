@@ -123,9 +123,8 @@ func (r *reader) begin(ctx context.Context, c command) (message.Queued, error) {
 		return message.Queued{}, err
 	}
 	r.server.noteActive(nil, r.principal())
-	d := in.draft()
-	d.SetSocket(r.session.ID)
-	return r.server.Messages.Begin(ctx, &r.sends.lane, in.ConversationID, r.session.UserID, d)
+	in.draft.SetSocket(r.session.ID)
+	return r.server.Messages.Begin(ctx, &r.sends.lane, in.ConversationID, r.session.UserID, &in.draft)
 }
 
 // answerSend waits for a send's commit and sends the response.

@@ -67,17 +67,20 @@ func known(tx *gorm.DB, externalIDs []string) (map[string]User, error) {
 	return out, nil
 }
 
-// bearers reads the users who have the usernames, by username.
-func bearers(tx *gorm.DB, usernames []string) (map[string]string, error) {
-	type pair struct{ username, id string }
-	list, err := postgres.Collect(postgres.Context(tx), postgres.In(tx), func(r postgres.Row, p *pair) error { return r.Scan(&p.username, &p.id) },
-		`SELECT username, id FROM users WHERE username = ANY ($1::text[])`, usernames)
+// bearers reads who has the usernames: a user's external id, nil without one, by username.
+func bearers(tx *gorm.DB, usernames []string) (map[string]*string, error) {
+	type bearer struct {
+		username   string
+		externalID *string
+	}
+	list, err := postgres.Collect(postgres.Context(tx), postgres.In(tx), func(r postgres.Row, b *bearer) error { return r.Scan(&b.username, &b.externalID) },
+		`SELECT username, external_id FROM users WHERE username = ANY ($1::text[])`, usernames)
 	if err != nil {
 		return nil, fmt.Errorf("read usernames: %w", err)
 	}
-	out := make(map[string]string, len(list))
-	for _, p := range list {
-		out[p.username] = p.id
+	out := make(map[string]*string, len(list))
+	for _, b := range list {
+		out[b.username] = b.externalID
 	}
 	return out, nil
 }

@@ -169,7 +169,8 @@ func same(a, b User) bool {
 		(a.AvatarURL == nil) == (b.AvatarURL == nil) && (a.AvatarURL == nil || *a.AvatarURL == *b.AvatarURL)
 }
 
-// settleUsernames refuses those that somebody else has, or an item before has taken.
+// settleUsernames refuses those that somebody else has, or an item before has taken. It returns errCreatedMeanwhile if an item's own user
+// has its username already and is not in have: another bulk made that user after have was read.
 func settleUsernames(tx *gorm.DB, items []*Item, users []User, have map[string]User) error {
 	var wanted []string
 	for n, i := range items {
@@ -188,11 +189,14 @@ func settleUsernames(tx *gorm.DB, items []*Item, users []User, have map[string]U
 		if !i.Username.Set || i.Err != nil || have[i.ExternalID].Username == users[n].Username {
 			continue
 		}
-		if who, taken := by[users[n].Username]; taken && who != users[n].ID {
+		switch b, taken := by[users[n].Username]; {
+		case !taken:
+			by[users[n].Username] = &i.ExternalID
+		case b != nil && *b == i.ExternalID:
+			return errCreatedMeanwhile
+		default:
 			i.Err = ErrUsernameTaken
-			continue
 		}
-		by[users[n].Username] = users[n].ID
 	}
 	return nil
 }

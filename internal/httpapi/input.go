@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,6 +34,12 @@ func pathID(c *fiber.Ctx, name string, unknown error) (string, error) {
 		return "", unknown
 	}
 	return strings.Clone(v), nil
+}
+
+// pathText reads percent-encoded text from the path. It is a copy: Fiber reuses the buffer, and what a domain is given may be published after
+// the answer.
+func pathText(c *fiber.Ctx, name string) (string, error) {
+	return url.PathUnescape(strings.Clone(c.Params(name)))
 }
 
 // queryInt reads an integer from the query, def if it is absent. A value that is not between least and most is a fault.

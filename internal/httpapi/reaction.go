@@ -3,8 +3,6 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
-	"net/url"
-	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -22,8 +20,7 @@ func (s *Server) setReaction(c *fiber.Ctx, added bool) error {
 	if err != nil {
 		return err
 	}
-	// Fiber reuses the buffer, while the reaction is published after its answer.
-	reaction, err := url.PathUnescape(strings.Clone(c.Params("reaction")))
+	reaction, err := pathText(c, "reaction")
 	if err != nil {
 		return invalid.One("reaction", "must be percent-encoded")
 	}

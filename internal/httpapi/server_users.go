@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"encoding/json"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -124,11 +123,11 @@ func queryCursor(c *fiber.Ctx) (*cursor.Position, error) {
 
 // pathName reads an id, or "ext:" and a percent-encoded external id, from the path.
 func pathName(c *fiber.Ctx, name string) string {
-	v, err := url.PathUnescape(c.Params(name))
+	v, err := pathText(c, name)
 	if err != nil {
 		return ""
 	}
-	return strings.Clone(v)
+	return v
 }
 
 // withUser finds the user in the path, and responds with the result of f.

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"net/url"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -161,7 +160,7 @@ func deadEvent(c *fiber.Ctx, do func(ctx context.Context, id, event string) erro
 	if err != nil {
 		return err
 	}
-	event, err := url.PathUnescape(c.Params("event"))
+	event, err := pathText(c, "event")
 	if err != nil || !invalid.Storable(event) {
 		return webhook.ErrNotFound
 	}

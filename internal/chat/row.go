@@ -32,6 +32,9 @@ const extrasColumn = `CASE WHEN num_nonnulls(m.kind, m.metadata, m.mention_ids, 
 		'pinnedAt', m.pinned_at, 'pinnedById', m.pinned_by_id, 'mentions', CASE WHEN num_nonnulls(m.mention_ids, m.mention_all) > 0 THEN
 			json_build_object('userIds', coalesce(m.mention_ids, '{}'), 'all', coalesce(m.mention_all, false)) END) END`
 
+// NoExtras is the SET list that removes the extras of a message when it is deleted. Its kind stays.
+const NoExtras = `metadata = NULL, mention_ids = NULL, mention_all = NULL, attachments = NULL, reactions = NULL, pinned_at = NULL, pinned_by_id = NULL`
+
 // ScanMessage reads MessageColumns, followed by further columns into more.
 func ScanMessage(r Row, m *Message, more ...any) error {
 	var extras []byte

@@ -73,11 +73,11 @@ func (s *Service) Edit(ctx context.Context, messageID, editorID string, e *Edit)
 // edit changes a message under the lock of its conversation.
 func edit(tx *gorm.DB, messageID string, t target, e *Edit, by event.Actor) (chat.Message, journal.Stamp, error) {
 	switch {
-	case t.Deleted:
+	case t.DeletedAt != nil:
 		return chat.Message{}, journal.Stamp{}, ErrDeleted
 	case e.IfRevision != nil && *e.IfRevision < t.EditRevision:
 		return chat.Message{}, journal.Stamp{}, ErrRevisionMismatch
-	case e.Content.Set && e.Content.Value == "" && !t.HasFiles:
+	case e.Content.Set && e.Content.Value == "" && len(t.Attachments) == 0:
 		return chat.Message{}, journal.Stamp{}, errNoContent
 	}
 	set, args := "edit_revision = c.revision", []any{}
@@ -89,7 +89,7 @@ func edit(tx *gorm.DB, messageID string, t target, e *Edit, by event.Actor) (cha
 		param("content", "", e.Content.Value)
 	}
 	if e.Metadata != nil {
-		merged, err := metadata.Merge(t.Metadata, e.Metadata)
+		merged, err := metadata.Merge(metadata.Object(t.Metadata), e.Metadata)
 		if errors.Is(err, metadata.ErrTooLarge) {
 			return chat.Message{}, journal.Stamp{}, invalid.One("metadata", "is too large once it is merged")
 		}
@@ -163,7 +163,7 @@ func replaceMentions(tx *gorm.DB, t target, m *MentionList) error {
 }
 
 func deleteMentions(tx *gorm.DB, t target) error {
-	if !t.HasMentions {
+	if t.Mentions == nil {
 		return nil
 	}
 	_, err := postgres.In(tx).ExecContext(postgres.Context(tx), `DELETE FROM message_mentions x USING messages m
@@ -211,17 +211,16 @@ func (s *Service) Delete(ctx context.Context, messageID, userID string) error {
 
 // remove empties a message under the lock of its conversation. It returns errNothingToDo for one that is deleted already.
 func remove(tx *gorm.DB, messageID string, t target, by event.Actor) (chat.Message, journal.Stamp, error) {
-	if t.Deleted {
+	if t.DeletedAt != nil {
 		return chat.Message{}, journal.Stamp{}, errNothingToDo
 	}
 	if err := deleteMentions(tx, t); err != nil {
 		return chat.Message{}, journal.Stamp{}, err
 	}
-	if t.HasReactions {
+	if len(t.Reactions) > 0 {
 		if _, err := postgres.In(tx).ExecContext(postgres.Context(tx), `DELETE FROM message_reactions WHERE message_id = $1`, messageID); err != nil {
 			return chat.Message{}, journal.Stamp{}, fmt.Errorf("delete reactions: %w", err)
 		}
 	}
-	return journal.ChangeMessage(tx, t.change(journal.MessageDeleted, by), `content = '', deleted_at = clock_timestamp(), metadata = NULL,
-		mention_ids = NULL, mention_all = NULL, attachments = NULL, reactions = NULL, pinned_at = NULL, pinned_by_id = NULL`)
+	return journal.ChangeMessage(tx, t.change(journal.MessageDeleted, by), `content = '', deleted_at = clock_timestamp(), `+chat.NoExtras)
 }

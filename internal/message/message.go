@@ -45,10 +45,6 @@ var (
 	ErrRevisionMismatch = errors.New("it was edited after that revision")
 	// ErrTooManyReactions is returned if a message, or a user on a message, would have more reactions than allowed.
 	ErrTooManyReactions = errors.New("a message has at most 20 different reactions, and at most 10 by one user")
-	// ErrPinForbidden is returned to a member of a group who is neither an owner nor an admin.
-	ErrPinForbidden = errors.New("only owners and admins may pin messages of a group")
-	// ErrTooManyPins is returned if a conversation would have more than maxPins pinned messages.
-	ErrTooManyPins = errors.New("a conversation has at most 50 pinned messages")
 	// ErrBusy is returned if too many sends, or too many changes of reactions, are waiting on the pod.
 	ErrBusy = errors.New("too many messages wait to be stored")
 )

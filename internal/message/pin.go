@@ -17,6 +17,14 @@ import (
 // maxPins is the largest number of pinned messages of a conversation.
 const maxPins = 50
 
+// Errors of Pin.
+var (
+	// ErrPinForbidden is returned to a member of a group who is neither an owner nor an admin.
+	ErrPinForbidden = errors.New("only owners and admins may pin messages of a group")
+	// ErrTooManyPins is returned if a conversation would have more than maxPins pinned messages.
+	ErrTooManyPins = errors.New("a conversation has at most 50 pinned messages")
+)
+
 // Pin pins or unpins a message, and returns it. Owners and admins of a group may do so, and both users of a direct conversation. Repeating it
 // changes nothing.
 func (s *Service) Pin(ctx context.Context, messageID, userID string, pinned bool) (chat.Message, error) {
@@ -33,10 +41,10 @@ func (s *Service) Pin(ctx context.Context, messageID, userID string, pinned bool
 		if err := t.mayWrite(); err != nil {
 			return err
 		}
-		if t.Deleted {
+		if t.DeletedAt != nil {
 			return ErrDeleted
 		}
-		if t.Pinned == pinned {
+		if (t.PinnedAt != nil) == pinned {
 			return errNothingToDo
 		}
 		set, args := "pinned_at = NULL, pinned_by_id = NULL", []any{}

@@ -173,19 +173,8 @@ func lockTargetByKey(tx *gorm.DB, messageID string) (target, error) {
 		return target{}, err
 	}
 	t := target{byKey: true}
-	var meta []byte
-	err = postgres.In(tx).QueryRowContext(postgres.Context(tx), `SELECT m.id, m.conversation_id, m.sender_id, m.seq, c.type, c.member_count,
-			m.deleted_at IS NOT NULL, m.pinned_at IS NOT NULL, num_nonnulls(m.mention_ids, m.mention_all) > 0, m.reactions IS NOT NULL,
-			m.attachments IS NOT NULL, m.metadata, coalesce(m.edit_revision, CASE WHEN m.edited_at IS NOT NULL THEN m.revision END, 0)
-		FROM messages m JOIN conversations c ON c.id = m.conversation_id WHERE m.id = $1 AND c.deleted_at IS NULL`, messageID).
-		Scan(&t.ID, &t.ConversationID, &t.SenderID, &t.Seq, &t.ConvType, &t.MemberCount, &t.Deleted, &t.Pinned, &t.HasMentions, &t.HasReactions,
-			&t.HasFiles, &meta, &t.EditRevision)
-	if errors.Is(err, sql.ErrNoRows) {
-		return target{}, ErrNotFound
-	}
-	if err != nil {
-		return target{}, fmt.Errorf("read a message to change: %w", err)
-	}
-	t.Metadata = meta
-	return t, nil
+	row := postgres.In(tx).QueryRowContext(postgres.Context(tx), `SELECT `+targetColumns+`
+		FROM messages m JOIN conversations c ON c.id = m.conversation_id WHERE m.id = $1 AND c.deleted_at IS NULL`, messageID)
+	err = t.scan(row)
+	return t, err
 }

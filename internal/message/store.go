@@ -18,7 +18,6 @@ import (
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/journal"
-	"github.com/parley-chat/parley/internal/metadata"
 	"github.com/parley-chat/parley/internal/postgres"
 )
 
@@ -232,17 +231,12 @@ func (s *Store) canType(ctx context.Context, conversationID, userID string) (mem
 	return member, blocked, readOnly, nil
 }
 
-// target is a message to be changed, with the facts that decide whether the user may change it.
+// target is a message to be changed, as all members see it, with the facts that decide whether the user may change it.
 type target struct {
-	ID, ConversationID, SenderID string
-	Seq                          int64
-	ConvType, Role               string
-	MemberCount                  int
-	Blocked, ReadOnly            bool // whether the user may not write: by a block in a direct conversation, by the group's posting
-	Deleted, Pinned              bool
-	HasMentions, HasReactions    bool
-	HasFiles                     bool
-	Metadata                     metadata.Object
+	chat.Message
+	ConvType, Role    string
+	MemberCount       int
+	Blocked, ReadOnly bool // whether the user may not write: by a block in a direct conversation, by the group's posting
 	// EditRevision is the revision of the last edit, 0 for none.
 	EditRevision int64
 
@@ -268,17 +262,29 @@ func (t *target) change(kind journal.Kind, by event.Actor) journal.Change {
 }
 
 // Pods of versions before edit_revision don't set it. If a message has edited_at but no edit_revision, its last change counts as the last edit.
-const targetSQL = `SELECT m.id, m.conversation_id, m.sender_id, m.seq, c.type, u.role, c.member_count,
+const targetColumns = chat.MessageColumns + `, coalesce(m.edit_revision, CASE WHEN m.edited_at IS NOT NULL THEN m.revision END, 0), c.type, c.member_count`
+
+const targetSQL = `SELECT ` + targetColumns + `, u.role,
 		c.type = 'direct' AND EXISTS (
 			SELECT FROM conversation_members o
 			JOIN blocks b ON (b.user_id = o.user_id AND b.blocked_id = u.user_id) OR (b.user_id = u.user_id AND b.blocked_id = o.user_id)
 			WHERE o.conversation_id = c.id AND o.user_id <> u.user_id),
-		coalesce(c.posting = 'admins', false) AND u.role = 'member',
-		m.deleted_at IS NOT NULL, m.pinned_at IS NOT NULL, num_nonnulls(m.mention_ids, m.mention_all) > 0, m.reactions IS NOT NULL,
-		m.attachments IS NOT NULL, m.metadata, coalesce(m.edit_revision, CASE WHEN m.edited_at IS NOT NULL THEN m.revision END, 0)
+		coalesce(c.posting = 'admins', false) AND u.role = 'member'
 	FROM messages m JOIN conversations c ON c.id = m.conversation_id
 	JOIN conversation_members u ON u.conversation_id = c.id AND u.user_id = $2
 	WHERE m.id = $1`
+
+// scan reads targetColumns, followed by further columns into more.
+func (t *target) scan(r postgres.Row, more ...any) error {
+	err := chat.ScanMessage(r, &t.Message, append([]any{&t.EditRevision, &t.ConvType, &t.MemberCount}, more...)...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("read a message to change: %w", err)
+	}
+	return nil
+}
 
 // lockTarget locks the message's conversation and reads the message as it is under that lock. It returns ErrNotFound if there is
 // none that the user can see.
@@ -292,16 +298,7 @@ func lockTarget(tx *gorm.DB, messageID, userID string) (target, error) {
 	}
 	// A separate statement, because its snapshot has to be newer than the lock.
 	var t target
-	var meta []byte
-	err = postgres.In(tx).QueryRowContext(postgres.Context(tx), targetSQL, messageID, userID).Scan(&t.ID, &t.ConversationID, &t.SenderID, &t.Seq,
-		&t.ConvType, &t.Role, &t.MemberCount, &t.Blocked, &t.ReadOnly, &t.Deleted, &t.Pinned, &t.HasMentions, &t.HasReactions, &t.HasFiles, &meta,
-		&t.EditRevision)
-	if errors.Is(err, sql.ErrNoRows) {
-		return target{}, ErrNotFound
-	}
-	if err != nil {
-		return target{}, fmt.Errorf("read a message to change: %w", err)
-	}
-	t.Metadata = meta
-	return t, nil
+	row := postgres.In(tx).QueryRowContext(postgres.Context(tx), targetSQL, messageID, userID)
+	err = t.scan(row, &t.Role, &t.Blocked, &t.ReadOnly)
+	return t, err
 }

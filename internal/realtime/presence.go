@@ -244,10 +244,14 @@ func (w *watches) gone(s *Session) {
 func (s *Session) Subscribe(ctx context.Context, users []string, answer func([]event.Presence)) error {
 	w := s.hub.watches
 	w.mu.Lock()
+	var added []string
 	n := 0
 	if x := w.sessions[s]; x != nil {
 		all := maps.Clone(x.own)
 		for _, u := range users {
+			if !all[u] {
+				added = append(added, u)
+			}
 			all[u] = true
 		}
 		n = len(all)
@@ -264,7 +268,7 @@ func (s *Session) Subscribe(ctx context.Context, users []string, answer func([]e
 	w.hub.channels.await(ctx, channels, subscribeWait)
 	shown, err := w.presences.Read(ctx, s.UserID, users)
 	if err != nil {
-		s.Unsubscribe(fresh)
+		s.Unsubscribe(added)
 		return err
 	}
 	answer(shown)

@@ -533,7 +533,7 @@ func TestAddresses(t *testing.T) {
 		"https://[::ffff:127.0.0.1]/": false, "https://[fd00:ec2::254]/": false, "https://192.168.1.1/": false, "https://100.64.0.1/": false,
 		"https://2130706433/": false, "https://0x7f000001/": false, "https://0177.0.0.1/": false, "https://127.1/": false, "https://127.0.0.1./": false,
 		"https://localhost/": false, "https://a.localhost/": false, "https://[fe80::1%25eth0]/": false, "https://[::127.0.0.1]/": false,
-		"https://[2002:7f00:1::]/": false, "https://0x5db8d822/": true, "https://1.example.com/": true, "https://12.com/": true,
+		"https://[2002:7f00:1::]/": false, "https://[2001:0:5db8:d822::80ff:fffe]/": false, "https://[fec0::1]/": false, "https://[2001:db8::1]/": true, "https://0x5db8d822/": true, "https://1.example.com/": true, "https://12.com/": true,
 	} {
 		if why := g.CheckURL(in); (why == "") != valid {
 			t.Errorf("%q: %q", in, why)

@@ -3,7 +3,6 @@ package realtime
 import (
 	"context"
 	"errors"
-	"fmt"
 	"hash/maphash"
 	"log/slog"
 	"net"
@@ -141,7 +140,7 @@ func (h *Hub) userHash(id string) uint64        { return maphash.String(h.seed, 
 func (h *Hub) userShard(id string) *userShard   { return &h.users[maphash.String(h.seed, id)%shards] }
 
 // ErrDraining is returned for a new socket while the pod is shutting down.
-var ErrDraining = fmt.Errorf("the pod is going away")
+var ErrDraining = errors.New("the pod is going away")
 
 // Connect makes a session from an open connection and starts it with its ready frame. Every commit after the ready frame is delivered, because
 // subscriptions are established before it, or repairs take their place (subscribeWait). It returns ErrDraining while the pod is stopping.

@@ -73,16 +73,7 @@ func alive(b *testing.B, rdb redis.UniversalClient, users []string, ttl, over ti
 
 func renewals(b *testing.B, r *prometheus.Registry) int {
 	b.Helper()
-	families, err := r.Gather()
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() == "parley_presence_renewals_total" {
-			return int(f.GetMetric()[0].GetCounter().GetValue())
-		}
-	}
-	return 0
+	return int(testenv.Metric(b, r, "parley_presence_renewals_total"))
 }
 
 func ids(n int) []string {

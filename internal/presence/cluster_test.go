@@ -71,7 +71,7 @@ func TestOnACluster(t *testing.T) {
 			t.Fatalf("%s: %+v", u, n)
 		}
 	}
-	testenv.Eventually(t, 10*time.Second, func() bool { return counted(t, registry, "parley_presence_expiries_total") > 0 }, "the node's expiries are heard")
+	testenv.Eventually(t, 10*time.Second, func() bool { return testenv.Metric(t, registry, "parley_presence_expiries_total") > 0 }, "the node's expiries are heard")
 }
 
 // Transitions go to sharded channels while all pods hear them, and to plain ones otherwise, also if the cluster refuses SPUBLISH.

@@ -168,15 +168,7 @@ func TestTheGaugeOfSubscriptionsFollowsThem(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	w := presence.NewWatcher(e.rdb, nil, 0, e.db.SQL, times, presence.NewWatcherMetrics(registry), slog.New(slog.DiscardHandler))
 	e.run(w.Run)
-	up := func() float64 {
-		families, _ := registry.Gather()
-		for _, f := range families {
-			if f.GetName() == "parley_presence_subscriptions_up" {
-				return f.GetMetric()[0].GetGauge().GetValue()
-			}
-		}
-		return -1
-	}
+	up := func() float64 { return testenv.Metric(t, registry, "parley_presence_subscriptions_up") }
 	testenv.Eventually(t, 10*time.Second, func() bool { return up() == 1 }, "it hears")
 	for _, pause := range []time.Duration{2500 * time.Millisecond, 8 * time.Second} {
 		if err := e.rdb.Do(t.Context(), "client", "pause", pause.Milliseconds(), "all").Err(); err != nil {

@@ -197,21 +197,6 @@ func TestAUserReportedOfflineIsReportedOnlineAgain(t *testing.T) {
 	proxy.Mend()
 }
 
-func counted(t *testing.T, r *prometheus.Registry, name string) float64 {
-	t.Helper()
-	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() == name {
-			return f.GetMetric()[0].GetCounter().GetValue()
-		}
-	}
-	t.Fatalf("no metric %s", name)
-	return 0
-}
-
 func TestLastSeenIsNeverLostAndNeverMovesBack(t *testing.T) {
 	t.Parallel()
 	e := setup(t, 2)
@@ -257,7 +242,7 @@ func TestLastSeenIsNeverLostAndNeverMovesBack(t *testing.T) {
 			seen = n.Seen
 		}
 	}
-	testenv.Eventually(t, 20*time.Second, func() bool { return counted(t, registry, "parley_presence_seen_errors_total") > 0 }, "Postgres fails")
+	testenv.Eventually(t, 20*time.Second, func() bool { return testenv.Metric(t, registry, "parley_presence_seen_errors_total") > 0 }, "Postgres fails")
 	kill()
 	if read(e.users[0]) != nil {
 		t.Fatal("something was written without Postgres")

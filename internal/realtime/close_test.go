@@ -35,7 +35,7 @@ func TestSlowReaderIsClosed(t *testing.T) {
 			p.send(t, e.group, e.users[2], big)
 		}
 	})
-	testenv.Eventually(t, 60*time.Second, func() bool { return count(t, p.registry, "parley_sockets_slow_total") >= 1 }, "the slow reader is noticed")
+	testenv.Eventually(t, 60*time.Second, func() bool { return testenv.Metric(t, p.registry, "parley_sockets_slow_total") >= 1 }, "the slow reader is noticed")
 	go slow.read() // soon: the close frame waits for it a few seconds only
 	quick.messages(1, n, 60*time.Second)
 	g.Wait()

@@ -259,11 +259,11 @@ func TestRefusedRowsWaitAndOthersAreWritten(t *testing.T) {
 	if n := testutil.CollectAndCount(e.registry, "parley_receipts_flush_failures_total"); n != 1 {
 		t.Fatal("failures are not counted")
 	}
-	if n := metric(t, e.registry, "parley_receipts_flush_failures_total"); n != 3 {
+	if n := testenv.Metric(t, e.registry, "parley_receipts_flush_failures_total"); n != 3 {
 		t.Errorf("%v failures", n)
 	}
 	e.flush(f) // they wait: nothing is tried
-	if n := metric(t, e.registry, "parley_receipts_flush_failures_total"); n != 3 {
+	if n := testenv.Metric(t, e.registry, "parley_receipts_flush_failures_total"); n != 3 {
 		t.Errorf("%v failures after a flush that leaves them alone", n)
 	}
 	if _, err := e.db.SQL.Exec(`DROP TRIGGER refuse ON read_receipts`); err != nil {
@@ -274,21 +274,6 @@ func TestRefusedRowsWaitAndOthersAreWritten(t *testing.T) {
 		return e.count(`SELECT count(*) FROM read_receipts`) == 30*19
 	}, "they are tried again")
 	e.empty()
-}
-
-func metric(t testing.TB, r *prometheus.Registry, name string) float64 {
-	t.Helper()
-	families, err := r.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() == name {
-			return f.GetMetric()[0].GetCounter().GetValue() + f.GetMetric()[0].GetGauge().GetValue()
-		}
-	}
-	t.Fatalf("no metric %s", name)
-	return 0
 }
 
 func TestATouchedIDStaysInItsIndex(t *testing.T) {

@@ -5,15 +5,6 @@
 --   used instead of the channel, '' for none
 -- Returns {1, deadline in ms} if the user is online, {0, seen} if the user was offline already, {2, seen, deadline, now} if
 -- this call marked the user offline, {3} if no user may be claimed now. seen is in microseconds, 0 if unknown.
-local function publish(event, plain, sharded)
-  if sharded ~= '' then
-    local reply = redis.pcall('SPUBLISH', sharded, event)
-    if type(reply) == 'number' then
-      return
-    end
-  end
-  redis.call('PUBLISH', plain, event) -- also if Redis refuses the command, or the user may not use it
-end
 local t = redis.call('TIME')
 local micros = t[1] * 1000000 + t[2]
 local now = math.floor(micros / 1000)

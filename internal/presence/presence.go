@@ -33,6 +33,8 @@ const (
 )
 
 var (
+	//go:embed publish.lua
+	publishSource string // a function that touch and claim use
 	//go:embed touch.lua
 	touchSource string
 	//go:embed close.lua
@@ -72,7 +74,7 @@ func newRecords(rdb redis.UniversalClient, sharding Sharding) *records {
 	_, cluster := rdb.(*redis.ClusterClient)
 	return &records{
 		rdb: rdb, sharding: sharding, keys: rediskey.Presence{Tagged: cluster},
-		touch: redis.NewScript(touchSource), close: redis.NewScript(closeSource), claim: redis.NewScript(claimSource),
+		touch: redis.NewScript(publishSource + touchSource), close: redis.NewScript(closeSource), claim: redis.NewScript(publishSource + claimSource),
 		state: redis.NewScript(stateSource), schedule: redis.NewScript(scheduleSource), lease: redis.NewScript(leaseSource),
 		settle: redis.NewScript(settleSource), mark: redis.NewScript(markSource), present: redis.NewScript(presentSource),
 	}

@@ -3,15 +3,6 @@
 -- ARGV: device, connection, TTL in ms, 1 for a new connection, largest number of sockets, channel, 1 to extend the expiry of the
 --   user's keys, and by how many ms, sharded channel that is used instead of the channel, '' for none
 -- Returns 1 if the user came online, else 0, followed by the connections that are too many, the oldest first.
-local function publish(event, plain, sharded)
-  if sharded ~= '' then
-    local reply = redis.pcall('SPUBLISH', sharded, event)
-    if type(reply) == 'number' then
-      return
-    end
-  end
-  redis.call('PUBLISH', plain, event) -- also if Redis refuses the command, or the user may not use it
-end
 local t = redis.call('TIME')
 local micros = t[1] * 1000000 + t[2]
 local now = math.floor(micros / 1000)

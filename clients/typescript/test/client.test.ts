@@ -1,41 +1,11 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, mock, test } from "node:test";
-import { FakeParley, token } from "../../testing/fake.js";
-import { backOff, Parley, ParleyError, type DraftStore, type ParleyOptions, type Status } from "../src/index.js";
+import { mock, test } from "node:test";
+import { token } from "../../testing/fake.js";
+import { backOff, ParleyError, type DraftStore, type Parley, type ParleyOptions, type Status } from "../src/index.js";
+import { create, last, pass, sent, server, settle } from "./harness.js";
 
-let server: FakeParley;
-let chats: Parley[] = [];
-
-beforeEach(() => {
-  server = new FakeParley();
-  mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"], now: Date.parse("2026-11-23T10:00:00Z") });
-});
-
-afterEach(() => {
-  for (const c of chats) c.close();
-  chats = [];
-  mock.timers.reset();
-  mock.restoreAll();
-});
-
-/** Lets all that is due without time happen. */
-const settle = async (): Promise<void> => {
-  for (let i = 0; i < 20; i++) await new Promise((r) => setImmediate(r));
-};
-const pass = async (ms: number): Promise<void> => {
-  mock.timers.tick(ms);
-  await settle();
-};
-
-function open(options: Partial<ParleyOptions> = {}): Parley {
-  const chat = new Parley({ url: "http://parley.test", token: () => token("t"), WebSocket: server.WebSocket, fetch: server.fetch, outbox: null, ...options });
-  chats.push(chat);
-  return chat.connect();
-}
-
-const sent = (type: string): any[] => server.sockets.flatMap((s) => s.sent).filter((f) => f.type === type).map((f) => f.data);
+const open = (options: Partial<ParleyOptions> = {}): Parley => create(options).connect();
 const state = (c: Parley): Status["state"] => c.status.value.state;
-const last = () => server.sockets[server.sockets.length - 1]!;
 
 test("connects, reads the list, and shows what comes", async () => {
   server.say("old");
@@ -501,8 +471,7 @@ test("an unknown frame is nothing", async () => {
 
 test("a conversation that REST brought before the socket was ready settles one's own messages", async () => {
   server.say("old");
-  const chat = new Parley({ url: "http://parley.test", token: () => token("t"), WebSocket: server.WebSocket, fetch: server.fetch, outbox: null });
-  chats.push(chat);
+  const chat = create();
   const room = chat.open("c");
   await room.read();
   assert.equal(state(chat), "idle");

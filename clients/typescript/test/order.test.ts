@@ -1,41 +1,14 @@
 /** Orders of events that are rare in use: a socket that is lost while something waits, storage that hangs or is full. */
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, mock, test } from "node:test";
-import { FakeParley, token } from "../../testing/fake.js";
-import { Parley, Session, type DraftStore, type ParleyOptions } from "../src/index.js";
-
-let server: FakeParley;
-let chats: Parley[] = [];
-
-beforeEach(() => {
-  server = new FakeParley();
-  mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"], now: Date.parse("2026-11-23T10:00:00Z") });
-});
-
-afterEach(() => {
-  for (const c of chats) c.close();
-  chats = [];
-  mock.timers.reset();
-});
-
-const settle = async (): Promise<void> => {
-  for (let i = 0; i < 20; i++) await new Promise((r) => setImmediate(r));
-};
-const pass = async (ms: number): Promise<void> => {
-  mock.timers.tick(ms);
-  await settle();
-};
+import { test } from "node:test";
+import { Session, type DraftStore, type Parley, type ParleyOptions } from "../src/index.js";
+import { create, last, pass, sent, server, settle } from "./harness.js";
 
 async function open(options: Partial<ParleyOptions> = {}): Promise<Parley> {
-  const chat = new Parley({ url: "http://parley.test", token: () => token("t"), WebSocket: server.WebSocket, fetch: server.fetch, outbox: null, ...options });
-  chats.push(chat);
-  chat.connect();
+  const chat = create(options).connect();
   await settle();
   return chat;
 }
-
-const sent = (type: string): any[] => server.sockets.flatMap((s) => s.sent).filter((f) => f.type === type).map((f) => f.data);
-const last = () => server.sockets[server.sockets.length - 1]!;
 
 test("a socket that is lost while a send waits for a busy server: it is sent over the next one", async () => {
   const chat = await open();

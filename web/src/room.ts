@@ -34,7 +34,9 @@ export class RoomPane implements RowActions {
   /** Messages that are replied to, as they were found; null while one is read. */
   private readonly quotes = new Map<string, Message | null>();
   private readonly plan = scheduled(() => this.draw());
-  private readonly sizes = new ResizeObserver(() => this.stuck && this.pin());
+  private readonly sizes = new ResizeObserver(() => this.resized());
+  /** Where the list's top was on the screen: a banner above the page moves it. */
+  private top = 0;
   /** Seq of the first row; undefined until there was one. */
   private from: number | undefined;
   private stuck = true;
@@ -242,6 +244,13 @@ export class RoomPane implements RowActions {
     if (this.stuck) return this.pin();
     const row = key && elementOf(this.list, key);
     if (row) this.scroll.scrollTop += row.getBoundingClientRect().top - was;
+  }
+
+  private resized(): void {
+    const { top } = this.scroll.getBoundingClientRect();
+    if (this.stuck) this.pin();
+    else this.scroll.scrollTop += top - this.top;
+    this.top = top;
   }
 
   private pin(): void {

@@ -152,6 +152,7 @@ export async function histories({ anna, ben }) {
     assert.ok(worst <= 2, `at step ${i} what is seen jumped by ${worst} pixels: ${JSON.stringify(moved)}`);
   }
   console.log(`  ${most} rows in the document at most, no jump above ${worst.toFixed(1)} px`);
+  await banners(anna);
   assert.ok(most <= 151, `${most} rows`);
   await ben.rest("POST", `/conversations/${c.id}/messages`, { content: "the newest of all", clientMessageId: "newest" });
   await anna.page.locator(".jump").getByText("1 new message").waitFor();
@@ -159,6 +160,20 @@ export async function histories({ anna, ben }) {
   await anna.sees("the newest of all");
   await agree([anna], c.id, { from: messages - 200 });
   await anna.show(anna.direct);
+}
+
+/** The banner that comes and goes above the page takes its place, but does not move what is read. */
+async function banners(anna) {
+  const before = await topmost(anna.page);
+  for (const offline of [true, false]) {
+    await anna.context.setOffline(offline);
+    await anna.page.locator(".banner").waitFor({ state: offline ? "visible" : "hidden" });
+    const at = await anna.page.evaluate(async (key) => {
+      await new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)));
+      return document.querySelector(`.log [data-key="${CSS.escape(key)}"]`).getBoundingClientRect().top;
+    }, before.key);
+    assert.ok(Math.abs(at - before.at) <= 2, `${offline ? "with" : "after"} the banner what is seen is ${at - before.at} pixels lower`);
+  }
 }
 
 /** Writing stays quick while fifty messages a second arrive, and the page follows them past the rows that it keeps in the document. */

@@ -244,13 +244,15 @@ func TestAPodKilledWithAPipeline(t *testing.T) {
 	groups := []conversation{refuge.group(t, users[0], users[1:]...), refuge.group(t, users[0], users[1:]...)}
 	for round := range 3 {
 		trigger := filepath.Join(t.TempDir(), "now")
-		doomed := s.addPod("PARLEY_RATE_LIMIT_FRAMES=off", "PARLEY_FAULT=message.committed=kill:"+trigger)
+		name := fmt.Sprint("doomed", round)
+		doomed := s.addPod(s.named(t, name), "PARLEY_RATE_LIMIT_FRAMES=off", "PARLEY_FAULT=message.committed=kill:"+trigger)
 		kill := doomed.Kill
 		if round > 0 {
 			kill = func() { touch(t, trigger) }
 		}
 		d := &doomedPipeline{round: round, sock: doomed.open(t, users[0]), groups: groups}
 		d.run(t, kill)
+		s.unconnected(t, name) // Postgres finishes the statement that it was given
 		stored := d.firstOnes(t, s)
 		for i := range d.sent {
 			_, again, err := refuge.sendAgain(users[0], groups[i%2].ID, map[string]any{"content": d.key(i), "clientMessageId": d.key(i)})

@@ -54,19 +54,26 @@ func (b *balancer) set(p *pod, ready bool) {
 	}
 }
 
-// pick is one of the pods that are ready. A busy machine may have none for a moment.
-func (b *balancer) pick() *pod {
-	for {
-		b.mu.Lock()
-		n := len(b.pods)
-		if n > 0 {
-			p := b.pods[rand.IntN(n)]
-			b.mu.Unlock()
-			return p
+// pick returns one of the pods that are ready. A busy machine may have none for a moment.
+func (b *balancer) pick() (*pod, error) {
+	for limit := testenv.NewLimit(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		if p := b.anyReady(); p != nil {
+			return p, nil
 		}
-		b.mu.Unlock()
-		time.Sleep(20 * time.Millisecond)
+		if limit.Over() {
+			return nil, fmt.Errorf("no pod was ready within %s", limit)
+		}
 	}
+}
+
+// anyReady returns one of the pods that are ready now, or nil.
+func (b *balancer) anyReady() *pod {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.pods) == 0 {
+		return nil
+	}
+	return b.pods[rand.IntN(len(b.pods))]
 }
 
 // named is a pod's database, where its connections have a name of their own.
@@ -97,8 +104,14 @@ type replacedLoad struct {
 // write sends as the user until the load stops. Every send must succeed.
 func (l *replacedLoad) write(u user) {
 	for n := 0; !l.stopped(); n++ {
+		p, err := l.lb.pick()
+		if err != nil {
+			l.failed.Add(1)
+			l.t.Error(err)
+			return
+		}
 		key := fmt.Sprint(u.ID, n)
-		a, err := l.lb.pick().try(u.token, "POST", "/api/conversations/"+l.group.ID+"/messages", map[string]any{"content": key, "clientMessageId": key})
+		a, err := p.try(u.token, "POST", "/api/conversations/"+l.group.ID+"/messages", map[string]any{"content": key, "clientMessageId": key})
 		if err != nil || a.status != http.StatusCreated {
 			l.failed.Add(1)
 			l.t.Errorf("a send to a pod that was ready: %d %s %v", a.status, a.body, err)
@@ -114,7 +127,12 @@ func (l *replacedLoad) write(u user) {
 // listen has one socket open until the load stops, and opens another one whenever it is closed.
 func (l *replacedLoad) listen(u user) {
 	for !l.stopped() {
-		sock, err := l.lb.pick().dial(l.t, "/api/ws", http.Header{"Authorization": {"Bearer " + u.token}})
+		p, err := l.lb.pick()
+		if err != nil {
+			l.t.Error(err)
+			return
+		}
+		sock, err := p.dial(l.t, "/api/ws", http.Header{"Authorization": {"Bearer " + u.token}})
 		if err != nil {
 			if pr := client.ProblemOf(err); pr == nil || pr.Status != http.StatusServiceUnavailable { // it stopped being ready meanwhile, and said so
 				l.t.Errorf("open a socket: %v", err)

@@ -9,12 +9,14 @@ const baseUrl = process.env.PARLEY_URL ?? "";
 const password = "correct horse battery";
 const people = (of: string) => [`${of}_anna`, `${of}_ben`].map((username) => ({ username, password, displayName: username }));
 
-// A machine under load may not hash a password in time: what is refused for a moment is asked again.
+// A machine under load may not hash a password in time, so a request that gets a 503 is repeated.
+const tries = 60;
 const fetchOnce = globalThis.fetch;
 globalThis.fetch = async (input, init) => {
-  for (;;) {
+  for (let n = 1; ; n++) {
     const response = await fetchOnce(input instanceof Request ? input.clone() : input, init);
     if (response.status !== 503) return response;
+    if (n === tries) throw new Error(`still 503 after ${tries} tries: ${await response.text()}`);
     await new Promise((resolve) => setTimeout(resolve, 1000));
   }
 };

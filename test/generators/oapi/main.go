@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"time"
@@ -16,14 +17,20 @@ func main() {
 	}
 }
 
-// patient asks again what is refused for a moment: a machine under load may not hash a password in time.
+// patient repeats a request that gets a 503: a machine under load may not hash a password in time.
 type patient struct{}
 
+// tries is how often a request is made before its last 503 is reported.
+const tries = 60
+
 func (patient) Do(r *http.Request) (*http.Response, error) {
-	for {
+	for n := 1; ; n++ {
 		response, err := http.DefaultClient.Do(r)
 		if err != nil || response.StatusCode != http.StatusServiceUnavailable {
 			return response, err
+		}
+		if n == tries {
+			return nil, refusal(response)
 		}
 		_ = response.Body.Close()
 		time.Sleep(time.Second)
@@ -34,6 +41,16 @@ func (patient) Do(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
+}
+
+// refusal is the error of a request that was refused each time. It closes the response.
+func refusal(response *http.Response) error {
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("still %s after %d tries: %s", response.Status, tries, body)
 }
 
 func chat(ctx context.Context, url string) error {

@@ -105,101 +105,126 @@ func TestFilesOverTheAPI(t *testing.T) {
 	p, q := s.pods[0], s.pods[1]
 	ana, ben := p.register(t), p.register(t)
 
-	t.Run("rules", func(t *testing.T) {
-		for _, c := range []struct {
-			body   map[string]any
-			status int
-			code   string
-		}{
-			{map[string]any{"filename": "", "contentType": "png", "size": 0}, 400, "invalid_request"},
-			{map[string]any{"filename": "a", "contentType": "image/png", "size": 1, "url": "x"}, 400, "invalid_request"},
-			{map[string]any{"filename": "a", "contentType": "image/png", "size": 25<<20 + 1}, 413, "payload_too_large"},
-			{map[string]any{"filename": "a", "contentType": "text/html", "size": 1}, 415, "type_not_allowed"},
-		} {
-			if a := p.want(t, c.status, ana.token, "POST", "/api/uploads", c.body); a.code() != c.code {
-				t.Errorf("%v is %s", c.body, a.code())
-			}
-		}
-		p.want(t, 401, "", "POST", "/api/uploads", map[string]any{"filename": "a", "contentType": "image/png", "size": 1})
-		p.want(t, 400, ana.token, "POST", "/api/attachments/urls", map[string]any{"ids": []string{}})
-		for _, id := range []string{"x", "019ab2c3-0000-7000-8000-0000000000f0"} {
-			if a := p.want(t, 404, ana.token, "GET", "/api/attachments/"+id, nil); a.code() != "attachment_not_found" {
-				t.Errorf("%s is %s", id, a.code())
-			}
-			p.want(t, 404, ana.token, "POST", "/api/uploads/"+id+"/complete", nil)
-		}
-	})
-
-	t.Run("a picture of 10,000 by 10,000 pixels in 40 bytes", func(t *testing.T) {
-		k := p.announce(t, ana, "большой “файл”; a=\"b\".png", "image/png", 40)
-		if a := p.want(t, 409, ana.token, "POST", "/api/uploads/"+k.ID+"/complete", nil); a.code() != "not_uploaded" {
-			t.Errorf("before the upload: %s", a.code())
-		}
-		if status := k.put(t, pngFile(10_000, 10_000)); status != 200 {
-			t.Fatalf("the storage answers %d", status)
-		}
-		var wg sync.WaitGroup
-		for _, pod := range []*pod{p, q, p, q} {
-			wg.Go(func() {
-				a := pod.call(t, ana.token, "POST", "/api/uploads/"+k.ID+"/complete", nil)
-				if want := fmt.Sprintf(`{"id":"%s","state":"ready","contentType":"image/png","size":40,"width":10000,"height":10000}`, k.ID); a.status != 200 || string(a.body) != want {
-					t.Errorf("completed: %d %s", a.status, a.body)
-				}
-			})
-		}
-		wg.Wait()
-		status, header, body := q.fetch(t, ana, k.ID)
-		if status != 200 || len(body) != 40 || header.Get("Content-Type") != "image/png" || !strings.HasPrefix(header.Get("Content-Disposition"), "inline; ") {
-			t.Errorf("fetched: %d, %v", status, header)
-		}
-		if status, _, _ := q.fetch(t, ben, k.ID); status != 404 {
-			t.Errorf("a stranger gets %d", status)
-		}
-		if got := q.links(t, ben, k.ID); got != "" {
-			t.Errorf("a stranger gets a link for %s", got)
-		}
-		p.want(t, 404, ben.token, "POST", "/api/uploads/"+k.ID+"/complete", nil)
-	})
-
-	t.Run("HTML named png", func(t *testing.T) {
-		html := []byte("<!DOCTYPE html><script>alert(1)</script>")
-		k := p.announce(t, ana, "cat.png", "image/png", len(html))
-		k.put(t, html)
-		for range 2 {
-			if a := p.want(t, 422, ana.token, "POST", "/api/uploads/"+k.ID+"/complete", nil); a.code() != "upload_mismatch" {
-				t.Errorf("it is %s", a.code())
-			}
-		}
-		if status, _, _ := p.fetch(t, ana, k.ID); status != 404 {
-			t.Errorf("it is fetched: %d", status)
-		}
-	})
-
-	t.Run("storage away", func(t *testing.T) {
-		body := []byte("hello")
-		k := p.announce(t, ana, "a.txt", "text/plain", len(body))
-		k.put(t, body)
-		storage.Stop()
-		testenv.Eventually(t, 20*time.Second, func() bool {
-			return p.call(t, "", "GET", "/api/health/ready", nil).code() == "" && strings.Contains(string(p.call(t, "", "GET", "/api/health/ready", nil).body), `"storage":"down"`)
-		}, "readiness says that the storage is down")
-		a := p.want(t, 200, "", "GET", "/api/health/ready", nil)
-		if !strings.Contains(string(a.body), `"status":"degraded"`) {
-			t.Errorf("readiness is %s", a.body)
-		}
-		a = p.want(t, 503, ana.token, "POST", "/api/uploads/"+k.ID+"/complete", nil)
-		if a.code() != "unavailable" || a.header.Get("Retry-After") == "" {
-			t.Errorf("completed: %v %s", a.header, a.body)
-		}
-		storage.Start()
-		p.want(t, 200, ana.token, "POST", "/api/uploads/"+k.ID+"/complete", nil)
-		testenv.Eventually(t, 20*time.Second, func() bool {
-			return strings.Contains(string(p.call(t, "", "GET", "/api/health/ready", nil).body), `"storage":"up"`)
-		}, "readiness says that the storage is up")
-	})
+	t.Run("rules", func(t *testing.T) { refusedUploads(t, p, ana) })
+	t.Run("a picture of 10,000 by 10,000 pixels in 40 bytes", func(t *testing.T) { hugePicture(t, p, q, ana, ben) })
+	t.Run("HTML named png", func(t *testing.T) { htmlNamedPNG(t, p, ana) })
+	t.Run("storage away", func(t *testing.T) { uploadWhileStorageIsDown(t, p, ana, storage) })
 	if n := metric(t, p.ops, `parley_uploads_total{state="ready"}`) + metric(t, q.ops, `parley_uploads_total{state="ready"}`); n != 2 {
 		t.Errorf("%v uploads are counted as ready", n)
 	}
+}
+
+// refusedUploads checks what is not accepted as an upload or as the id of a file.
+func refusedUploads(t *testing.T, p *pod, ana user) {
+	t.Helper()
+	for _, c := range []struct {
+		body   map[string]any
+		status int
+		code   string
+	}{
+		{map[string]any{"filename": "", "contentType": "png", "size": 0}, 400, "invalid_request"},
+		{map[string]any{"filename": "a", "contentType": "image/png", "size": 1, "url": "x"}, 400, "invalid_request"},
+		{map[string]any{"filename": "a", "contentType": "image/png", "size": 25<<20 + 1}, 413, "payload_too_large"},
+		{map[string]any{"filename": "a", "contentType": "text/html", "size": 1}, 415, "type_not_allowed"},
+	} {
+		if a := p.want(t, c.status, ana.token, "POST", "/api/uploads", c.body); a.code() != c.code {
+			t.Errorf("%v is %s", c.body, a.code())
+		}
+	}
+	p.want(t, 401, "", "POST", "/api/uploads", map[string]any{"filename": "a", "contentType": "image/png", "size": 1})
+	p.want(t, 400, ana.token, "POST", "/api/attachments/urls", map[string]any{"ids": []string{}})
+	for _, id := range []string{"x", "019ab2c3-0000-7000-8000-0000000000f0"} {
+		if a := p.want(t, 404, ana.token, "GET", "/api/attachments/"+id, nil); a.code() != "attachment_not_found" {
+			t.Errorf("%s is %s", id, a.code())
+		}
+		p.want(t, 404, ana.token, "POST", "/api/uploads/"+id+"/complete", nil)
+	}
+}
+
+// hugePicture checks that a picture is measured without being decoded, whichever pods complete it, and that only its owner has it.
+func hugePicture(t *testing.T, p, q *pod, ana, ben user) {
+	t.Helper()
+	k := p.announce(t, ana, "большой “файл”; a=\"b\".png", "image/png", 40)
+	if a := p.want(t, 409, ana.token, "POST", "/api/uploads/"+k.ID+"/complete", nil); a.code() != "not_uploaded" {
+		t.Errorf("before the upload: %s", a.code())
+	}
+	if status := k.put(t, pngFile(10_000, 10_000)); status != 200 {
+		t.Fatalf("the storage answers %d", status)
+	}
+	completeAtOnce(t, ana, k, p, q, p, q)
+	status, header, body := q.fetch(t, ana, k.ID)
+	if status != 200 || len(body) != 40 || header.Get("Content-Type") != "image/png" || !strings.HasPrefix(header.Get("Content-Disposition"), "inline; ") {
+		t.Errorf("fetched: %d, %v", status, header)
+	}
+	if status, _, _ := q.fetch(t, ben, k.ID); status != 404 {
+		t.Errorf("a stranger gets %d", status)
+	}
+	if got := q.links(t, ben, k.ID); got != "" {
+		t.Errorf("a stranger gets a link for %s", got)
+	}
+	p.want(t, 404, ben.token, "POST", "/api/uploads/"+k.ID+"/complete", nil)
+}
+
+// completeAtOnce completes an upload at all pods at the same time. Each must return the same picture.
+func completeAtOnce(t *testing.T, u user, k ticket, pods ...*pod) {
+	t.Helper()
+	want := fmt.Sprintf(`{"id":"%s","state":"ready","contentType":"image/png","size":40,"width":10000,"height":10000}`, k.ID)
+	var wg sync.WaitGroup
+	for _, pod := range pods {
+		wg.Go(func() {
+			a := pod.call(t, u.token, "POST", "/api/uploads/"+k.ID+"/complete", nil)
+			if a.status != 200 || string(a.body) != want {
+				t.Errorf("completed: %d %s", a.status, a.body)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// htmlNamedPNG checks that a file that is not of its announced type stays refused.
+func htmlNamedPNG(t *testing.T, p *pod, ana user) {
+	t.Helper()
+	html := []byte("<!DOCTYPE html><script>alert(1)</script>")
+	k := p.announce(t, ana, "cat.png", "image/png", len(html))
+	k.put(t, html)
+	for range 2 {
+		if a := p.want(t, 422, ana.token, "POST", "/api/uploads/"+k.ID+"/complete", nil); a.code() != "upload_mismatch" {
+			t.Errorf("it is %s", a.code())
+		}
+	}
+	if status, _, _ := p.fetch(t, ana, k.ID); status != 404 {
+		t.Errorf("it is fetched: %d", status)
+	}
+}
+
+// uploadWhileStorageIsDown checks that the pod stays ready, though degraded, and that an upload is completed once the storage is back.
+func uploadWhileStorageIsDown(t *testing.T, p *pod, ana user, storage *testenv.ObjectStorage) {
+	t.Helper()
+	body := []byte("hello")
+	k := p.announce(t, ana, "a.txt", "text/plain", len(body))
+	k.put(t, body)
+	storage.Stop()
+	p.awaitStorage(t, "down")
+	a := p.want(t, 200, "", "GET", "/api/health/ready", nil)
+	if !strings.Contains(string(a.body), `"status":"degraded"`) {
+		t.Errorf("readiness is %s", a.body)
+	}
+	a = p.want(t, 503, ana.token, "POST", "/api/uploads/"+k.ID+"/complete", nil)
+	if a.code() != "unavailable" || a.header.Get("Retry-After") == "" {
+		t.Errorf("completed: %v %s", a.header, a.body)
+	}
+	storage.Start()
+	p.want(t, 200, ana.token, "POST", "/api/uploads/"+k.ID+"/complete", nil)
+	p.awaitStorage(t, "up")
+}
+
+// awaitStorage waits until readiness reports that state of the storage.
+func (p *pod) awaitStorage(t testing.TB, state string) {
+	t.Helper()
+	testenv.Eventually(t, 20*time.Second, func() bool {
+		a := p.call(t, "", "GET", "/api/health/ready", nil)
+		return a.code() == "" && strings.Contains(string(a.body), `"storage":"`+state+`"`)
+	}, "readiness reports that the storage is %s", state)
 }
 
 // withFiles is a message as its members see it.

@@ -10,34 +10,11 @@ import (
 func TestWrongPasswordsOfOnesOwnAreLimited(t *testing.T) {
 	t.Parallel()
 	s := start(t, 2, "PARLEY_RATE_LIMIT_AUTH=1000/15m")
-	guess := func(i int, u user) (answer, error) {
-		p := s.pods[i%2]
-		if i%3 == 0 {
-			return p.try(u.token, "DELETE", "/api/users/me", map[string]any{"password": "wrong password"})
-		}
-		return p.try(u.token, "POST", "/api/auth/password", map[string]any{"current": "wrong password", "new": "a new password"})
-	}
 	s.countedInRedis(t, func() string {
 		u := s.pods[0].register(t)
-		var mu sync.Mutex
 		statuses := map[int]int{}
 		for round := 0; round < 20 && statuses[429] == 0; round++ {
-			var wg sync.WaitGroup
-			for i := range 8 {
-				wg.Go(func() {
-					a, err := guess(i, u)
-					if err != nil {
-						t.Error(err)
-					}
-					if a.status == 429 && a.header.Get("Retry-After") == "" {
-						t.Error("a 429 without Retry-After")
-					}
-					mu.Lock()
-					defer mu.Unlock()
-					statuses[a.status]++
-				})
-			}
-			wg.Wait()
+			s.guessAtOnce(t, u, 8, statuses)
 		}
 		// A busy machine refuses some with 503 after they were counted.
 		if statuses[403] > 20 || statuses[403]+statuses[503] < 20 || statuses[429] == 0 {
@@ -57,6 +34,37 @@ func TestWrongPasswordsOfOnesOwnAreLimited(t *testing.T) {
 		}
 		s.pods[i%2].want(t, 204, knows.token, "POST", "/api/auth/password", map[string]any{"current": from, "new": to})
 	}
+}
+
+// guessAtOnce sends n wrong passwords of the user's at the same time and adds the answers to the statuses. Each 429 must have a Retry-After.
+func (s *system) guessAtOnce(t *testing.T, u user, n int, statuses map[int]int) {
+	t.Helper()
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			a, err := s.guess(i, u)
+			if err != nil {
+				t.Error(err)
+			}
+			if a.status == 429 && a.header.Get("Retry-After") == "" {
+				t.Error("a 429 without Retry-After")
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			statuses[a.status]++
+		})
+	}
+	wg.Wait()
+}
+
+// guess sends a wrong password of the user's. Its pod and its route depend on i.
+func (s *system) guess(i int, u user) (answer, error) {
+	p := s.pods[i%2]
+	if i%3 == 0 {
+		return p.try(u.token, "DELETE", "/api/users/me", map[string]any{"password": "wrong password"})
+	}
+	return p.try(u.token, "POST", "/api/auth/password", map[string]any{"current": "wrong password", "new": "a new password"})
 }
 
 func TestALockedUsernameLetsItsOwnerIn(t *testing.T) {

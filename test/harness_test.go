@@ -134,6 +134,14 @@ func (a answer) code() string {
 	return p.Code
 }
 
+// check fails the test, which goes on, if an answer has another status or, for a problem, another code.
+func (a answer) check(t testing.TB, what string, status int, code string) {
+	t.Helper()
+	if a.status != status || a.code() != code {
+		t.Errorf("%s: %d %s, want %d %s", what, a.status, a.body, status, code)
+	}
+}
+
 // fields are those with a fault, sorted.
 func (p problem) fields() string {
 	set := map[string]bool{}

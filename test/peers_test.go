@@ -112,13 +112,9 @@ func TestBodiesArriveInManyWays(t *testing.T) {
 	t.Run("in chunks", func(t *testing.T) {
 		r := p.rawFrom(t, "")
 		r.write(jsonPost+"Transfer-Encoding: chunked\r\n\r\n%s", "/api/auth/login", chunk(login[:10])+chunk(login[10:])+"0\r\n\r\n")
-		if a := r.answer(); a.status != 401 {
-			t.Errorf("%d %s", a.status, a.body)
-		}
+		r.wantStatus(t, "the request", 401)
 		r.write(jsonPost+"Content-Length: %d\r\n\r\n%s", "/api/auth/login", len(login), login)
-		if a := r.answer(); a.status != 401 {
-			t.Errorf("the next on the connection: %d %s", a.status, a.body)
-		}
+		r.wantStatus(t, "the next on the connection", 401)
 	})
 	t.Run("in too many chunks", func(t *testing.T) {
 		r := p.rawFrom(t, "")
@@ -126,9 +122,7 @@ func TestBodiesArriveInManyWays(t *testing.T) {
 		for range 40 {
 			r.write("%s", chunk(strings.Repeat(" ", 8<<10)))
 		}
-		if a := r.answer(); a.status != 413 {
-			t.Errorf("%d %s", a.status, a.body)
-		}
+		r.wantStatus(t, "the request", 413)
 		r.ended(10 * time.Second)
 	})
 	t.Run("piece by piece", func(t *testing.T) {
@@ -140,9 +134,7 @@ func TestBodiesArriveInManyWays(t *testing.T) {
 			r.write("%s", body[:n])
 			body = body[n:]
 		}
-		if a := r.answer(); a.status != 401 {
-			t.Errorf("%d %s", a.status, a.body)
-		}
+		r.wantStatus(t, "the request", 401)
 	})
 	t.Run("after 100 Continue", func(t *testing.T) {
 		r := p.rawFrom(t, "")
@@ -154,24 +146,18 @@ func TestBodiesArriveInManyWays(t *testing.T) {
 		}
 		_, _ = r.r.ReadString('\n')
 		r.write("%s", login)
-		if a := r.answer(); a.status != 401 {
-			t.Errorf("%d %s", a.status, a.body)
-		}
+		r.wantStatus(t, "the request", 401)
 	})
 	t.Run("refused before 100 Continue", func(t *testing.T) {
 		r := p.rawFrom(t, "")
 		r.write(jsonPost+"Expect: 100-continue\r\nContent-Length: 300000\r\n\r\n", "/api/auth/login")
-		if a := r.answer(); a.status != 413 {
-			t.Errorf("%d %s", a.status, a.body)
-		}
+		r.wantStatus(t, "the request", 413)
 	})
 	t.Run("with a GET, which has none", func(t *testing.T) {
 		r := p.rawFrom(t, "")
 		inner := "GET /api/health/ready HTTP/1.1\r\nHost: x\r\n\r\n"
 		r.write("GET /api/health HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(inner), inner)
-		if a := r.answer(); a.status != 200 {
-			t.Errorf("%d %v", a.status, a.header)
-		}
+		r.wantStatus(t, "the request", 200)
 		if more := r.ended(10 * time.Second); more != "" {
 			t.Errorf("the body was taken for a request: %s", more)
 		}
@@ -188,10 +174,16 @@ func TestBodiesArriveInManyWays(t *testing.T) {
 		if c, ok := r.Conn.(*net.TCPConn); ok {
 			_ = c.CloseWrite()
 		}
-		if a := r.answer(); a.status != 400 {
-			t.Errorf("%d %s", a.status, a.body)
-		}
+		r.wantStatus(t, "the request", 400)
 	})
+}
+
+// wantStatus reads an answer and fails the test, which goes on, if it has another status.
+func (r *rawClient) wantStatus(t testing.TB, what string, status int) {
+	t.Helper()
+	if a := r.answer(); a.status != status {
+		t.Errorf("%s: %d %v %s, want %d", what, a.status, a.header, a.body, status)
+	}
 }
 
 // A client that is refused while it sends reads its answer: it is not cut off.

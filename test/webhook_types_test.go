@@ -38,26 +38,11 @@ type hookEvent struct {
 // Every type of event comes, with what the contract says about its data and its actor.
 func TestEveryTypeOfWebhook(t *testing.T) {
 	t.Parallel()
-	var mu sync.Mutex
-	events, had := map[string][]hookEvent{}, map[string]bool{}
-	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		b, _ := io.ReadAll(r.Body)
-		var e hookEvent
-		if err := json.Unmarshal(b, &e); err != nil || len(b) > 256<<10 {
-			t.Errorf("%d bytes: %v: %.300s", len(b), err, b)
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		if id := r.Header.Get("webhook-id"); !had[id] { // an event that was answered late may come again
-			had[id] = true
-			events[e.Type] = append(events[e.Type], e)
-		}
-	}))
-	t.Cleanup(receiver.Close)
+	got := newHookEvents(t)
 	s := start(t, 1, "PARLEY_BOOTSTRAP_KEY="+bootstrapKey, "PARLEY_SECRETS_KEY="+strings.Repeat("k", 43)+"=", "PARLEY_WEBHOOK_ALLOW_CIDRS=127.0.0.0/8")
 	p := s.pods[0]
 	testenv.Eventually(t, 20*time.Second, func() bool { return p.call(t, bootstrapKey, "GET", "/api/server/keys", nil).status == 200 }, "the key is made")
-	p.want(t, 201, bootstrapKey, "POST", "/api/server/webhooks", map[string]any{"name": "all", "url": receiver.URL, "types": []string{"*"}})
+	p.want(t, 201, bootstrapKey, "POST", "/api/server/webhooks", map[string]any{"name": "all", "url": got.receiver.URL, "types": []string{"*"}})
 	s.launchBeside("dispatcher")
 	var keys struct{ Data []struct{ ID string } }
 	p.want(t, 200, bootstrapKey, "GET", "/api/server/keys", nil).into(t, &keys)
@@ -68,14 +53,6 @@ func TestEveryTypeOfWebhook(t *testing.T) {
 	for i := range many {
 		people = append(people, map[string]any{"externalId": fmt.Sprint("u", i), "displayName": fmt.Sprint("U", i)})
 		names = append(names, map[string]any{"user": fmt.Sprint("ext:u", i)})
-	}
-	await := func(typ string) {
-		t.Helper()
-		testenv.Eventually(t, time.Minute, func() bool {
-			mu.Lock()
-			defer mu.Unlock()
-			return len(events[typ]) > 0
-		}, "%s comes", typ)
 	}
 	key := func(status int, method, path string, body any, headers ...string) answer {
 		t.Helper()
@@ -97,17 +74,17 @@ func TestEveryTypeOfWebhook(t *testing.T) {
 
 	key(201, "PUT", "/api/server/conversations/ext:room", map[string]any{"name": "Room"})
 	key(200, "POST", "/api/server/conversations/ext:room/members", map[string]any{"users": names})
-	await("conversation.members_added")
+	got.await(t, "conversation.members_added")
 	key(200, "POST", "/api/server/conversations/ext:room/members", map[string]any{"users": []map[string]any{{"user": "ext:u0", "role": "admin"}}})
 	key(200, "PATCH", "/api/server/conversations/ext:room", map[string]any{"name": "Renamed"})
 	var m struct{ ID string }
 	key(201, "POST", "/api/server/conversations/ext:room/messages", map[string]any{"sender": "ext:u0", "content": "hello", "clientMessageId": "1"}).into(t, &m)
 	key(200, "PUT", "/api/messages/"+m.ID+"/reactions/+1", nil, "Parley-User", "ext:u1")
-	await("message.reacted")
+	got.await(t, "message.reacted")
 	key(200, "PATCH", "/api/server/messages/"+m.ID, map[string]any{"content": "edited"})
 	key(204, "DELETE", "/api/server/messages/"+m.ID, nil)
 	key(200, "DELETE", "/api/server/conversations/ext:room/members", map[string]any{"users": []string{"ext:u3", "ext:u4"}})
-	await("conversation.members_removed")
+	got.await(t, "conversation.members_removed")
 	key(204, "DELETE", "/api/server/conversations/ext:room", nil)
 
 	want := []string{
@@ -115,33 +92,15 @@ func TestEveryTypeOfWebhook(t *testing.T) {
 		"conversation.members_added", "conversation.members_removed", "conversation.members_updated", "user.created", "user.updated", "user.deactivated",
 		"user.reactivated", "user.banned", "user.unbanned", "user.deleted", "friend.added", "friend.removed",
 	}
-	var missing []string
 	testenv.Eventually(t, time.Minute, func() bool {
-		mu.Lock()
-		defer mu.Unlock()
-		missing = slices.DeleteFunc(slices.Clone(want), func(s string) bool { return len(events[s]) > 0 })
-		return len(missing) == 0 && len(events["user.created"]) == many+2 && len(events["user.updated"]) == 3
+		return len(got.missing(want)) == 0 && got.count("user.created") == many+2 && got.count("user.updated") == 3
 	}, "every type comes")
-	mu.Lock()
-	defer mu.Unlock()
-	if len(missing) > 0 {
-		t.Errorf("missing are %q", missing)
-	}
+	got.mu.Lock()
+	defer got.mu.Unlock()
+	events := got.byType
 	for typ, list := range events {
 		for _, e := range list {
-			thing, _, _ := strings.Cut(typ, ".")
-			switch {
-			case e.Timestamp.IsZero():
-				t.Errorf("%s has no timestamp", typ)
-			case thing == "user" && (e.Data.User == nil || e.Data.User.ID == ""):
-				t.Errorf("%s has the user %+v", typ, e.Data.User)
-			case thing == "friend" && len(e.Data.Users) != 2:
-				t.Errorf("%s has the users %+v", typ, e.Data.Users)
-			case (thing == "message" || thing == "conversation") && (e.Data.Conversation == nil || e.Data.Conversation.ExternalID != "room" || e.Data.Conversation.Type != "group"):
-				t.Errorf("%s has the conversation %+v", typ, e.Data.Conversation)
-			case (thing == "message" || thing == "conversation") && (e.Actor.KeyID == nil && typ != "message.reacted" || typ == "message.created" && e.Data.Revision == 0):
-				t.Errorf("%s has the actor %+v and the revision %d", typ, e.Actor, e.Data.Revision)
-			}
+			checkEvent(t, typ, e)
 		}
 	}
 	if e := events["conversation.members_added"][0].Data; len(e.UserIDs) != many || len(e.Members) != 20 || e.MemberCount != many {
@@ -157,6 +116,90 @@ func TestEveryTypeOfWebhook(t *testing.T) {
 		t.Error("no user was renamed")
 	}
 	checkUsersActors(t, events, keyID, ana, ben)
+}
+
+// hookEvents are the events that a receiver got, by their type.
+type hookEvents struct {
+	receiver *httptest.Server
+	mu       sync.Mutex // guards what follows
+	byType   map[string][]hookEvent
+	had      map[string]bool // ids of deliveries
+}
+
+// newHookEvents starts a receiver.
+func newHookEvents(t *testing.T) *hookEvents {
+	t.Helper()
+	h := &hookEvents{byType: map[string][]hookEvent{}, had: map[string]bool{}}
+	h.receiver = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		var e hookEvent
+		if err := json.Unmarshal(b, &e); err != nil || len(b) > 256<<10 {
+			t.Errorf("%d bytes: %v: %.300s", len(b), err, b)
+		}
+		h.add(r.Header.Get("webhook-id"), e)
+	}))
+	t.Cleanup(h.receiver.Close)
+	return h
+}
+
+// add keeps an event, once: one that was answered late may come again.
+func (h *hookEvents) add(id string, e hookEvent) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.had[id] {
+		h.had[id] = true
+		h.byType[e.Type] = append(h.byType[e.Type], e)
+	}
+}
+
+func (h *hookEvents) count(typ string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.byType[typ])
+}
+
+// await waits for an event of the type.
+func (h *hookEvents) await(t testing.TB, typ string) {
+	t.Helper()
+	testenv.Eventually(t, time.Minute, func() bool { return h.count(typ) > 0 }, "%s comes", typ)
+}
+
+// missing are the types of which no event has come.
+func (h *hookEvents) missing(types []string) []string {
+	return slices.DeleteFunc(slices.Clone(types), func(typ string) bool { return h.count(typ) > 0 })
+}
+
+// checkEvent checks what every event of a kind of thing has.
+func checkEvent(t testing.TB, typ string, e hookEvent) {
+	t.Helper()
+	if e.Timestamp.IsZero() {
+		t.Errorf("%s has no timestamp", typ)
+	}
+	switch thing, _, _ := strings.Cut(typ, "."); thing {
+	case "user":
+		if e.Data.User == nil || e.Data.User.ID == "" {
+			t.Errorf("%s has the user %+v", typ, e.Data.User)
+		}
+	case "friend":
+		if len(e.Data.Users) != 2 {
+			t.Errorf("%s has the users %+v", typ, e.Data.Users)
+		}
+	case "message", "conversation":
+		checkRoomEvent(t, typ, e)
+	default:
+		t.Errorf("%s is an unknown type", typ)
+	}
+}
+
+// checkRoomEvent checks an event of the room: it names its conversation and, except for a reaction, the key that caused it.
+func checkRoomEvent(t testing.TB, typ string, e hookEvent) {
+	t.Helper()
+	if c := e.Data.Conversation; c == nil || c.ExternalID != "room" || c.Type != "group" {
+		t.Errorf("%s has the conversation %+v", typ, c)
+	}
+	if e.Actor.KeyID == nil && typ != "message.reacted" || typ == "message.created" && e.Data.Revision == 0 {
+		t.Errorf("%s has the actor %+v and the revision %d", typ, e.Actor, e.Data.Revision)
+	}
 }
 
 // event is that of a user of this name.

@@ -32,6 +32,7 @@ func (nobody) Markers(context.Context, string) map[string]chat.PendingMarker { r
 // house is a group of three and what writes its journal.
 type house struct {
 	t        *testing.T
+	url      string
 	db       *postgres.DB
 	messages *message.Service
 	groups   *conversation.Service
@@ -42,7 +43,8 @@ type house struct {
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
-	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(t), MaxConns: 8, Application: "test"})
+	url := testenv.Postgres(t)
+	db, err := postgres.Open(postgres.Config{URL: url, MaxConns: 8, Application: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +56,7 @@ func newHouse(t *testing.T) *house {
 	go func() { defer close(done); _ = committer.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done; _ = db.Close() })
 	h := &house{
-		t: t, db: db, messages: message.NewService(db, store, committer, nil, nobody{}), users: testenv.Users(t, db.SQL, 3),
+		t: t, url: url, db: db, messages: message.NewService(db, store, committer, nil, nobody{}), users: testenv.Users(t, db.SQL, 3),
 		groups: conversation.NewService(db, conversations, nobody{}, nobody{}, nobody{}), feed: journal.NewFeed(db.SQL, conversations),
 	}
 	name := "group"

@@ -2,6 +2,7 @@ package cursor_test
 
 import (
 	"encoding/base64"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -88,4 +89,27 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%q decodes to %v, which comes back as %v, %v", s, p, again, err)
 		}
 	})
+}
+
+func TestLabelledPositionsComeThrough(t *testing.T) {
+	t.Parallel()
+	p := cursor.Position{Time: at(t, "2026-11-23T10:00:00.123456Z"), ID: someID}
+	for _, label := range []string{"", "+1", `"]<&>`, "👍🏽", strings.Repeat("👨‍👩‍👧", 6), strings.Repeat("\x00", 32)} {
+		got, err := cursor.DecodeLabelled(cursor.EncodeLabelled(cursor.Labelled{Position: p, Label: label}))
+		if err != nil || got.Label != label || got.ID != p.ID || !got.Time.Equal(p.Time) {
+			t.Errorf("%q came as %+v, %v", label, got, err)
+		}
+	}
+	for name, s := range map[string]string{
+		"nothing": "", "without a label": cursor.Encode(p), "a number": b64(`["2026-11-23T10:00:00.123456Z","` + someID + `",1]`),
+		"another id": b64(`["2026-11-23T10:00:00.123456Z","x","+1"]`), "more": b64(`["2026-11-23T10:00:00.123456Z","` + someID + `","a","b"]`),
+		"too long": cursor.EncodeLabelled(cursor.Labelled{Position: p, Label: strings.Repeat("x", 1000)}),
+	} {
+		if got, err := cursor.DecodeLabelled(s); !errors.Is(err, cursor.ErrMalformed) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+	if _, err := cursor.Decode(cursor.EncodeLabelled(cursor.Labelled{Position: p})); !errors.Is(err, cursor.ErrMalformed) {
+		t.Errorf("a labelled position is taken for a plain one: %v", err)
+	}
 }

@@ -1,5 +1,6 @@
 // Package audit records each write by a server key and each action of a moderator. An entry is written in the transaction of
-// the change that it describes, so neither exists without the other; only reads that Redis accepts have theirs before. It contains no message content and no secrets.
+// the change that it describes, so neither exists without the other. Reads that are stored in Redis are the exception: their entry is committed
+// first. An entry contains no message content and no secrets.
 package audit
 
 import (

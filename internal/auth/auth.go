@@ -1,5 +1,5 @@
 // Package auth is the domain of accounts' credentials and sessions: passwords, access and refresh tokens, and the ends of
-// sessions, which every pod learns of within seconds.
+// sessions. Every pod detects within seconds that a session has ended.
 package auth
 
 import (

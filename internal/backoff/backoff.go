@@ -1,5 +1,5 @@
-// Package backoff spaces the attempts of what failed. Pauses differ at random, so that processes that failed together, as when a
-// dependency stopped, don't all try again at once.
+// Package backoff computes and waits for the pauses between attempts. Pauses vary at random, so that processes that failed at the same time, for
+// example because a dependency stopped, don't all try again at once.
 package backoff
 
 import (

@@ -1,8 +1,8 @@
 // Package budget bounds the memory that clients make a process hold: in all, and for each of the owners that share it.
 //
 // It counts memory that a client can make large and keep: bodies that arrive slowly, responses and frames that are not read. Memory that is
-// small and bounded by the number of connections is not counted. Whoever is refused is expected to answer 503 or to close
-// the connection, so that the memory of the others stays.
+// small and bounded by the number of connections is not counted. A caller that is refused memory has to return 503 or to close
+// the connection, so that the others keep theirs.
 package budget
 
 import (

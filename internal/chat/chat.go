@@ -1,5 +1,5 @@
 // Package chat has the nouns that REST, sockets and webhooks share: messages, conversations, members and profiles. Each is
-// encoded here as clients see it, and read from Postgres here, so that a new member is added in one place.
+// encoded here as clients see it, and read from Postgres here, so that a new JSON member is added in one place.
 package chat
 
 import (

@@ -1,5 +1,5 @@
-// Package config reads the processes' settings from the environment and, where PARLEY_CONFIG names one, from a file, and
-// checks them all before anything starts. A file's keys are the settings' names without PARLEY_, in lower case.
+// Package config reads the processes' settings from the environment and, if PARLEY_CONFIG names one, from a file, and
+// checks all of them before anything starts. A file's keys are the settings' names without PARLEY_, in lower case.
 package config
 
 import (

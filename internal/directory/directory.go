@@ -1,5 +1,5 @@
-// Package directory is the domain of the product's own users as its back end keeps them: created and changed in bulk, listed, banned,
-// deactivated. What users do for themselves is the domain of package user.
+// Package directory is the domain of users whom the product's back end manages through the server API: it creates and changes them in bulk, and
+// lists, bans and deactivates them. Package user is the domain of changes that users make to their own profiles.
 package directory
 
 import (

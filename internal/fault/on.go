@@ -1,7 +1,7 @@
 //go:build faultpoints
 
-// Package fault has the instants at which tests kill or stall a process, or make it panic. They exist only in binaries built with the tag
-// faultpoints; in all others a Point is nothing.
+// Package fault defines points in the code at which tests kill or stall a process, or make it panic. They exist only in binaries built with the tag
+// faultpoints; in all others a Point does nothing.
 package fault
 
 import (

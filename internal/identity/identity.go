@@ -4,7 +4,7 @@
 //	              ▲
 //	          Source: the issuer's key set, fetched at each refresh, and for an unknown kid
 //
-// It fails closed: while there is no key set, or the present one could not be renewed for MaxStale, no external token is accepted.
+// It fails closed: it accepts no external token while there is no key set, or if the key set could not be fetched again for MaxStale.
 package identity
 
 import (

@@ -1,5 +1,5 @@
-// Package issuer is a small issuer of tokens with keys that rotate. For tests it stands in for a product's identity provider. It serves the
-// tests and make demo, and nobody else.
+// Package issuer is a small issuer of tokens with keys that rotate. For tests it stands in for a product's identity provider. Only
+// the tests, make run and make demo use it.
 package issuer
 
 import (

@@ -1,7 +1,8 @@
 // Package journal owns the changes of conversations. Every change takes the conversation's lock, gets its next revision,
 // and is either a new message, which is its own row, or a row of conversation_changes. So the revisions of a conversation count
 // 1, 2, 3 … without a gap, in the order of their commits, and the changes after a revision can be read again at any time: by pods
-// that missed an event (Feed.After), by clients that were offline (Feed.Changed), and by webhooks.
+// that missed an event and by webhooks (Feed.After), and by clients that were offline (Feed.Changed). Feed.Recent finds the conversations that
+// changed lately.
 //
 //	send                edit, react, rename, add, remove …
 //	  │ message/send.sql     │ Lock, then Note or ChangeMessage

@@ -1,5 +1,5 @@
-// Package periodic runs a task at fixed intervals through asynq: once an interval, however many processes schedule and run it, and
-// whatever became of the run before.
+// Package periodic runs a task at fixed intervals through asynq: once in each interval, regardless of how many processes schedule and run it, and of
+// the result of the run before.
 package periodic
 
 import (

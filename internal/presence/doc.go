@@ -47,8 +47,8 @@
 // # Gaps
 //
 // After a time in which Redis did not respond or no watcher ran, deadlines may be over although the sockets are open. Watchers
-// keep the time of the last sweep in a mark (mark.lua). If it is old, nobody is claimed for settleIn, and pods, which read the
-// mark every epochEvery, renew all their connections first (TestRedisRestoredFromAnOldSnapshot). Pods also renew all
+// keep the time of the last sweep in a mark (mark.lua). If the mark is old, watchers claim nobody for settleIn. Pods read the mark
+// every epochEvery, so meanwhile they renew all their connections (TestRedisRestoredFromAnOldSnapshot). Pods also renew all
 // connections if Redis lost its memory, which they detect by a random value, the epoch of Redis.
 //
 // # Reading

@@ -1,5 +1,5 @@
-// Package principal says on whose behalf a request is made. Every kind of bearer token becomes one Principal, in one place at the edge;
-// everything behind it asks the Principal and never the token.
+// Package principal says on whose behalf a request is made. The edge turns every kind of bearer token into a Principal, in one place.
+// All code behind it uses the Principal and never the token.
 package principal
 
 import (

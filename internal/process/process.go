@@ -1,9 +1,9 @@
-// Package process is what Parley's processes have in common: how each starts, what it is connected to, and how it stops.
+// Package process has the code that Parley's processes share: their start, their connections, and their stop.
 //
 //	main ── settings ──► Serve: logger, memory limit, signals ──► run
 //	run  ── Connect: traces, metrics, Postgres, Redis, health ──► the process's own parts ──► Base.Run
 //
-// A main package has its connections' sizes, its own parts, and nothing of this.
+// A main package only sets the sizes of its connection pools and wires its own parts.
 package process
 
 import (

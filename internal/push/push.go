@@ -7,8 +7,8 @@
 //	                                               have the message unread?         └─► outbox (push.requested)
 //
 // A push is a hint. It is decided once, some seconds after the message's commit (the delay), and dropped after five failed attempts. A row
-// of push_sends has no content: text, badge and preferences are read when the push is sent, so it has edits and deletions that were
-// made in between. The payload of push.requested has the content at the time of the decision.
+// of push_sends has no content: text, badge and preferences are read when the push is sent. So the push includes edits, and a message
+// deleted in between is not pushed. The payload of push.requested has the content at the time of the decision.
 package push
 
 import (

@@ -17,14 +17,14 @@
 //	revision = delivered + 1   delivered, and with it those in pending that follow
 //	revision > delivered + 1   kept in pending; after 50 ms the gap is read from Postgres (repair.go)
 //
-// A poll of Postgres every two seconds finds changes and joins that the pod never received. All earlier events decide which
-// sessions get a later one, so a lost removal is delivered before anything that follows it.
+// A poll of Postgres every two seconds finds changes and joins that the pod never received. Earlier events determine which
+// sessions get a later one. So a removal that was lost is repaired before anything that follows it is delivered.
 //
 // # Joins
 //
 // A user who is added to a conversation has sockets on pods that may not serve it yet. The publisher sends two messages: the
-// event on the conversation's channel, and a notice with the join on the user's channel, because only the latter is
-// subscribed for sure.
+// event on the conversation's channel, and a notice with the join on the user's channel, because only the user's channel
+// is certain to be subscribed on these pods.
 //
 //	the usual case                                     the join was lost: a poll finds it
 //
@@ -36,7 +36,8 @@
 //	     or    (from Redis, or by a repair)                     attachLate gives them to the sockets alone,
 //	repair  ─► joinsArrived: awaitedJoin = 0                    then attaches them
 //
-// A socket that was removed later must not be attached again by an old join: it remembers what it left (leftAfter).
+// A socket whose user was removed after a join must not be attached again by that old join. So each session remembers the revision at which it left
+// a conversation (leftAfter).
 //
 // # Sessions
 //

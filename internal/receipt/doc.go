@@ -15,9 +15,9 @@
 //	                ▲                           │
 //	                └──────── Flusher ──────────┘ every interval
 //
-// If Redis is unavailable, reads of groups are written as those of direct conversations. If Postgres is unavailable, the
-// pod's memory of messages and members (known.go) is enough to keep reads in Redis until it is back. So an acknowledged read
-// needs one of the two.
+// If Redis is unavailable, reads of groups are written directly to Postgres, like those of direct conversations. If Postgres is unavailable, a pod
+// knows from memory which messages it has delivered and to which members (known.go). Their reads, also those of direct conversations, wait in Redis
+// until Postgres is available again. So an acknowledged read needs only one of the two.
 //
 // # The flush
 //
@@ -28,7 +28,7 @@
 //	                                            │ refused
 //	                                            └─► halves, down to one id; that id is retried later
 //
-// One guarantee makes any number of flushes right, whether they overlap, are repeated or die. It is called written-before-removed:
+// One guarantee, called written-before-removed, makes the result right for any number of flushes, even if they overlap, are repeated or die:
 //
 //	A row leaves Redis only in the form in which it was read, and only after Postgres has it; and a row that Postgres has
 //	changes nothing when it is written again.

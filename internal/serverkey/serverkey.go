@@ -1,6 +1,6 @@
 // Package serverkey is the domain of the keys with which a product's own back end calls Parley. A key is shown once and kept as a hash.
-// Every pod remembers the keys that it has met and asks Postgres every two seconds which of them have ended, so that a request costs no
-// query and an ended key is refused within five seconds, whether Redis is available or not.
+// Every pod caches the keys that it has seen and reads from Postgres every two seconds which of them have ended. So a request with a cached key costs
+// no query, and an ended key is refused within five seconds, even if Redis is unavailable.
 package serverkey
 
 import (

@@ -1,5 +1,5 @@
-// Package testenv gives tests real Postgres databases, real Redis servers and real processes of Parley, each test its own.
-// Whatever it starts dies with the test binary, and its folders go too, also when the binary is killed.
+// Package testenv gives tests real Postgres databases, real Redis servers and real processes of Parley, separate ones for each test.
+// Everything that it starts ends with the test binary, and its folders are removed, even if the binary is killed.
 package testenv
 
 import (

@@ -1,5 +1,4 @@
-// Package timestamp formats times for clients: RFC 3339 in UTC with microseconds, the precision of Postgres, which
-// keeps.
+// Package timestamp formats times for clients: RFC 3339 in UTC with microseconds, which is the precision of Postgres.
 package timestamp
 
 import (

@@ -2,8 +2,8 @@
 //
 // The journal is a log without gaps, by conversation and revision. So sending a message writes nothing for webhooks. Each endpoint has a
 // place in each conversation, which is a revision: all events up to it were accepted by the endpoint or given up (dead). A dispatcher
-// finds conversations that changed, marks the places that are behind, takes a lease on some of these places, reads the events that follow
-// from the journal, and delivers them in order:
+// finds conversations that changed, marks the places that are behind, takes a lease on some of these places, reads the events after them
+// from the journal, and delivers these in order:
 //
 //	conversations.changed_at ──► places behind ──► lease ──► journal.Feed.After ──► POST ──► revision moves
 //	                                  ▲                                               │ failure
@@ -15,8 +15,8 @@
 // (TestALostLeaseMovesNothing). A crash at any point repeats at most one delivery of a place, with the same webhook-id. No HTTP request
 // is made inside a transaction.
 //
-// Events that belong to no conversation (users, friends) are written to the outbox by triggers, in the transaction of the change, one row
-// for each endpoint. They are delivered in order within a subject, for example a user.
+// Events that belong to no conversation are rows of the outbox, one for each endpoint. Triggers write those of users and friends in the transaction
+// of the change; package push writes push.requested in the transaction of its decision. They are delivered in order within a subject, for example a user.
 //
 // A replay has separate places (replays.go), which end at a revision. They are processed like the others.
 package webhook

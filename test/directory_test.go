@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,14 @@ func (p *pod) upsert(t testing.TB, key string, users ...map[string]any) []upsert
 	var r struct{ Data []upsert }
 	p.want(t, 200, key, "PUT", "/api/server/users", map[string]any{"users": users}).into(t, &r)
 	return r.Data
+}
+
+// outcome is the result and, for an error, its code.
+func (u upsert) outcome() string {
+	if u.Problem == nil {
+		return u.Result
+	}
+	return u.Result + " " + u.Problem.Code
 }
 
 type serverUser struct {
@@ -55,11 +64,7 @@ func TestUsersAreUpserted(t *testing.T) {
 	)
 	want := []string{"created", "created", "error invalid_request", "error username_taken", "error invalid_request", "", "error invalid_request"}
 	for n, i := range r {
-		got := i.Result
-		if i.Problem != nil {
-			got += " " + i.Problem.Code
-		}
-		if want[n] != "" && got != want[n] {
+		if got := i.outcome(); want[n] != "" && got != want[n] {
 			t.Errorf("%d: %s, want %s", n, got, want[n])
 		}
 	}
@@ -104,40 +109,46 @@ func TestAThousandUpsertsRepeatedMakeAThousand(t *testing.T) {
 		users[i] = map[string]any{"externalId": fmt.Sprintf("user-%d", (i*7919)%1000), "displayName": fmt.Sprintf("Person %d", i), "username": fmt.Sprintf("person_%d", i)}
 	}
 	var wg sync.WaitGroup
-	var mu sync.Mutex
-	created := 0
+	var created atomic.Int64
 	for round := range 6 {
 		wg.Go(func() {
 			body := users
 			if round%2 == 1 { // in another order
 				body = append(append([]map[string]any{}, users[500:]...), users[:500]...)
 			}
-			r, err := s.pods[round%2].try(key, "PUT", "/api/server/users", map[string]any{"users": body})
-			if err != nil || r.status != 200 && r.status != 503 {
-				t.Errorf("%v %d %s", err, r.status, r.body)
-				return
-			}
-			var out struct{ Data []upsert }
-			_ = json.Unmarshal(r.body, &out)
-			mu.Lock()
-			defer mu.Unlock()
-			for _, i := range out.Data {
-				if i.Result == "created" {
-					created++
-				}
-				if i.Result == "error" {
-					t.Errorf("%+v", i)
-				}
-			}
+			created.Add(s.pods[round%2].tryUpsert(t, key, body))
 		})
 	}
 	wg.Wait()
-	if n := s.count(t, `SELECT count(*) FROM users`); n != 1000 || created != 1000 {
-		t.Errorf("there are %d users, %d were created", n, created)
+	if n := s.count(t, `SELECT count(*) FROM users`); n != 1000 || created.Load() != 1000 {
+		t.Errorf("there are %d users, %d were created", n, created.Load())
 	}
 	if n := s.count(t, `SELECT count(*) FROM audit_log WHERE action = 'user.create'`); n != 1000 {
 		t.Errorf("the audit log has %d", n)
 	}
+}
+
+// tryUpsert upserts users, which may be refused with 503, and returns how many it created. None may be an error.
+func (p *pod) tryUpsert(t *testing.T, key string, users []map[string]any) (created int64) {
+	t.Helper()
+	r, err := p.try(key, "PUT", "/api/server/users", map[string]any{"users": users})
+	if err != nil || r.status != 200 && r.status != 503 {
+		t.Errorf("%v %d %s", err, r.status, r.body)
+		return 0
+	}
+	var out struct{ Data []upsert }
+	if err := json.Unmarshal(r.body, &out); err != nil {
+		t.Errorf("%v: %s", err, r.body)
+	}
+	for _, u := range out.Data {
+		switch u.Result {
+		case "created":
+			created++
+		case "error":
+			t.Errorf("%+v", u)
+		}
+	}
+	return created
 }
 
 func TestListingUsersMissesNothing(t *testing.T) {
@@ -150,22 +161,9 @@ func TestListingUsersMissesNothing(t *testing.T) {
 		users = append(users, map[string]any{"externalId": fmt.Sprint(i), "displayName": fmt.Sprintf("Person %d", i)})
 	}
 	p.upsert(t, key, users...)
-	walk := func(query string) (names []string) {
-		cursor := ""
-		for {
-			var r struct {
-				Data       []serverUser
-				Pagination struct{ NextCursor *string }
-			}
-			p.want(t, 200, key, "GET", "/api/server/users?limit=2"+query+cursor, nil).into(t, &r)
-			for _, u := range r.Data {
-				names = append(names, u.DisplayName)
-			}
-			if r.Pagination.NextCursor == nil {
-				return names
-			}
-			cursor = "&cursor=" + *r.Pagination.NextCursor
-		}
+	walk := func(query string) []string {
+		t.Helper()
+		return p.listUsers(t, key, query)
 	}
 	if got := walk(""); len(got) != 7 {
 		t.Errorf("all: %v", got)
@@ -193,6 +191,26 @@ func TestListingUsersMissesNothing(t *testing.T) {
 	testenv.Eventually(t, 30*time.Second, func() bool { return len(walk("&updatedAfter=2020-01-01T00:00:00Z&q=person")) == 7 }, "all are old enough")
 	p.want(t, 400, key, "GET", "/api/server/users?state=lost", nil)
 	p.want(t, 400, key, "GET", "/api/server/users?cursor=x", nil)
+}
+
+// listUsers are the names of the users that match the query, which begins with &, read two on a page.
+func (p *pod) listUsers(t testing.TB, key, query string) (names []string) {
+	t.Helper()
+	cursor := ""
+	for {
+		var r struct {
+			Data       []serverUser
+			Pagination struct{ NextCursor *string }
+		}
+		p.want(t, 200, key, "GET", "/api/server/users?limit=2"+query+cursor, nil).into(t, &r)
+		for _, u := range r.Data {
+			names = append(names, u.DisplayName)
+		}
+		if r.Pagination.NextCursor == nil {
+			return names
+		}
+		cursor = "&cursor=" + *r.Pagination.NextCursor
+	}
 }
 
 // endKey ends a key at a pod, as another key asks.
@@ -232,21 +250,9 @@ func TestBarredUsersAreOutEverywhere(t *testing.T) {
 	testenv.Eventually(t, 5*time.Second, func() bool { return b.call(t, ending, "GET", "/api/server/users", nil).status == 401 }, "the ended key is refused")
 	out := func(code string) {
 		t.Helper()
-		for _, p := range s.pods {
-			for name, token := range map[string]string{"external": external, "minted": minted.AccessToken, "acting": key} {
-				var headers []string
-				if name == "acting" {
-					headers = []string{"Parley-User", anna.ID}
-				}
-				testenv.Eventually(t, 5*time.Second, func() bool {
-					r := p.call(t, token, "GET", "/api/users/me", nil, headers...)
-					return r.status == 403 && r.code() == code
-				}, "a token that is %s is refused: %s", name, code)
-			}
-		}
-		if r := b.call(t, "", "POST", "/api/auth/refresh", map[string]any{"refreshToken": minted.RefreshToken}); r.status != 403 || r.code() != code {
-			t.Errorf("a refresh: %d %s", r.status, r.body)
-		}
+		s.refusedEverywhere(t, code, map[string]string{"external": external, "minted": minted.AccessToken})
+		s.refusedEverywhere(t, code, map[string]string{"acting": key}, "Parley-User", anna.ID)
+		b.call(t, "", "POST", "/api/auth/refresh", map[string]any{"refreshToken": minted.RefreshToken}).check(t, "a refresh", 403, code)
 	}
 	until := time.Now().Add(time.Hour).UTC().Format("2006-01-02T15:04:05.000000Z")
 	a.want(t, 200, key, "PUT", "/api/server/users/ext:anna/ban", map[string]any{"until": until})
@@ -261,7 +267,7 @@ func TestBarredUsersAreOutEverywhere(t *testing.T) {
 	in := func() {
 		t.Helper()
 		for _, p := range s.pods {
-			testenv.Eventually(t, 5*time.Second, func() bool { return p.call(t, external, "GET", "/api/users/me", nil).status == 200 }, "the token holds again")
+			p.awaitStatus(t, 200, external, "the token holds again")
 		}
 	}
 	in()
@@ -280,7 +286,26 @@ func TestBarredUsersAreOutEverywhere(t *testing.T) {
 	}
 	testenv.Eventually(t, 15*time.Second, func() bool { return b.call(t, external, "GET", "/api/users/me", nil).status == 200 }, "the ban ends at its time")
 	a.want(t, 204, key, "DELETE", "/api/server/users/ext:anna/sessions", nil)
-	testenv.Eventually(t, 5*time.Second, func() bool { return b.call(t, minted.AccessToken, "GET", "/api/users/me", nil).status == 401 }, "the minted session has ended")
+	b.awaitStatus(t, 401, minted.AccessToken, "the minted session has ended")
+}
+
+// refusedEverywhere waits until each pod refuses each of the tokens with 403 and that code.
+func (s *system) refusedEverywhere(t testing.TB, code string, tokens map[string]string, headers ...string) {
+	t.Helper()
+	for _, p := range s.pods {
+		for name, token := range tokens {
+			testenv.Eventually(t, 5*time.Second, func() bool {
+				r := p.call(t, token, "GET", "/api/users/me", nil, headers...)
+				return r.status == 403 && r.code() == code
+			}, "a token that is %s is refused: %s", name, code)
+		}
+	}
+}
+
+// awaitStatus waits until the token's own profile is answered with the status.
+func (p *pod) awaitStatus(t testing.TB, status int, token, what string) {
+	t.Helper()
+	testenv.Eventually(t, 5*time.Second, func() bool { return p.call(t, token, "GET", "/api/users/me", nil).status == status }, "%s", what)
 }
 
 func containsJSON(body []byte, member, value string) bool {

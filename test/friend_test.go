@@ -127,48 +127,30 @@ func TestABlockLooksLikeNobody(t *testing.T) {
 	if x := p.call(t, a.token, "PUT", "/api/blocks/"+a.ID, nil); x.status != 400 {
 		t.Errorf("blocking oneself: %d %s", x.status, x.body)
 	}
-	same := func(name, method, path string, body func(id string) any) {
-		t.Helper()
-		for _, side := range []struct{ who, whom user }{{a, b}, {b, a}} {
-			var got [2]answer
-			for i, target := range []user{side.whom, nobody} {
-				var in any
-				if body != nil {
-					in = body(target.ID)
-				}
-				got[i] = q.call(t, side.who.token, method, strings.ReplaceAll(path, "{}", target.ID), in)
-				pr := got[i].problem(t)
-				got[i].body = []byte(fmt.Sprint(pr.Type, pr.Title, pr.Status, pr.Detail, pr.Code, pr.Errors))
-			}
-			if got[0].status != 404 || string(got[0].body) != string(got[1].body) {
-				t.Errorf("%s: across a block %d %s, of nobody %d %s", name, got[0].status, got[0].body, got[1].status, got[1].body)
-			}
-		}
+	for name, x := range map[string]struct {
+		method, path string
+		body         func(id string) any // nil for none
+	}{
+		"a profile":             {"GET", "/api/users/{}", nil},
+		"a request":             {"POST", "/api/friends/requests", func(x string) any { return map[string]any{"userId": x} }},
+		"unfriending":           {"DELETE", "/api/friends/{}", nil},
+		"a direct conversation": {"POST", "/api/conversations", func(x string) any { return map[string]any{"type": "direct", "memberIds": []string{x}} }},
+		"a group": {"POST", "/api/conversations", func(x string) any {
+			return map[string]any{"type": "group", "name": "x", "memberIds": []string{x, other.ID}}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q.looksLikeNobody(t, a, b, x.method, x.path, x.body)
+			q.looksLikeNobody(t, b, a, x.method, x.path, x.body)
+		})
 	}
-	same("a profile", "GET", "/api/users/{}", nil)
-	same("a request", "POST", "/api/friends/requests", func(x string) any { return map[string]any{"userId": x} })
-	same("unfriending", "DELETE", "/api/friends/{}", nil)
-	same("a direct conversation", "POST", "/api/conversations", func(x string) any { return map[string]any{"type": "direct", "memberIds": []string{x}} })
-	same("a group", "POST", "/api/conversations", func(x string) any {
-		return map[string]any{"type": "group", "name": "x", "memberIds": []string{x, other.ID}}
-	})
 	p.want(t, 200, other.token, "PATCH", "/api/conversations/"+group.ID+"/members/"+a.ID, map[string]any{"role": "admin"})
-	if x := p.call(t, a.token, "POST", "/api/conversations/"+group.ID+"/members", map[string]any{"userIds": []string{b.ID}}); x.status != 404 || x.code() != "user_not_found" {
-		t.Errorf("adding across a block: %d %s", x.status, x.body)
-	}
+	p.call(t, a.token, "POST", "/api/conversations/"+group.ID+"/members", map[string]any{"userIds": []string{b.ID}}).check(t, "adding across a block", 404, "user_not_found")
 	p.want(t, 200, other.token, "POST", "/api/conversations/"+group.ID+"/members", map[string]any{"userIds": []string{b.ID}}) // by a third
 	for _, who := range []user{a, b} {
-		if x := p.call(t, who.token, "POST", "/api/conversations/"+direct.ID+"/messages", map[string]any{"content": "x"}); x.status != 403 || x.code() != "cannot_message" {
-			t.Errorf("a direct message: %d %s", x.status, x.body)
-		}
+		p.call(t, who.token, "POST", "/api/conversations/"+direct.ID+"/messages", map[string]any{"content": "x"}).check(t, "a direct message", 403, "cannot_message")
 		p.send(t, who, group.ID, "in the group")
-		sock := p.open(t, who)
-		var pr problem
-		if f := sock.ask("typing:start", map[string]any{"conversationId": direct.ID}); f.Type != "error" {
-			t.Errorf("typing: %s", f.Type)
-		} else if f.into(t, &pr); pr.Code != "cannot_message" {
-			t.Errorf("typing: %s", f.Data)
-		}
+		p.cannotType(t, who, direct.ID)
 		if ids, in, out := p.friends(t, who); len(ids)+in+out != 0 {
 			t.Errorf("something is left of the friendship: %v %d %d", ids, in, out)
 		}
@@ -182,6 +164,35 @@ func TestABlockLooksLikeNobody(t *testing.T) {
 	p.want(t, 204, a.token, "DELETE", "/api/blocks/"+b.ID, nil)
 	p.want(t, 200, b.token, "GET", "/api/users/"+a.ID, nil)
 	p.send(t, b, direct.ID, "hello again")
+}
+
+// looksLikeNobody checks that a request of who about whom gets a 404, the same that it gets about nobody.
+func (p *pod) looksLikeNobody(t *testing.T, who, whom user, method, path string, body func(id string) any) {
+	t.Helper()
+	refusal := func(about string) (status int, text string) {
+		var in any
+		if body != nil {
+			in = body(about)
+		}
+		a := p.call(t, who.token, method, strings.ReplaceAll(path, "{}", about), in)
+		pr := a.problem(t)
+		return a.status, fmt.Sprint(pr.Type, pr.Title, pr.Status, pr.Detail, pr.Code, pr.Errors)
+	}
+	status, got := refusal(whom.ID)
+	statusOfNobody, want := refusal(id.New())
+	if status != 404 || got != want {
+		t.Errorf("across a block %d %s, of nobody %d %s", status, got, statusOfNobody, want)
+	}
+}
+
+// cannotType checks that a user who types in the conversation gets the error cannot_message.
+func (p *pod) cannotType(t *testing.T, who user, conversationID string) {
+	t.Helper()
+	f := p.open(t, who).ask("typing:start", map[string]any{"conversationId": conversationID})
+	var pr problem
+	if f.into(t, &pr); f.Type != "error" || pr.Code != "cannot_message" {
+		t.Errorf("typing: %s %s", f.Type, f.Data)
+	}
 }
 
 // Whatever two do at once, they end as friends of each other, as one who asked, or as nothing: the same on both sides.

@@ -57,29 +57,7 @@ func TestOneSocketSendsInAPipeline(t *testing.T) {
 	sock := p.open(t, users[0])
 	unlock := s.lockRow(t, group.ID)
 	batches := metric(t, p.ops, "parley_message_batch_size_count")
-	var want []string
-	for i := range n {
-		key := fmt.Sprint(i)
-		switch i {
-		case 20: // refused at once, and answered in its turn
-			sock.write(map[string]any{"type": "message:send", "id": "bad", "data": map[string]any{"conversationId": group.ID}})
-			want = append(want, "bad")
-		case 30: // an earlier one again
-			sock.write(map[string]any{"type": "message:send", "id": "again", "data": map[string]any{
-				"conversationId": group.ID, "content": "7", "clientMessageId": "7",
-			}})
-			want = append(want, "again")
-		case 40:
-			sock.writeMessage("01900000-0000-7000-8000-000000000000", "nowhere")
-			want = append(want, "nowhere")
-		}
-		conversation := group.ID
-		if i%5 == 4 {
-			conversation = other.ID
-		}
-		sock.writeMessage(conversation, key)
-		want = append(want, key)
-	}
+	want := sock.writeMixed(n, group.ID, other.ID)
 	sock.write(map[string]any{"type": "message:read", "id": "read", "data": map[string]any{"messageId": first.ID}})
 	sock.write(map[string]any{"type": "sync", "id": "sync", "data": map[string]any{"conversations": map[string]int64{group.ID: 0}, "only": true}})
 	sock.write(map[string]any{"type": "ping", "id": "ping"})
@@ -94,38 +72,76 @@ func TestOneSocketSendsInAPipeline(t *testing.T) {
 		Conversations map[string]struct{ Messages []message }
 	}
 	for _, id := range want {
-		f := sock.nextAnswer(20 * time.Second)
-		if f.ID != id {
-			t.Fatalf("%s is answered in the place of %s", f.ID, id)
-		}
-		switch id {
-		case "bad", "nowhere":
-			if f.Type != "error" {
-				t.Errorf("%s is answered by %s", id, f.Type)
-			}
-		case "sync":
+		f := sock.answerTo(id)
+		if id == "sync" {
 			f.into(t, &synced)
-		default:
-			if f.Type == "error" {
-				t.Errorf("%s is answered by %s", id, f.Data)
-			}
 		}
 	}
 	if got := len(synced.Conversations[group.ID].Messages); got != n*4/5 {
 		t.Errorf("the sync brings %d messages", got)
 	}
 	for _, conversation := range []string{group.ID, other.ID} {
-		last := -1
-		for _, m := range p.stored(t, users[1], conversation) {
-			if i, err := strconv.Atoi(m.Content); err == nil && i <= last {
-				t.Errorf("%d is stored after %d", i, last)
-			} else if err == nil {
-				last = i
-			}
-		}
+		numbersInOrder(t, p.stored(t, users[1], conversation))
 	}
 	if batches = metric(t, p.ops, "parley_message_batch_size_count") - batches; batches > 8 {
 		t.Errorf("%d sends took %v commits", n, batches)
+	}
+}
+
+// writeMixed writes n sends, every fifth to the other group, and among them one that is invalid, a repeated one, and one to a conversation that
+// does not exist. It returns the ids of the frames in their order.
+func (s *socket) writeMixed(n int, group, other string) (ids []string) {
+	s.t.Helper()
+	for i := range n {
+		switch i {
+		case 20: // refused at once, and answered in its turn
+			s.write(map[string]any{"type": "message:send", "id": "bad", "data": map[string]any{"conversationId": group}})
+			ids = append(ids, "bad")
+		case 30: // an earlier one again
+			s.write(map[string]any{"type": "message:send", "id": "again", "data": map[string]any{
+				"conversationId": group, "content": "7", "clientMessageId": "7",
+			}})
+			ids = append(ids, "again")
+		case 40:
+			s.writeMessage("01900000-0000-7000-8000-000000000000", "nowhere")
+			ids = append(ids, "nowhere")
+		}
+		conversation := group
+		if i%5 == 4 {
+			conversation = other
+		}
+		s.writeMessage(conversation, fmt.Sprint(i))
+		ids = append(ids, fmt.Sprint(i))
+	}
+	return ids
+}
+
+// answerTo is the next answer, which must be to that frame: an error to "bad" and "nowhere" and to no other.
+func (s *socket) answerTo(id string) frame {
+	s.t.Helper()
+	f := s.nextAnswer(20 * time.Second)
+	if f.ID != id {
+		s.t.Fatalf("%s is answered in the place of %s", f.ID, id)
+	}
+	if refused := id == "bad" || id == "nowhere"; refused != (f.Type == "error") {
+		s.t.Errorf("%s is answered by %s %s", id, f.Type, f.Data)
+	}
+	return f
+}
+
+// numbersInOrder checks that messages whose contents are numbers are stored in the order of their numbers.
+func numbersInOrder(t testing.TB, history []message) {
+	t.Helper()
+	last := -1
+	for _, m := range history {
+		i, err := strconv.Atoi(m.Content)
+		if err != nil {
+			continue
+		}
+		if i <= last {
+			t.Errorf("%d is stored after %d", i, last)
+		}
+		last = i
 	}
 }
 

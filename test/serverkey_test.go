@@ -51,38 +51,23 @@ func TestKeysAreMadeListedAndEnded(t *testing.T) {
 	}
 	var made struct{ ID, Key string }
 	b.want(t, 201, first, "POST", "/api/server/keys", map[string]any{"name": "second", "scopes": []string{"act:read"}}).into(t, &made)
-	if r := b.call(t, first, "POST", "/api/server/keys", map[string]any{"name": "third", "scopes": []string{"act", "users:read"}}); r.status != 403 || r.code() != "scope_missing" {
-		t.Errorf("more scopes than its own: %d %s", r.status, r.body)
-	}
-	if r := b.call(t, first, "POST", "/api/server/keys", map[string]any{"name": "second", "scopes": []string{"act"}}); r.status != 409 || r.code() != "name_taken" {
-		t.Errorf("a name twice: %d %s", r.status, r.body)
-	}
-	if r := b.call(t, made.Key, "GET", "/api/server/keys", nil); r.status != 403 || r.code() != "scope_missing" || !strings.Contains(string(r.body), `"scope":"keys:read"`) {
-		t.Errorf("without the scope: %d %s", r.status, r.body)
-	}
-	var list struct {
-		Data []struct {
-			ID, Name   string
-			LastUsedAt *time.Time
-		}
+	b.call(t, first, "POST", "/api/server/keys", map[string]any{"name": "third", "scopes": []string{"act", "users:read"}}).check(t, "more scopes than its own", 403, "scope_missing")
+	b.call(t, first, "POST", "/api/server/keys", map[string]any{"name": "second", "scopes": []string{"act"}}).check(t, "a name twice", 409, "name_taken")
+	without := b.call(t, made.Key, "GET", "/api/server/keys", nil)
+	without.check(t, "without the scope", 403, "scope_missing")
+	if !strings.Contains(string(without.body), `"scope":"keys:read"`) {
+		t.Errorf("the missing scope is not named: %s", without.body)
 	}
 	testenv.Eventually(t, 10*time.Second, func() bool {
-		a.want(t, 200, first, "GET", "/api/server/keys", nil).into(t, &list)
-		for _, k := range list.Data {
-			if k.Name == "second" {
-				return k.LastUsedAt != nil && k.LastUsedAt.Minute() == 0 && k.LastUsedAt.Second() == 0
-			}
-		}
-		return false
-	}, "the use of the key is noted")
+		used := a.lastUse(t, first, "second")
+		return used != nil && used.Minute() == 0 && used.Second() == 0
+	}, "the hour of the key's use is stored")
 	if out, code := s.apiKey(t, "list"); code != 0 || strings.Count(out, "\n") != 3 || strings.Contains(out, first[50:]) {
 		t.Errorf("list: %d %s", code, out)
 	}
 	user := a.register(t)
 	for _, header := range [][]string{{"Origin", "https://x.example.com"}, {"Sec-Fetch-Mode", "cors"}} {
-		if r := a.call(t, first, "GET", "/api/users/me", nil, append(header, "Parley-User", user.ID)...); r.status != 403 || r.code() != "key_in_browser" {
-			t.Errorf("%v: %d %s", header, r.status, r.body)
-		}
+		a.call(t, first, "GET", "/api/users/me", nil, append(header, "Parley-User", user.ID)...).check(t, header[0], 403, "key_in_browser")
 	}
 	a.want(t, 204, bootstrapKey, "DELETE", "/api/server/keys/"+made.ID, nil)
 	a.want(t, 404, bootstrapKey, "DELETE", "/api/server/keys/"+made.ID, nil)
@@ -91,11 +76,35 @@ func TestKeysAreMadeListedAndEnded(t *testing.T) {
 			return p.call(t, made.Key, "GET", "/api/users/me", nil, "Parley-User", user.ID).status == 401
 		}, "an ended key is refused")
 	}
+	refusesAlteredKeys(t, a, first)
+}
+
+// lastUse is the time that the list shows for the last use of a key, nil for none.
+func (p *pod) lastUse(t testing.TB, key, name string) *time.Time {
+	t.Helper()
+	var list struct {
+		Data []struct {
+			Name       string
+			LastUsedAt *time.Time
+		}
+	}
+	p.want(t, 200, key, "GET", "/api/server/keys", nil).into(t, &list)
+	for _, k := range list.Data {
+		if k.Name == name {
+			return k.LastUsedAt
+		}
+	}
+	return nil
+}
+
+// refusesAlteredKeys checks that nothing that only resembles a key is one.
+func refusesAlteredKeys(t *testing.T, p *pod, key string) {
+	t.Helper()
 	for name, bad := range map[string]string{
-		"another secret": first[:len(first)-1] + flip(first[len(first)-1:]), "no secret": first[:43], "short": first[:len(first)-1], "longer": first + "x",
-		"another id": strings.Replace(first, first[10:20], "0190000000", 1),
+		"another secret": key[:len(key)-1] + flip(key[len(key)-1:]), "no secret": key[:43], "short": key[:len(key)-1], "longer": key + "x",
+		"another id": strings.Replace(key, key[10:20], "0190000000", 1),
 	} {
-		if r := a.call(t, bad, "GET", "/api/server/keys", nil); r.status != 401 {
+		if r := p.call(t, bad, "GET", "/api/server/keys", nil); r.status != 401 {
 			t.Errorf("%s: %d %s", name, r.status, r.body)
 		}
 	}

@@ -222,37 +222,55 @@ type sums struct{ Messages, Mentions, Conversations int64 }
 func (l *life) check(when string) {
 	l.t.Helper()
 	for _, p := range l.people {
-		want, total, muted := map[string]state{}, sums{}, sums{}
-		for _, r := range l.rooms {
-			if r.people[p] == nil {
-				continue
-			}
-			s := r.state(p)
-			want[r.id] = s
-			if s.archived || s.hidden || s.unread == 0 && !s.marked {
-				continue
-			}
-			muted = sums{muted.Messages + s.unread, muted.Mentions + s.mentions, muted.Conversations + 1}
-			if !s.muted {
-				total = sums{total.Messages + s.unread, total.Mentions + s.mentions, total.Conversations + 1}
-			}
-		}
+		m := l.model(p)
 		for i := range 2 {
-			var wrong string
-			limit := testenv.NewLimit(30 * time.Second) // a pod may still find out that Redis is back
-			for {
-				wrong = p.differs(l.pod(i), want, total, muted)
-				if wrong == "" || limit.Over() {
-					break
-				}
-				time.Sleep(100 * time.Millisecond)
-			}
-			if wrong != "" {
+			if wrong := p.settledDifference(l.pod(i), m); wrong != "" {
 				l.t.Errorf("%s: %s", when, wrong)
 				return
 			}
 		}
 		p.device.compare(l.t, l.pod(l.rng.IntN(2)), p.user, when)
+	}
+}
+
+// modelled is what a person must see.
+type modelled struct {
+	states       map[string]state
+	total, muted sums // without and with muted conversations
+}
+
+// model is what the model shows to a person.
+func (l *life) model(p *person) modelled {
+	m := modelled{states: map[string]state{}}
+	for _, r := range l.rooms {
+		if r.people[p] == nil {
+			continue
+		}
+		s := r.state(p)
+		m.states[r.id] = s
+		if s.archived || s.hidden || s.unread == 0 && !s.marked {
+			continue
+		}
+		m.muted = m.muted.plus(s)
+		if !s.muted {
+			m.total = m.total.plus(s)
+		}
+	}
+	return m
+}
+
+// plus counts one more conversation.
+func (s sums) plus(of state) sums {
+	return sums{s.Messages + of.unread, s.Mentions + of.mentions, s.Conversations + 1}
+}
+
+// settledDifference is what a pod shows otherwise than the model, "" for nothing. The pod may still find out that Redis is back.
+func (p *person) settledDifference(at *pod, m modelled) string {
+	for limit := testenv.NewLimit(30 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+		wrong := p.differs(at, m.states, m.total, m.muted)
+		if wrong == "" || limit.Over() {
+			return wrong
+		}
 	}
 }
 

@@ -44,17 +44,9 @@ func TestSocketsThatAskAndDoNotRead(t *testing.T) {
 	for range 12 {
 		p.send(t, us[0], g.ID, strings.Repeat("\U0001f600", 8000))
 	}
-	ask := func(c *client.Socket, id string) {
-		if err := c.Send("sync", id, client.Sync{Conversations: map[string]int64{g.ID: 0}}); err != nil {
-			t.Error(err)
-		}
-	}
 	for _, u := range us[1:] {
 		for i := range sockets {
-			c := p.deaf(t, u, fmt.Sprint("d", i))
-			for n := range asks {
-				ask(c, fmt.Sprint(n))
-			}
+			askForSyncs(t, p.deaf(t, u, fmt.Sprint("d", i)), g.ID, asks)
 		}
 	}
 	most := 0.0
@@ -66,12 +58,27 @@ func TestSocketsThatAskAndDoNotRead(t *testing.T) {
 		t.Errorf("%.1f MiB wait for two users", most/(1<<20))
 	}
 	reader := p.deaf(t, us[0], "reader")
-	for n := range asks {
-		ask(reader, fmt.Sprint(n))
+	askForSyncs(t, reader, g.ID, asks)
+	readSyncs(t, reader, asks)
+	testenv.Eventually(t, time.Minute, func() bool { return metric(t, p.ops, "parley_unread_bytes") == 0 }, "all is given back")
+}
+
+// askForSyncs asks n times for the whole conversation. The id of each frame is its number.
+func askForSyncs(t testing.TB, c *client.Socket, conversationID string, n int) {
+	t.Helper()
+	for i := range n {
+		if err := c.Send("sync", fmt.Sprint(i), client.Sync{Conversations: map[string]int64{conversationID: 0}}); err != nil {
+			t.Error(err)
+		}
 	}
-	for n := 0; n < asks; {
-		_ = reader.SetReadDeadline(time.Now().Add(30 * time.Second))
-		_, b, err := reader.ReadMessage()
+}
+
+// readSyncs reads until the n syncs of askForSyncs are answered. The answers must come in order, and none may be an error.
+func readSyncs(t testing.TB, c *client.Socket, n int) {
+	t.Helper()
+	for due := 0; due < n; {
+		_ = c.SetReadDeadline(time.Now().Add(30 * time.Second))
+		_, b, err := c.ReadMessage()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,14 +89,14 @@ func TestSocketsThatAskAndDoNotRead(t *testing.T) {
 		if f.Type == "error" {
 			t.Fatalf("%.200s", b)
 		}
-		if f.Type == "ack" {
-			if f.ID != fmt.Sprint(n) {
-				t.Errorf("answer %s where %d was due", f.ID, n)
-			}
-			n++
+		if f.Type != "ack" {
+			continue
 		}
+		if f.ID != fmt.Sprint(due) {
+			t.Errorf("answer %s where %d was due", f.ID, due)
+		}
+		due++
 	}
-	testenv.Eventually(t, time.Minute, func() bool { return metric(t, p.ops, "parley_unread_bytes") == 0 }, "all is given back")
 }
 
 // A sync costs what it names.

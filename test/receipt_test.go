@@ -158,29 +158,39 @@ func TestReadsOfADirectConversationAreWrittenAtOnce(t *testing.T) {
 	if n := s.rows(t, sent[4].ID); n != 1 {
 		t.Errorf("%d rows of a message that one has read", n)
 	}
+	t.Run("refused requests", func(t *testing.T) { refusedReads(t, p, c.ID, sent[0].ID, u[1], u[2]) })
+	for _, data := range []any{map[string]any{"messageId": id.New()}, map[string]any{"messageId": "x"}, map[string]any{}, map[string]any{"messageId": 1}, "x"} {
+		phone.refuses("message:read", data)
+	}
+}
+
+// refusedReads checks the answers to reads and lists of receipts that are not possible, for a member of the conversation and for a stranger.
+func refusedReads(t *testing.T, p *pod, conversationID, messageID string, member, stranger user) {
+	t.Helper()
 	for _, x := range []struct {
 		who                string
 		method, path, code string
 		body               any
 		status             int
 	}{
-		{u[2].token, "POST", "/api/messages/" + sent[0].ID + "/read", "message_not_found", nil, 404},
-		{u[1].token, "POST", "/api/messages/" + id.New() + "/read", "message_not_found", nil, 404},
-		{u[1].token, "POST", "/api/messages/nonsense/read", "message_not_found", nil, 404},
-		{u[2].token, "GET", "/api/messages/" + sent[0].ID + "/receipts", "message_not_found", nil, 404},
-		{u[1].token, "GET", "/api/messages/" + sent[0].ID + "/receipts?cursor=x", "invalid_cursor", nil, 400},
-		{u[1].token, "POST", "/api/conversations/" + id.New() + "/read", "message_not_found", map[string]any{"upToMessageId": sent[0].ID}, 404},
-		{u[1].token, "POST", "/api/conversations/" + c.ID + "/read", "invalid_request", map[string]any{"upToMessageId": "x"}, 400},
-		{u[1].token, "POST", "/api/conversations/" + c.ID + "/read", "invalid_request", map[string]any{}, 400},
+		{stranger.token, "POST", "/api/messages/" + messageID + "/read", "message_not_found", nil, 404},
+		{member.token, "POST", "/api/messages/" + id.New() + "/read", "message_not_found", nil, 404},
+		{member.token, "POST", "/api/messages/nonsense/read", "message_not_found", nil, 404},
+		{stranger.token, "GET", "/api/messages/" + messageID + "/receipts", "message_not_found", nil, 404},
+		{member.token, "GET", "/api/messages/" + messageID + "/receipts?cursor=x", "invalid_cursor", nil, 400},
+		{member.token, "POST", "/api/conversations/" + id.New() + "/read", "message_not_found", map[string]any{"upToMessageId": messageID}, 404},
+		{member.token, "POST", "/api/conversations/" + conversationID + "/read", "invalid_request", map[string]any{"upToMessageId": "x"}, 400},
+		{member.token, "POST", "/api/conversations/" + conversationID + "/read", "invalid_request", map[string]any{}, 400},
 	} {
-		if a := p.want(t, x.status, x.who, x.method, x.path, x.body); a.code() != x.code {
-			t.Errorf("%s %s: %s", x.method, x.path, a.body)
-		}
+		p.call(t, x.who, x.method, x.path, x.body).check(t, x.method+" "+x.path, x.status, x.code)
 	}
-	for _, data := range []any{map[string]any{"messageId": id.New()}, map[string]any{"messageId": "x"}, map[string]any{}, map[string]any{"messageId": 1}, "x"} {
-		if f := phone.ask("message:read", data); f.Type != "error" {
-			t.Errorf("%v: %s %s", data, f.Type, f.Data)
-		}
+}
+
+// refuses sends a frame and checks that its answer is an error.
+func (s *socket) refuses(typ string, data any) {
+	s.t.Helper()
+	if f := s.ask(typ, data); f.Type != "error" {
+		s.t.Errorf("%s %v: %s %s", typ, data, f.Type, f.Data)
 	}
 }
 

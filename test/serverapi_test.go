@@ -42,68 +42,14 @@ func TestARoomByItsExternalIDAndABotThatSaysHello(t *testing.T) {
 	if c.Revision != 1 || c.MemberCount != 2 {
 		t.Errorf("the same again: %+v", c)
 	}
-	// All who come in one revision and one frame.
-	var more []any
-	for i := range 29 {
-		more = append(more, map[string]any{"user": fmt.Sprint("ext:u", i+1)})
-	}
-	p.want(t, 200, key, "POST", path+"/members", map[string]any{"users": more}).into(t, &c)
-	if c.Revision != 2 || c.MemberCount != 31 {
-		t.Errorf("members: revision %d, %d members", c.Revision, c.MemberCount)
-	}
-	var added struct {
-		Members []any
-		UserIDs []string
-	}
-	sock.until("conversation:member_added", 10*time.Second).into(t, &added)
-	if len(added.Members) != 20 || len(added.UserIDs) != 29 {
-		t.Errorf("the frame has %d members, %d ids", len(added.Members), len(added.UserIDs))
-	}
-	hello := map[string]any{"sender": "ext:bot", "content": "Hello", "clientMessageId": "hello"}
-	var m struct {
-		ID, SenderID, Kind string
-		Seq                int64
-	}
-	p.want(t, 201, key, "POST", path+"/messages", hello).into(t, &m)
-	p.want(t, 200, key, "POST", path+"/messages", hello)
-	if m.Seq != 1 || m.SenderID != *made[0].ID {
-		t.Errorf("hello: %+v", m)
-	}
-	sock.until("message:new", 10*time.Second)
-	p.want(t, 201, key, "POST", path+"/messages", map[string]any{"sender": "ext:u3", "content": "joined", "clientMessageId": "j", "kind": "system"}).into(t, &m)
-	if m.Kind != "system" {
-		t.Errorf("a system message: %+v", m)
-	}
-	p.want(t, 400, key, "POST", path+"/messages", map[string]any{"sender": p.register(t).ID, "content": "x", "clientMessageId": "x"})
-	p.want(t, 400, key, "POST", path+"/messages", map[string]any{"sender": "ext:bot", "content": "x"})
-	p.want(t, 404, key, "POST", path+"/messages", map[string]any{"sender": "ext:nobody", "content": "x", "clientMessageId": "x"})
-	var history struct {
-		Data []struct{ ID, Content string }
-	}
-	p.want(t, 200, key, "GET", path+"/messages?limit=1", nil).into(t, &history)
-	if len(history.Data) != 1 || history.Data[0].Content != "joined" {
-		t.Errorf("history: %+v", history)
-	}
-	p.want(t, 200, key, "PATCH", "/api/server/messages/"+m.ID, map[string]any{"content": "has joined"})
-	sock.until("message:updated", 10*time.Second)
-	p.want(t, 204, key, "DELETE", "/api/server/messages/"+m.ID, nil)
-	p.want(t, 204, key, "DELETE", "/api/server/messages/"+m.ID, nil)
-	sock.until("message:deleted", 10*time.Second)
-	p.want(t, 200, key, "GET", "/api/server/messages/"+m.ID, nil)
+	r := keyRoom{p, key, path, sock}
+	r.addsMany(t, c)
+	r.hasMessages(t, *made[0].ID)
 	p.want(t, 200, key, "PATCH", path, map[string]any{"posting": "admins"}).into(t, &c)
 	if c.Posting != "admins" {
 		t.Errorf("posting: %+v", c)
 	}
-	before := c.Revision
-	p.want(t, 200, key, "DELETE", path+"/members", map[string]any{"users": []any{"ext:u1", "ext:u2", "ext:u3"}}).into(t, &c)
-	if c.Revision != before+1 || c.MemberCount != 28 {
-		t.Errorf("removed: %+v", c)
-	}
-	var removed struct{ UserIDs []string }
-	sock.until("conversation:member_removed", 10*time.Second).into(t, &removed)
-	if len(removed.UserIDs) != 3 {
-		t.Errorf("the frame: %+v", removed)
-	}
+	r.removesThree(t, c)
 	p.want(t, 200, key, "PUT", path+"?members=exact", map[string]any{"name": "Order 1", "members": []any{}}).into(t, &c)
 	if c.MemberCount != 0 {
 		t.Errorf("exactly nobody: %+v", c)
@@ -123,6 +69,92 @@ func TestARoomByItsExternalIDAndABotThatSaysHello(t *testing.T) {
 	if anew.ID == c.ID {
 		t.Error("a deleted group came back")
 	}
+	audits(t, p, key, "conversation.create", "conversation.delete", "conversation.update", "key.create", "member.add", "member.remove", "message.delete",
+		"message.send", "message.update", "user.create")
+}
+
+// keyRoom is a group that a server key manages by its path.
+type keyRoom struct {
+	p         *pod
+	key, path string
+	sock      *socket // of a member
+}
+
+// addsMany checks that all new members come in one revision and one frame.
+func (r keyRoom) addsMany(t *testing.T, c serverConversation) {
+	t.Helper()
+	var more []any
+	for i := range 29 {
+		more = append(more, map[string]any{"user": fmt.Sprint("ext:u", i+1)})
+	}
+	r.p.want(t, 200, r.key, "POST", r.path+"/members", map[string]any{"users": more}).into(t, &c)
+	if c.Revision != 2 || c.MemberCount != 31 {
+		t.Errorf("members: revision %d, %d members", c.Revision, c.MemberCount)
+	}
+	var added struct {
+		Members []any
+		UserIDs []string
+	}
+	r.sock.until("conversation:member_added", 10*time.Second).into(t, &added)
+	if len(added.Members) != 20 || len(added.UserIDs) != 29 {
+		t.Errorf("the frame has %d members, %d ids", len(added.Members), len(added.UserIDs))
+	}
+}
+
+// hasMessages checks that bots and users write by the key, and that what they wrote is read, edited and deleted by it.
+func (r keyRoom) hasMessages(t *testing.T, botID string) {
+	t.Helper()
+	hello := map[string]any{"sender": "ext:bot", "content": "Hello", "clientMessageId": "hello"}
+	var m struct {
+		ID, SenderID, Kind string
+		Seq                int64
+	}
+	r.p.want(t, 201, r.key, "POST", r.path+"/messages", hello).into(t, &m)
+	r.p.want(t, 200, r.key, "POST", r.path+"/messages", hello)
+	if m.Seq != 1 || m.SenderID != botID {
+		t.Errorf("hello: %+v", m)
+	}
+	r.sock.until("message:new", 10*time.Second)
+	r.p.want(t, 201, r.key, "POST", r.path+"/messages", map[string]any{"sender": "ext:u3", "content": "joined", "clientMessageId": "j", "kind": "system"}).into(t, &m)
+	if m.Kind != "system" {
+		t.Errorf("a system message: %+v", m)
+	}
+	r.p.want(t, 400, r.key, "POST", r.path+"/messages", map[string]any{"sender": r.p.register(t).ID, "content": "x", "clientMessageId": "x"})
+	r.p.want(t, 400, r.key, "POST", r.path+"/messages", map[string]any{"sender": "ext:bot", "content": "x"})
+	r.p.want(t, 404, r.key, "POST", r.path+"/messages", map[string]any{"sender": "ext:nobody", "content": "x", "clientMessageId": "x"})
+	var history struct {
+		Data []struct{ ID, Content string }
+	}
+	r.p.want(t, 200, r.key, "GET", r.path+"/messages?limit=1", nil).into(t, &history)
+	if len(history.Data) != 1 || history.Data[0].Content != "joined" {
+		t.Errorf("history: %+v", history)
+	}
+	r.p.want(t, 200, r.key, "PATCH", "/api/server/messages/"+m.ID, map[string]any{"content": "has joined"})
+	r.sock.until("message:updated", 10*time.Second)
+	r.p.want(t, 204, r.key, "DELETE", "/api/server/messages/"+m.ID, nil)
+	r.p.want(t, 204, r.key, "DELETE", "/api/server/messages/"+m.ID, nil)
+	r.sock.until("message:deleted", 10*time.Second)
+	r.p.want(t, 200, r.key, "GET", "/api/server/messages/"+m.ID, nil)
+}
+
+// removesThree checks that removed members go in one revision and one frame.
+func (r keyRoom) removesThree(t *testing.T, c serverConversation) {
+	t.Helper()
+	before := c.Revision
+	r.p.want(t, 200, r.key, "DELETE", r.path+"/members", map[string]any{"users": []any{"ext:u1", "ext:u2", "ext:u3"}}).into(t, &c)
+	if c.Revision != before+1 || c.MemberCount != 28 {
+		t.Errorf("removed: %+v", c)
+	}
+	var removed struct{ UserIDs []string }
+	r.sock.until("conversation:member_removed", 10*time.Second).into(t, &removed)
+	if len(removed.UserIDs) != 3 {
+		t.Errorf("the frame: %+v", removed)
+	}
+}
+
+// audits checks that the audit log has entries of these actions.
+func audits(t *testing.T, p *pod, key string, want ...string) {
+	t.Helper()
 	var log struct{ Data []struct{ Action string } }
 	p.want(t, 200, key, "GET", "/api/server/audit?limit=100", nil).into(t, &log)
 	var actions []string
@@ -130,9 +162,9 @@ func TestARoomByItsExternalIDAndABotThatSaysHello(t *testing.T) {
 		actions = append(actions, e.Action)
 	}
 	slices.Sort(actions)
-	for _, want := range []string{"conversation.create", "conversation.delete", "conversation.update", "key.create", "member.add", "member.remove", "message.delete", "message.send", "message.update", "user.create"} {
-		if !slices.Contains(actions, want) {
-			t.Errorf("the audit log lacks %s: %v", want, slices.Compact(actions))
+	for _, action := range want {
+		if !slices.Contains(actions, action) {
+			t.Errorf("the audit log lacks %s: %v", action, slices.Compact(actions))
 		}
 	}
 }

@@ -121,9 +121,7 @@ func TestATraceGoesFromASendToItsDelivery(t *testing.T) {
 		}
 	}
 	request := c.find(t, "the request", ours(from, trace.Span_SPAN_KIND_SERVER, "POST /api/conversations/:id/messages"))
-	if request.parent() != client || request.service != "parley-api" || attribute(request.Attributes, "http.response.status_code").GetIntValue() != 201 {
-		t.Errorf("the request's span is %v of %s", request.Span, request.service)
-	}
+	checkRequestSpan(t, request, client)
 	commit := c.find(t, "the commit", ours(from, trace.Span_SPAN_KIND_INTERNAL, "commit messages"))
 	c.find(t, "its statement", func(s span) bool {
 		return ours(from, trace.Span_SPAN_KIND_CLIENT, "WITH")(s) && s.parent() == commit.id()
@@ -136,48 +134,71 @@ func TestATraceGoesFromASendToItsDelivery(t *testing.T) {
 		return ours(from, trace.Span_SPAN_KIND_CLIENT, "redis.pipeline publish")(s) && s.parent() == publish.id()
 	})
 	deliver := c.find(t, "the delivery", ours(to, trace.Span_SPAN_KIND_CONSUMER, "deliver message:new"))
-	for name, x := range map[string][2]string{
-		"the commit": {commit.parent(), request.id()}, "publishing": {publish.parent(), request.id()}, "the delivery": {deliver.parent(), request.id()},
-	} {
-		if x[0] != x[1] {
-			t.Errorf("%s is a child of %s, want %s", name, x[0], x[1])
+	for name, s := range map[string]span{"the commit": commit, "publishing": publish, "the delivery": deliver} {
+		if s.parent() != request.id() {
+			t.Errorf("%s is a child of %s, want %s", name, s.parent(), request.id())
 		}
 	}
 
-	// The histograms point to the trace.
-	for p, metric := range map[*pod]string{from: "http_request_duration_seconds_bucket", to: "parley_delivery_seconds_bucket"} {
-		page := openMetrics(t, p)
-		if !strings.Contains(page, metric) || !strings.Contains(page, fmt.Sprintf(`# {trace_id=%q}`, traceID)) {
-			t.Errorf("%s has no exemplar of the trace", metric)
-		}
-	}
-
-	// A client that is no trusted proxy does not choose its trace.
+	t.Run("histograms have exemplars of the trace", func(t *testing.T) {
+		hasExemplar(t, from, "http_request_duration_seconds_bucket", traceID)
+		hasExemplar(t, to, "parley_delivery_seconds_bucket", traceID)
+	})
 	stranger := s.addPod("PARLEY_TRUSTED_PROXIES=")
-	const chosen = "4bf92f3577b34da6a3ce929d0e0e4736"
-	stranger.want(t, 200, u[0].token, "GET", "/api/users/me", nil, "traceparent", "00-"+chosen+"-"+client+"-01")
-	c.find(t, "a stranger's request", func(s span) bool {
-		return s.pid == int64(stranger.PID()) && s.Name == "GET /api/users/me" && s.trace() != chosen && s.parent() == ""
+	t.Run("a client that is no trusted proxy does not choose its trace", func(t *testing.T) {
+		const chosen = "4bf92f3577b34da6a3ce929d0e0e4736"
+		stranger.want(t, 200, u[0].token, "GET", "/api/users/me", nil, "traceparent", "00-"+chosen+"-"+client+"-01")
+		c.find(t, "a stranger's request", func(s span) bool {
+			return s.pid == int64(stranger.PID()) && s.Name == "GET /api/users/me" && s.trace() != chosen && s.parent() == ""
+		})
 	})
 
-	// Frames are traced like requests.
-	if f := sock.ask("message:send", map[string]any{"conversationId": g.ID, "content": content, "clientMessageId": "1"}); f.Type != "ack" {
+	framesAreTraced(t, c, sock, g.ID, content)
+	t.Run("spans belong to a request and contain nothing that users write", func(t *testing.T) {
+		for _, s := range c.all() {
+			if s.parent() == "" && s.Kind != trace.Span_SPAN_KIND_SERVER { // what the pods do in the background is no trace
+				t.Errorf("a trace of its own: %s", s.Name)
+			}
+			showsNone(t, s, content, password, u[0].token, u[0].Username)
+		}
+	})
+}
+
+// checkRequestSpan checks that a span is that of a request for something new, which the api served as a child of the client's span.
+func checkRequestSpan(t *testing.T, s span, client string) {
+	t.Helper()
+	if s.parent() != client || s.service != "parley-api" || attribute(s.Attributes, "http.response.status_code").GetIntValue() != 201 {
+		t.Errorf("the request's span is %v of %s", s.Span, s.service)
+	}
+}
+
+// framesAreTraced sends a message over the socket and checks that the frame and its delivery are one trace, as with a request.
+func framesAreTraced(t *testing.T, c *spans, sock *socket, conversationID, content string) {
+	t.Helper()
+	if f := sock.ask("message:send", map[string]any{"conversationId": conversationID, "content": content, "clientMessageId": "1"}); f.Type != "ack" {
 		t.Fatalf("got %s %s", f.Type, f.Data)
 	}
 	frame := c.find(t, "a frame", func(s span) bool { return s.Name == "socket message:send" })
 	c.find(t, "its delivery", func(s span) bool {
 		return s.Name == "deliver message:new" && s.trace() == frame.trace() && s.parent() == frame.id()
 	})
+}
 
-	// What the pods do in the background is no trace, and no span contains what users write.
-	for _, s := range c.all() {
-		if s.parent() == "" && s.Kind != trace.Span_SPAN_KIND_SERVER {
-			t.Errorf("a trace of its own: %s", s.Name)
-		}
-		for _, secret := range []string{content, password, u[0].token, u[0].Username} {
-			if strings.Contains(s.String(), secret) {
-				t.Errorf("a span shows %q: %v", secret, s.Span)
-			}
+// hasExemplar checks that the page of metrics has the metric, and exemplars of the trace.
+func hasExemplar(t *testing.T, p *pod, metric, traceID string) {
+	t.Helper()
+	page := openMetrics(t, p)
+	if !strings.Contains(page, metric) || !strings.Contains(page, fmt.Sprintf(`# {trace_id=%q}`, traceID)) {
+		t.Errorf("%s has no exemplar of the trace", metric)
+	}
+}
+
+// showsNone checks that none of the texts is anywhere in a span.
+func showsNone(t *testing.T, s span, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if strings.Contains(s.String(), text) {
+			t.Errorf("a span shows %q: %v", text, s.Span)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // child is a process that dies with the test binary. Its output goes to a file in its folder.
@@ -72,8 +73,32 @@ func (c *child) end(s syscall.Signal) {
 	<-c.done
 }
 
-// pause stops the process and its children where they are.
-func (c *child) pause() { signalTree(c.cmd.Process.Pid, syscall.SIGSTOP) }
+// pause stops the process and its children where they are, and waits until none of their threads runs: on a busy machine some run on for a
+// while.
+func (c *child) pause() {
+	pid := c.cmd.Process.Pid
+	signalTree(pid, syscall.SIGSTOP)
+	for limit := NewLimit(10 * time.Second); !limit.Over() && !stopped(pid); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// stopped reports whether no thread of a process and its children runs, by /proc. A process that is gone counts as stopped.
+func stopped(pid int) bool {
+	for _, p := range append(children(pid), pid) {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p))
+		for _, file := range threads {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				continue
+			}
+			if _, state, found := strings.Cut(string(b), ") "); found && !strings.ContainsAny(state[:1], "TtZX") { // pid (name) state …
+				return false
+			}
+		}
+	}
+	return true
+}
 
 func (c *child) resume() { signalTree(c.cmd.Process.Pid, syscall.SIGCONT) }
 

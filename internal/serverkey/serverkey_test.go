@@ -235,6 +235,21 @@ func TestAKeyExpires(t *testing.T) {
 	}
 }
 
+// Keys that have expired do not count: nobody sees them in the list or could end them.
+func TestTheNumberOfLivingKeysIsBounded(t *testing.T) {
+	t.Parallel()
+	s := newSafe(t)
+	s.exec(`INSERT INTO server_keys (id, name, hash, scopes) SELECT gen_random_uuid(), 'key ' || n, '', '{users}' FROM generate_series(1, 1000) n`)
+	draft := &serverkey.Draft{Name: "one more", Scopes: []string{"users"}}
+	if _, err := s.Create(t.Context(), nil, draft); !errors.Is(err, serverkey.ErrTooMany) {
+		t.Errorf("with 1,000 keys: %v", err)
+	}
+	s.exec(`UPDATE server_keys SET expires_at = now() WHERE name = 'key 7'`)
+	if _, err := s.Create(t.Context(), nil, draft); err != nil {
+		t.Errorf("with 999 keys and one that has expired: %v", err)
+	}
+}
+
 func TestADraftNamesAllItsFaults(t *testing.T) {
 	t.Parallel()
 	check := func(d *serverkey.Draft) *invalid.Faults {

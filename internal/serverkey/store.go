@@ -86,7 +86,8 @@ func (s *store) live(ctx context.Context) ([]Key, error) {
 	return list, nil
 }
 
-// insert makes a key and ends one of its name that has expired. The lock keeps their number bounded.
+// insert makes a key and ends one of its name that has expired. The lock keeps the number of keys bounded; those that have
+// expired don't count, because nobody finds them in the list to end them.
 func insert(tx *gorm.DB, keyID string, hash []byte, d *Draft, createdBy string) (Key, error) {
 	if _, err := postgres.Exec(tx, `SELECT pg_advisory_xact_lock(hashtext('parley.server_keys'))`); err != nil {
 		return Key{}, fmt.Errorf("lock the server keys: %w", err)
@@ -95,7 +96,8 @@ func insert(tx *gorm.DB, keyID string, hash []byte, d *Draft, createdBy string) 
 		WHERE name = $1 AND ended_at IS NULL AND expires_at <= clock_timestamp()`, d.Name); err != nil {
 		return Key{}, fmt.Errorf("end an expired server key: %w", err)
 	}
-	n, err := postgres.Value[int](postgres.Context(tx), postgres.In(tx), `SELECT count(*) FROM server_keys WHERE ended_at IS NULL`)
+	n, err := postgres.Value[int](postgres.Context(tx), postgres.In(tx), `SELECT count(*) FROM server_keys
+		WHERE ended_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())`)
 	if err != nil {
 		return Key{}, fmt.Errorf("count the server keys: %w", err)
 	}

@@ -65,7 +65,7 @@ func (c *clientScript) run(s *system, bringAbout func(what string) (answer strin
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		last = lines.Text()
 		if what, ok := strings.CutPrefix(last, "@"); ok {
-			fmt.Fprintln(in, bringAbout(what))
+			_, _ = fmt.Fprintln(in, bringAbout(what))
 		}
 	}
 	if err := c.cmd.Wait(); err != nil || last != "all as promised" {

@@ -42,7 +42,11 @@ func TestReadmeWorksWhenPasted(t *testing.T) {
 	if strings.Count(out, `"content":"Hello, Ben"`) != 2 || !strings.Contains(out, `"hasMore":false`) {
 		t.Errorf("sent and listed:\n%s", out)
 	}
-	script := out[strings.Index(out, "const ws"):]
+	_, script, found := strings.Cut(out, "const ws")
+	if !found {
+		t.Fatalf("no script for the socket:\n%s", out)
+	}
+	script = "const ws" + script
 	if _, err := exec.LookPath("node"); err != nil {
 		t.Skip("no node here for the socket")
 	}

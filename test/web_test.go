@@ -132,7 +132,7 @@ func (b *browserRun) run(s *system, p *playground) {
 		last = lines.Text()
 		if what, ok := strings.CutPrefix(last, "@"); ok {
 			s.bringAbout(t, p, strings.Fields(what))
-			fmt.Fprintln(in, "done")
+			_, _ = fmt.Fprintln(in, "done")
 			continue
 		}
 		t.Log(last)

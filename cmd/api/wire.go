@@ -48,7 +48,7 @@ func run(ctx context.Context, c *config.API, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer base.Close()
+	defer func() { _ = base.Close() }()
 	db, err := postgres.Over(base.DB)
 	if err != nil {
 		return err

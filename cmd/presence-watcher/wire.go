@@ -22,7 +22,7 @@ func run(ctx context.Context, c *config.Watcher, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer base.Close()
+	defer func() { _ = base.Close() }()
 	sharding := redisconn.NewSharding(base.Redis, true, base.Registry, log)
 	watcher := presence.NewWatcher(base.Redis, sharding, base.RedisDB, base.DB, c.Presence, presence.NewWatcherMetrics(base.Registry), log)
 	return base.Run(ctx, lifecycle.Part{Name: "sharding", Run: sharding.Run}, lifecycle.Part{Name: "watcher", Run: watcher.Run})

@@ -28,7 +28,7 @@ func run(ctx context.Context, c *config.Worker, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer base.Close()
+	defer func() { _ = base.Close() }()
 	objects, err := openStorage(c.Storage, base.Health)
 	if err != nil {
 		return err

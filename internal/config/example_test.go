@@ -16,8 +16,8 @@ func ExampleLoadAPI() {
 		"PARLEY_RATE_LIMIT_SEND":  "many",
 		"PARLEY_ACCESS_TOKEN_TTL": "soon",
 	} {
-		os.Setenv(name, value)
-		defer os.Unsetenv(name)
+		_ = os.Setenv(name, value)
+		defer func() { _ = os.Unsetenv(name) }()
 	}
 	_, err := config.LoadAPI()
 	fmt.Println(config.IsFault(err))

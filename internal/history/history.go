@@ -59,12 +59,12 @@ type Watch struct {
 	onChange []func(Epoch)
 	wake     chan struct{}
 
-	check sync.Mutex // held while a change is made known, so that changes are made known in order
-	mu    sync.Mutex // guards the following fields
-	epoch Epoch
-	print string
-	end   int64 // of the log, in bytes, the furthest that was seen with that fingerprint
-	plain bool  // the server's functions for its log may not be called
+	check       sync.Mutex // held while a change is made known, so that changes are made known in order
+	mu          sync.Mutex // guards the following fields
+	epoch       Epoch
+	fingerprint string
+	end         int64 // of the log, in bytes, the furthest that was seen with that fingerprint
+	plain       bool  // the server's functions for its log may not be called
 }
 
 // New makes a watch.
@@ -108,13 +108,13 @@ func (w *Watch) Identify(ctx context.Context, c *pgconn.PgConn) (changed bool, e
 	floor := w.end
 	w.mu.Unlock()
 	found, err := w.read(ctx, c)
-	if err != nil || found.print == "" {
+	if err != nil || found.fingerprint == "" {
 		return false, err
 	}
 	w.mu.Lock()
-	lost := found.print == w.print && found.end > 0 && found.end < floor
+	lost := found.fingerprint == w.fingerprint && found.end > 0 && found.end < floor
 	w.mu.Unlock()
-	if lost || found.written != found.print {
+	if lost || found.written != found.fingerprint {
 		if found, err = w.begin(ctx, c, found); err != nil {
 			return false, err
 		}
@@ -167,12 +167,12 @@ func (w *Watch) look(ctx context.Context, db *sql.DB) error {
 	})
 }
 
-// state is the reply of a server. print is "" if the schema has no epochs.
+// state is the reply of a server. fingerprint is "" if the schema has no epochs.
 type state struct {
-	print   string
-	end     int64
-	epoch   Epoch
-	written string // the stored fingerprint of the epoch
+	fingerprint string
+	end         int64
+	epoch       Epoch
+	written     string // the stored fingerprint of the epoch
 }
 
 // The functions for the log are not on every server that speaks Postgres's protocol. A server without them keeps its epoch through
@@ -223,7 +223,7 @@ func query(ctx context.Context, c *pgconn.PgConn, statement string) (state, erro
 	row := results[0].Rows[0]
 	end, _ := strconv.ParseInt(string(row[1]), 10, 64)
 	since, _ := strconv.ParseInt(string(row[4]), 10, 64)
-	return state{print: string(row[0]), end: end, epoch: Epoch{ID: string(row[2]), Since: time.UnixMicro(since)}, written: string(row[3])}, nil
+	return state{fingerprint: string(row[0]), end: end, epoch: Epoch{ID: string(row[2]), Since: time.UnixMicro(since)}, written: string(row[3])}, nil
 }
 
 // begin begins a new epoch, or reads the one that another process began meanwhile.
@@ -231,10 +231,10 @@ func (w *Watch) begin(ctx context.Context, c *pgconn.PgConn, found state) (state
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
 	ends := ""
-	if found.written == found.print {
+	if found.written == found.fingerprint {
 		ends = strings.ReplaceAll(found.epoch.ID, "'", "''")
 	}
-	if _, err := c.Exec(ctx, fmt.Sprintf(beginSQL, hex.EncodeToString(b[:]), found.print, ends)).ReadAll(); err != nil {
+	if _, err := c.Exec(ctx, fmt.Sprintf(beginSQL, hex.EncodeToString(b[:]), found.fingerprint, ends)).ReadAll(); err != nil {
 		return state{}, fmt.Errorf("begin an epoch: %w", err)
 	}
 	return w.read(ctx, c)
@@ -249,16 +249,16 @@ func (w *Watch) adopt(s state) (changed bool) {
 	if changed {
 		w.changes.Inc()
 		w.log.Warn("the database has another history, which may lack the last commits: cached state is dropped, and clients start over",
-			"epoch", s.epoch.ID, "before", was.ID, "server", s.print)
+			"epoch", s.epoch.ID, "before", was.ID, "server", s.fingerprint)
 		for _, f := range w.onChange { // before anything is said to be of the new one
 			f(s.epoch)
 		}
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if changed || s.print != w.print {
+	if changed || s.fingerprint != w.fingerprint {
 		w.end = 0
 	}
-	w.print, w.epoch, w.end = s.print, s.epoch, max(w.end, s.end)
+	w.fingerprint, w.epoch, w.end = s.fingerprint, s.epoch, max(w.end, s.end)
 	return changed
 }

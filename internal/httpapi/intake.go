@@ -33,7 +33,7 @@ func screenHeader(h *fasthttp.RequestHeader) (c fasthttp.RequestConfig) {
 	if n == 0 || n == none {
 		return c
 	}
-	reason := ""
+	var reason string
 	switch {
 	case h.IsGet(), h.IsHead(), h.IsOptions():
 		reason = dropUnasked

@@ -246,8 +246,8 @@ func (s *Source) Up() error {
 	return err
 }
 
-// Holds reports whether the present set has the key with that print. It costs one lookup in a map.
-func (s *Source) Holds(print string) bool {
+// Holds reports whether the present set has the key with that thumbprint. It costs one lookup in a map.
+func (s *Source) Holds(thumbprint string) bool {
 	set := s.set.Load()
-	return set != nil && set.prints[print]
+	return set != nil && set.prints[thumbprint]
 }

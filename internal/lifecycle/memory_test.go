@@ -46,7 +46,7 @@ func TestTheMemoryLimitFollowsTheContainer(t *testing.T) {
 	if err := os.Mkdir(group, 0o755); err != nil {
 		t.Skipf("no cgroup can be made here: %v", err)
 	}
-	defer os.Remove(group)
+	defer func() { _ = os.Remove(group) }()
 	if err := os.WriteFile(group+"/memory.limit_in_bytes", []byte("419430400"), 0o600); err != nil {
 		t.Skipf("no cgroup of version 1: %v", err)
 	}

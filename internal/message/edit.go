@@ -57,7 +57,7 @@ func (s *Service) Edit(ctx context.Context, messageID, editorID string, e *Edit)
 		if err := t.mayWrite(); err != nil {
 			return err
 		}
-		if m, at, err = edit(tx, messageID, t, e, event.Actor{UserID: editorID}); err != nil {
+		if m, at, err = edit(tx, t, e, event.Actor{UserID: editorID}); err != nil {
 			return err
 		}
 		seen, err = seenBy(tx, editorID, m)
@@ -71,7 +71,7 @@ func (s *Service) Edit(ctx context.Context, messageID, editorID string, e *Edit)
 }
 
 // edit changes a message under the lock of its conversation.
-func edit(tx *gorm.DB, messageID string, t target, e *Edit, by event.Actor) (chat.Message, journal.Stamp, error) {
+func edit(tx *gorm.DB, t target, e *Edit, by event.Actor) (chat.Message, journal.Stamp, error) {
 	switch {
 	case t.DeletedAt != nil:
 		return chat.Message{}, journal.Stamp{}, ErrDeleted
@@ -89,7 +89,7 @@ func edit(tx *gorm.DB, messageID string, t target, e *Edit, by event.Actor) (cha
 		param("content", "", e.Content.Value)
 	}
 	if e.Metadata != nil {
-		merged, err := metadata.Merge(metadata.Object(t.Metadata), e.Metadata)
+		merged, err := metadata.Merge(t.Metadata, e.Metadata)
 		if errors.Is(err, metadata.ErrTooLarge) {
 			return chat.Message{}, journal.Stamp{}, invalid.One("metadata", "is too large once it is merged")
 		}
@@ -193,7 +193,7 @@ func (s *Service) Delete(ctx context.Context, messageID, userID string) error {
 		if t.SenderID != userID && !t.moderates() {
 			return ErrForbidden
 		}
-		m, at, err = remove(tx, messageID, t, event.Actor{UserID: userID})
+		m, at, err = remove(tx, t, event.Actor{UserID: userID})
 		if err != nil || t.SenderID == userID {
 			return err
 		}
@@ -210,7 +210,7 @@ func (s *Service) Delete(ctx context.Context, messageID, userID string) error {
 }
 
 // remove empties a message under the lock of its conversation. It returns errNothingToDo for one that is deleted already.
-func remove(tx *gorm.DB, messageID string, t target, by event.Actor) (chat.Message, journal.Stamp, error) {
+func remove(tx *gorm.DB, t target, by event.Actor) (chat.Message, journal.Stamp, error) {
 	if t.DeletedAt != nil {
 		return chat.Message{}, journal.Stamp{}, errNothingToDo
 	}
@@ -218,7 +218,7 @@ func remove(tx *gorm.DB, messageID string, t target, by event.Actor) (chat.Messa
 		return chat.Message{}, journal.Stamp{}, err
 	}
 	if len(t.Reactions) > 0 {
-		if _, err := postgres.In(tx).ExecContext(postgres.Context(tx), `DELETE FROM message_reactions WHERE message_id = $1`, messageID); err != nil {
+		if _, err := postgres.In(tx).ExecContext(postgres.Context(tx), `DELETE FROM message_reactions WHERE message_id = $1`, t.ID); err != nil {
 			return chat.Message{}, journal.Stamp{}, fmt.Errorf("delete reactions: %w", err)
 		}
 	}

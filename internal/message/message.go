@@ -125,10 +125,10 @@ func (d *Draft) hash() []byte {
 		h.Write(d.Metadata)
 	}
 	if d.Mentions != nil {
-		fmt.Fprintf(h, "\x00mentions%v%v", d.Mentions.All, d.Mentions.UserIDs)
+		_, _ = fmt.Fprintf(h, "\x00mentions%v%v", d.Mentions.All, d.Mentions.UserIDs)
 	}
 	if len(d.Attachments) > 0 {
-		fmt.Fprintf(h, "\x00attachments%v", d.Attachments)
+		_, _ = fmt.Fprintf(h, "\x00attachments%v", d.Attachments)
 	}
 	if d.keyed != nil && d.keyed.kind != "" {
 		h.Write([]byte("\x00kind" + d.keyed.kind))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -183,7 +184,7 @@ func latest(changes []*reactionChange) []*reactionChange {
 	for _, c := range changes {
 		key := [2]string{c.userID, c.reaction}
 		if i, ok := at[key]; ok {
-			c.replaced = append(out[i].replaced, out[i])
+			c.replaced = slices.Concat(out[i].replaced, out[i:i+1])
 			out[i].replaced = nil
 			out[i] = c
 			continue

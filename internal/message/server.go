@@ -127,7 +127,7 @@ func (s *Service) EditByKey(ctx context.Context, messageID string, e *Edit) (m c
 		if err != nil {
 			return err
 		}
-		if m, at, err = edit(tx, messageID, t, e, event.Actor{KeyID: audit.From(ctx).KeyID}); err != nil {
+		if m, at, err = edit(tx, t, e, event.Actor{KeyID: audit.From(ctx).KeyID}); err != nil {
 			return err
 		}
 		return audit.Record(ctx, tx, audit.Entry{Action: "message.update", TargetType: audit.TargetMessage, TargetID: messageID})
@@ -148,7 +148,7 @@ func (s *Service) DeleteByKey(ctx context.Context, messageID string) error {
 		if err != nil {
 			return err
 		}
-		if m, at, err = remove(tx, messageID, t, event.Actor{KeyID: audit.From(ctx).KeyID}); err != nil {
+		if m, at, err = remove(tx, t, event.Actor{KeyID: audit.From(ctx).KeyID}); err != nil {
 			return err
 		}
 		return audit.Record(ctx, tx, audit.Entry{Action: "message.delete", TargetType: audit.TargetMessage, TargetID: messageID})

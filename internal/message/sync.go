@@ -123,7 +123,8 @@ func (s *Syncer) Sync(ctx context.Context, userID string, r *SyncRequest) (*Sync
 			a.Gone = append(a.Gone, k)
 			continue
 		}
-		part, err := (*SyncPart)(nil), error(nil)
+		var part *SyncPart
+		var err error
 		if another {
 			part, err = s.resetPart(ctx, k, userID, r.Window, &budget)
 		} else {

@@ -90,11 +90,8 @@ func (s *Store) put(ctx context.Context, u *url.URL) (status int, err error) {
 	}
 	r.Header.Set("Content-Type", "text/plain")
 	r.Header.Set("If-None-Match", "*")
-	res, err := s.do(r)
-	if err != nil {
-		return 0, err
-	}
-	return res.StatusCode, nil
+	status, _, err = s.do(r)
+	return status, err
 }
 
 func (s *Store) isPublic(ctx context.Context, u *url.URL) (bool, error) {
@@ -102,11 +99,8 @@ func (s *Store) isPublic(ctx context.Context, u *url.URL) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("ask without a signature: %w", err)
 	}
-	res, err := s.do(r)
-	if err != nil {
-		return false, err
-	}
-	return res.StatusCode < http.StatusMultipleChoices, nil
+	status, _, err := s.do(r)
+	return err == nil && status < http.StatusMultipleChoices, err
 }
 
 // allowsOrigin makes the preflight request that a browser makes before an upload.
@@ -118,14 +112,14 @@ func (s *Store) allowsOrigin(ctx context.Context, u *url.URL, origin string) (bo
 	r.Header.Set("Origin", origin)
 	r.Header.Set("Access-Control-Request-Method", http.MethodPut)
 	r.Header.Set("Access-Control-Request-Headers", "content-type,if-none-match")
-	res, err := s.do(r)
+	status, header, err := s.do(r)
 	if err != nil {
 		return false, err
 	}
-	allowed := res.Header.Get("Access-Control-Allow-Origin")
-	return res.StatusCode < http.StatusMultipleChoices && (allowed == "*" || allowed == origin) &&
-		lists(res.Header, "Access-Control-Allow-Methods", http.MethodPut) &&
-		lists(res.Header, "Access-Control-Allow-Headers", "content-type") && lists(res.Header, "Access-Control-Allow-Headers", "if-none-match"), nil
+	allowed := header.Get("Access-Control-Allow-Origin")
+	return status < http.StatusMultipleChoices && (allowed == "*" || allowed == origin) &&
+		lists(header, "Access-Control-Allow-Methods", http.MethodPut) &&
+		lists(header, "Access-Control-Allow-Headers", "content-type") && lists(header, "Access-Control-Allow-Headers", "if-none-match"), nil
 }
 
 // lists reports whether a header, which is a list, contains an item.
@@ -145,12 +139,12 @@ func unsigned(u *url.URL) string {
 }
 
 // do sends a request and discards the body of the response.
-func (s *Store) do(r *http.Request) (*http.Response, error) {
+func (s *Store) do(r *http.Request) (status int, header http.Header, err error) {
 	res, err := s.http.RoundTrip(r)
 	if err != nil {
-		return nil, errors.Join(ErrUnavailable, err)
+		return 0, nil, errors.Join(ErrUnavailable, err)
 	}
 	defer res.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<16))
-	return res, nil
+	return res.StatusCode, res.Header, nil
 }

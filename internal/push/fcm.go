@@ -83,7 +83,7 @@ func (f *fcm) try(ctx context.Context, p *parcel) answer {
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+token)
-	return answerOf(f.client.Do(req))
+	return answerOf(f.client.Do(req)) //nolint:bodyclose // answerOf closes it
 }
 
 // accessToken returns a valid access token, or "" with the result of the failed request for one. That result never has a status, whatever
@@ -124,7 +124,7 @@ func (f *fcm) fetchToken(ctx context.Context, now time.Time) (token string, ttl 
 		return "", 0, answer{err: errors.New("token_uri cannot be requested")}
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	res, err := f.client.Do(req)
+	res, err := f.client.Do(req) //nolint:bodyclose // Drain closes it
 	if err != nil {
 		return "", 0, answer{err: outbound.Plain(err)}
 	}

@@ -41,7 +41,7 @@ func (w *webPush) send(ctx context.Context, p *parcel) answer {
 		urgency = webpush.UrgencyHigh
 	}
 	// The library appends its padding to the payload, which would overwrite bytes that share the slice's spare capacity.
-	res, err := webpush.SendNotificationWithContext(ctx, slices.Clip(p.payload), &webpush.Subscription{
+	res, err := webpush.SendNotificationWithContext(ctx, slices.Clip(p.payload), &webpush.Subscription{ //nolint:bodyclose // answerOf closes it
 		Endpoint: p.address, Keys: webpush.Keys{P256dh: p.p256dh, Auth: p.auth},
 	}, &webpush.Options{
 		HTTPClient: w.client, RecordSize: recordSize, Subscriber: w.subject, VAPIDPublicKey: w.public, VAPIDPrivateKey: w.private,

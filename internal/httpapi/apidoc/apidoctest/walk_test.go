@@ -95,7 +95,7 @@ func TestEveryProblemHasItsOwnExamples(t *testing.T) {
 		}
 		for code := range examples {
 			example := v.get(append(slices.Clone(at), "examples", code, "value")...)
-			if err := s.Validate(map[string]any(example)); err != nil || example["code"] != code {
+			if err := s.Validate(example); err != nil || example["code"] != code {
 				t.Errorf("the example %s of %s: %v", code, name, err)
 			}
 		}

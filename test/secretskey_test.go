@@ -80,8 +80,8 @@ func (v *verifier) everywhere(t testing.TB, content string) {
 	}, "%q reaches every endpoint", content)
 }
 
-// The secrets key is rotated as docs/operating.md says, with pods and dispatchers of two steps side by side: whoever made a webhook, each
-// dispatcher signs with its secret.
+// The secrets key is rotated as docs/operating.md says, with pods and dispatchers of two steps side by side: each dispatcher signs with the
+// secret of each webhook, also of those that a pod of the other step made.
 func TestTheSecretsKeyRotates(t *testing.T) {
 	t.Parallel()
 	key := func(letter string) string {

@@ -2,6 +2,7 @@ package presence_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -23,7 +24,7 @@ import (
 func (e *env) useCluster() (node *redis.Client, cluster *redis.ClusterClient) {
 	t := e.t
 	t.Helper()
-	e.redis = testenv.Redis(t, "--cluster-enabled", "yes")
+	e.redis = testenv.Redis(t, "--cluster-enabled", "yes", "--cluster-port", fmt.Sprint(testenv.FreePort(t)))
 	node = e.redis.Client(t)
 	if err := node.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
 		t.Fatal(err)

@@ -19,6 +19,13 @@ type route struct {
 // builtinRoutes exist only if users may have passwords of Parley (config: auth mode).
 var builtinRoutes = []string{"/api/auth/register", "/api/auth/login", "/api/auth/password"}
 
+// things maps segments of paths to the names of targets in the audit log.
+var things = map[string]string{
+	"users": "user", "friends": "friend", "requests": "friend_request", "blocks": "block", "conversations": "conversation", "members": "member",
+	"messages": "message", "reactions": "reaction", "pin": "pin", "uploads": "upload", "attachments": "attachment", "devices": "push_device",
+	"preferences": "push_preferences", "privacy": "privacy", "sessions": "session", "auth": "account",
+}
+
 // routes returns the table of everything that the api serves.
 func (s *Server) routes(d *docs) []route {
 	anyone, user := access{}, access{user: true}

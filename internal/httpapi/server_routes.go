@@ -99,13 +99,6 @@ func (e *tooLarge) Error() string { return fmt.Sprintf("the body is larger than 
 // Is makes errors.Is match errTooLarge, which the table of outcomes has.
 func (*tooLarge) Is(target error) bool { return target == errTooLarge }
 
-// things maps segments of paths to the names of targets in the audit log.
-var things = map[string]string{
-	"users": "user", "friends": "friend", "requests": "friend_request", "blocks": "block", "conversations": "conversation", "members": "member",
-	"messages": "message", "reactions": "reaction", "pin": "pin", "uploads": "upload", "attachments": "attachment", "devices": "push_device",
-	"preferences": "push_preferences", "privacy": "privacy", "sessions": "session", "auth": "account",
-}
-
 var verbs = map[string]string{fiber.MethodPost: "create", fiber.MethodPut: "set", fiber.MethodPatch: "update", fiber.MethodDelete: "delete"}
 
 // actedOn returns the entry of the audit log for a request that a key makes for a user. It is committed together with the request's change.

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/event"
 	"github.com/parley-chat/parley/internal/httpapi/apidoc"
 )
@@ -174,33 +176,8 @@ func TestFramesAndExamplesFitTheSocketDocument(t *testing.T) {
 // The two documents describe the same objects: a member of one must be in the other.
 func TestTheDocumentsAgreeOnObjects(t *testing.T) {
 	t.Parallel()
-	b, err := apidoc.JSON()
-	if err != nil {
-		t.Fatal(err)
-	}
-	rest, err := jsonschema.UnmarshalJSON(bytes.NewReader(b))
-	if err != nil {
-		t.Fatal(err)
-	}
+	rest := readRESTDoc(t)
 	d := readSocketDoc(t)
-	members := func(doc any, name string) []string {
-		var out []string
-		var add func(s any)
-		add = func(s any) {
-			if ref, ok := dig(s, "$ref").(string); ok {
-				add(dig(doc, strings.Split(strings.TrimPrefix(ref, "#/"), "/")...))
-			}
-			for k := range asMap(dig(s, "properties")) {
-				out = append(out, k)
-			}
-			list, _ := dig(s, "allOf").([]any)
-			for _, part := range list {
-				add(part)
-			}
-		}
-		add(dig(doc, "components", "schemas", name))
-		return out
-	}
 	for _, name := range []string{"User", "Member", "Message", "Conversation", "Presence", "Problem"} {
 		here := members(d.doc, name)
 		there := members(rest, name)
@@ -213,6 +190,64 @@ func TestTheDocumentsAgreeOnObjects(t *testing.T) {
 			}
 		}
 	}
+}
+
+func readRESTDoc(t *testing.T) any {
+	t.Helper()
+	b, err := apidoc.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest, err := jsonschema.UnmarshalJSON(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rest
+}
+
+// members are the properties of a document's schema, with those of the schemas that it refers to.
+func members(doc any, name string) (out []string) {
+	var add func(s any)
+	add = func(s any) {
+		if ref, ok := dig(s, "$ref").(string); ok {
+			add(dig(doc, strings.Split(strings.TrimPrefix(ref, "#/"), "/")...))
+		}
+		for k := range asMap(dig(s, "properties")) {
+			out = append(out, k)
+		}
+		list, _ := dig(s, "allOf").([]any)
+		for _, part := range list {
+			add(part)
+		}
+	}
+	add(dig(doc, "components", "schemas", name))
+	return out
+}
+
+// A message is described with exactly the members that it is encoded with, in both documents.
+func TestAMessageIsDescribedWhole(t *testing.T) {
+	t.Parallel()
+	encoded := jsonMembers(reflect.TypeFor[chat.Message]())
+	slices.Sort(encoded)
+	for name, doc := range map[string]any{"openapi.yaml": readRESTDoc(t), "asyncapi.yaml": readSocketDoc(t).doc} {
+		described := members(doc, "Message")
+		slices.Sort(described)
+		if !slices.Equal(described, encoded) {
+			t.Errorf("%s describes %v, and a message has %v", name, described, encoded)
+		}
+	}
+}
+
+// jsonMembers are the names under which a struct's fields are encoded.
+func jsonMembers(of reflect.Type) (out []string) {
+	for field := range of.Fields() {
+		if field.Anonymous {
+			out = append(out, jsonMembers(field.Type)...)
+		} else if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "-" {
+			out = append(out, name)
+		}
+	}
+	return out
 }
 
 func asMap(v any) map[string]any {

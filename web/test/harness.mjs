@@ -28,7 +28,10 @@ export async function fault(what) {
   return (await answers.next()).value;
 }
 
-export async function until(condition, what, seconds = 30) {
+/** How long a page may take on a busy machine, in ms. */
+export const patience = 120_000;
+
+export async function until(condition, what, seconds = patience / 1000) {
   const end = Date.now() + seconds * 1000;
   for (;;) {
     const found = await condition();
@@ -77,6 +80,7 @@ export class Person {
     p.username = `${name.toLowerCase()}_${Math.random().toString(36).slice(2, 8)}`;
     p.url = urls[pod];
     p.context = await browser.newContext({ viewport: { width: 1440, height: 900 }, locale: "en-GB", ...options });
+    p.context.setDefaultTimeout(patience);
     p.page = watch(await p.context.newPage(), name);
     return p;
   }
@@ -166,7 +170,7 @@ export class Person {
   }
 
   sees(text, seconds) {
-    return this.row(text).waitFor({ timeout: (seconds ?? 20) * 1000 });
+    return this.row(text).waitFor({ timeout: seconds ? seconds * 1000 : patience });
   }
 
   /** A row of the list of conversations. */

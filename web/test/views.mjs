@@ -1,6 +1,6 @@
 // Pictures of each view, which are held against axe.
 import path from "node:path";
-import { browser, fault, long, Person, picture, pictures, until, watch } from "./harness.mjs";
+import { browser, fault, long, patience, Person, picture, pictures, until, watch } from "./harness.mjs";
 
 export async function views({ anna, ben, cleo }) {
   const { page } = anna;
@@ -96,6 +96,7 @@ export async function documents({ anna }) {
 /** The page /demo of `make run`: two people, and each of its faults. */
 export async function demo() {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, locale: "en-GB" });
+  context.setDefaultTimeout(patience);
   const page = watch(await context.newPage(), "the demo");
   await page.goto(process.env.PARLEY_TEST_DEMO);
   const equals = (n) => until(async () => {

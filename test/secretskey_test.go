@@ -49,6 +49,12 @@ func (v *verifier) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	v.accepted[r.URL.Path] = append(v.accepted[r.URL.Path], string(b))
 }
 
+func (v *verifier) refusals() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.refused
+}
+
 // endpoint makes a webhook at the pod for a path of the verifier.
 func (v *verifier) endpoint(t testing.TB, p *pod, path string) {
 	t.Helper()
@@ -117,7 +123,7 @@ func TestTheSecretsKeyRotates(t *testing.T) {
 		p.send(t, u, group.ID, next.path+" after")
 		v.everywhere(t, next.path+" after")
 	}
-	if v.refused > 0 {
-		t.Errorf("%d deliveries were not signed with their endpoint's secret", v.refused)
+	if n := v.refusals(); n > 0 {
+		t.Errorf("%d deliveries were not signed with their endpoint's secret", n)
 	}
 }

@@ -67,7 +67,7 @@ func known(tx *gorm.DB, externalIDs []string) (map[string]User, error) {
 	return out, nil
 }
 
-// bearers reads who has the usernames: a user's external id, nil without one, by username.
+// bearers returns, by username, the external id of the user that has it, nil for a user without one. Usernames that nobody has are left out.
 func bearers(tx *gorm.DB, usernames []string) (map[string]*string, error) {
 	type bearer struct {
 		username   string

@@ -35,8 +35,8 @@ export class RoomPane implements RowActions {
   private readonly quotes = new Map<string, Message | null>();
   private readonly plan = scheduled(() => this.draw());
   private readonly sizes = new ResizeObserver(() => this.resized());
-  /** Where the list's top was on the screen: a banner above the page moves it. */
-  private top = 0;
+  /** Where the list's top was on the screen, once it was shown: a banner above the page moves it. */
+  private top: number | undefined;
   /** Seq of the first row; undefined until there was one. */
   private from: number | undefined;
   private stuck = true;
@@ -249,7 +249,7 @@ export class RoomPane implements RowActions {
   private resized(): void {
     const { top } = this.scroll.getBoundingClientRect();
     if (this.stuck) this.pin();
-    else this.scroll.scrollTop += top - this.top;
+    else if (this.top !== undefined) this.scroll.scrollTop += top - this.top;
     this.top = top;
   }
 

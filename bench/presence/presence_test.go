@@ -95,11 +95,7 @@ func BenchmarkOfflineLag(b *testing.B) {
 	server := testenv.Redis(b)
 	rdb := server.Client(b)
 	alive(b, rdb, ids(meter.Size(b, "DEVICES", 20_000)), time.Hour, 0)
-	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(b), MaxConns: 4, Application: "bench"})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = db.Close() })
+	db := testenv.Open(b, postgres.Config{URL: testenv.Postgres(b), Application: "bench"})
 	const ttl = 30 * time.Second // so that none of the doomed is renewed before the last is online
 	for range watchers {
 		run(b, presence.NewWatcher(rdb, nil, 0, db.SQL, config.Presence{TTL: ttl, Grace: time.Second},

@@ -53,11 +53,7 @@ func start(b *testing.B) *env {
 		server: testenv.PostgresServer(b, "-c", "fsync=on", "-c", "shared_buffers=512MB", "-c", "max_wal_size=8GB",
 			"-c", "shared_preload_libraries=pg_stat_statements"),
 	}
-	db, err := postgres.Open(postgres.Config{URL: e.server.URL(), MaxConns: 20, Application: "bench"})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = db.Close() })
+	db := testenv.Open(b, postgres.Config{URL: e.server.URL(), MaxConns: 20, Application: "bench"})
 	e.db, e.rdb = db, e.redis.Client(b)
 	e.exec(`CREATE EXTENSION pg_stat_statements`)
 	return e

@@ -27,21 +27,15 @@ type archive struct {
 	out *testenv.Output
 }
 
-func newArchive(t *testing.T, c postgres.Config) *archive {
+func newArchive(t *testing.T, db *postgres.DB) *archive {
 	t.Helper()
-	c.MaxConns, c.Application = max(c.MaxConns, 1), "test"
-	db, err := postgres.Open(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
 	out := &testenv.Output{}
 	return &archive{audit.NewLog(db, 24*time.Hour, slog.New(slog.NewTextHandler(out, nil))), t, db, out}
 }
 
 func open(t *testing.T) *archive {
 	t.Helper()
-	return newArchive(t, postgres.Config{URL: testenv.Postgres(t), MaxConns: 4})
+	return newArchive(t, testenv.Open(t, postgres.Config{URL: testenv.Postgres(t)}))
 }
 
 func (a *archive) record(ctx context.Context, entries ...audit.Entry) {
@@ -200,7 +194,7 @@ func TestAnEntryIsOfTheTransactionOfItsChange(t *testing.T) {
 func TestABrokenConnectionFailsTheChange(t *testing.T) {
 	t.Parallel()
 	cut := testenv.NewStatementCut(t, testenv.Postgres(t))
-	a := newArchive(t, postgres.Config{URL: cut.URL(), Tracer: cut})
+	a := newArchive(t, cut.Open(t))
 	errs := cut.EachStatement(t, func() error {
 		return a.db.Tx(t.Context(), func(tx *gorm.DB) error {
 			return audit.Record(t.Context(), tx, entry("user.ban", "a"), entry("user.unban", "a"))

@@ -173,11 +173,7 @@ func TestAWatchReadsTheSessionsThatEnded(t *testing.T) {
 		}
 	}
 	endAll(before)
-	db, err := postgres.Open(postgres.Config{URL: url, MaxConns: 2, Application: "watch"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
+	db := testenv.Open(t, postgres.Config{URL: url, MaxConns: 2, Application: "watch"})
 	reported := &ends{}
 	w := auth.NewWatch(db, time.Minute, slog.New(slog.DiscardHandler), reported.add)
 	if w.Ready() == nil {
@@ -221,11 +217,7 @@ func TestAWatchOutlivesPostgres(t *testing.T) {
 	p := newPod(t, server.URL(), auth.Config{})
 	ana := p.register(t, "ana")
 	log := &testenv.Output{}
-	db, err := postgres.Open(postgres.Config{URL: server.URL(), MaxConns: 2, Application: "watch"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
+	db := testenv.Open(t, postgres.Config{URL: server.URL(), MaxConns: 2, Application: "watch"})
 	server.Stop()
 	w := auth.NewWatch(db, time.Minute, slog.New(slog.NewTextHandler(log, nil)), func(...string) {})
 	run(t, w.Run)

@@ -79,17 +79,14 @@ type pod struct {
 
 func newPod(t testing.TB, url string, c auth.Config) *pod {
 	t.Helper()
-	db, err := postgres.Open(postgres.Config{URL: url, MaxConns: 12, Application: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
+	db := testenv.Open(t, postgres.Config{URL: url, MaxConns: 12})
 	if c.RefreshTTL == 0 {
 		c.RefreshTTL = time.Hour
 	}
 	p := &pod{db: db.SQL, announced: &announced{}, published: &published{}}
 	p.conversations = conversation.NewService(db, conversation.NewStore(db, message.NewStore(db)), noMarkers{}, p.published, noMarkers{})
 	p.watch = auth.NewWatch(db, time.Minute, slog.New(slog.DiscardHandler), func(...string) {})
+	var err error
 	p.Service, err = auth.NewService(c, db, auth.NewTokens(secrets("a"), time.Minute), p.announced, p.watch, p.conversations, good{})
 	if err != nil {
 		t.Fatal(err)

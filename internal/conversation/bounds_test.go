@@ -21,11 +21,7 @@ func (nothing) Markers(context.Context, string) map[string]chat.PendingMarker { 
 
 func TestAStrangerPutsAUserIntoFewGroupsADay(t *testing.T) {
 	t.Parallel()
-	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(t), MaxConns: 4, Application: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := testenv.Open(t, postgres.Config{URL: testenv.Postgres(t)})
 	s := conversation.NewService(db, conversation.NewStore(db, message.NewStore(db)), nothing{}, nothing{}, nothing{})
 	u := testenv.Users(t, db.SQL, 5)
 	stranger, victim, friend, other := u[0], u[1], u[2], u[3]
@@ -45,6 +41,7 @@ func TestAStrangerPutsAUserIntoFewGroupsADay(t *testing.T) {
 		return c.ID, nil
 	}
 	var last string
+	var err error
 	for range conversation.MaxGroupsByStranger {
 		if last, err = create(stranger, victim, friend); err != nil {
 			t.Fatal(err)

@@ -69,11 +69,7 @@ type pod struct {
 
 func newPod(t *testing.T, url string) *pod {
 	t.Helper()
-	db, err := postgres.Open(postgres.Config{URL: url, MaxConns: 8, Application: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
+	db := testenv.Open(t, postgres.Config{URL: url, MaxConns: 8})
 	p := &pod{t: t, db: db, published: &recorder{}, notified: &notices{}, pending: markers{}}
 	p.Service = conversation.NewService(db, conversation.NewStore(db, message.NewStore(db)), p.pending, p.published, p.notified)
 	return p

@@ -58,11 +58,7 @@ func typed(q string) string {
 // The totals and each page of the list seek what they need, whatever else there is, and read no message.
 func TestListsAndTotalsSeek(t *testing.T) {
 	t.Parallel()
-	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(t), MaxConns: 4, Application: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := testenv.Open(t, postgres.Config{URL: testenv.Postgres(t)})
 	user := crowded(t, db.SQL, 50, 100, 6000)
 	c, err := db.SQL.Conn(t.Context())
 	if err != nil {
@@ -93,11 +89,7 @@ var executionTime = regexp.MustCompile(`Execution Time: ([0-9.]+) ms`)
 
 // BenchmarkUnread is the time at the database of what GET /api/unread asks, for somebody in 1,000 groups and 2,000 direct conversations.
 func BenchmarkUnread(b *testing.B) {
-	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(b), MaxConns: 4, Application: "test"})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer db.Close()
+	db := testenv.Open(b, postgres.Config{URL: testenv.Postgres(b)})
 	user := crowded(b, db.SQL, 1000, 2000, 3000)
 	var sum float64
 	for b.Loop() {

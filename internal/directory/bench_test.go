@@ -17,7 +17,7 @@ const bulk = 1000
 
 // BenchmarkUpsert makes new users, 1,000 at once, as a server key does.
 func BenchmarkUpsert(b *testing.B) {
-	db := open(b)
+	db := testenv.Open(b, postgres.Config{URL: testenv.Postgres(b)})
 	s := directory.NewService(db, directory.NewWatch(db, 0, slog.New(slog.DiscardHandler), func(string, error) {}), func(context.Context, ...string) {})
 	n := 0
 	for b.Loop() {
@@ -37,7 +37,7 @@ func BenchmarkUpsert(b *testing.B) {
 
 // BenchmarkPlainInsert makes as many users by one INSERT … ON CONFLICT: what BenchmarkUpsert is held against.
 func BenchmarkPlainInsert(b *testing.B) {
-	db := open(b)
+	db := testenv.Open(b, postgres.Config{URL: testenv.Postgres(b)})
 	n := 0
 	for b.Loop() {
 		ids, externals, usernames, names := make([]string, bulk), make([]string, bulk), make([]string, bulk), make([]string, bulk)
@@ -53,14 +53,4 @@ func BenchmarkPlainInsert(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.N*bulk)/b.Elapsed().Seconds(), "rows/s")
-}
-
-func open(tb testing.TB) *postgres.DB {
-	tb.Helper()
-	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(tb), MaxConns: 4, Application: "test"})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = db.Close() })
-	return db
 }

@@ -36,7 +36,7 @@ type office struct {
 
 func newOffice(t *testing.T) *office {
 	t.Helper()
-	db := open(t)
+	db := testenv.Open(t, postgres.Config{URL: testenv.Postgres(t)})
 	return officeOver(t, db, db)
 }
 
@@ -56,18 +56,7 @@ func cutOffice(t *testing.T) (*office, *testenv.StatementCut) {
 	t.Helper()
 	url := testenv.Postgres(t)
 	cut := testenv.NewStatementCut(t, url)
-	db := dial(t, postgres.Config{URL: cut.URL(), MaxConns: 1, Application: "test", Tracer: cut})
-	return officeOver(t, db, dial(t, postgres.Config{URL: url, MaxConns: 1, Application: "test"})), cut
-}
-
-func dial(t *testing.T, c postgres.Config) *postgres.DB {
-	t.Helper()
-	db, err := postgres.Open(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	return db
+	return officeOver(t, cut.Open(t), testenv.Open(t, postgres.Config{URL: url, MaxConns: 1})), cut
 }
 
 func given[T any](v T) jsonbody.Optional[T] { return jsonbody.Optional[T]{Set: true, Value: v} }
@@ -321,9 +310,9 @@ func TestABrokenConnectionChangesNothing(t *testing.T) {
 func TestABanStandsIfTheWatchCannotReadIt(t *testing.T) {
 	t.Parallel()
 	url := testenv.Postgres(t)
-	config := postgres.Config{URL: url, MaxConns: 1, Application: "test"}
-	watched := dial(t, config)
-	o := officeOver(t, dial(t, config), watched)
+	config := postgres.Config{URL: url, MaxConns: 1}
+	watched := testenv.Open(t, config)
+	o := officeOver(t, testenv.Open(t, config), watched)
 	ada := o.hire("Ada")
 	if err := watched.Close(); err != nil {
 		t.Fatal(err)

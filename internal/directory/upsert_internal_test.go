@@ -16,11 +16,7 @@ import (
 // A bulk that reads its users before the same bulk is committed elsewhere, and the usernames after, must start again: its own users have the
 // usernames.
 func TestUsersCreatedMeanwhileHaveTheirOwnUsernames(t *testing.T) {
-	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(t), MaxConns: 4, Application: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
+	db := testenv.Open(t, postgres.Config{URL: testenv.Postgres(t)})
 	s := NewService(db, NewWatch(db, 0, slog.New(slog.DiscardHandler), func(string, error) {}), func(context.Context, ...string) {})
 	item := func(externalID, username string) *Item {
 		set := func(v string) jsonbody.Optional[string] { return jsonbody.Optional[string]{Set: true, Value: v} }

@@ -67,11 +67,7 @@ type circle struct {
 
 func newCircle(t *testing.T) *circle {
 	t.Helper()
-	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(t), MaxConns: 6, Application: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
+	db := testenv.Open(t, postgres.Config{URL: testenv.Postgres(t), MaxConns: 6})
 	h := &heard{}
 	u := testenv.Users(t, db.SQL, 3)
 	return &circle{friend.NewService(db, h, h), t, db, h, u[0], u[1], u[2], map[string]string{u[0]: "a", u[1]: "b", u[2]: "c"}}

@@ -33,12 +33,9 @@ func (h *house) Note(userID string, s principal.Standing) {
 
 func newHouse(t *testing.T, url string, c identity.Config) *house {
 	t.Helper()
-	db, err := postgres.Open(postgres.Config{URL: url, MaxConns: 4, Application: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
+	db := testenv.Open(t, postgres.Config{URL: url})
 	h := &house{t: t, db: db, standings: map[string]principal.Standing{}}
+	var err error
 	h.Service, err = identity.NewService(c, db, h, func(_ context.Context, userID string) {
 		h.mu.Lock()
 		defer h.mu.Unlock()

@@ -248,12 +248,7 @@ func whole(t *testing.T) (h *house, cut *testenv.StatementCut, db *postgres.DB) 
 	}
 	h.send("hello again")
 	cut = testenv.NewStatementCut(t, h.url)
-	db, err := postgres.Open(postgres.Config{URL: cut.URL(), MaxConns: 1, Application: "test", Tracer: cut})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	return h, cut, db
+	return h, cut, cut.Open(t)
 }
 
 // A connection that breaks in the middle of a read is never taken for the end of the journal, nor for a conversation that does not exist.

@@ -44,17 +44,14 @@ type house struct {
 func newHouse(t *testing.T) *house {
 	t.Helper()
 	url := testenv.Postgres(t)
-	db, err := postgres.Open(postgres.Config{URL: url, MaxConns: 8, Application: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := testenv.Open(t, postgres.Config{URL: url, MaxConns: 8})
 	store := message.NewStore(db)
 	conversations := conversation.NewStore(db, store)
 	committer := message.NewCommitter(store, nobody{}, nil, slog.New(slog.DiscardHandler), message.NewMetrics(prometheus.NewRegistry()))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = committer.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done; _ = db.Close() })
+	t.Cleanup(func() { cancel(); <-done })
 	h := &house{
 		t: t, url: url, db: db, messages: message.NewService(db, store, committer, nil, nobody{}), users: testenv.Users(t, db.SQL, 3),
 		groups: conversation.NewService(db, conversations, nobody{}, nobody{}, nobody{}), feed: journal.NewFeed(db.SQL, conversations),

@@ -77,10 +77,7 @@ type pod struct {
 
 func newPod(t testing.TB, url string) *pod {
 	t.Helper()
-	db, err := postgres.Open(postgres.Config{URL: url, MaxConns: 12, Application: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := testenv.Open(t, postgres.Config{URL: url, MaxConns: 12})
 	p := &pod{db: db, published: &published{}}
 	store := message.NewStore(db)
 	conversations := conversation.NewStore(db, store)
@@ -100,7 +97,7 @@ func newPod(t testing.TB, url string) *pod {
 		g.Go("reactor", reactor.Run)
 		_ = g.Wait()
 	}()
-	t.Cleanup(func() { cancel(); <-done; _ = db.Close() })
+	t.Cleanup(func() { cancel(); <-done })
 	return p
 }
 

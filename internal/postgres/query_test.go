@@ -13,11 +13,7 @@ import (
 
 func openTest(t *testing.T) *postgres.DB {
 	t.Helper()
-	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(t), MaxConns: 2, Application: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
+	db := testenv.Open(t, postgres.Config{URL: testenv.Postgres(t), MaxConns: 2})
 	return db
 }
 

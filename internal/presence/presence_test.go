@@ -36,11 +36,7 @@ func setup(t *testing.T, users int) *env {
 	t.Helper()
 	e := &env{t: t, redis: testenv.Redis(t)}
 	e.rdb = e.redis.Client(t)
-	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(t), MaxConns: 4, Application: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
+	db := testenv.Open(t, postgres.Config{URL: testenv.Postgres(t)})
 	e.db = db
 	e.users = testenv.Users(t, db.SQL, users)
 	return e
@@ -224,11 +220,7 @@ func TestLastSeenIsNeverLostAndNeverMovesBack(t *testing.T) {
 	}
 	stop()
 	// The first watcher publishes and dies before it could write: its Postgres is unavailable.
-	closed, err := postgres.Open(postgres.Config{URL: "postgres://127.0.0.1:1/none", MaxConns: 1, Application: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = closed.Close() })
+	closed := testenv.Open(t, postgres.Config{URL: "postgres://127.0.0.1:1/none", MaxConns: 1})
 	registry := prometheus.NewRegistry()
 	w := presence.NewWatcher(e.rdb, nil, 0, closed.SQL, times, presence.NewWatcherMetrics(registry), slog.New(slog.DiscardHandler))
 	kill := e.run(w.Run)

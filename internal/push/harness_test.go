@@ -20,11 +20,7 @@ func TestMain(m *testing.M) { testenv.VerifyNoLeaks(m) }
 
 func openDB(t testing.TB) *postgres.DB {
 	t.Helper()
-	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(t), MaxConns: 16, Application: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
+	db := testenv.Open(t, postgres.Config{URL: testenv.Postgres(t), MaxConns: 16})
 	return db
 }
 

@@ -77,17 +77,14 @@ func newEnv(t testing.TB) *env {
 // newEnvOn makes an env whose service reaches the server by a client of its own.
 func newEnvOn(t testing.TB, server *testenv.RedisServer, rdb redis.UniversalClient) *env {
 	t.Helper()
-	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(t), MaxConns: 12, Application: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := testenv.Open(t, postgres.Config{URL: testenv.Postgres(t), MaxConns: 12})
 	e := &env{t: t, db: db, server: server, registry: prometheus.NewRegistry(), log: &testenv.Output{}, notices: &notices{}}
 	e.rdb = e.server.Client(t)
 	e.service = receipt.NewService(db.SQL, rdb, e.notices, receipt.NewMemory(), nil, maxMembers, receipt.NewMetrics(prometheus.NewRegistry()), slog.New(slog.NewTextHandler(e.log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = e.service.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done; _ = db.Close() })
+	t.Cleanup(func() { cancel(); <-done })
 	return e
 }
 

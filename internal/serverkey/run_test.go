@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/parley-chat/parley/internal/id"
-	"github.com/parley-chat/parley/internal/postgres"
 	"github.com/parley-chat/parley/internal/principal"
 	"github.com/parley-chat/parley/internal/serverkey"
 	"github.com/parley-chat/parley/internal/testenv"
@@ -135,7 +134,7 @@ func TestABadBootstrapKeyIsRefused(t *testing.T) {
 func TestABrokenConnectionFailsTheWholeCall(t *testing.T) {
 	t.Parallel()
 	cut := testenv.NewStatementCut(t, testenv.Postgres(t))
-	s := safeOver(t, dial(t, postgres.Config{URL: cut.URL(), Tracer: cut}), "")
+	s := safeOver(t, cut.Open(t), "")
 	var made serverkey.Created
 	calls := []struct {
 		name       string

@@ -30,20 +30,9 @@ type safe struct {
 	log *testenv.Output
 }
 
-func dial(t *testing.T, c postgres.Config) *postgres.DB {
-	t.Helper()
-	c.MaxConns, c.Application = max(c.MaxConns, 1), "test"
-	db, err := postgres.Open(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	return db
-}
-
 func newSafe(t *testing.T) *safe {
 	t.Helper()
-	return safeOver(t, dial(t, postgres.Config{URL: testenv.Postgres(t), MaxConns: 4}), "")
+	return safeOver(t, testenv.Open(t, postgres.Config{URL: testenv.Postgres(t)}), "")
 }
 
 // safeOver is the keys of a database as a pod sees them that knows none.

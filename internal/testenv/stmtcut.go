@@ -7,10 +7,12 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/parley-chat/parley/internal/postgres"
 )
 
-// StatementCut stands before a database and breaks all connections right before a chosen statement is sent. It has to be the Tracer of the
-// pool of connections to URL.
+// StatementCut stands before a database and breaks the connection right before a chosen statement is sent. It serves the one connection of
+// Open's pool.
 type StatementCut struct {
 	proxy *Proxy
 	url   string
@@ -30,8 +32,11 @@ func NewStatementCut(t testing.TB, database string) *StatementCut {
 	return c
 }
 
-// URL is the database's address behind the proxy.
-func (c *StatementCut) URL() string { return c.url }
+// Open opens a pool of one connection through it, which is closed at the end of the test.
+func (c *StatementCut) Open(t testing.TB) *postgres.DB {
+	t.Helper()
+	return Open(t, postgres.Config{URL: c.url, MaxConns: 1, Tracer: c})
+}
 
 // EachStatement calls do again and again. In the first call the connection breaks before the first statement, in the second call before the second,
 // and so on, until a call has sent all of its statements, which must succeed. Each other call must return an error. The errors are returned in

@@ -22,11 +22,7 @@ func service(t testing.TB) (*user.Service, *sql.DB) {
 
 func open(t testing.TB, url string) *postgres.DB {
 	t.Helper()
-	db, err := postgres.Open(postgres.Config{URL: url, MaxConns: 4, Application: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
+	db := testenv.Open(t, postgres.Config{URL: url})
 	return db
 }
 

@@ -147,10 +147,7 @@ type house struct {
 
 func newHouse(t *testing.T) *house {
 	t.Helper()
-	db, err := postgres.Open(postgres.Config{URL: testenv.Postgres(t), MaxConns: 24, Application: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := testenv.Open(t, postgres.Config{URL: testenv.Postgres(t), MaxConns: 24})
 	store := message.NewStore(db)
 	conversations := conversation.NewStore(db, store)
 	metrics := message.NewMetrics(prometheus.NewRegistry())
@@ -158,7 +155,7 @@ func newHouse(t *testing.T) *house {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = committer.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done; _ = db.Close() })
+	t.Cleanup(func() { cancel(); <-done })
 	sealer, err := NewSealer([][]byte{[]byte(strings.Repeat("k", 32))})
 	if err != nil {
 		t.Fatal(err)

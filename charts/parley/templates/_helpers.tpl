@@ -344,17 +344,30 @@ value: that named like the release, or `ownSecret` of $. Takes (list $ variable 
 {{- include "parley.extraEnv" (list $ (index . 2)) }}
 {{- end -}}
 
-{{/* A list of labels, annotations or constraints, where there is one. */}}
+{{/* The constraint that spreads a component's pods over nodes if possible. The zone is no second one: the scheduler disregards all
+such constraints of a pod on a node that lacks the label of one of them, and nodes of small clusters have no zone. Takes (list $ component). */}}
 {{- define "parley.spread" -}}
 {{- $ := index . 0 -}}
 {{- $component := index . 1 -}}
-{{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
 - maxSkew: 1
-  topologyKey: {{ . }}
+  topologyKey: kubernetes.io/hostname
   whenUnsatisfiable: ScheduleAnyway
   labelSelector:
     matchLabels:
       {{- include "parley.selectorLabels" (list $ $component) | nindent 6 }}
   matchLabelKeys: [pod-template-hash]
-{{- end }}
+{{- end -}}
+
+{{/* The affinity of a process, to which a preference for the zone with the fewest of its pods is added; podAntiAffinity and
+topologySpreadConstraints of the values replace that. Takes (list $ values component). */}}
+{{- define "parley.affinity" -}}
+{{- $ := index . 0 -}}
+{{- $values := index . 1 -}}
+{{- $affinity := include "parley.own" (list $ $values "affinity") | fromYaml -}}
+{{- if and (kindIs "invalid" $values.topologySpreadConstraints) (not $affinity.podAntiAffinity) -}}
+{{- $term := dict "topologyKey" "topology.kubernetes.io/zone" "matchLabelKeys" (list "pod-template-hash")
+  "labelSelector" (dict "matchLabels" (include "parley.selectorLabels" (list $ (index . 2)) | fromYaml)) -}}
+{{- $_ := set $affinity "podAntiAffinity" (dict "preferredDuringSchedulingIgnoredDuringExecution" (list (dict "weight" 100 "podAffinityTerm" $term))) -}}
+{{- end -}}
+{{- toYaml $affinity -}}
 {{- end -}}

@@ -51,7 +51,8 @@ spec:
         {{- end }}
     spec:
       serviceAccountName: {{ include "parley.serviceAccountName" $ }}
-      {{- include "parley.podBase" $own | nindent 6 }}
+      {{- $placed := merge (dict "affinity" (include "parley.affinity" (list $ $c .component) | fromYaml)) $c }}
+      {{- include "parley.podBase" (list $ $placed) | nindent 6 }}
       terminationGracePeriodSeconds: {{ default (add .sleep $c.shutdownTimeoutSeconds 5) $c.terminationGracePeriodSeconds }}
       {{- $migrate := and (eq .component "api") (eq $.Values.migrations.mode "initContainer") }}
       {{- if or $migrate $c.initContainers }}

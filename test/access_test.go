@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,81 +55,53 @@ func TestMalformedCursorsOfEveryList(t *testing.T) {
 		b64(`["2026-11-23T10:00:00Z","` + c.ID + `"]`), b64(`[`+at+`,"`+c.ID+`"]`) + "!", b64(`[` + at + `,"` + strings.ToUpper(c.ID) + `"]`),
 		strings.Repeat("A", 4000),
 	}
-	for _, list := range []string{"/api/conversations", "/api/conversations/" + c.ID + "/members", "/api/conversations/" + c.ID + "/messages"} {
-		for _, x := range bad {
-			if a := p.call(t, u[0].token, "GET", list+"?cursor="+url.QueryEscape(x), nil); a.status != 400 || a.code() != "invalid_cursor" {
-				t.Errorf("%s with cursor %.60q: %d %s", list, x, a.status, a.body)
-			}
+	messages := "/api/conversations/" + c.ID + "/messages"
+	for _, list := range []string{"/api/conversations", "/api/conversations/" + c.ID + "/members", messages} {
+		for _, cursor := range bad {
+			p.expectInvalidCursor(t, u[0].token, list, cursor)
 		}
-		for _, x := range []string{"0", "101", "-1", "x", "1.5"} {
-			if a := p.call(t, u[0].token, "GET", list+"?limit="+x, nil); a.status != 400 || a.problem(t).fields() != "limit" {
-				t.Errorf("%s with limit %s: %d %s", list, x, a.status, a.body)
-			}
+		for _, limit := range []string{"0", "101", "-1", "x", "1.5"} {
+			expectFaults(t, p.call(t, u[0].token, "GET", list+"?limit="+limit, nil), list+" with limit "+limit, "limit")
 		}
 	}
 	for _, q := range []string{"afterSeq=-1", "afterSeq=x", "afterSeq=", "afterSeq=1&cursor=" + url.QueryEscape(b64(`[`+at+`,"`+c.ID+`"]`))} {
-		if a := p.call(t, u[0].token, "GET", "/api/conversations/"+c.ID+"/messages?"+q, nil); a.status != 400 {
-			t.Errorf("%s: %d %s", q, a.status, a.body)
+		if a := p.call(t, u[0].token, "GET", messages+"?"+q, nil); a.status != 400 {
+			t.Errorf("%s: %d %s, want 400", q, a.status, a.body)
 		}
 	}
 }
 
+// Conversations are listed by their last messages, the newest first. A big group shows the first of its members, and lists them all.
 func TestListsOfConversationsAndMembers(t *testing.T) {
 	t.Parallel()
-	s := plainSystem(t)
-	p := s.pods[0]
+	p := plainSystem(t).pods[0]
 	u := p.users(t, 25)
-	var want []string
-	for range 7 {
-		want = append([]string{p.group(t, u[0], u[1], u[2]).ID}, want...)
-	}
-	p.send(t, u[1], want[4], "makes it the newest")
-	want = append([]string{want[4]}, append(append([]string{}, want[:4]...), want[5:]...)...)
-	type page[T any] struct {
-		Data       []T
-		Pagination struct {
-			NextCursor *string
-			HasMore    bool
+	t.Run("conversations", func(t *testing.T) {
+		var want []string
+		for range 7 {
+			want = append([]string{p.group(t, u[0], u[1], u[2]).ID}, want...)
 		}
-	}
-	var got []string
-	next := ""
-	for {
-		var l page[conversation]
-		p.want(t, 200, u[0].token, "GET", "/api/conversations?limit=3"+next, nil).into(t, &l)
-		for _, c := range l.Data {
+		newest := want[4]
+		p.send(t, u[1], newest, "makes it the newest")
+		want = append([]string{newest}, slices.Delete(want, 4, 5)...)
+		var got []string
+		for _, c := range everyPage[conversation](t, p, u[0].token, "/api/conversations?limit=3") {
 			got = append(got, c.ID)
 		}
-		if !l.Pagination.HasMore {
-			if l.Pagination.NextCursor != nil {
-				t.Error("the last page has a cursor")
-			}
-			break
+		if !slices.Equal(got, want) {
+			t.Errorf("conversations are listed as\n%v, want\n%v", got, want)
 		}
-		next = "&cursor=" + url.QueryEscape(*l.Pagination.NextCursor)
-	}
-	if fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("conversations are listed as\n%v, want\n%v", got, want)
-	}
-	big := p.group(t, u[0], u[1:]...)
-	if len(big.Members) != 20 || big.MemberCount != 25 || big.Members[0].User.ID != u[0].ID || big.Members[0].Role != "owner" {
-		t.Errorf("a big group shows %d members of %d, %+v first", len(big.Members), big.MemberCount, big.Members[0])
-	}
-	got, next = nil, ""
-	for {
-		var l page[struct{ User struct{ ID string } }]
-		p.want(t, 200, u[0].token, "GET", "/api/conversations/"+big.ID+"/members?limit=10"+next, nil).into(t, &l)
-		for _, m := range l.Data {
-			got = append(got, m.User.ID)
+	})
+	t.Run("members", func(t *testing.T) {
+		big := p.group(t, u[0], u[1:]...)
+		if len(big.Members) != 20 || big.MemberCount != 25 || big.Members[0].User.ID != u[0].ID || big.Members[0].Role != "owner" {
+			t.Errorf("a group of 25 shows %d members of %d, %+v first, want 20 of 25, its owner first", len(big.Members), big.MemberCount, big.Members[0])
 		}
-		if !l.Pagination.HasMore {
-			break
+		list := everyPage[struct{ User struct{ ID string } }](t, p, u[0].token, "/api/conversations/"+big.ID+"/members?limit=10")
+		if len(list) != 25 || list[0].User.ID != u[0].ID || list[24].User.ID != u[24].ID {
+			t.Errorf("%d members are listed, want 25, from %s to %s: %v", len(list), u[0].ID, u[24].ID, list)
 		}
-		next = "&cursor=" + url.QueryEscape(*l.Pagination.NextCursor)
-	}
-	if len(got) != 25 || got[0] != u[0].ID || got[24] != u[24].ID {
-		t.Errorf("%d members are listed", len(got))
-	}
+	})
 }
 
 func TestConversationsAreMadeWell(t *testing.T) {

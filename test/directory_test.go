@@ -215,21 +215,10 @@ func TestListingUsersMissesNothing(t *testing.T) {
 // listUsers are the names of the users that match the query, which begins with &, read two on a page.
 func (p *pod) listUsers(t testing.TB, key, query string) (names []string) {
 	t.Helper()
-	cursor := ""
-	for {
-		var r struct {
-			Data       []serverUser
-			Pagination struct{ NextCursor *string }
-		}
-		p.want(t, 200, key, "GET", "/api/server/users?limit=2"+query+cursor, nil).into(t, &r)
-		for _, u := range r.Data {
-			names = append(names, u.DisplayName)
-		}
-		if r.Pagination.NextCursor == nil {
-			return names
-		}
-		cursor = "&cursor=" + *r.Pagination.NextCursor
+	for _, u := range everyPage[serverUser](t, p, key, "/api/server/users?limit=2"+query) {
+		names = append(names, u.DisplayName)
 	}
+	return names
 }
 
 // endKey ends a key at a pod, as another key asks.

@@ -3,7 +3,6 @@ package test
 import (
 	"database/sql"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -266,33 +265,13 @@ func TestListsOfFriendsArePaged(t *testing.T) {
 		p.ask(t, x, u[0], 201)
 		p.ask(t, u[0], x, 200)
 	}
-	var got []string
-	next := ""
-	for {
-		var l struct {
-			Data       []relation
-			Pagination struct {
-				NextCursor *string
-				HasMore    bool
-			}
-		}
-		p.want(t, 200, u[0].token, "GET", "/api/friends?limit=3"+next, nil).into(t, &l)
-		for _, r := range l.Data {
-			got = append(got, r.User.ID)
-		}
-		if !l.Pagination.HasMore {
-			break
-		}
-		next = "&cursor=" + url.QueryEscape(*l.Pagination.NextCursor)
-	}
-	if len(got) != 7 || got[0] != u[7].ID || got[6] != u[1].ID {
-		t.Errorf("listed %v", got)
+	list := everyPage[relation](t, p, u[0].token, "/api/friends?limit=3")
+	if len(list) != 7 || list[0].User.ID != u[7].ID || list[6].User.ID != u[1].ID {
+		t.Errorf("%d friends are listed, want 7, from %s to %s: %+v", len(list), u[7].ID, u[1].ID, list)
 	}
 	for _, path := range []string{"/api/friends", "/api/friends/requests", "/api/blocks"} {
-		for _, bad := range []string{"", "x", "W10", "eyJ9", "WzEsMl0"} {
-			if a := p.call(t, u[0].token, "GET", path+"?cursor="+bad, nil); a.status != 400 || a.code() != "invalid_cursor" {
-				t.Errorf("%s with cursor %q: %d %s", path, bad, a.status, a.body)
-			}
+		for _, cursor := range []string{"", "x", "W10", "eyJ9", "WzEsMl0"} {
+			p.expectInvalidCursor(t, u[0].token, path, cursor)
 		}
 	}
 }

@@ -142,6 +142,24 @@ func (a answer) check(t testing.TB, what string, status int, code string) {
 	}
 }
 
+// expectFaults checks that a request was refused for faults of the fields, and of no other ones.
+func expectFaults(t *testing.T, a answer, request, fields string) {
+	t.Helper()
+	if a.status != 400 || a.problem(t).fields() != fields {
+		t.Errorf("%.60q: %d %s, want 400 with faults of %s", request, a.status, a.body, fields)
+	}
+}
+
+// expectContains checks that all of the texts are in a body, a frame's data or a log.
+func expectContains[T string | []byte | json.RawMessage](t testing.TB, what string, got T, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if !strings.Contains(string(got), text) {
+			t.Errorf("%s: got %s, want %s in it", what, got, text)
+		}
+	}
+}
+
 // fields are those with a fault, sorted.
 func (p problem) fields() string {
 	set := map[string]bool{}

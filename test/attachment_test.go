@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -245,60 +246,68 @@ func TestFilesInMessages(t *testing.T) {
 	users := p.users(t, 4)
 	ana, ben, cem, stranger := users[0], users[1], users[2], users[3]
 	group := p.group(t, ana, ben, cem)
+	path := "/api/conversations/" + group.ID + "/messages"
 	sock := q.open(t, ben)
 	picture := p.upload(t, ana, "cat.png", "image/png", pngFile(3, 4))
 	unsent := p.upload(t, ana, "b.txt", "text/plain", []byte("b"))
-	path := "/api/conversations/" + group.ID + "/messages"
 
-	var m withFiles
+	var sent, heard withFiles
 	body := map[string]any{"content": "", "clientMessageId": "c-1", "attachments": []string{picture}}
-	p.want(t, 201, ana.token, "POST", path, body).into(t, &m)
-	if len(m.Attachments) != 1 || m.Attachments[0].ID != picture || m.Attachments[0].Width != 3 || m.Attachments[0].Filename != "cat.png" {
-		t.Errorf("sent: %+v", m)
-	}
-	var heard withFiles
+	p.want(t, 201, ana.token, "POST", path, body).into(t, &sent)
 	sock.until("message:new", 20*time.Second).into(t, &heard)
-	if len(heard.Attachments) != 1 || heard.Attachments[0] != m.Attachments[0] {
-		t.Errorf("heard: %+v", heard)
-	}
-	if a := q.call(t, ana.token, "POST", path, body); a.status != 200 {
-		t.Errorf("repeated: %d %s", a.status, a.body)
-	}
-	for _, c := range []struct {
-		who  user
-		body map[string]any
-	}{
-		{ana, map[string]any{"content": "again", "attachments": []string{picture}}},
-		{ben, map[string]any{"content": "not mine", "attachments": []string{unsent}}},
-		{ana, map[string]any{"content": ""}},
-	} {
-		p.want(t, 400, c.who.token, "POST", path, c.body)
-	}
-	if a := p.want(t, 409, ana.token, "POST", path, map[string]any{"content": "", "clientMessageId": "c-1", "attachments": []string{unsent}}); a.code() != "client_message_id_reused" {
-		t.Errorf("another file under the same clientMessageId is %s", a.code())
-	}
-
-	sees := func(when string, want map[string]user) {
-		t.Helper()
-		for name, u := range want {
-			yes := !strings.HasPrefix(name, "not ")
-			if got := q.links(t, u, picture); (got == picture) != yes {
-				t.Errorf("%s: %s: a link for %q", when, name, got)
-			}
-			if status, _, _ := q.fetch(t, u, picture); (status == 200) != yes {
-				t.Errorf("%s: %s: fetched with %d", when, name, status)
-			}
+	t.Run("the sender and the others get the same", func(t *testing.T) {
+		if len(sent.Attachments) != 1 || sent.Attachments[0].ID != picture || sent.Attachments[0].Width != 3 || sent.Attachments[0].Filename != "cat.png" {
+			t.Errorf("the response has the files %+v, want cat.png, %s, 3 pixels wide", sent.Attachments, picture)
 		}
+		if !slices.Equal(heard.Attachments, sent.Attachments) {
+			t.Errorf("the event has the files %+v, want %+v", heard.Attachments, sent.Attachments)
+		}
+	})
+	t.Run("a repeat is the same message", func(t *testing.T) {
+		q.call(t, ana.token, "POST", path, body).check(t, "repeated", 200, "")
+		other := map[string]any{"content": "", "clientMessageId": "c-1", "attachments": []string{unsent}}
+		p.call(t, ana.token, "POST", path, other).check(t, "another file under the same clientMessageId", 409, "client_message_id_reused")
+	})
+	for name, c := range map[string]struct {
+		sender user
+		body   map[string]any
+	}{
+		"a file is sent once":                {ana, map[string]any{"content": "again", "attachments": []string{picture}}},
+		"a file is sent by its owner":        {ben, map[string]any{"content": "not mine", "attachments": []string{unsent}}},
+		"a message has a text if not a file": {ana, map[string]any{"content": ""}},
+	} {
+		t.Run(name, func(t *testing.T) { p.want(t, 400, c.sender.token, "POST", path, c.body) })
 	}
-	sees("sent", map[string]user{"ana": ana, "ben": ben, "cem": cem, "not a stranger": stranger})
-	p.want(t, 204, ana.token, "DELETE", "/api/conversations/"+group.ID+"/members/"+cem.ID, nil)
-	sees("one is removed", map[string]user{"ana": ana, "ben": ben, "not the removed one": cem})
-	p.want(t, 204, ana.token, "DELETE", "/api/messages/"+m.ID, nil)
-	sees("deleted", map[string]user{"not ana": ana, "not ben": ben, "not cem": cem})
-	var page struct{ Data []withFiles }
-	q.want(t, 200, ben.token, "GET", path, nil).into(t, &page)
-	if len(page.Data) != 1 || page.Data[0].Attachments != nil {
-		t.Errorf("the deleted message is %+v", page.Data)
+	t.Run("members read it", func(t *testing.T) {
+		q.expectReadable(t, picture, true, map[string]user{"ana": ana, "ben": ben, "cem": cem})
+		q.expectReadable(t, picture, false, map[string]user{"a stranger": stranger})
+	})
+	t.Run("a removed member does not", func(t *testing.T) {
+		p.want(t, 204, ana.token, "DELETE", "/api/conversations/"+group.ID+"/members/"+cem.ID, nil)
+		q.expectReadable(t, picture, true, map[string]user{"ana": ana, "ben": ben})
+		q.expectReadable(t, picture, false, map[string]user{"the removed cem": cem})
+	})
+	t.Run("nobody does once the message is deleted", func(t *testing.T) {
+		p.want(t, 204, ana.token, "DELETE", "/api/messages/"+sent.ID, nil)
+		q.expectReadable(t, picture, false, map[string]user{"ana": ana, "ben": ben, "cem": cem})
+		var page struct{ Data []withFiles }
+		q.want(t, 200, ben.token, "GET", path, nil).into(t, &page)
+		if len(page.Data) != 1 || page.Data[0].Attachments != nil {
+			t.Errorf("the list is %+v, want the deleted message without files", page.Data)
+		}
+	})
+}
+
+// expectReadable checks that each of the users gets a link to the file and can fetch it, or neither.
+func (p *pod) expectReadable(t *testing.T, file string, readable bool, users map[string]user) {
+	t.Helper()
+	for name, u := range users {
+		if got := p.links(t, u, file); (got == file) != readable {
+			t.Errorf("%s gets links for %q, want one for the file: %v", name, got, readable)
+		}
+		if status, _, _ := p.fetch(t, u, file); (status == 200) != readable {
+			t.Errorf("%s fetches the file with status %d, want that it succeeds: %v", name, status, readable)
+		}
 	}
 }
 

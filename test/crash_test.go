@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -79,37 +80,17 @@ func (x *storm) end(t testing.TB) {
 	t.Logf("%d messages, %d sends had no answer, %d of them were stored", len(stored), x.unanswered.Load(), x.found.Load())
 }
 
+// write sends one message after the other until the storm is to stop.
 func (x *storm) write(t testing.TB, sender int) error {
-	u := x.users[sender]
-	var on *pod // where the socket is
-	var v *voice
+	w := &stormSender{storm: x, number: sender}
 	for n := 0; ; n++ {
 		select {
 		case <-x.stop:
 			return nil
 		default:
 		}
-		first, other := x.pods(sender)
-		if on != first && sender%2 == 0 {
-			on, v = first, first.voice(t, u)
-		}
 		key := fmt.Sprintf("%d-%d", sender, n)
-		body := map[string]any{"content": key, "clientMessageId": key}
-		var m message
-		var err error
-		if v != nil {
-			m, err = v.send(map[string]any{"content": key, "clientMessageId": key, "conversationId": x.group.ID})
-		} else {
-			m, _, err = first.sendOnce(u, x.group.ID, body)
-		}
-		if errors.Is(err, errNoAnswer) {
-			x.unanswered.Add(1)
-			on, v = nil, nil
-			var stored bool
-			if m, stored, err = other.sendAgain(u, x.group.ID, body); stored {
-				x.found.Add(1)
-			}
-		}
+		m, err := w.send(t, key)
 		if err == nil {
 			err = x.ledger.note(key, m)
 		}
@@ -117,6 +98,46 @@ func (x *storm) write(t testing.TB, sender int) error {
 			return err
 		}
 	}
+}
+
+// stormSender is one of a storm's members. Those with an even number send by a socket if their pod takes one.
+type stormSender struct {
+	*storm
+	number int
+	on     *pod // where it opened the socket, or tried to
+	voice  *voice
+}
+
+// send sends a message, and repeats it at the other pod if there is no answer.
+func (w *stormSender) send(t testing.TB, key string) (message, error) {
+	first, other := w.pods(w.number)
+	body := map[string]any{"content": key, "clientMessageId": key}
+	m, err := w.sendOnce(t, first, body)
+	if !errors.Is(err, errNoAnswer) {
+		return m, err
+	}
+	w.unanswered.Add(1)
+	w.on, w.voice = nil, nil
+	m, stored, err := other.sendAgain(w.users[w.number], w.group.ID, body)
+	if stored {
+		w.found.Add(1)
+	}
+	return m, err
+}
+
+// sendOnce sends by the socket, or by REST without one.
+func (w *stormSender) sendOnce(t testing.TB, p *pod, body map[string]any) (m message, err error) {
+	u := w.users[w.number]
+	if w.on != p && w.number%2 == 0 {
+		w.on, w.voice = p, p.voice(t, u)
+	}
+	if w.voice == nil {
+		m, _, err = p.sendOnce(u, w.group.ID, body)
+		return m, err
+	}
+	toGroup := maps.Clone(body)
+	toGroup["conversationId"] = w.group.ID
+	return w.voice.send(toGroup)
 }
 
 // voice opens a socket, nil where the pod takes none.

@@ -183,28 +183,43 @@ func TestHeadersOfAnswers(t *testing.T) {
 	p := start(t, 1).pods[0]
 	u := p.register(t)
 	for path, status := range map[string]int{"/api/users/me": 200, "/api/friends": 200, "/api/users/x": 404, "/api/health": 200, "/api/nothing": 404} {
-		a := p.want(t, status, u.token, "GET", path, nil)
-		if a.header.Get("Cache-Control") != "no-store" || a.header.Get("X-Content-Type-Options") != "nosniff" {
-			t.Errorf("%s: %v", path, a.header)
-		}
+		t.Run("GET "+path, func(t *testing.T) {
+			a := p.want(t, status, u.token, "GET", path, nil)
+			if a.header.Get("Cache-Control") != "no-store" || a.header.Get("X-Content-Type-Options") != "nosniff" {
+				t.Errorf("the headers are %v, want Cache-Control: no-store and X-Content-Type-Options: nosniff", a.header)
+			}
+		})
 	}
 	for _, path := range []string{"/api/docs", "/api/docs/openapi.json", "/api/docs/swagger-ui-bundle.js"} {
-		for range 2 { // rendered, and kept
-			a := p.want(t, 200, "", "GET", path, nil)
-			if !strings.Contains(a.header.Get("Content-Security-Policy"), "frame-ancestors 'none'") || a.header.Get("X-Frame-Options") != "DENY" || len(a.body) < 100 {
-				t.Errorf("%s: %d bytes, %v", path, len(a.body), a.header)
+		t.Run("the page "+path, func(t *testing.T) {
+			for range 2 { // rendered, and kept
+				p.expectUnframed(t, path)
 			}
-			if h := p.want(t, 200, "", "HEAD", path, nil); len(h.body) > 0 {
-				t.Errorf("HEAD %s: %d bytes", path, len(h.body))
-			}
+		})
+	}
+	t.Run("the docs keep the token", func(t *testing.T) {
+		expectContains(t, "the docs", p.want(t, 200, "", "GET", "/api/docs", nil).body, "persistAuthorization: true")
+	})
+	t.Run("a method that is none", func(t *testing.T) {
+		odd := p.call(t, "", "FOOBAR", "/api/users/me", nil)
+		if pr := odd.problem(t); odd.status != 501 || pr.Code != "not_implemented" || pr.RequestID != odd.header.Get("X-Request-Id") || pr.RequestID == "" {
+			t.Errorf("got %d %v %s, want 501 not_implemented with the request's id", odd.status, odd.header, odd.body)
 		}
+	})
+}
+
+// expectUnframed checks that a page has content, that no other page may show it in a frame, and that HEAD has no body.
+func (p *pod) expectUnframed(t *testing.T, path string) {
+	t.Helper()
+	a := p.want(t, 200, "", "GET", path, nil)
+	if !strings.Contains(a.header.Get("Content-Security-Policy"), "frame-ancestors 'none'") || a.header.Get("X-Frame-Options") != "DENY" {
+		t.Errorf("the headers are %v, want frame-ancestors 'none' and X-Frame-Options: DENY", a.header)
 	}
-	if page := string(p.want(t, 200, "", "GET", "/api/docs", nil).body); !strings.Contains(page, "persistAuthorization: true") {
-		t.Error("the token is lost when the docs are loaded again")
+	if len(a.body) < 100 {
+		t.Errorf("the page has only %d bytes", len(a.body))
 	}
-	odd := p.call(t, "", "FOOBAR", "/api/users/me", nil)
-	if pr := odd.problem(t); odd.status != 501 || pr.Code != "not_implemented" || pr.RequestID != odd.header.Get("X-Request-Id") || pr.RequestID == "" {
-		t.Errorf("a method that is none: %d %v %s", odd.status, odd.header, odd.body)
+	if h := p.want(t, 200, "", "HEAD", path, nil); len(h.body) > 0 {
+		t.Errorf("HEAD has %d bytes, want none", len(h.body))
 	}
 }
 

@@ -25,49 +25,60 @@ func TestRedisFailover(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g := newGroup(t)
-			s := &system{t: t, pg: testenv.Postgres(t), redis: g, extra: presenceTimes}
-			for range 2 {
-				s.addPod()
-			}
-			s.addWatcher()
-			u := s.pods[0].users(t, 3)
-			c := s.pods[0].group(t, u[0], u[1:]...)
-			a, b := s.pods[0].open(t, u[0]), s.pods[1].open(t, u[1])
-			s.pods[0].send(t, u[0], c.ID, "before")
-			g.Nodes[0].Stop()
-			sent := 1
-			tookOver := takeover(t, g)
-			for limit := testenv.NewLimit(3 * time.Minute); !tookOver(); {
-				if limit.Over() {
-					t.Fatal("nobody took over")
-				}
-				s.pods[sent%2].send(t, u[sent%2], c.ID, fmt.Sprint(sent))
-				sent++
-				time.Sleep(100 * time.Millisecond)
-			}
-			for range 5 {
-				s.pods[sent%2].send(t, u[sent%2], c.ID, fmt.Sprint(sent))
-				sent++
-			}
-			for _, x := range []*socket{a, b} {
-				x.messages(1, int64(sent), time.Minute)
-			}
-			t.Logf("%d messages", sent)
-			// Presence works on the new master, for users of every slot.
-			late := s.pods[0].users(t, 6)
-			for _, l := range late {
-				testenv.Eventually(t, time.Minute, func() bool {
-					return s.pods[0].call(t, u[0].token, "GET", "/api/presence/"+l.ID, nil).status == 200
-				}, "presence can be read")
-				a.watch(l.ID)
-				going := s.pods[1].open(t, l)
-				a.until("presence:online", time.Minute)
-				going.cut()
-				a.until("presence:offline", time.Minute)
-			}
+			chatDuringFailover(t, newGroup(t))
 		})
 	}
+}
+
+// chatDuringFailover ends the first node while two people chat, and checks messages and presence on the master that takes over.
+func chatDuringFailover(t *testing.T, g *testenv.RedisGroup) {
+	t.Helper()
+	s := &system{t: t, pg: testenv.Postgres(t), redis: g, extra: presenceTimes}
+	for range 2 {
+		s.addPod()
+	}
+	s.addWatcher()
+	u := s.pods[0].users(t, 3)
+	c := s.pods[0].group(t, u[0], u[1:]...)
+	a, b := s.pods[0].open(t, u[0]), s.pods[1].open(t, u[1])
+	sent := 0
+	send := func() {
+		s.pods[sent%2].send(t, u[sent%2], c.ID, fmt.Sprint(sent))
+		sent++
+	}
+	send()
+	g.Nodes[0].Stop()
+	tookOver := takeover(t, g)
+	testenv.Eventually(t, 3*time.Minute, func() bool {
+		if tookOver() {
+			return true
+		}
+		send()
+		return false
+	}, "a replica takes over")
+	for range 5 {
+		send()
+	}
+	for _, x := range []*socket{a, b} {
+		x.messages(1, int64(sent), time.Minute)
+	}
+	t.Logf("%d messages", sent)
+	for _, late := range s.pods[0].users(t, 6) { // of every slot
+		s.expectPresence(t, a, u[0], late)
+	}
+}
+
+// expectPresence checks that the first pod's socket, a watcher's, is notified when a user comes to the other pod and goes.
+func (s *system) expectPresence(t *testing.T, watching *socket, watcher, of user) {
+	t.Helper()
+	testenv.Eventually(t, time.Minute, func() bool {
+		return s.pods[0].call(t, watcher.token, "GET", "/api/presence/"+of.ID, nil).status == 200
+	}, "presence can be read")
+	watching.watch(of.ID)
+	going := s.pods[1].open(t, of)
+	watching.until("presence:online", time.Minute)
+	going.cut()
+	watching.until("presence:offline", time.Minute)
 }
 
 // takeover answers what reports whether a replica took over what the first node had.

@@ -12,68 +12,61 @@ import (
 func TestFeaturesOfMessagesOverTwoPods(t *testing.T) {
 	t.Parallel()
 	s := plainSystem(t)
-	u := s.pods[0].users(t, 3)
-	anna, ben := s.pods[0].open(t, u[0]), s.pods[1].open(t, u[1])
-	g := s.pods[0].group(t, u[0], u[1], u[2])
-	f := ben.ask("message:send", map[string]any{"conversationId": g.ID, "content": "hi", "clientMessageId": "1",
-		"metadata": map[string]any{"order": 1}, "mentions": map[string]any{"userIds": []string{u[0].ID}}})
+	p, q := s.pods[0], s.pods[1]
+	u := p.users(t, 3)
+	anna, ben := p.open(t, u[0]), q.open(t, u[1])
+	g := p.group(t, u[0], u[1], u[2])
 	var m message
-	f.into(t, &m)
-	heard := anna.until("message:new", time.Minute)
-	if want := `"metadata":{"order":1},"mentions":{"userIds":["` + u[0].ID + `"],"all":false}`; !strings.Contains(string(heard.Data), want) {
-		t.Errorf("heard %s, want %s", heard.Data, want)
-	}
-
+	ben.ask("message:send", map[string]any{"conversationId": g.ID, "content": "hi", "clientMessageId": "1",
+		"metadata": map[string]any{"order": 1}, "mentions": map[string]any{"userIds": []string{u[0].ID}}}).into(t, &m)
 	path := "/api/messages/" + m.ID
-	s.pods[0].want(t, 200, u[0].token, "PUT", path+"/reactions/"+url.PathEscape("👍"), nil)
-	reacted := ben.until("message:reacted", time.Minute)
-	if want := `"reactions":[{"reaction":"👍","count":1}],"by":[{"userId":"` + u[0].ID + `","reactions":["👍"]}]`; !strings.Contains(string(reacted.Data), want) {
-		t.Errorf("ben heard %s", reacted.Data)
-	}
-	ack := ben.ask("reaction:add", map[string]any{"messageId": m.ID, "reaction": "👍"})
-	if want := `{"reactions":[{"reaction":"👍","count":2}],"mine":["👍"],`; ack.Type != "ack" || !strings.HasPrefix(string(ack.Data), want) {
-		t.Errorf("got %s %s", ack.Type, ack.Data)
-	}
-	if a := s.pods[1].call(t, u[1].token, "PUT", path+"/reactions/"+url.PathEscape("a b"), nil); a.status != 400 {
-		t.Errorf("white space: %d", a.status)
-	}
-	seen := s.pods[1].want(t, 200, u[0].token, "GET", path, nil)
-	if !strings.Contains(string(seen.body), `"reactions":[{"reaction":"👍","count":2}],"mine":["👍"]`) {
-		t.Errorf("anna reads %s", seen.body)
-	}
-	list := s.pods[1].want(t, 200, u[2].token, "GET", path+"/reactions?reaction="+url.QueryEscape("👍"), nil)
-	var page struct {
-		Data []struct {
+
+	t.Run("metadata and mentions", func(t *testing.T) {
+		heard := anna.until("message:new", time.Minute)
+		expectContains(t, "anna's event", heard.Data, `"metadata":{"order":1},"mentions":{"userIds":["`+u[0].ID+`"],"all":false}`)
+	})
+	t.Run("reactions", func(t *testing.T) {
+		const thumb = "👍"
+		p.want(t, 200, u[0].token, "PUT", path+"/reactions/"+url.PathEscape(thumb), nil)
+		reacted := ben.until("message:reacted", time.Minute)
+		expectContains(t, "ben's event", reacted.Data, `"reactions":[{"reaction":"👍","count":1}],"by":[{"userId":"`+u[0].ID+`","reactions":["👍"]}]`)
+		ack := ben.ask("reaction:add", map[string]any{"messageId": m.ID, "reaction": thumb})
+		if want := `{"reactions":[{"reaction":"👍","count":2}],"mine":["👍"],`; ack.Type != "ack" || !strings.HasPrefix(string(ack.Data), want) {
+			t.Errorf("the response to ben's frame is %s %s, want an ack that begins with %s", ack.Type, ack.Data, want)
+		}
+		q.call(t, u[1].token, "PUT", path+"/reactions/"+url.PathEscape("a b"), nil).check(t, "white space", 400, "invalid_request")
+		expectContains(t, "anna reads", q.want(t, 200, u[0].token, "GET", path, nil).body, `"reactions":[{"reaction":"👍","count":2}],"mine":["👍"]`)
+		list := everyPage[struct {
 			User     struct{ ID string }
 			Reaction string
+		}](t, q, u[2].token, path+"/reactions?reaction="+url.QueryEscape(thumb))
+		if len(list) != 2 || list[0].User.ID != u[1].ID {
+			t.Errorf("the list of reactions is %+v, want two, ben's first", list)
 		}
-	}
-	if list.into(t, &page); len(page.Data) != 2 || page.Data[0].User.ID != u[1].ID {
-		t.Errorf("listed as %s", list.body)
-	}
-
-	if a := s.pods[0].call(t, u[1].token, "PUT", path+"/pin", nil); a.status != 403 {
-		t.Errorf("a member pins: %d", a.status)
-	}
-	s.pods[0].want(t, 200, u[0].token, "PUT", path+"/pin", nil)
-	if updated := ben.until("message:updated", time.Minute); !strings.Contains(string(updated.Data), `"pinnedAt":"`) || strings.Contains(string(updated.Data), `"mine"`) {
-		t.Errorf("ben heard %s", updated.Data)
-	}
-	if pins := s.pods[1].want(t, 200, u[2].token, "GET", "/api/conversations/"+g.ID+"/pins", nil); !strings.Contains(string(pins.body), m.ID) {
-		t.Errorf("pins are %s", pins.body)
-	}
-
-	if a := s.pods[0].call(t, u[1].token, "PATCH", path, map[string]any{"content": "ho", "ifRevision": 1}); a.status != 412 && a.status != 200 {
-		t.Errorf("an edit: %d %s", a.status, a.body)
-	}
-	a := s.pods[0].call(t, u[1].token, "PATCH", path, map[string]any{"metadata": map[string]any{"order": nil}, "ifRevision": 1})
-	if a.status != 412 || a.code() != "revision_mismatch" {
-		t.Errorf("an old ifRevision: %d %s", a.status, a.body)
-	}
-	around := s.pods[1].want(t, 200, u[1].token, "GET", "/api/conversations/"+g.ID+"/messages?limit=3&around="+m.ID, nil)
-	if !strings.HasSuffix(strings.TrimSpace(string(around.body)), `"hasNewer":false}}`) {
-		t.Errorf("around: %s", around.body)
-	}
+	})
+	t.Run("pins", func(t *testing.T) {
+		p.call(t, u[1].token, "PUT", path+"/pin", nil).check(t, "a member pins", 403, "forbidden")
+		p.want(t, 200, u[0].token, "PUT", path+"/pin", nil)
+		updated := ben.until("message:updated", time.Minute)
+		expectContains(t, "ben's event", updated.Data, `"pinnedAt":"`)
+		if strings.Contains(string(updated.Data), `"mine"`) {
+			t.Errorf("ben's event has reactions that are one user's own: %s", updated.Data)
+		}
+		expectContains(t, "pins", q.want(t, 200, u[2].token, "GET", "/api/conversations/"+g.ID+"/pins", nil).body, m.ID)
+	})
+	t.Run("edits of a revision", func(t *testing.T) {
+		if a := p.call(t, u[1].token, "PATCH", path, map[string]any{"content": "ho", "ifRevision": 1}); a.status != 412 && a.status != 200 {
+			t.Errorf("an edit: %d %s, want 200, or 412 after the pin", a.status, a.body)
+		}
+		old := map[string]any{"metadata": map[string]any{"order": nil}, "ifRevision": 1}
+		p.call(t, u[1].token, "PATCH", path, old).check(t, "an old ifRevision", 412, "revision_mismatch")
+	})
+	t.Run("a page around it", func(t *testing.T) {
+		around := q.want(t, 200, u[1].token, "GET", "/api/conversations/"+g.ID+"/messages?limit=3&around="+m.ID, nil)
+		if !strings.HasSuffix(strings.TrimSpace(string(around.body)), `"hasNewer":false}}`) {
+			t.Errorf("the page is %s, want that it has the newest message", around.body)
+		}
+	})
 }
 
 // A deleted group is gone for every member at once, on any pod.

@@ -362,45 +362,50 @@ func TestARotationUnderLoadRefusesNobody(t *testing.T) {
 	var requests atomic.Int64
 	var wg sync.WaitGroup
 	for i := range 3 {
-		wg.Go(func() {
-			for n := 0; ; n++ {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				token, err := product.Token("anna", map[string]any{"n": n, "i": i}) // which nobody has verified before
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				r, err := s.pods[n%2].try(token, "GET", "/api/users/me", nil)
-				if requests.Add(1); err != nil || r.status != 200 {
-					t.Errorf("%v %d %s", err, r.status, r.body)
-					return
-				}
-			}
-		})
-	}
-	fetched := func(n int) {
-		t.Helper()
-		from := product.Fetched()
-		testenv.Eventually(t, 30*time.Second, func() bool { return product.Fetched() >= from+n }, "the pods fetch the set")
+		wg.Go(func() { product.requestUntil(t, stop, s, i, &requests) })
 	}
 	old := product.key
 	for i := range 3 {
 		next := issuerKey(t, fmt.Sprint("rotated ", i))
 		if i > 0 { // the first time the pods learn of the key from a token
 			product.Publish(old, next)
-			fetched(4) // each pod once at least
+			product.awaitFetched(t, 4) // each pod once at least
 		}
 		product.Publish(next, old)
-		fetched(4)
+		product.awaitFetched(t, 4)
 		old = next
 	}
 	close(stop)
 	wg.Wait()
 	if requests.Load() < 100 {
-		t.Errorf("only %d requests were made", requests.Load())
+		t.Errorf("only %d requests were made, want 100 at least", requests.Load())
 	}
+}
+
+// requestUntil makes requests to all pods in turn until stop is closed or one is refused. Each has a new token, which no pod has verified.
+func (p *product) requestUntil(t *testing.T, stop <-chan struct{}, s *system, client int, requests *atomic.Int64) {
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		token, err := p.Token("anna", map[string]any{"n": n, "i": client})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		r, err := s.pods[n%len(s.pods)].try(token, "GET", "/api/users/me", nil)
+		if requests.Add(1); err != nil || r.status != 200 {
+			t.Errorf("request %d of client %d: %v %d %s, want 200", n, client, err, r.status, r.body)
+			return
+		}
+	}
+}
+
+// awaitFetched waits until the set of keys was fetched so many times more.
+func (p *product) awaitFetched(t *testing.T, times int) {
+	t.Helper()
+	from := p.Fetched()
+	testenv.Eventually(t, 30*time.Second, func() bool { return p.Fetched() >= from+times }, "the pods fetch the set of keys %d times", times)
 }

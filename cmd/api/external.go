@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/parley-chat/parley/internal/config"
+	"github.com/parley-chat/parley/internal/httpapi"
 	"github.com/parley-chat/parley/internal/identity"
 	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/postgres"
@@ -42,6 +43,13 @@ func newExternal(c config.Identity, db *postgres.DB, r prometheus.Registerer, lo
 		return external{}, err
 	}
 	return external{source, identity.NewVerifier(settings, source, identity.NewMetrics(r, source), log), service}, nil
+}
+
+// addTo makes the edge accept external tokens, if there is an issuer. Otherwise the fields stay nil: a nil pointer in them would not be nil.
+func (e external) addTo(d *httpapi.Deps) {
+	if e.source != nil {
+		d.Keyset, d.Verifier, d.Identity = e.source, e.verifier, e.service
+	}
 }
 
 // run keeps the key set fresh until ctx ends.

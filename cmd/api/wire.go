@@ -120,18 +120,23 @@ func run(ctx context.Context, c *config.API, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	server, err := httpapi.New(httpapi.Config{
-		Addr: c.HTTPAddr, TrustedProxies: c.TrustedProxies, AllowedOrigins: c.AllowedOrigins, MetricsToken: c.MetricsToken,
-		ForwardedHeader: c.ForwardedHeader, ConnectionsPerAddress: c.ConnectionsPerAddress, Docs: c.Docs, Web: c.Web, Storage: c.Storage,
-		DrainDelay: c.DrainDelay, StopTimeout: stop - min(stopMargin, stop/4), Limits: c.Limits, AuthMode: c.Identity.Mode, ProfileSync: c.Identity.External() && c.Identity.Profile == config.ProfileSync,
-	}, httpapi.Deps{
-		Auth: sessions, Watch: watch, Keyset: external.source, Verifier: external.verifier, Identity: external.service, Keys: keys,
-		Directory: directory.NewService(db, standings, users.Mark), Standings: standings, Audit: auditLog, Webhooks: webhooks, Push: pushes, Attention: attention, Users: users, Friends: friends,
+	deps := httpapi.Deps{
+		Auth: sessions, Watch: watch, Keys: keys,
+		Directory: directory.NewService(db, standings, users.Mark), Standings: standings, Audit: auditLog, Push: pushes, Attention: attention, Users: users, Friends: friends,
 		Conversations: conversations, Messages: messages, Receipts: receipts, Attachments: attachments,
 		Syncer: syncer, Presence: presences, Hub: hub, Limiter: limiter, Publisher: publisher, Health: health, Gate: gate,
 		Memory:   memory,
 		Registry: registry, Panics: base.Panics, Tracer: tracer, Refusals: refusals, Log: log,
-	})
+	}
+	external.addTo(&deps)
+	if webhooks != nil {
+		deps.Webhooks = webhooks
+	}
+	server, err := httpapi.New(httpapi.Config{
+		Addr: c.HTTPAddr, TrustedProxies: c.TrustedProxies, AllowedOrigins: c.AllowedOrigins, MetricsToken: c.MetricsToken,
+		ForwardedHeader: c.ForwardedHeader, ConnectionsPerAddress: c.ConnectionsPerAddress, Docs: c.Docs, Web: c.Web, Storage: c.Storage,
+		DrainDelay: c.DrainDelay, StopTimeout: stop - min(stopMargin, stop/4), Limits: c.Limits, AuthMode: c.Identity.Mode, ProfileSync: c.Identity.External() && c.Identity.Profile == config.ProfileSync,
+	}, deps)
 	if err != nil {
 		return err
 	}

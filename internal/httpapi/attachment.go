@@ -1,10 +1,21 @@
 package httpapi
 
 import (
+	"context"
+
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/parley-chat/parley/internal/attachment"
 )
+
+// attachments are the files of messages. Configured reports whether there is storage for them.
+type attachments interface {
+	Configured() bool
+	Create(ctx context.Context, ownerID string, u *attachment.Upload) (attachment.Ticket, error)
+	Complete(ctx context.Context, id, ownerID string) (attachment.Completed, error)
+	Link(ctx context.Context, userID, id string) (attachment.Link, error)
+	Links(ctx context.Context, userID string, w *attachment.Wanted) ([]attachment.Link, error)
+}
 
 func attachmentID(c *fiber.Ctx) (string, error) { return pathID(c, "id", attachment.ErrNotFound) }
 

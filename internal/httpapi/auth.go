@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -10,6 +11,20 @@ import (
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/principal"
 )
+
+// accounts are the users' logins.
+type accounts interface {
+	Register(ctx context.Context, r *auth.Registration, c auth.Client) (auth.Pair, error)
+	Login(ctx context.Context, in *auth.Credentials, c auth.Client) (auth.Pair, error)
+	HolderOf(ctx context.Context, r *auth.RefreshToken) (auth.Holder, error)
+	Refresh(ctx context.Context, r *auth.RefreshToken, c auth.Client) (auth.Pair, error)
+	Logout(ctx context.Context, r *auth.RefreshToken) error
+	Sessions(ctx context.Context, who auth.Identity) ([]auth.Session, error)
+	EndSession(ctx context.Context, userID, sessionID string) error
+	ChangePassword(ctx context.Context, who auth.Identity, p *auth.PasswordChange, c auth.Client) error
+	DeleteAccount(ctx context.Context, userID string, d *auth.Deletion) error
+	DeleteExternal(ctx context.Context, userID string) error
+}
 
 type pairBody struct {
 	User         chat.Own `json:"user"`

@@ -10,11 +10,61 @@ import (
 
 	"github.com/parley-chat/parley/internal/audit"
 	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/directory"
 	"github.com/parley-chat/parley/internal/identity"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/principal"
 	"github.com/parley-chat/parley/internal/serverkey"
 )
+
+// tokens are Parley's own access tokens.
+type tokens interface {
+	Verify(token string) (auth.Identity, error)
+}
+
+// endedSessions are the sessions that ended before their access tokens expire.
+type endedSessions interface {
+	Ended(sessionID string) bool
+	Ready() error
+}
+
+// standings are the bans, deactivations and deletions of users. Check reads them from memory, Standing from Postgres.
+type standings interface {
+	Check(userID string) error
+	Standing(ctx context.Context, userID string) error
+	Ready() error
+}
+
+// keyTokens are the tokens of server keys.
+type keyTokens interface {
+	Authenticate(ctx context.Context, token string) (principal.Principal, error)
+}
+
+// externalTokens are the tokens of the product's issuer.
+type externalTokens interface {
+	Claims(token string) bool
+	Verify(ctx context.Context, token string) (identity.Token, error)
+}
+
+// externalUsers are the users of external tokens.
+type externalUsers interface {
+	User(ctx context.Context, t identity.Token) (string, error)
+	Known(externalID string) string
+	Checked(externalID string) bool
+	Forget(externalID string)
+	Managed(ctx context.Context, userID string) (bool, error)
+}
+
+// signers are the keys of the product's issuer.
+type signers interface {
+	Holds(thumbprint string) bool
+}
+
+// userNames finds users by their ids or external ids.
+type userNames interface {
+	Resolve(ctx context.Context, name string) (string, error)
+	ResolveAll(ctx context.Context, names []string) ([]directory.Named, error)
+}
 
 // headerActing is the header with the user for whom a server key acts.
 const headerActing = "Parley-User"

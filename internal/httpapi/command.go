@@ -22,6 +22,21 @@ import (
 	"github.com/parley-chat/parley/internal/tracing"
 )
 
+// syncer reads what a client missed.
+type syncer interface {
+	Sync(ctx context.Context, userID string, r *message.SyncRequest) (*message.SyncAnswer, error)
+}
+
+// typists checks whether users may type.
+type typists interface {
+	CanType(ctx context.Context, conversationID, userID string) error
+}
+
+// typingEvents publishes events. It must not block.
+type typingEvents interface {
+	Publish(events ...*event.Event)
+}
+
 // maxFrameID is the largest length of a client's id of a frame, in code points.
 const maxFrameID = 64
 

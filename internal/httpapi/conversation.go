@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -11,6 +12,21 @@ import (
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/invalid"
 )
+
+// conversations are the conversations of users, with their members and each user's own state.
+type conversations interface {
+	Create(ctx context.Context, creatorID string, c *conversation.Creation) (*chat.Conversation, bool, error)
+	List(ctx context.Context, userID string, sel conversation.Selection, before *cursor.Position, limit int) ([]chat.Conversation, bool, error)
+	Get(ctx context.Context, conversationID, viewerID string) (*chat.Conversation, error)
+	Update(ctx context.Context, conversationID, actorID string, p *conversation.Patch) (*chat.Conversation, error)
+	UpdateState(ctx context.Context, conversationID, userID string, c *conversation.StateChange) (*chat.Conversation, error)
+	Delete(ctx context.Context, conversationID, actorID string) error
+	Unread(ctx context.Context, userID string, muted bool) (conversation.Totals, error)
+	Members(ctx context.Context, conversationID, viewerID string, after *cursor.Position, limit int) ([]chat.Member, bool, error)
+	Add(ctx context.Context, conversationID, actorID string, a *conversation.Addition) ([]chat.Member, error)
+	SetRole(ctx context.Context, conversationID, actorID, memberID string, r *conversation.RoleChange) (chat.Member, error)
+	Remove(ctx context.Context, conversationID, actorID, memberID string) error
+}
 
 func conversationID(c *fiber.Ctx) (string, error) { return pathID(c, "id", conversation.ErrNotFound) }
 

@@ -1,11 +1,26 @@
 package httpapi
 
 import (
+	"context"
+
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/friend"
 )
+
+// friends are the friendships, requests and blocks of users.
+type friends interface {
+	Friends(ctx context.Context, userID string, before *cursor.Position, limit int) ([]friend.Relation, bool, error)
+	Requests(ctx context.Context, userID string, before *cursor.Position, limit int) (friend.Requests, error)
+	Blocks(ctx context.Context, userID string, before *cursor.Position, limit int) ([]friend.Relation, bool, error)
+	Ask(ctx context.Context, userID string, r *friend.Request) (friend.State, bool, error)
+	Accept(ctx context.Context, userID, otherID string) (friend.State, error)
+	Drop(ctx context.Context, userID, otherID string) error
+	Unfriend(ctx context.Context, userID, otherID string) error
+	Block(ctx context.Context, userID, otherID string) error
+	Unblock(ctx context.Context, userID, otherID string) error
+}
 
 func otherID(c *fiber.Ctx) (string, error) { return pathID(c, "userId", friend.ErrUserNotFound) }
 

@@ -1,10 +1,17 @@
 package httpapi
 
 import (
+	"context"
+
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/parley-chat/parley/internal/auth"
 )
+
+// knownAddresses are the addresses of recent logins.
+type knownAddresses interface {
+	KnownAddress(ctx context.Context, username, address string) (bool, error)
+}
 
 // guessLogin runs a login within the limit of failures for the username. Any client can use up that limit, so a client with an address from
 // which the user logged in recently has a separate bucket.

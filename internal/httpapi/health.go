@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"crypto/subtle"
 
 	"github.com/gofiber/fiber/v2"
@@ -9,6 +10,12 @@ import (
 	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/observe"
 )
+
+// dependencies are the services that the process depends on. HasStorage reports whether there is storage for files.
+type dependencies interface {
+	Check(ctx context.Context) observe.Checks
+	HasStorage() bool
+}
 
 type healthBody struct {
 	Status string        `json:"status"`
@@ -35,7 +42,7 @@ func (s *Server) ready(c *fiber.Ctx) error {
 	if checks.Redis != nil {
 		body.Status, body.Checks.Redis = "degraded", "down"
 	}
-	if s.Health.Storage != nil {
+	if s.Health.HasStorage() {
 		body.Checks.Storage = "up"
 	}
 	if checks.Storage != nil {

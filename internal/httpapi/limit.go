@@ -15,9 +15,18 @@ import (
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/principal"
 	"github.com/parley-chat/parley/internal/ratelimit"
+	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/serverkey"
 	"github.com/parley-chat/parley/internal/user"
 )
+
+// limiter charges the buckets of limits. It must not block while Redis is unavailable.
+type limiter interface {
+	Rules(rules ...string)
+	AllowOne(ctx context.Context, t ratelimit.Take) ratelimit.Verdict
+	AllowAlso(ctx context.Context, t ratelimit.Take, call redisconn.Call) (ratelimit.Verdict, *redis.Cmd)
+	Refused(rule string)
+}
 
 // The rules of limits. Each has separate buckets.
 const (
@@ -128,7 +137,7 @@ func (s *Server) guard(c *fiber.Ctx, l limit) error {
 		v, cmd = s.Limiter.AllowAlso(c.UserContext(), s.takeOf(c, l), user.AskStamp(b.UserID))
 		c.Locals(localStamp, user.StampOf(cmd))
 	} else {
-		v = s.Limiter.Allow(c.UserContext(), s.takeOf(c, l))[0]
+		v = s.Limiter.AllowOne(c.UserContext(), s.takeOf(c, l))
 	}
 	setLimitHeaders(c, v)
 	if !v.Allowed {
@@ -162,7 +171,7 @@ func (s *Server) guardItems(c *fiber.Ctx, items int) error {
 		return nil
 	}
 	take := ratelimit.Take{Rule: ruleServer, Subject: "key:" + caller(c).KeyID, Rate: s.Limits.Server, Cost: items / itemsPerTake}
-	v := s.Limiter.Allow(c.UserContext(), take)[0]
+	v := s.Limiter.AllowOne(c.UserContext(), take)
 	setLimitHeaders(c, v)
 	if !v.Allowed {
 		return &limited{v.RetryAfter}
@@ -226,14 +235,14 @@ func (s *Server) proveOnce(c *fiber.Ctx, subject string, wrong error, check func
 		return check()
 	}
 	attempt := ratelimit.Take{Rule: ruleFailures, Subject: subject, Rate: failures}
-	if v := s.Limiter.Allow(c.UserContext(), attempt)[0]; !v.Allowed {
+	if v := s.Limiter.AllowOne(c.UserContext(), attempt); !v.Allowed {
 		setLimitHeaders(c, v)
 		return &limited{v.RetryAfter}
 	}
 	err := check()
 	if !errors.Is(err, wrong) {
 		attempt.Cost = -1
-		s.Limiter.Allow(context.WithoutCancel(c.UserContext()), attempt)
+		s.Limiter.AllowOne(context.WithoutCancel(c.UserContext()), attempt)
 	}
 	return err
 }
@@ -248,7 +257,7 @@ func (s *Server) guardUser(ctx context.Context, rule string, rate config.Rate, u
 	if rate.Off() {
 		return nil
 	}
-	v := s.Limiter.Allow(ctx, ratelimit.Take{Rule: rule, Subject: "user:" + userID, Rate: rate})[0]
+	v := s.Limiter.AllowOne(ctx, ratelimit.Take{Rule: rule, Subject: "user:" + userID, Rate: rate})
 	if !v.Allowed {
 		return &limited{v.RetryAfter}
 	}

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"crypto/sha256"
 	"maps"
 	"sync"
@@ -12,6 +13,11 @@ import (
 	"github.com/parley-chat/parley/internal/jsonbody"
 	"github.com/parley-chat/parley/internal/ratelimit"
 )
+
+// refreshSessions finds the sessions of refresh tokens.
+type refreshSessions interface {
+	SessionOf(ctx context.Context, r *auth.RefreshToken) (string, error)
+}
 
 // guardRefresh applies the limit of the token's session to a refresh. A body without a known token has no session: only the limit of the
 // address applies, which admitRequest has charged already.
@@ -33,7 +39,7 @@ func (s *Server) guardRefresh(c *fiber.Ctx) error {
 	if err != nil || session == "" {
 		return nil //nolint:nilerr // as above
 	}
-	v := s.Limiter.Allow(c.UserContext(), ratelimit.Take{Rule: ruleRefresh, Subject: "session:" + session, Rate: s.Limits.Refresh})[0]
+	v := s.Limiter.AllowOne(c.UserContext(), ratelimit.Take{Rule: ruleRefresh, Subject: "session:" + session, Rate: s.Limits.Refresh})
 	setLimitHeaders(c, v)
 	if !v.Allowed {
 		s.refused.note(token, v, time.Now())

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"math"
 	"strings"
 
@@ -12,6 +13,19 @@ import (
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/message"
 )
+
+// messages are the messages of conversations.
+type messages interface {
+	Send(ctx context.Context, conversationID, senderID string, d *message.Draft) (chat.Message, bool, error)
+	History(ctx context.Context, conversationID, viewerID string, before *cursor.Position, limit int) (message.Page, error)
+	AfterSeq(ctx context.Context, conversationID, viewerID string, seq int64, limit int) (message.Page, error)
+	Around(ctx context.Context, conversationID, viewerID, messageID string, limit int) (message.AroundPage, error)
+	Get(ctx context.Context, messageID, viewerID string) (chat.Message, error)
+	Edit(ctx context.Context, messageID, editorID string, e *message.Edit) (chat.Message, error)
+	Delete(ctx context.Context, messageID, userID string) error
+	Pin(ctx context.Context, messageID, userID string, pinned bool) (chat.Message, error)
+	Pins(ctx context.Context, conversationID, viewerID string, before *cursor.Position, limit int) (message.Page, error)
+}
 
 func messageID(c *fiber.Ctx) (string, error) { return pathID(c, "id", message.ErrNotFound) }
 

@@ -12,6 +12,11 @@ import (
 	"github.com/parley-chat/parley/internal/message"
 )
 
+// sendQueue queues sends for their commits.
+type sendQueue interface {
+	Begin(ctx context.Context, lane *message.Lane, conversationID, senderID string, d *message.Draft) (message.Queued, error)
+}
+
 // maxSends is how many sends of one socket may wait for their commits. Beyond it, the next send is queued when one of them was answered.
 const maxSends = 64
 

@@ -11,6 +11,11 @@ import (
 	"github.com/parley-chat/parley/internal/invalid"
 )
 
+// presences are the presences of users.
+type presences interface {
+	Read(ctx context.Context, viewerID string, userIDs []string) ([]event.Presence, error)
+}
+
 // maxPresences is the largest number of users in a request for presence, maxFramePresences in a frame.
 const (
 	maxPresences      = 100

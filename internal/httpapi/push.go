@@ -13,6 +13,21 @@ import (
 	"github.com/parley-chat/parley/internal/push"
 )
 
+// pushes are the users' devices and preferences for pushes.
+type pushes interface {
+	Config() push.Config
+	Put(ctx context.Context, userID, sessionID, deviceID string, r *push.Registration) error
+	Delete(ctx context.Context, userID, deviceID string) error
+	Preferences(ctx context.Context, userID string) (push.Preferences, error)
+	Change(ctx context.Context, userID string, c *push.PreferencesChange) (push.Preferences, error)
+}
+
+// attention records who is active, for decisions on pushes. Note must not block.
+type attention interface {
+	Note(userID, sessionID string)
+	Focus(ctx context.Context, userID, sessionID, deviceID string, active bool)
+}
+
 func (s *Server) pushConfig(c *fiber.Ctx) error { return c.JSON(s.Push.Config()) }
 
 func (s *Server) putPushDevice(c *fiber.Ctx) error {

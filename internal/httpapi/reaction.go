@@ -12,6 +12,12 @@ import (
 	"github.com/parley-chat/parley/internal/message"
 )
 
+// reactions are the reactions to messages.
+type reactions interface {
+	React(ctx context.Context, messageID, userID, reaction string, added bool) (message.ReactionResult, error)
+	Reactions(ctx context.Context, messageID, viewerID, reaction string, before *cursor.Labelled, limit int) ([]message.UserReaction, bool, error)
+}
+
 func (s *Server) addReaction(c *fiber.Ctx) error    { return s.setReaction(c, true) }
 func (s *Server) removeReaction(c *fiber.Ctx) error { return s.setReaction(c, false) }
 

@@ -13,6 +13,15 @@ import (
 	"github.com/parley-chat/parley/internal/receipt"
 )
 
+// receipts are the users' read markers, and the receipts of messages.
+type receipts interface {
+	Read(ctx context.Context, userID, messageID, socketID string) error
+	ReadUpTo(ctx context.Context, userID, conversationID string, u *receipt.UpTo) error
+	ReadMany(ctx context.Context, userID string, r *receipt.ReadMany) error
+	Receipts(ctx context.Context, viewerID, messageID string, after *cursor.Position, limit int) (receipt.Page, error)
+	MarkersOf(ctx context.Context, viewerID, conversationID string) ([]event.Marker, error)
+}
+
 func (s *Server) readMessage(c *fiber.Ctx) error {
 	id, err := messageID(c)
 	if err != nil {

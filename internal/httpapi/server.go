@@ -23,27 +23,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
 
-	"github.com/parley-chat/parley/internal/attachment"
-	"github.com/parley-chat/parley/internal/audit"
-	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/budget"
 	"github.com/parley-chat/parley/internal/config"
-	"github.com/parley-chat/parley/internal/conversation"
-	"github.com/parley-chat/parley/internal/directory"
-	"github.com/parley-chat/parley/internal/friend"
-	"github.com/parley-chat/parley/internal/identity"
 	"github.com/parley-chat/parley/internal/lifecycle"
-	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/observe"
-	"github.com/parley-chat/parley/internal/presence"
-	"github.com/parley-chat/parley/internal/push"
-	"github.com/parley-chat/parley/internal/ratelimit"
 	"github.com/parley-chat/parley/internal/realtime"
-	"github.com/parley-chat/parley/internal/receipt"
-	"github.com/parley-chat/parley/internal/serverkey"
 	"github.com/parley-chat/parley/internal/tracing"
-	"github.com/parley-chat/parley/internal/user"
-	"github.com/parley-chat/parley/internal/webhook"
 )
 
 // Bounds of requests.
@@ -87,36 +72,61 @@ type Config struct {
 	ProfileSync bool
 }
 
-// Deps are the dependencies of the edge.
+// Deps are the dependencies of the edge. The files of the handlers declare the interfaces of the domains. A part that is off is nil: the
+// interface, not a nil pointer in it.
 type Deps struct {
-	Auth  *auth.Service
-	Watch *auth.Watch
+	Auth interface {
+		accounts
+		knownAddresses
+		refreshSessions
+		tokens
+		keyedSessions
+	}
+	Watch endedSessions
 	// Keyset, Verifier and Identity are nil unless external tokens are accepted.
-	Keyset    *identity.Source
-	Verifier  *identity.Verifier
-	Identity  *identity.Service
-	Keys      *serverkey.Service
-	Directory *directory.Service
-	Standings *directory.Watch
-	Audit     *audit.Log
+	Keyset   signers
+	Verifier externalTokens
+	Identity externalUsers
+	Keys     interface {
+		keyTokens
+		serverKeys
+	}
+	Directory interface {
+		userNames
+		keyedUsers
+	}
+	Standings standings
+	Audit     auditLog
 	// Webhooks is nil without PARLEY_SECRETS_KEY.
-	Webhooks      *webhook.Service
-	Push          *push.Service
-	Attention     *push.Attention
-	Users         *user.Service
-	Friends       *friend.Service
-	Conversations *conversation.Service
-	Messages      *message.Service
-	Receipts      *receipt.Service
-	Attachments   *attachment.Service
-	Syncer        *message.Syncer
-	Presence      *presence.Service
-	Hub           *realtime.Hub
-	Limiter       *ratelimit.Limiter
-	Publisher     *realtime.Publisher
+	Webhooks      webhooks
+	Push          pushes
+	Attention     attention
+	Users         users
+	Friends       friends
+	Conversations interface {
+		conversations
+		keyedConversations
+	}
+	Messages interface {
+		messages
+		reactions
+		typists
+		sendQueue
+		keyedMessages
+	}
+	Receipts    receipts
+	Attachments attachments
+	Syncer      syncer
+	Presence    presences
+	Hub         *realtime.Hub
+	Limiter     limiter
+	Publisher   interface {
+		privacyEvents
+		typingEvents
+	}
 	// Memory bounds the memory that slow clients occupy.
 	Memory   *budget.Budget
-	Health   *observe.Health
+	Health   dependencies
 	Gate     *lifecycle.Gate
 	Registry *prometheus.Registry
 	Panics   *prometheus.CounterVec

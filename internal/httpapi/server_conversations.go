@@ -17,6 +17,18 @@ import (
 	"github.com/parley-chat/parley/internal/metadata"
 )
 
+// keyedConversations are the conversations as a product's back end manages them.
+type keyedConversations interface {
+	PutByKey(ctx context.Context, externalID string, g *conversation.Group) (conversation.Keyed, bool, error)
+	ResolveByKey(ctx context.Context, externalID string) (string, error)
+	ListByKey(ctx context.Context, f conversation.KeyedFilter) ([]conversation.Keyed, bool, error)
+	GetByKey(ctx context.Context, conversationID string) (conversation.Keyed, error)
+	UpdateByKey(ctx context.Context, conversationID string, p *conversation.Patch) (conversation.Keyed, error)
+	DeleteByKey(ctx context.Context, conversationID string) error
+	AddByKey(ctx context.Context, conversationID string, members []conversation.KeyedMember) (conversation.Keyed, error)
+	RemoveByKey(ctx context.Context, conversationID string, userIDs []string) (conversation.Keyed, error)
+}
+
 const (
 	externalPrefix = "ext:"
 	// maxMembers is the largest number of members that a request adds or removes. A new group may have more.

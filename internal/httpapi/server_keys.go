@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"strings"
 	"time"
 
@@ -10,8 +11,21 @@ import (
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/invalid"
+	"github.com/parley-chat/parley/internal/principal"
 	"github.com/parley-chat/parley/internal/serverkey"
 )
+
+// serverKeys are the server keys as a product's back end manages them.
+type serverKeys interface {
+	List(ctx context.Context) ([]serverkey.Key, error)
+	Create(ctx context.Context, by *principal.Principal, d *serverkey.Draft) (serverkey.Created, error)
+	End(ctx context.Context, keyID string) error
+}
+
+// auditLog is the log of what server keys and users did.
+type auditLog interface {
+	List(ctx context.Context, f audit.Filter) ([]audit.Recorded, bool, error)
+}
 
 func (s *Server) listKeys(c *fiber.Ctx) error {
 	keys, err := s.Keys.List(c.UserContext())

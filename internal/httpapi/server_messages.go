@@ -1,14 +1,27 @@
 package httpapi
 
 import (
+	"context"
 	"math"
 
 	"github.com/gofiber/fiber/v2"
 
+	"github.com/parley-chat/parley/internal/chat"
+	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/metadata"
 )
+
+// keyedMessages are the messages as a product's back end manages them.
+type keyedMessages interface {
+	SendByKey(ctx context.Context, conversationID string, how message.Sending, d *message.Draft) (chat.Message, bool, error)
+	HistoryByKey(ctx context.Context, conversationID string, before *cursor.Position, limit int) (message.Page, error)
+	AfterSeqByKey(ctx context.Context, conversationID string, seq int64, limit int) (message.Page, error)
+	GetByKey(ctx context.Context, messageID string) (chat.Message, error)
+	EditByKey(ctx context.Context, messageID string, e *message.Edit) (chat.Message, error)
+	DeleteByKey(ctx context.Context, messageID string) error
+}
 
 // keyedDraft is a message that a server key sends. It repeats the fields of message.Draft because jsonbody does not support embedded structs.
 type keyedDraft struct {

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -8,11 +9,30 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"github.com/parley-chat/parley/internal/auth"
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/directory"
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/jsonbody"
 )
+
+// keyedUsers are the users as a product's back end manages them.
+type keyedUsers interface {
+	Upsert(ctx context.Context, items []*directory.Item) error
+	List(ctx context.Context, f directory.Filter) ([]directory.User, bool, error)
+	Get(ctx context.Context, userID string) (directory.User, error)
+	Update(ctx context.Context, userID string, p *directory.Patch) (directory.User, error)
+	Deactivate(ctx context.Context, userID string) (directory.User, error)
+	Reactivate(ctx context.Context, userID string) (directory.User, error)
+	Ban(ctx context.Context, userID string, b *directory.BanRequest) (directory.User, error)
+	Unban(ctx context.Context, userID string) (directory.User, error)
+}
+
+// keyedSessions opens and ends sessions of users for a product's back end.
+type keyedSessions interface {
+	Mint(ctx context.Context, userID, keyID string, ttl time.Duration) (auth.Pair, error)
+	EndAll(ctx context.Context, userID string) error
+}
 
 // maxBulk is the largest number of users in a bulk.
 const maxBulk = 1000

@@ -11,6 +11,22 @@ import (
 	"github.com/parley-chat/parley/internal/webhook"
 )
 
+// webhooks are the endpoints that get events over HTTP.
+type webhooks interface {
+	List(ctx context.Context) ([]webhook.Endpoint, error)
+	Create(ctx context.Context, d *webhook.Draft) (webhook.WithSecret, error)
+	Get(ctx context.Context, endpointID string) (webhook.Endpoint, error)
+	Update(ctx context.Context, endpointID string, c *webhook.Change) (webhook.Endpoint, error)
+	Delete(ctx context.Context, endpointID string) error
+	Rotate(ctx context.Context, endpointID string) (string, error)
+	Test(ctx context.Context, endpointID string) (webhook.Trial, error)
+	Replay(ctx context.Context, endpointID string, p *webhook.Period) (webhook.Replay, error)
+	Attempts(ctx context.Context, endpointID string, before *cursor.Position, limit int) ([]webhook.Attempt, bool, error)
+	DeadEvents(ctx context.Context, endpointID string, before *cursor.Position, limit int) ([]webhook.Dead, bool, error)
+	Retry(ctx context.Context, endpointID, event string) error
+	Forget(ctx context.Context, endpointID, event string) error
+}
+
 var errNoWebhooks = errors.New("webhooks need the setting PARLEY_SECRETS_KEY")
 
 // withWebhooks refuses requests for webhooks if they are not configured.

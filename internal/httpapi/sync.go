@@ -34,7 +34,7 @@ func (s *Server) guardSync(ctx context.Context, userID string, conversations int
 	if s.Limits.Sync.Off() {
 		return nil
 	}
-	v := s.Limiter.Allow(ctx, ratelimit.Take{Rule: ruleSync, Subject: "user:" + userID, Rate: s.Limits.Sync, Cost: max(conversations, 1)})[0]
+	v := s.Limiter.AllowOne(ctx, ratelimit.Take{Rule: ruleSync, Subject: "user:" + userID, Rate: s.Limits.Sync, Cost: max(conversations, 1)})
 	if !v.Allowed {
 		return &limited{v.RetryAfter}
 	}
@@ -56,8 +56,8 @@ func (s *Server) chargeSync(ctx context.Context, userID string, a *message.SyncA
 	if take.Cost == 0 {
 		return
 	}
-	if v := s.Limiter.Allow(ctx, take)[0]; !v.Allowed && v.Remaining > 0 {
+	if v := s.Limiter.AllowOne(ctx, take); !v.Allowed && v.Remaining > 0 {
 		take.Cost = v.Remaining
-		s.Limiter.Allow(ctx, take)
+		s.Limiter.AllowOne(ctx, take)
 	}
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -9,6 +10,21 @@ import (
 	"github.com/parley-chat/parley/internal/invalid"
 	"github.com/parley-chat/parley/internal/user"
 )
+
+// users are the profiles that users see of each other, and their own.
+type users interface {
+	Get(ctx context.Context, viewerID, userID string) (chat.Profile, error)
+	Many(ctx context.Context, viewerID string, ids user.IDs) ([]chat.Profile, error)
+	Search(ctx context.Context, viewerID string, q user.Query) ([]chat.Profile, error)
+	OwnAsOf(ctx context.Context, userID string, stamp user.Stamp) (chat.Own, error)
+	Update(ctx context.Context, userID string, c *user.ProfileChange) (chat.Own, error)
+	UpdatePrivacy(ctx context.Context, userID string, c *user.PrivacyChange) (chat.Privacy, error)
+}
+
+// privacyEvents publishes that users changed who may see them. It must not block.
+type privacyEvents interface {
+	PrivacyChanged(ctx context.Context, userID string)
+}
 
 func (s *Server) ownProfile(c *fiber.Ctx) error {
 	own, err := s.own(c)

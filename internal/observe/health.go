@@ -127,6 +127,9 @@ func (h *Health) run(ctx context.Context, c *check) {
 	wg.Wait()
 }
 
+// HasStorage reports whether a storage for files is configured.
+func (h *Health) HasStorage() bool { return h.Storage != nil }
+
 // Ready is Check's verdict, for Ops.
 func (h *Health) Ready(ctx context.Context) error { return h.Check(ctx).Ready() }
 

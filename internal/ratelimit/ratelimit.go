@@ -113,6 +113,12 @@ func (l *Limiter) Allow(ctx context.Context, takes ...Take) []Verdict {
 	return out
 }
 
+// AllowOne is Allow for one bucket. A caller that holds the Limiter as an interface allocates nothing for the call.
+func (l *Limiter) AllowOne(ctx context.Context, t Take) Verdict {
+	out, _ := l.allow(ctx, []Take{t})
+	return out[0]
+}
+
 // AllowAlso charges one bucket, and runs another script in the same round trip. The command is nil if Redis did not run that script.
 func (l *Limiter) AllowAlso(ctx context.Context, t Take, call redisconn.Call) (Verdict, *redis.Cmd) {
 	out, rest := l.allow(ctx, []Take{t}, call)

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -73,6 +74,7 @@ type load struct {
 	mu     sync.Mutex // guards what follows
 	report report.Load
 	acked  map[string]bool // ids of messages that were answered 201 or 200
+	took   []time.Duration // of every send
 }
 
 // person has a socket and sends. One in two keeps connections open for requests, the others make one for each.
@@ -153,6 +155,10 @@ func (l *load) run(w io.Writer, rate int, stop string) error {
 	}
 	senders.Wait()
 	l.report.Seconds = time.Since(begun).Seconds()
+	slices.Sort(l.took)
+	if n := len(l.took); n > 0 {
+		l.report.SendP99, l.report.SlowestSend = l.took[(n-1)*99/100].Seconds(), l.took[n-1].Seconds()
+	}
 	history, err := l.history()
 	if err != nil {
 		return err
@@ -212,13 +218,16 @@ func (l *load) send(p *person, n int) {
 	if l.features != nil && n%mentionEvery == 0 {
 		body["mentions"] = map[string]any{"userIds": []string{l.people[(n+1)%len(l.people)].id}}
 	}
+	begun := time.Now()
 	err := p.Call(context.Background(), "POST", "/conversations/"+l.conversation+"/messages", body, &m)
+	took := time.Since(begun)
 	l.count(err)
 	if l.features != nil {
 		l.features.sent(p, m.ID, body["mentions"] != nil, err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.took = append(l.took, took)
 	if err == nil {
 		l.report.Sent++
 		l.acked[m.ID] = true

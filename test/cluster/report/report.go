@@ -11,9 +11,12 @@ type Load struct {
 	Requests int      `json:"requests"`
 	Failed   int      `json:"failed"`
 	Failures []string `json:"failures,omitempty"` // the first of them
-	// Sent are the messages that were answered for; Lost those of them that Postgres has not.
+	// Sent are the messages that were acknowledged; Lost are those of them that Postgres lacks.
 	Sent int `json:"sent"`
-	Lost int `json:"lost"`
+	// SendP99 and SlowestSend are seconds from the request to its response.
+	SendP99     float64 `json:"sendP99Seconds"`
+	SlowestSend float64 `json:"slowestSendSeconds"`
+	Lost        int     `json:"lost"`
 	// Gaps are messages of the history whose seq is not the next one, or that are there twice.
 	Gaps int `json:"gaps"`
 	// Doubled are messages that one socket got twice, or out of order.

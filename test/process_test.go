@@ -19,38 +19,57 @@ func TestTheProcessesBesideTheAPI(t *testing.T) {
 	redis := testenv.Redis(t)
 	for _, name := range []string{"presence-watcher", "receipt-worker"} {
 		for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
-			ops := fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(t))
-			p := testenv.Start(t, testenv.Binary(t, name), nil, []string{
-				"PARLEY_DATABASE_URL=" + pg.URL(), "PARLEY_REDIS_URL=" + redis.URL(), "PARLEY_OPS_ADDR=" + ops, "PARLEY_LOG_FORMAT=text",
-			})
-			get := func(path string) (int, string) {
-				r, err := http.Get("http://" + ops + path)
-				if err != nil {
-					return 0, ""
+			t.Run(fmt.Sprint(name, " ends on ", signal), func(t *testing.T) { //nolint:paralleltest // they share a Postgres, which each stops
+				ops := fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(t))
+				p := testenv.Start(t, testenv.Binary(t, name), nil, []string{
+					"PARLEY_DATABASE_URL=" + pg.URL(), "PARLEY_REDIS_URL=" + redis.URL(), "PARLEY_OPS_ADDR=" + ops, "PARLEY_LOG_FORMAT=text",
+				})
+				awaitReadiness(t, ops, 200, "it is ready")
+				expectBuildInfo(t, ops)
+				pg.Stop()
+				awaitReadiness(t, ops, 503, "it is not ready without Postgres")
+				if status, body := getOps(ops, "/healthz"); status != 200 {
+					t.Errorf("its health without Postgres is %d %s, want 200: nobody need restart it", status, body)
 				}
-				defer r.Body.Close()
-				b, _ := io.ReadAll(r.Body)
-				return r.StatusCode, string(b)
-			}
-			ready := func(want int) func() bool {
-				return func() bool { status, _ := get("/readyz"); return status == want }
-			}
-			testenv.Eventually(t, 20*time.Second, ready(200), "%s is ready", name)
-			if status, body := get("/metrics"); status != 200 || !strings.Contains(body, `parley_build_info{commit=`) {
-				t.Errorf("%s: metrics are %d %.200s", name, status, body)
-			}
-			pg.Stop()
-			testenv.Eventually(t, 20*time.Second, ready(503), "%s is not ready without Postgres", name)
-			if status, _ := get("/healthz"); status != 200 {
-				t.Errorf("%s does not live without Postgres: %d", name, status)
-			}
-			pg.Start()
-			testenv.Eventually(t, 20*time.Second, ready(200), "%s is ready again", name)
-			p.Signal(signal)
-			if code := p.Wait(20 * time.Second); code != 0 {
-				t.Errorf("%s exited with %d after %s", name, code, signal)
-			}
+				pg.Start()
+				awaitReadiness(t, ops, 200, "it is ready again")
+				p.Signal(signal)
+				expectExit(t, p, 0, 20*time.Second)
+			})
 		}
+	}
+}
+
+// getOps reads a page of a process's ops endpoint. The status is 0 if the process does not listen.
+func getOps(addr, path string) (status int, body string) {
+	r, err := http.Get("http://" + addr + path)
+	if err != nil {
+		return 0, ""
+	}
+	defer r.Body.Close()
+	b, _ := io.ReadAll(r.Body)
+	return r.StatusCode, string(b)
+}
+
+// awaitReadiness waits until /readyz has the status.
+func awaitReadiness(t *testing.T, ops string, status int, what string) {
+	t.Helper()
+	testenv.Eventually(t, 20*time.Second, func() bool { got, _ := getOps(ops, "/readyz"); return got == status }, "%s", what)
+}
+
+// expectBuildInfo checks that a process's metrics name its build.
+func expectBuildInfo(t *testing.T, ops string) {
+	t.Helper()
+	if status, body := getOps(ops, "/metrics"); status != 200 || !strings.Contains(body, `parley_build_info{commit=`) {
+		t.Errorf("/metrics is %d %.200s, want 200 with parley_build_info", status, body)
+	}
+}
+
+// expectExit waits for the end of a process, which must have the exit code.
+func expectExit(t testing.TB, p *testenv.Process, code int, within time.Duration) {
+	t.Helper()
+	if got := p.Wait(within); got != code {
+		t.Errorf("the process exited with %d, want %d", got, code)
 	}
 }
 
@@ -58,9 +77,7 @@ func TestEveryProcessRefusesWrongSettings(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"api", "presence-watcher", "receipt-worker"} {
 		p := testenv.Start(t, testenv.Binary(t, name), nil, []string{"PARLEY_DATABASE_URL=mysql://u:hunter2@db/x", "PARLEY_SHUTDOWN_TIMEOUT=never"})
-		if code := p.Wait(10 * time.Second); code != 2 {
-			t.Errorf("%s exited with %d, want 2", name, code)
-		}
+		expectExit(t, p, 2, 10*time.Second)
 		for _, want := range []string{"PARLEY_DATABASE_URL", "PARLEY_REDIS_URL", "PARLEY_SHUTDOWN_TIMEOUT"} {
 			if !strings.Contains(p.Logs(), want) {
 				t.Errorf("%s does not report %s: %s", name, want, p.Logs())
@@ -80,7 +97,5 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 	testenv.Eventually(t, 5*time.Second, func() bool { return p.call(t, "", "GET", "/api/health/ready", nil).status == 503 }, "it is not ready at once")
 	p.want(t, 200, "", "GET", "/api/health", nil) // and serves during the delay
 	p.Signal(syscall.SIGTERM)
-	if code := p.Wait(5 * time.Second); code != 1 {
-		t.Errorf("exited with %d, want 1", code)
-	}
+	expectExit(t, p.Process, 1, 5*time.Second)
 }

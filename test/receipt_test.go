@@ -122,9 +122,7 @@ func TestReadsOfADirectConversationAreWrittenAtOnce(t *testing.T) {
 	for n := range 5 {
 		sent = append(sent, p.send(t, u[0], c.ID, fmt.Sprint(n)))
 	}
-	if f := phone.ask("message:read", map[string]any{"messageId": sent[2].ID}); f.Type != "ack" {
-		t.Fatalf("got %s %s", f.Type, f.Data)
-	}
+	phone.acks("message:read", map[string]any{"messageId": sent[2].ID})
 	var got receiptRead
 	sender.until("receipt:read", 10*time.Second).into(t, &got)
 	if got.MessageID != sent[2].ID || got.ConversationID != c.ID || got.UserID != u[1].ID || got.Count != 1 || got.ReadAt.IsZero() {
@@ -138,16 +136,12 @@ func TestReadsOfADirectConversationAreWrittenAtOnce(t *testing.T) {
 	}
 	p.read(t, u[1], sent[0].ID) // the marker stays, the receipt is made
 	p.read(t, u[1], sent[0].ID)
-	if read, unread := q.unread(t, u[1], c.ID); read != 3 || unread != 2 {
-		t.Errorf("read up to %d, %d unread", read, unread)
-	}
+	q.expectRead(t, u[1], c.ID, 3, 2)
 	if r := p.receipts(t, u[0], sent[2].ID); r.Count != 1 || len(r.Data) != 1 || r.Data[0].UserID != u[1].ID || !r.Data[0].ReadAt.Equal(got.ReadAt) {
 		t.Errorf("the receipts are %+v", r)
 	}
 	p.want(t, 204, u[1].token, "POST", "/api/conversations/"+c.ID+"/read", map[string]any{"upToMessageId": sent[4].ID})
-	if read, unread := p.unread(t, u[1], c.ID); read != 5 || unread != 0 {
-		t.Errorf("read up to %d, %d unread", read, unread)
-	}
+	p.expectRead(t, u[1], c.ID, 5, 0)
 	if n := s.count(t, `SELECT count(*) FROM read_receipts WHERE user_id = $1`, u[1].ID); n != 3 {
 		t.Errorf("%d receipts where the one call makes one", n)
 	}
@@ -186,20 +180,49 @@ func refusedReads(t *testing.T, p *pod, conversationID, messageID string, member
 	}
 }
 
-// refuses sends a frame and checks that its answer is an error.
-func (s *socket) refuses(typ string, data any) {
-	s.t.Helper()
-	if f := s.ask(typ, data); f.Type != "error" {
-		s.t.Errorf("%s %v: %s %s", typ, data, f.Type, f.Data)
+type markers struct {
+	ConversationID string
+	Data, Markers  []marker
+}
+
+type marker struct {
+	UserID      string
+	LastReadSeq int64
+	ReadAt      *time.Time
+}
+
+// expectMarkers checks how far which users have read, in the list's order.
+func expectMarkers(t *testing.T, where string, got []marker, want ...marker) {
+	t.Helper()
+	same := func(a, b marker) bool { return a.UserID == b.UserID && a.LastReadSeq == b.LastReadSeq }
+	if !slices.EqualFunc(got, want, same) {
+		t.Errorf("%s has the markers %+v, want %+v", where, got, want)
 	}
 }
 
-type markers struct {
-	ConversationID string
-	Data, Markers  []struct {
-		UserID      string
-		LastReadSeq int64
-		ReadAt      *time.Time
+// expectRead checks up to which message a user has read a conversation, and how many are unread.
+func (p *pod) expectRead(t *testing.T, u user, conversationID string, upTo, unread int64) {
+	t.Helper()
+	if gotRead, gotUnread := p.unread(t, u, conversationID); gotRead != upTo || gotUnread != unread {
+		t.Errorf("read up to %d with %d unread, want up to %d with %d unread", gotRead, gotUnread, upTo, unread)
+	}
+}
+
+// expectReceipts checks that a user who asks for a message's receipts gets those of the readers, in any order, and of nobody else.
+func (p *pod) expectReceipts(t *testing.T, when string, viewer user, messageID string, readers ...user) {
+	t.Helper()
+	r := p.receipts(t, viewer, messageID)
+	var got, want []string
+	for _, x := range r.Data {
+		got = append(got, x.UserID)
+	}
+	for _, x := range readers {
+		want = append(want, x.ID)
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if r.Count != len(want) || !slices.Equal(got, want) || r.Pagination.HasMore {
+		t.Errorf("%s the receipts are %+v, want those of %v", when, r, want)
 	}
 }
 
@@ -215,37 +238,38 @@ func TestMembersSeeHowFarOthersHaveRead(t *testing.T) {
 	p.read(t, u[1], first.ID) // pending in Redis: no worker runs
 	var got markers
 	sender.until("conversation:markers", 10*time.Second).into(t, &got)
-	if got.ConversationID != c.ID || len(got.Markers) != 1 || got.Markers[0].UserID != u[1].ID || got.Markers[0].LastReadSeq != 1 || got.Markers[0].ReadAt == nil {
-		t.Errorf("the frame is %+v", got)
+	if got.ConversationID != c.ID || len(got.Markers) == 0 || got.Markers[0].ReadAt == nil {
+		t.Errorf("the frame is %+v, want one of %s with readAt", got, c.ID)
 	}
+	expectMarkers(t, "the frame", got.Markers, marker{UserID: u[1].ID, LastReadSeq: 1})
 	var listed markers
 	q.want(t, 200, u[0].token, "GET", "/api/conversations/"+c.ID+"/markers", nil).into(t, &listed)
-	if len(listed.Data) != 2 || listed.Data[0].UserID != u[0].ID || listed.Data[0].LastReadSeq != 2 || listed.Data[1].UserID != u[1].ID || listed.Data[1].LastReadSeq != 1 {
-		t.Errorf("the markers are %+v", listed.Data)
-	}
+	expectMarkers(t, "the list", listed.Data, marker{UserID: u[0].ID, LastReadSeq: 2}, marker{UserID: u[1].ID, LastReadSeq: 1})
 	if a := q.want(t, 200, u[2].token, "GET", "/api/conversations/"+c.ID+"/markers", nil); string(a.body) != `{"data":[]}` {
 		t.Errorf("a viewer who hides receipts gets %s", a.body)
 	}
 	for _, path := range []string{c.ID, id.New(), "nonsense"} {
-		if a := q.want(t, 404, u[3].token, "GET", "/api/conversations/"+path+"/markers", nil); a.code() != "conversation_not_found" {
-			t.Errorf("%s: %s", path, a.body)
-		}
+		q.call(t, u[3].token, "GET", "/api/conversations/"+path+"/markers", nil).check(t, path, 404, "conversation_not_found")
 	}
 	p.read(t, u[2], second.ID) // nobody sees it
 	p.read(t, u[1], second.ID)
 	sender.until("conversation:markers", 10*time.Second).into(t, &got)
-	if len(got.Markers) != 1 || got.Markers[0].UserID != u[1].ID || got.Markers[0].LastReadSeq != 2 {
-		t.Errorf("the frame is %+v", got)
-	}
+	expectMarkers(t, "the second frame", got.Markers, marker{UserID: u[1].ID, LastReadSeq: 2})
 	// By the events' order, what the hiding viewer was excepted from would come before this message.
 	third := p.send(t, u[0], c.ID, "three")
+	hiding.silentBefore(third, "conversation:markers")
+}
+
+// silentBefore reads frames up to a message, and checks that none of the type comes before it.
+func (s *socket) silentBefore(last message, typ string) {
+	s.t.Helper()
 	for {
-		switch f := hiding.next(10 * time.Second); f.Type {
-		case "conversation:markers":
-			t.Fatalf("a viewer who hides receipts gets %s", f.Data)
+		switch f := s.next(10 * time.Second); f.Type {
+		case typ, "":
+			s.t.Fatalf("got %s %s %d where none was due", f.Type, f.Data, f.code)
 		case "message:new":
 			var m message
-			if f.into(t, &m); m.ID == third.ID {
+			if f.into(s.t, &m); m.ID == last.ID {
 				return
 			}
 		}
@@ -348,9 +372,7 @@ func TestReadsOfAGroupWaitInRedis(t *testing.T) {
 		t.Errorf("a repeated read waits in Redis: %d, %v", n, err)
 	}
 	w.Signal(syscall.SIGTERM)
-	if code := w.Wait(20 * time.Second); code != 0 {
-		t.Errorf("the worker exits with %d", code)
-	}
+	expectExit(t, w.Process, 0, 20*time.Second)
 }
 
 func TestReceiptsAreSharedBothWaysOrNotAtAll(t *testing.T) {
@@ -375,25 +397,15 @@ func TestReceiptsAreSharedBothWaysOrNotAtAll(t *testing.T) {
 	if sender.until("receipt:read", 10*time.Second).into(t, &got); got.UserID != u[2].ID || got.Count != 1 {
 		t.Errorf("the sender got %+v", got)
 	}
-	if r := p.receipts(t, u[0], m.ID); r.Count != 1 || len(r.Data) != 1 || r.Data[0].UserID != u[2].ID {
-		t.Errorf("with one who hides theirs: %+v", r)
-	}
-	if r := p.receipts(t, u[0], direct.ID); r.Count != 0 || len(r.Data) != 0 {
-		t.Errorf("the one of the direct conversation: %+v", r)
-	}
-	if r := p.receipts(t, u[1], m.ID); r.Count != 0 || len(r.Data) != 0 || r.Pagination.HasMore {
-		t.Errorf("who hides theirs sees %+v", r)
-	}
+	p.expectReceipts(t, "while a reader hides theirs,", u[0], m.ID, u[2])
+	p.expectReceipts(t, "while the reader hides theirs,", u[0], direct.ID)
+	p.expectReceipts(t, "for a user who hides theirs,", u[1], m.ID)
 	next := p.send(t, u[0], c.ID, "z")
 	p.read(t, u[1], next.ID) // the marker moves, and no receipt is made, ever
 	nextDirect := p.send(t, u[0], d.ID, "z")
 	p.read(t, u[1], nextDirect.ID)
-	if read, unread := p.unread(t, u[1], c.ID); read != 2 || unread != 0 {
-		t.Errorf("read up to %d, %d unread", read, unread)
-	}
-	if read, unread := p.unread(t, u[1], d.ID); read != 2 || unread != 0 {
-		t.Errorf("read up to %d, %d unread", read, unread)
-	}
+	p.expectRead(t, u[1], c.ID, 2, 0)
+	p.expectRead(t, u[1], d.ID, 2, 0)
 	switchTo(u[0], false)
 	p.read(t, u[2], next.ID)
 	p.read(t, u[3], next.ID)
@@ -404,17 +416,8 @@ func TestReceiptsAreSharedBothWaysOrNotAtAll(t *testing.T) {
 	}
 	switchTo(u[0], true)
 	switchTo(u[1], true)
-	if r := p.receipts(t, u[0], next.ID); r.Count != 2 || slices.ContainsFunc(r.Data, func(x struct {
-		UserID string
-		ReadAt time.Time
-	}) bool {
-		return x.UserID == u[1].ID
-	}) {
-		t.Errorf("a read that was made while they were off: %+v", r)
-	}
-	if r := p.receipts(t, u[0], m.ID); r.Count != 2 {
-		t.Errorf("those of before are back: %+v", r)
-	}
+	p.expectReceipts(t, "of a message that one read while they were off,", u[0], next.ID, u[2], u[3])
+	p.expectReceipts(t, "of a message of before they were off,", u[0], m.ID, u[1], u[2])
 }
 
 func TestDeletedMessagesAndTheirReads(t *testing.T) {

@@ -166,6 +166,38 @@ func (s *socket) ask(typ string, data any) frame {
 	}
 }
 
+// acks sends a frame, whose response must be an ack, and returns it.
+func (s *socket) acks(typ string, data any) frame {
+	s.t.Helper()
+	f := s.ask(typ, data)
+	if f.Type != "ack" {
+		s.t.Errorf("the response to %s %.100v is %s %s, want an ack", typ, data, f.Type, f.Data)
+	}
+	return f
+}
+
+// refuses sends a frame, whose response must be an error that has the texts.
+func (s *socket) refuses(typ string, data any, texts ...string) {
+	s.t.Helper()
+	f := s.ask(typ, data)
+	if f.Type != "error" {
+		s.t.Errorf("the response to %s %.100v is %s %s, want an error", typ, data, f.Type, f.Data)
+	}
+	for _, text := range texts {
+		if !strings.Contains(string(f.Data), text) {
+			s.t.Errorf("the error in response to %s %.100v is %s, want %s in it", typ, data, f.Data, text)
+		}
+	}
+}
+
+// expectClosed reads up to the close frame, which must have the code.
+func (s *socket) expectClosed(code int, within time.Duration) {
+	s.t.Helper()
+	if got := s.closed(within); got != code {
+		s.t.Errorf("the socket was closed with %d, want %d", got, code)
+	}
+}
+
 // messages reads the message:new frames of seqs from … to, each the successor of the one before. Events of what happened before a socket
 // opened may still be on their way to it: before the first message that is read of a conversation, earlier ones are skipped.
 func (s *socket) messages(from, to int64, timeout time.Duration) {

@@ -118,40 +118,46 @@ func TestReadsRaceTwoWorkers(t *testing.T) {
 	sender := s.pods[1].open(t, c.users[0])
 	stop := make(chan struct{})
 	var g sync.WaitGroup
-	g.Go(func() { // no page meanwhile repeats a reader or loses one
-		seen := 0
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			r := s.pods[0].receipts(t, c.users[0], c.messages[0])
-			users := map[string]bool{}
-			for _, x := range r.Data {
-				users[x.UserID] = true
-			}
-			if len(users) != len(r.Data) || r.Count != len(r.Data) || r.Count < seen {
-				t.Errorf("%d receipts of %d users, count %d, after %d", len(r.Data), len(users), r.Count, seen)
-			}
-			seen = r.Count
-		}
-	})
+	g.Go(func() { c.expectGrowingReceipts(t, c.messages[0], stop) })
 	c.reads(t, 16)
 	close(stop)
 	g.Wait()
 	c.settle(t)
-	frames, full := 0, map[string]bool{}
-	for len(full) < len(c.messages) {
+	if frames := c.awaitFullCounts(t, sender); frames > 3000 {
+		t.Errorf("%d frames for 6000 reads", frames)
+	}
+}
+
+// expectGrowingReceipts reads a message's receipts until stop. No page may repeat a reader, or lose one that an earlier page had.
+func (c *crowd) expectGrowingReceipts(t *testing.T, messageID string, stop <-chan struct{}) {
+	for seen := 0; ; {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		r := c.s.pods[0].receipts(t, c.users[0], messageID)
+		users := map[string]bool{}
+		for _, x := range r.Data {
+			users[x.UserID] = true
+		}
+		if len(users) != len(r.Data) || r.Count != len(r.Data) || r.Count < seen {
+			t.Errorf("%d receipts of %d users, count %d, after %d", len(r.Data), len(users), r.Count, seen)
+		}
+		seen = r.Count
+	}
+}
+
+// awaitFullCounts waits until a socket has heard of each message that all others have read it, and returns how many frames that took.
+func (c *crowd) awaitFullCounts(t *testing.T, sender *socket) (frames int) {
+	t.Helper()
+	for full := map[string]bool{}; len(full) < len(c.messages); frames++ {
 		var r receiptRead
-		frames++
-		if sender.until("receipt:read", 30*time.Second).into(t, &r); r.Count == 100 {
+		if sender.until("receipt:read", 30*time.Second).into(t, &r); r.Count == len(c.users)-1 {
 			full[r.MessageID] = true
 		}
 	}
-	if frames > 3000 {
-		t.Errorf("%d frames for 6000 reads", frames)
-	}
+	return frames
 }
 
 // A worker is killed at each step of a flush, over and over, while others read and another worker flushes.
@@ -195,9 +201,7 @@ func TestPostgresAwayForThreeTicks(t *testing.T) {
 	pg.Stop()
 	// A socket's reads of messages that the pod has heard of are kept in Redis.
 	for _, m := range c.messages {
-		if f := sock.ask("message:read", map[string]any{"messageId": m}); f.Type != "ack" {
-			t.Errorf("a read without Postgres: %s %s", f.Type, f.Data)
-		}
+		sock.acks("message:read", map[string]any{"messageId": m})
 	}
 	if a := p.call(t, c.users[2].token, "POST", "/api/messages/"+c.messages[0]+"/read", nil); a.status != 503 || a.header.Get("Retry-After") == "" {
 		t.Errorf("a read of who has no socket here: %d %s", a.status, a.body)
@@ -219,9 +223,7 @@ func TestPostgresAwayForThreeTicks(t *testing.T) {
 	if n := s.count(t, `SELECT count(*) FROM read_receipts WHERE user_id = $1`, c.users[1].ID); n != 3 {
 		t.Errorf("%d rows of 3 reads", n)
 	}
-	if read, unread := p.unread(t, c.users[1], c.group.ID); read != 3 || unread != 0 {
-		t.Errorf("read up to %d, %d unread", read, unread)
-	}
+	p.expectRead(t, c.users[1], c.group.ID, 3, 0)
 }
 
 func TestRedisRestartedBetweenReadAndFlush(t *testing.T) {

@@ -133,49 +133,85 @@ func TestPresenceComesAndGoesOnce(t *testing.T) {
 	anna, friend, peer, stranger := u[0], u[1], u[2], u[3]
 	p.befriend(t, anna, friend)
 	p.direct(t, anna, peer)
-	sockets := []*socket{p.open(t, friend), q.open(t, friend), q.open(t, peer), q.open(t, stranger)}
-	if got := sockets[3].watch(anna.ID); len(got) != 1 || got[0].Status != "offline" || got[0].LastSeenAt != nil {
-		t.Errorf("one who was never here: %+v", got)
+	watching := q.open(t, stranger)
+	sockets := audience{p.open(t, friend), q.open(t, friend), q.open(t, peer), watching}
+	if got := watching.watch(anna.ID); len(got) != 1 || got[0].Status != "offline" || got[0].LastSeenAt != nil {
+		t.Errorf("a user who never connected: %+v, want offline without lastSeenAt", got)
 	}
 	unwatching := p.open(t, stranger)
 
 	phone := p.openAs(t, anna, "phone")
-	for _, x := range sockets {
-		if got := x.presence("presence:online", anna, 5*time.Second); got.LastSeenAt != nil {
-			t.Errorf("online, and seen at %s", *got.LastSeenAt)
-		}
-	}
+	sockets.expectOnline(anna)
 	q.becomes(t, stranger, anna.ID, "online", time.Second)
 	laptop := q.openAs(t, anna, "laptop")
 	phone.cut() // a reload, on another pod; and a second tab that goes
 	again := q.openAs(t, anna, "phone")
 	tab := p.openAs(t, anna, "phone")
 	tab.cut()
-	for _, x := range sockets {
-		x.noPresence(presenceTTL / 2)
-	}
+	sockets.expectNoPresence(presenceTTL / 2)
 	closed := time.Now()
 	laptop.cut()
 	again.cut()
-	seen := sockets[0].presence("presence:offline", anna, presenceGrace+2*time.Second).LastSeenAt
-	if took := time.Since(closed); took < presenceGrace-100*time.Millisecond {
-		t.Errorf("offline %s after the close, within the grace", took)
-	}
-	for _, x := range sockets[1:] {
-		if got := x.presence("presence:offline", anna, 2*time.Second).LastSeenAt; got == nil || seen == nil || *got != *seen {
-			t.Errorf("seen at %v, elsewhere at %v", got, seen)
-		}
-	}
-	for _, x := range sockets {
-		x.noPresence(300 * time.Millisecond)
-	}
+	seen := sockets.expectOffline(anna, closed)
+	sockets.expectNoPresence(300 * time.Millisecond)
 	for f := range drain(unwatching) {
 		if strings.HasPrefix(f.Type, "presence") {
-			t.Errorf("who watches nobody got %s", f.Type)
+			t.Errorf("a socket that watches nobody got %s", f.Type)
 		}
 	}
-	if got := p.presence(t, stranger, anna.ID); got.Status != "offline" || got.LastSeenAt == nil || *got.LastSeenAt != *seen {
-		t.Errorf("read: %+v, delivered %v", got, seen)
+	if got := p.presence(t, stranger, anna.ID); got.Status != "offline" || got.LastSeenAt == nil || *got.LastSeenAt != seen {
+		t.Errorf("read: %+v, want offline since %s, as it was delivered", got, seen)
+	}
+	s.awaitLastSeen(t, anna, seen)
+}
+
+// audience are sockets that hear of the same users' presence.
+type audience []*socket
+
+// expectOnline checks that each socket hears that a user is online, without the time of an earlier visit.
+func (a audience) expectOnline(who user) {
+	for _, x := range a {
+		x.t.Helper()
+		if got := x.presence("presence:online", who, 5*time.Second); got.LastSeenAt != nil {
+			x.t.Errorf("online with lastSeenAt %s, want none", *got.LastSeenAt)
+		}
+	}
+}
+
+// expectOffline checks that each socket hears that a user is offline, all with the same lastSeenAt, which it returns. The grace since the
+// user's last socket closed must be over.
+func (a audience) expectOffline(who user, closed time.Time) (seen string) {
+	first := a[0]
+	first.t.Helper()
+	at := first.presence("presence:offline", who, presenceGrace+2*time.Second).LastSeenAt
+	if took := time.Since(closed); took < presenceGrace-100*time.Millisecond {
+		first.t.Errorf("offline %s after the close, want after the grace of %s", took, presenceGrace)
+	}
+	if at == nil {
+		first.t.Fatal("offline without lastSeenAt")
+	}
+	for _, x := range a[1:] {
+		if got := x.presence("presence:offline", who, 2*time.Second).LastSeenAt; got == nil || *got != *at {
+			x.t.Errorf("lastSeenAt is %v, want %s as on the other socket", got, *at)
+		}
+	}
+	return *at
+}
+
+// expectNoPresence checks on one socket after the other that for some time no frame of presence comes.
+func (a audience) expectNoPresence(d time.Duration) {
+	for _, x := range a {
+		x.t.Helper()
+		x.noPresence(d)
+	}
+}
+
+// awaitLastSeen waits until Postgres has the lastSeenAt that was delivered.
+func (s *system) awaitLastSeen(t *testing.T, u user, delivered string) {
+	t.Helper()
+	want, err := time.Parse(time.RFC3339Nano, delivered)
+	if err != nil {
+		t.Fatal(err)
 	}
 	db, err := sql.Open("pgx", s.pg)
 	if err != nil {
@@ -184,12 +220,11 @@ func TestPresenceComesAndGoesOnce(t *testing.T) {
 	defer db.Close()
 	testenv.Eventually(t, 5*time.Second, func() bool {
 		var at *time.Time
-		if err := db.QueryRow(`SELECT last_seen_at FROM users WHERE id = $1`, anna.ID).Scan(&at); err != nil {
+		if err := db.QueryRow(`SELECT last_seen_at FROM users WHERE id = $1`, u.ID).Scan(&at); err != nil {
 			t.Fatal(err)
 		}
-		want, err := time.Parse(time.RFC3339Nano, *seen)
-		return err == nil && at != nil && at.Equal(want)
-	}, "last_seen_at is in Postgres")
+		return at != nil && at.Equal(want)
+	}, "last_seen_at in Postgres is %s", delivered)
 }
 
 // drain are the frames that a socket holds already.
@@ -232,9 +267,7 @@ func TestPresenceOfAPodThatIsReplaced(t *testing.T) {
 	old := s.pods[1].open(t, u[0])
 	w.presence("presence:online", u[0], 5*time.Second)
 	s.pods[1].Signal(syscall.SIGTERM)
-	if code := old.closed(10 * time.Second); code != 1012 {
-		t.Errorf("closed with %d", code)
-	}
+	old.expectClosed(1012, 10*time.Second)
 	s.pods[0].open(t, u[0])
 	s.pods[1].Wait(20 * time.Second)
 	w.noPresence(grace + 500*time.Millisecond)
@@ -405,43 +438,47 @@ func TestNewFriendsAndPeersAreWatched(t *testing.T) {
 
 func TestPresenceIsAsked(t *testing.T) {
 	t.Parallel()
-	s := presentSystem(t)
-	p := s.pods[0]
+	p := presentSystem(t).pods[0]
 	u := p.users(t, 2)
 	w := p.open(t, u[0])
 	p.becomes(t, u[1], u[0].ID, "online", 2*time.Second)
 	nobody := id.New()
-	var l struct{ Data []presence }
-	p.want(t, 200, u[1].token, "GET", "/api/presence?userIds="+nobody+","+u[0].ID, nil).into(t, &l)
-	if len(l.Data) != 2 || l.Data[0].UserID != nobody || l.Data[0].Status != "offline" || l.Data[1].Status != "online" {
-		t.Errorf("a batch: %+v", l.Data)
-	}
-	many := strings.TrimSuffix(strings.Repeat(nobody+",", 101), ",")
-	for _, bad := range []string{"", "?userIds=", "?userIds=x", "?userIds=" + many} {
-		if a := p.call(t, u[1].token, "GET", "/api/presence"+bad, nil); a.status != 400 || a.problem(t).fields() != "userIds" {
-			t.Errorf("%.30s: %d %s", bad, a.status, a.body)
+	t.Run("of several users", func(t *testing.T) {
+		t.Parallel()
+		var l struct{ Data []presence }
+		p.want(t, 200, u[1].token, "GET", "/api/presence?userIds="+nobody+","+u[0].ID, nil).into(t, &l)
+		if len(l.Data) != 2 || l.Data[0].UserID != nobody || l.Data[0].Status != "offline" || l.Data[1].UserID != u[0].ID || l.Data[1].Status != "online" {
+			t.Errorf("got %+v, want %s offline, then %s online", l.Data, nobody, u[0].ID)
 		}
-	}
-	p.want(t, 404, u[1].token, "GET", "/api/presence/x", nil)
-	p.want(t, 401, "", "GET", "/api/presence/"+nobody, nil)
+	})
+	t.Run("by requests with faults", func(t *testing.T) {
+		t.Parallel()
+		many := strings.TrimSuffix(strings.Repeat(nobody+",", 101), ",")
+		for _, query := range []string{"", "?userIds=", "?userIds=x", "?userIds=" + many} {
+			expectFaults(t, p.call(t, u[1].token, "GET", "/api/presence"+query, nil), query, "userIds")
+		}
+		p.want(t, 404, u[1].token, "GET", "/api/presence/x", nil)
+		p.want(t, 401, "", "GET", "/api/presence/"+nobody, nil)
+	})
+	subscribesUpToTheLimit(w, nobody)
+}
+
+// subscribesUpToTheLimit watches as many users as a socket may, which must then have room for another one only in exchange, and sends
+// subscriptions with faults.
+func subscribesUpToTheLimit(w *socket, another string) {
+	w.t.Helper()
 	ids := make([]string, 200)
 	for i := range ids {
 		ids[i] = id.New()
 	}
 	if got := w.watch(ids...); len(got) != 200 || got[7].UserID != ids[7] {
-		t.Errorf("%d presences", len(got))
+		w.t.Errorf("%d presences, want those of 200 users in their order", len(got))
 	}
-	if f := w.ask("presence:subscribe", map[string]any{"userIds": []string{nobody}}); f.Type != "error" || !strings.Contains(string(f.Data), "limit_reached") {
-		t.Errorf("one too many: %s %s", f.Type, f.Data)
-	}
-	if f := w.ask("presence:unsubscribe", map[string]any{"userIds": ids[:1]}); f.Type != "ack" {
-		t.Errorf("unsubscribe: %s %s", f.Type, f.Data)
-	}
-	w.watch(nobody)
-	for _, bad := range []any{map[string]any{"userIds": []string{"x"}}, map[string]any{}, map[string]any{"userIds": slices.Concat(ids, []string{nobody})}} {
-		if f := w.ask("presence:subscribe", bad); f.Type != "error" || !strings.Contains(string(f.Data), "userIds") {
-			t.Errorf("bad data: %s %s", f.Type, f.Data)
-		}
+	w.refuses("presence:subscribe", map[string]any{"userIds": []string{another}}, "limit_reached")
+	w.acks("presence:unsubscribe", map[string]any{"userIds": ids[:1]})
+	w.watch(another)
+	for _, faulty := range []any{map[string]any{"userIds": []string{"x"}}, map[string]any{}, map[string]any{"userIds": slices.Concat(ids, []string{another})}} {
+		w.refuses("presence:subscribe", faulty, "userIds")
 	}
 }
 
@@ -486,9 +523,7 @@ func TestTheOldestSocketOverAllPodsGivesWay(t *testing.T) {
 	for n := range 20 {
 		rest = append(rest, s.pods[n%2].openAs(t, u[0], fmt.Sprintf("device-%d", n)))
 	}
-	if code := oldest.closed(5 * time.Second); code != 4409 {
-		t.Errorf("the oldest was closed with %d", code)
-	}
+	oldest.expectClosed(4409, 5*time.Second)
 	for i, x := range rest {
 		for _, f := range x.upToPong() {
 			t.Errorf("socket %d got %s %s", i, f.Type, f.Data)

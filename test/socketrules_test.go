@@ -1,7 +1,7 @@
 package test
 
 import (
-	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"syscall"
@@ -76,56 +76,46 @@ func TestFrames(t *testing.T) {
 	u := p.users(t, 3)
 	c, d := p.group(t, u[0], u[1:]...), p.direct(t, u[0], u[1])
 	sock := p.open(t, u[0])
-	good := func(change map[string]any) map[string]any {
+	good := func(change map[string]any) map[string]any { // nil leaves a field out
 		m := map[string]any{"conversationId": c.ID, "content": "hello", "clientMessageId": "k"}
-		for k, v := range change {
-			if v == nil {
-				delete(m, k)
-			} else {
-				m[k] = v
-			}
-		}
+		maps.Copy(m, change)
+		maps.DeleteFunc(m, func(_ string, v any) bool { return v == nil })
 		return m
 	}
 	for _, x := range []struct {
-		typ          string
+		name, typ    string
 		data         any
 		code, fields string
 	}{
-		{"nonsense", map[string]any{}, "unknown_type", ""},
-		{"message:send", nil, "invalid_request", "data"},
-		{"message:send", []int{1}, "invalid_request", "data"},
-		{"message:send", map[string]any{}, "invalid_request", "clientMessageId content conversationId"},
-		{"message:send", good(map[string]any{"content": 7, "clientMessageId": strings.Repeat("x", 65)}), "invalid_request", "clientMessageId content"},
-		{"message:send", good(map[string]any{"extra": 1}), "invalid_request", "extra"},
-		{"message:send", good(map[string]any{"content": " \n\t "}), "invalid_request", "content"},
-		{"message:send", good(map[string]any{"content": strings.Repeat("é", 8001)}), "invalid_request", "content"},
-		{"message:send", good(map[string]any{"content": "a\x07"}), "invalid_request", "content"},
-		{"message:send", good(map[string]any{"clientMessageId": nil}), "invalid_request", "clientMessageId"},
-		{"message:send", good(map[string]any{"replyToId": "x"}), "invalid_request", "replyToId"},
-		{"message:send", good(map[string]any{"replyToId": d.ID}), "invalid_request", "replyToId"},
-		{"message:send", good(map[string]any{"conversationId": "x"}), "conversation_not_found", ""},
-		{"message:send", good(map[string]any{"conversationId": u[0].ID}), "conversation_not_found", ""},
-		{"typing:start", map[string]any{"conversationId": u[0].ID}, "conversation_not_found", ""},
-		{"typing:start", map[string]any{"conversationId": "x"}, "conversation_not_found", ""},
-		{"typing:stop", map[string]any{"conversationId": 1}, "invalid_request", "conversationId"},
-		{"sync", map[string]any{}, "invalid_request", "conversations"},
-		{"sync", map[string]any{"conversations": map[string]any{"x": 1}}, "invalid_request", "conversations"},
-		{"sync", map[string]any{"conversations": map[string]any{c.ID: -1}}, "invalid_request", "conversations"},
-		{"sync", map[string]any{"conversations": map[string]any{c.ID: "1"}}, "invalid_request", "conversations"},
+		{"an unknown type", "nonsense", map[string]any{}, "unknown_type", ""},
+		{"no data", "message:send", nil, "invalid_request", "data"},
+		{"a list as data", "message:send", []int{1}, "invalid_request", "data"},
+		{"no fields", "message:send", map[string]any{}, "invalid_request", "clientMessageId content conversationId"},
+		{"two faults", "message:send", good(map[string]any{"content": 7, "clientMessageId": strings.Repeat("x", 65)}), "invalid_request", "clientMessageId content"},
+		{"an unknown field", "message:send", good(map[string]any{"extra": 1}), "invalid_request", "extra"},
+		{"blank content", "message:send", good(map[string]any{"content": " \n\t "}), "invalid_request", "content"},
+		{"content too long", "message:send", good(map[string]any{"content": strings.Repeat("é", 8001)}), "invalid_request", "content"},
+		{"a control character", "message:send", good(map[string]any{"content": "a\x07"}), "invalid_request", "content"},
+		{"no clientMessageId", "message:send", good(map[string]any{"clientMessageId": nil}), "invalid_request", "clientMessageId"},
+		{"a reply to no id", "message:send", good(map[string]any{"replyToId": "x"}), "invalid_request", "replyToId"},
+		{"a reply to no message", "message:send", good(map[string]any{"replyToId": d.ID}), "invalid_request", "replyToId"},
+		{"a send to no id", "message:send", good(map[string]any{"conversationId": "x"}), "conversation_not_found", ""},
+		{"a send to no conversation", "message:send", good(map[string]any{"conversationId": u[0].ID}), "conversation_not_found", ""},
+		{"typing in no conversation", "typing:start", map[string]any{"conversationId": u[0].ID}, "conversation_not_found", ""},
+		{"typing in no id", "typing:start", map[string]any{"conversationId": "x"}, "conversation_not_found", ""},
+		{"typing in a number", "typing:stop", map[string]any{"conversationId": 1}, "invalid_request", "conversationId"},
+		{"a sync of nothing", "sync", map[string]any{}, "invalid_request", "conversations"},
+		{"a sync of no id", "sync", map[string]any{"conversations": map[string]any{"x": 1}}, "invalid_request", "conversations"},
+		{"a sync from below zero", "sync", map[string]any{"conversations": map[string]any{c.ID: -1}}, "invalid_request", "conversations"},
+		{"a sync from a text", "sync", map[string]any{"conversations": map[string]any{c.ID: "1"}}, "invalid_request", "conversations"},
 	} {
-		f := sock.ask(x.typ, x.data)
-		var pr problem
-		f.into(t, &pr)
-		if f.Type != "error" || pr.Code != x.code || pr.fields() != x.fields || pr.RequestID == "" {
-			t.Errorf("%s %v: %s %s, want %s of %q", x.typ, x.data, f.Type, f.Data, x.code, x.fields)
-		}
+		t.Run(x.name, func(t *testing.T) { //nolint:paralleltest // one socket for all
+			expectFrameProblem(t, sock.ask(x.typ, x.data), x.code, x.fields)
+		})
 	}
-	if f := sock.ask("message:send", good(map[string]any{"content": strings.Repeat("é", 8000)})); f.Type != "ack" {
-		t.Errorf("8000 characters: %s %s", f.Type, f.Data)
-	}
+	sock.acks("message:send", good(map[string]any{"content": strings.Repeat("é", 8000)}))
 	if f := sock.ask("ping", nil); f.Type != "pong" {
-		t.Errorf("ping is answered by %s", f.Type)
+		t.Errorf("the response to ping is %s", f.Type)
 	}
 	sock.write(map[string]any{"type": "message:send", "data": good(map[string]any{"clientMessageId": "without an id"})})
 	for m := (message{}); m.Seq < 2; {
@@ -133,17 +123,26 @@ func TestFrames(t *testing.T) {
 	}
 	for _, f := range sock.upToPong() { // what is sent without an id has no ack
 		if f.Type == "ack" || f.Type == "error" {
-			t.Errorf("a send without an id is answered %s %s", f.Type, f.Data)
+			t.Errorf("the response to a send without an id is %s %s, want none", f.Type, f.Data)
 		}
-	}
-	if code := close4400(t, p, u[0]); code != "" {
-		t.Error(code)
 	}
 }
 
-// close4400 sends frames that are none, each on a socket of its own.
-func close4400(t *testing.T, p *pod, u user) string {
+// expectFrameProblem checks that a frame is an error with the code, faults of the fields and of no other ones, and a request id.
+func expectFrameProblem(t *testing.T, f frame, code, fields string) {
 	t.Helper()
+	var pr problem
+	f.into(t, &pr)
+	if f.Type != "error" || pr.Code != code || pr.fields() != fields || pr.RequestID == "" {
+		t.Errorf("%s %s, want the error %s with faults of %q and a requestId", f.Type, f.Data, code, fields)
+	}
+}
+
+// A malformed frame closes the socket with 4400.
+func TestMalformedFrames(t *testing.T) {
+	t.Parallel()
+	p := plainSystem(t).pods[0]
+	u := p.register(t)
 	for name, x := range map[string]struct {
 		kind int
 		data string
@@ -157,15 +156,15 @@ func close4400(t *testing.T, p *pod, u user) string {
 		"binary":        {websocket.BinaryMessage, `{"type":"ping"}`},
 		"not UTF-8":     {websocket.TextMessage, "{\"type\":\"\xff\"}"},
 	} {
-		sock := p.open(t, u)
-		if err := sock.conn.WriteMessage(x.kind, []byte(x.data)); err != nil {
-			t.Fatal(err)
-		}
-		if code := sock.closed(5 * time.Second); code != 4400 {
-			return fmt.Sprintf("%s: closed with %d, want 4400", name, code)
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			sock := p.open(t, u)
+			if err := sock.conn.WriteMessage(x.kind, []byte(x.data)); err != nil {
+				t.Fatal(err)
+			}
+			sock.expectClosed(4400, 5*time.Second)
+		})
 	}
-	return ""
 }
 
 func TestFramesTooLargeAndTooMany(t *testing.T) {
@@ -175,9 +174,7 @@ func TestFramesTooLargeAndTooMany(t *testing.T) {
 	u := p.register(t)
 	large := p.open(t, u)
 	large.write(map[string]any{"type": "nonsense", "data": strings.Repeat("x", 129<<10)})
-	if code := large.closed(5 * time.Second); code != 1009 {
-		t.Errorf("129 KiB: closed with %d, want 1009", code)
-	}
+	large.expectClosed(1009, 5*time.Second)
 	fits := p.open(t, u)
 	if f := fits.ask("nonsense", strings.Repeat("x", 127<<10)); f.Type != "error" {
 		t.Errorf("127 KiB: %s", f.Type)
@@ -188,9 +185,7 @@ func TestFramesTooLargeAndTooMany(t *testing.T) {
 			break
 		}
 	}
-	if code := many.closed(5 * time.Second); code != 4429 {
-		t.Errorf("200 frames at once: closed with %d, want 4429", code)
-	}
+	many.expectClosed(4429, 5*time.Second) // 200 frames at once
 }
 
 func TestAStopClosesSocketsWith1012AndExitsCleanly(t *testing.T) {
@@ -206,13 +201,9 @@ func TestAStopClosesSocketsWith1012AndExitsCleanly(t *testing.T) {
 	s.pods[0].send(t, u[0], c.ID, "the last")
 	s.pods[0].Signal(syscall.SIGTERM)
 	for _, x := range socks {
-		if code := x.closed(10 * time.Second); code != 1012 {
-			t.Errorf("a socket closed with %d, want 1012", code)
-		}
+		x.expectClosed(1012, 10*time.Second)
 	}
-	if code := s.pods[0].Wait(20 * time.Second); code != 0 {
-		t.Errorf("the api exited with %d", code)
-	}
+	expectExit(t, s.pods[0].Process, 0, 20*time.Second)
 	stays.messages(1, 1, 5*time.Second)
 }
 
@@ -220,9 +211,7 @@ func TestWrongSettingsAreAllToldAndExit2(t *testing.T) {
 	t.Parallel()
 	s := start(t, 0)
 	p := s.launch("PARLEY_JWT_SECRET=hunter2", "PARLEY_REDIS_URL=", "PARLEY_LOG_LEVEL=loud")
-	if code := p.Wait(10 * time.Second); code != 2 {
-		t.Errorf("exited with %d, want 2", code)
-	}
+	expectExit(t, p.Process, 2, 10*time.Second)
 	for _, want := range []string{"PARLEY_JWT_SECRET", "PARLEY_REDIS_URL", "PARLEY_LOG_LEVEL"} {
 		if !strings.Contains(p.Logs(), want) {
 			t.Errorf("%s is not reported in %s", want, p.Logs())

@@ -301,9 +301,7 @@ func TestARequestInFlightIsFinished(t *testing.T) {
 	if a := <-answered; a.status != http.StatusCreated {
 		t.Errorf("the request in flight got %d %s", a.status, a.body)
 	}
-	if code := p.Wait(time.Minute); code != 0 {
-		t.Errorf("exited with %d", code)
-	}
+	expectExit(t, p.Process, 0, time.Minute)
 }
 
 // Clients that don't do their part hold up a stop until its time is over, and no longer.
@@ -327,9 +325,7 @@ func TestAStopIsBounded(t *testing.T) {
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer %s\r\n\r\n", u.token) // it answers no close
 	testenv.Eventually(t, time.Minute, func() bool { return scrape(t, p.ops).value("websocket_connections_active") == 1 }, "the socket is open")
 	p.Signal(syscall.SIGTERM)
-	if code := p.Wait(time.Minute); code != 0 {
-		t.Errorf("exited with %d", code)
-	}
+	expectExit(t, p.Process, 0, time.Minute)
 	if !strings.Contains(p.Logs(), "connections were cut off") {
 		t.Error("the log does not report what was cut off")
 	}
@@ -339,7 +335,10 @@ func TestAStopIsBounded(t *testing.T) {
 // A process stops in time and with 0 also while what it depends on hangs.
 func TestAStopWhileADependencyHangs(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{"redis", "postgres"} {
+	for name, hang := range map[string]func(testenv.RedisEngine, *testenv.PGServer) (end func()){
+		"redis":    func(redis testenv.RedisEngine, _ *testenv.PGServer) func() { redis.Pause(); return redis.Resume },
+		"postgres": func(_ testenv.RedisEngine, pg *testenv.PGServer) func() { pg.Pause(); return pg.Resume },
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pg := testenv.PostgresServer(t)
@@ -351,23 +350,15 @@ func TestAStopWhileADependencyHangs(t *testing.T) {
 			p.send(t, u[0], c.ID, "hello")
 			watcher, _ := s.addBeside("presence-watcher")
 			worker := s.addWorker()
-			if name == "redis" {
-				s.redis.Pause()
-				defer s.redis.Resume()
-			} else {
-				pg.Pause()
-				defer pg.Resume()
-			}
+			defer hang(s.redis, pg)()
 			processes := map[string]*testenv.Process{"api": p.Process, "presence-watcher": watcher, "receipt-worker": worker.Process}
 			for _, x := range processes {
 				x.Signal(syscall.SIGTERM)
 			}
-			if code := sock.closed(time.Minute); code != 1012 {
-				t.Errorf("the socket was closed with %d", code)
-			}
+			sock.expectClosed(1012, time.Minute)
 			for process, x := range processes {
 				if code := x.Wait(time.Minute); code != 0 {
-					t.Errorf("%s exited with %d", process, code)
+					t.Errorf("%s exited with %d, want 0", process, code)
 				}
 			}
 		})

@@ -112,6 +112,16 @@ func (v *voice) send(body map[string]any) (m message, err error) {
 	return m, err
 }
 
+// sendAgain sends by the socket until there is an answer.
+func (v *voice) sendAgain(body map[string]any) (m message, err error) {
+	for limit := testenv.NewLimit(time.Minute); !limit.Over(); time.Sleep(20 * time.Millisecond) {
+		if m, err = v.send(body); !errors.Is(err, errNoAnswer) {
+			return m, err
+		}
+	}
+	return m, err
+}
+
 // hear listens until n messages were heard.
 func (v *voice) hear(n int, within time.Duration) error {
 	if len(v.heard) >= n {
@@ -120,30 +130,50 @@ func (v *voice) hear(n int, within time.Duration) error {
 	return v.listen(within, func(frame) bool { return len(v.heard) >= n }, func(frame) error { return nil })
 }
 
-func (v *voice) listen(within time.Duration, until func(frame) bool, then func(frame) error) error {
-	limit := testenv.NewLimit(within)
+// listen keeps the messages that come until one frame is the wanted one, which it passes on.
+func (v *voice) listen(within time.Duration, wanted func(frame) bool, then func(frame) error) error {
+	for limit := testenv.NewLimit(within); ; {
+		f, err := v.nextFrame(limit)
+		if err == nil {
+			err = v.keepMessage(f)
+		}
+		if err != nil {
+			return err
+		}
+		if wanted(f) {
+			return then(f)
+		}
+	}
+}
+
+// nextFrame waits for a frame. The error is errNoAnswer if the socket is closed.
+func (v *voice) nextFrame(limit *testenv.Limit) (frame, error) {
 	for {
 		select {
 		case f, open := <-v.frames:
 			if !open || f.code != 0 {
-				return errNoAnswer
+				return f, errNoAnswer
 			}
-			if f.Type == "message:new" {
-				var m message
-				if err := json.Unmarshal(f.Data, &m); err != nil {
-					return err
-				}
-				v.heard = append(v.heard, m)
-			}
-			if until(f) {
-				return then(f)
-			}
+			return f, nil
 		case <-limit.Check():
 			if limit.Over() {
-				return fmt.Errorf("not within %s, %d messages were heard", limit, len(v.heard))
+				return frame{}, fmt.Errorf("no frame within %s, %d messages were heard", limit, len(v.heard))
 			}
 		}
 	}
+}
+
+// keepMessage adds the message of a frame, if it has one, to those that were heard.
+func (v *voice) keepMessage(f frame) error {
+	if f.Type != "message:new" {
+		return nil
+	}
+	var m message
+	if err := json.Unmarshal(f.Data, &m); err != nil {
+		return err
+	}
+	v.heard = append(v.heard, m)
+	return nil
 }
 
 // heardAll checks that a listener gets each message once and in order, and nothing after the last.
@@ -224,7 +254,8 @@ func TestManySendersOverTwoPods(t *testing.T) {
 	wg.Wait()
 }
 
-// turn is one message of a sender's: in turns by the socket, by REST, and by the socket and the other pod's REST at once.
+// turn is one message of a sender's: in turns by the socket, by REST, and by the socket and the other pod's REST at once. A send that is
+// refused with 503 is repeated, as by a client: on a busy machine Postgres may be slow to accept a connection.
 func (v *voice) turn(l *ledger, s *system, i, n int, u user, conversationID string) error {
 	key := fmt.Sprintf("%d-%d", i, n)
 	body := map[string]any{"content": key, "clientMessageId": key}
@@ -232,7 +263,7 @@ func (v *voice) turn(l *ledger, s *system, i, n int, u user, conversationID stri
 	var again error
 	var wg sync.WaitGroup
 	rest := func(p *pod) {
-		m, _, err := p.sendOnce(u, conversationID, body)
+		m, _, err := p.sendAgain(u, conversationID, body)
 		if again = err; err == nil {
 			again = l.note(key, m)
 		}
@@ -244,7 +275,7 @@ func (v *voice) turn(l *ledger, s *system, i, n int, u user, conversationID stri
 		rest(s.pods[i%2])
 		return again
 	}
-	m, err := v.send(frame)
+	m, err := v.sendAgain(frame)
 	wg.Wait()
 	if err == nil {
 		err = l.note(key, m)

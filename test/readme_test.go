@@ -23,22 +23,14 @@ func TestReadmeWorksWhenPasted(t *testing.T) {
 	if len(blocks) != 2 {
 		t.Fatalf("README has %d shell blocks, want two people's chat and the socket's", len(blocks))
 	}
-	for _, tool := range []string{"bash", "curl"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("no %s here", tool)
-		}
-	}
+	needTools(t, "bash", "curl")
 	s := start(t, 1, "PARLEY_ALLOWED_ORIGINS=http://localhost:*,http://127.0.0.1:*")
-	p := s.pods[0]
-	paste := func(script string) string {
-		t.Helper()
-		out, err := exec.Command("bash", "-euc", strings.ReplaceAll(script, "http://127.0.0.1:8081", p.url)).CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-		return string(out)
+	chat := strings.ReplaceAll(blocks[0][1]+blocks[1][1], "http://127.0.0.1:8081", s.pods[0].url)
+	pasted, err := exec.Command("bash", "-euc", chat).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, pasted)
 	}
-	out := paste(blocks[0][1] + blocks[1][1])
+	out := string(pasted)
 	if strings.Count(out, `"content":"Hello, Ben"`) != 2 || !strings.Contains(out, `"hasMore":false`) {
 		t.Errorf("sent and listed:\n%s", out)
 	}
@@ -46,14 +38,27 @@ func TestReadmeWorksWhenPasted(t *testing.T) {
 	if !found {
 		t.Fatalf("no script for the socket:\n%s", out)
 	}
-	script = "const ws" + script
-	if _, err := exec.LookPath("node"); err != nil {
-		t.Skip("no node here for the socket")
+	expectChatInNode(t, "const ws"+script)
+}
+
+// needTools skips the test on a machine that lacks one of the programs.
+func needTools(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, program := range programs {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("no %s here", program)
+		}
 	}
+}
+
+// expectChatInNode runs the README's JavaScript, which must connect, send a message, and get its ack and the message.
+func expectChatInNode(t *testing.T, script string) {
+	t.Helper()
+	needTools(t, "node")
 	// Node 20 has the browsers' WebSocket behind a flag.
 	node := exec.Command("node", "--experimental-websocket", "-e", script+"setTimeout(() => process.exit(0), 10_000);\nws.addEventListener('message', (e) => e.data.includes('\"ack\"') && setTimeout(() => process.exit(0), 500));")
 	node.WaitDelay = 20 * time.Second
-	b, err = node.CombinedOutput()
+	b, err := node.CombinedOutput()
 	if err != nil && strings.Contains(string(b), "bad option") {
 		t.Skip("this node has no WebSocket")
 	}

@@ -16,42 +16,47 @@ import (
 // docker. One platform is enough to see it.
 func TestReleaseRepeats(t *testing.T) {
 	t.Parallel()
-	root := testenv.Root(t)
-	sums := make([]string, 2)
-	var first string
-	for i := range sums {
-		source, dist := filepath.Join(t.TempDir(), "sources"), t.TempDir()
-		if err := os.Mkdir(source, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		for _, part := range []string{"cmd", "internal", "migrations", "charts", "scripts", "go.mod", "go.sum", "CHANGELOG.md", "LICENSE", "README.md"} {
-			if out, err := exec.Command("cp", "-R", filepath.Join(root, part), source).CombinedOutput(); err != nil {
-				t.Fatalf("%v: %s", err, out)
-			}
-		}
-		cmd := exec.Command(filepath.Join(source, "scripts/release.sh"), "0.0.0-dryrun")
-		cmd.Env = append(os.Environ(), "NO_IMAGE=1", "PLATFORMS=linux/"+runtime.GOARCH, "DIST="+dist, "SOURCE_DATE_EPOCH=1700000000", "COMMIT=of-the-test", "COSIGN_KEY=")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("release: %v\n%s", err, out)
-		}
-		b, err := os.ReadFile(dist + "/0.0.0-dryrun/SHA256SUMS")
-		if err != nil {
-			t.Fatal(err)
-		}
-		sums[i] = string(b)
-		if i == 0 {
-			first = dist + "/0.0.0-dryrun/"
-		}
-	}
-	if sums[0] != sums[1] {
-		t.Errorf("the second release differs:\n%s\n%s", sums[0], sums[1])
+	first, second := releaseOfACopy(t), releaseOfACopy(t)
+	sums := checksums(t, first)
+	if again := checksums(t, second); sums != again {
+		t.Errorf("the second release differs:\n%s\n%s", sums, again)
 	}
 	for _, want := range []string{"RELEASE_NOTES.md", "parley-0.0.0-dryrun.tgz", "parley_0.0.0-dryrun.cdx.json", "parley_0.0.0-dryrun_linux_" + runtime.GOARCH + ".tar.gz"} {
-		if !strings.Contains(sums[0], "  "+want+"\n") {
-			t.Errorf("the checksums lack %s:\n%s", want, sums[0])
+		if !strings.Contains(sums, "  "+want+"\n") {
+			t.Errorf("the checksums lack %s:\n%s", want, sums)
 		}
 	}
 	releaseHolds(t, first)
+}
+
+// releaseOfACopy copies the sources into a folder of their own, makes a release from them and returns its folder.
+func releaseOfACopy(t *testing.T) (dir string) {
+	t.Helper()
+	root := testenv.Root(t)
+	source, dist := filepath.Join(t.TempDir(), "sources"), t.TempDir()
+	if err := os.Mkdir(source, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{"cmd", "internal", "migrations", "charts", "scripts", "go.mod", "go.sum", "CHANGELOG.md", "LICENSE", "README.md"} {
+		if out, err := exec.Command("cp", "-R", filepath.Join(root, part), source).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	cmd := exec.Command(filepath.Join(source, "scripts/release.sh"), "0.0.0-dryrun")
+	cmd.Env = append(os.Environ(), "NO_IMAGE=1", "PLATFORMS=linux/"+runtime.GOARCH, "DIST="+dist, "SOURCE_DATE_EPOCH=1700000000", "COMMIT=of-the-test", "COSIGN_KEY=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("release: %v\n%s", err, out)
+	}
+	return dist + "/0.0.0-dryrun/"
+}
+
+func checksums(t *testing.T, dist string) string {
+	t.Helper()
+	b, err := os.ReadFile(dist + "SHA256SUMS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
 
 // releaseHolds looks into what was made.

@@ -138,20 +138,12 @@ func TestATraceGoesFromASendToItsDelivery(t *testing.T) {
 	})
 	deliver := c.find(t, "the delivery", ours(to, trace.Span_SPAN_KIND_CONSUMER, "deliver message:new"))
 	for name, s := range map[string]span{"the commit": commit, "publishing": publish, "the delivery": deliver} {
-		if s.parent() != request.id() {
-			t.Errorf("%s is a child of %s, want %s", name, s.parent(), request.id())
-		}
+		expectParent(t, name, s, request.id())
 	}
 
 	t.Run("histograms have exemplars of the trace", func(t *testing.T) {
 		testenv.Eventually(t, time.Minute, func() bool { return hasExemplar(t, from, "http_request_duration_seconds_bucket", traceID) }, "an exemplar of requests")
-		testenv.Eventually(t, time.Minute, func() bool {
-			if hasExemplar(t, to, "parley_delivery_seconds_bucket", traceID) {
-				return true
-			}
-			send() // events that are written together have one observation, that of the oldest
-			return false
-		}, "an exemplar of deliveries")
+		awaitDeliveryExemplar(t, to, traceID, send)
 	})
 	stranger := s.addPod("PARLEY_TRUSTED_PROXIES=")
 	t.Run("a client that is no trusted proxy does not choose its trace", func(t *testing.T) {
@@ -165,12 +157,38 @@ func TestATraceGoesFromASendToItsDelivery(t *testing.T) {
 	framesAreTraced(t, c, sock, g.ID, content)
 	t.Run("spans belong to a request and contain nothing that users write", func(t *testing.T) {
 		for _, s := range c.all() {
-			if s.parent() == "" && s.Kind != trace.Span_SPAN_KIND_SERVER { // what the pods do in the background is no trace
-				t.Errorf("a trace of its own: %s", s.Name)
-			}
+			expectPartOfARequest(t, s)
 			showsNone(t, s, content, password, u[0].token, u[0].Username)
 		}
 	})
+}
+
+func expectParent(t *testing.T, name string, s span, parent string) {
+	t.Helper()
+	if s.parent() != parent {
+		t.Errorf("%s is a child of %s, want %s", name, s.parent(), parent)
+	}
+}
+
+// expectPartOfARequest checks that a span without a parent is a request's: what the pods do in the background is no trace.
+func expectPartOfARequest(t *testing.T, s span) {
+	t.Helper()
+	if s.parent() == "" && s.Kind != trace.Span_SPAN_KIND_SERVER {
+		t.Errorf("a trace of its own: %s", s.Name)
+	}
+}
+
+// awaitDeliveryExemplar waits until a pod's histogram of deliveries has an exemplar of the trace. It sends again until then: events that are
+// written together have one observation, that of the oldest.
+func awaitDeliveryExemplar(t *testing.T, p *pod, traceID string, send func()) {
+	t.Helper()
+	testenv.Eventually(t, time.Minute, func() bool {
+		if hasExemplar(t, p, "parley_delivery_seconds_bucket", traceID) {
+			return true
+		}
+		send()
+		return false
+	}, "an exemplar of deliveries")
 }
 
 // checkRequestSpan checks that a span is that of a request for something new, which the api served as a child of the client's span.

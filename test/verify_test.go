@@ -49,23 +49,30 @@ func TestVerify(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var env []string
 			settings := maps.Clone(right)
 			maps.Copy(settings, x.wrong)
-			for k, v := range settings {
-				env = append(env, k+"="+v)
-			}
-			p := testenv.Start(t, testenv.Binary(t, "api"), append([]string{"verify"}, x.args...), env)
-			code, logs := p.Wait(time.Minute), p.Logs()
-			if code != x.code || strings.Contains(logs, "a-secret") {
-				t.Errorf("exit code %d: %s", code, logs)
-			}
-			for _, shown := range x.shown {
-				if !strings.Contains(logs, shown) {
-					t.Errorf("it does not show %s: %s", shown, logs)
-				}
-			}
+			expectVerified(t, settings, x.args, x.code, x.shown)
 		})
+	}
+}
+
+// expectVerified runs the api's verify, which must exit with the code and show the texts, but no secret.
+func expectVerified(t *testing.T, settings map[string]string, args []string, code int, shown []string) {
+	t.Helper()
+	var env []string
+	for k, v := range settings {
+		env = append(env, k+"="+v)
+	}
+	p := testenv.Start(t, testenv.Binary(t, "api"), append([]string{"verify"}, args...), env)
+	expectExit(t, p, code, time.Minute)
+	logs := p.Logs()
+	if strings.Contains(logs, "a-secret") {
+		t.Errorf("it shows a secret: %s", logs)
+	}
+	for _, text := range shown {
+		if !strings.Contains(logs, text) {
+			t.Errorf("it does not show %s: %s", text, logs)
+		}
 	}
 }
 

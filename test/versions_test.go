@@ -51,40 +51,44 @@ func olderBinary(t *testing.T, name string) string {
 // seen is what a socket heard of one conversation, by revision.
 type seen struct {
 	*socket
-	mu   sync.Mutex
+	name string
+	from int64 // the revision before the first that it must hear
+
+	mu   sync.Mutex // guards what follows
 	last int64
 	of   map[int64]string // types
 }
 
 // watch reads a socket's frames and notes those of a conversation. They must follow each other by revision.
 func watch(t *testing.T, name string, sock *socket, from int64) *seen {
-	w := &seen{socket: sock, last: from, of: map[int64]string{}}
+	w := &seen{socket: sock, name: name, from: from, last: from, of: map[int64]string{}}
 	go func() {
 		for f := range sock.frames {
-			var d struct {
-				ID, ConversationID string
-				Revision           int64
+			if f.Type != "" && f.code == 0 && f.Type != "ready" && f.Type != "error" {
+				w.noteFrame(t, f)
 			}
-			if f.Type == "" || f.code != 0 || f.Type == "ready" || f.Type == "error" {
-				continue
-			}
-			f.into(t, &d)
-			if d.Revision == 0 {
-				continue
-			}
-			w.mu.Lock()
-			if w.last == from && d.Revision <= from { // what was there before the socket may still be on its way to it
-				w.mu.Unlock()
-				continue
-			}
-			if d.Revision != w.last+1 {
-				t.Errorf("%s: %s with revision %d after %d", name, f.Type, d.Revision, w.last)
-			}
-			w.last, w.of[d.Revision] = d.Revision, f.Type
-			w.mu.Unlock()
 		}
 	}()
 	return w
+}
+
+// noteFrame keeps the type of a frame that has a revision, which must follow the one before.
+func (w *seen) noteFrame(t *testing.T, f frame) {
+	var d struct {
+		ID, ConversationID string
+		Revision           int64
+	}
+	f.into(t, &d)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	early := w.last == w.from && d.Revision <= w.from // what was there before the socket may still be on its way to it
+	if d.Revision == 0 || early {
+		return
+	}
+	if d.Revision != w.last+1 {
+		t.Errorf("%s: %s with revision %d after %d", w.name, f.Type, d.Revision, w.last)
+	}
+	w.last, w.of[d.Revision] = d.Revision, f.Type
 }
 
 func (w *seen) reached() int64 {
@@ -130,44 +134,14 @@ func TestTwoVersionsRunTogether(t *testing.T) {
 		"a socket of the older version": watch(t, "older", old.open(t, u[1]), g.Revision),
 		"a socket of this version":      watch(t, "this", now.open(t, u[2]), g.Revision),
 	}
-	path := "/api/conversations/" + g.ID
-	change := func(round int) {
-		for i, p := range []*pod{now, old} {
-			m := p.send(t, u[i], g.ID, fmt.Sprintf("%d of pod %d", round, i))
-			now.want(t, 200, u[4].token, "PUT", "/api/messages/"+m.ID+"/reactions/first", nil)
-			now.want(t, 200, u[0].token, "PUT", "/api/messages/"+m.ID+"/pin", nil)
-			now.want(t, 200, u[i].token, "PATCH", "/api/messages/"+m.ID, map[string]any{"metadata": map[string]any{"round": round}})
-			p.want(t, 200, u[i].token, "PATCH", "/api/messages/"+m.ID, map[string]any{"content": "edited"})
-			role := []string{"admin", "member"}[(round+i)%2]
-			p.want(t, 200, u[0].token, "PATCH", path+"/members/"+u[3].ID, map[string]any{"role": role})
-			p.want(t, 200, u[0].token, "PATCH", path, map[string]any{"name": fmt.Sprintf("name %d %d", round, i)})
-			now.want(t, 200, u[4].token, "PUT", "/api/messages/"+m.ID+"/reactions/yes", nil)
-			p.want(t, 204, u[0].token, "DELETE", path+"/members/"+u[5].ID, nil)
-			p.want(t, 200, u[0].token, "POST", path+"/members", map[string]any{"userIds": []string{u[5].ID}})
-			p.want(t, 204, u[i].token, "DELETE", "/api/messages/"+m.ID, nil)
-		}
-	}
+	both := &upgrading{system: s, now: now, old: old, users: u, group: g.ID}
 	for round := range 2 {
-		change(2 * round)
+		both.change(t, 2*round)
 		s.redis.Stop() // what follows is read from the database
-		change(2*round + 1)
+		both.change(t, 2*round+1)
 		s.redis.Start()
-		// A pod of each version dies while it writes.
 		for _, p := range []*pod{s.launchOlder(t), s.addPod()} {
-			done := make(chan struct{})
-			var sent atomic.Int64
-			go func() {
-				defer close(done)
-				for n := 0; ; n++ {
-					if _, _, err := p.sendOnce(u[0], g.ID, map[string]any{"content": "x", "clientMessageId": fmt.Sprintf("%s-%d", p.url, n)}); err != nil {
-						return
-					}
-					sent.Add(1)
-				}
-			}()
-			testenv.Eventually(t, time.Minute, func() bool { return sent.Load() > int64(10+round) }, "messages are sent")
-			p.Kill()
-			<-done
+			both.killWhileWriting(t, p, 10+round)
 		}
 	}
 	checkWatches(t, s, g.ID, watches)
@@ -182,46 +156,104 @@ func TestTwoVersionsRunTogether(t *testing.T) {
 	checkWatches(t, s, g.ID, watches)
 }
 
+// upgrading is a group of six on a pod of this version and one of the older.
+type upgrading struct {
+	*system
+	now, old *pod
+	users    []user
+	group    string
+}
+
+// change makes changes of every kind over both pods. What the older version has no route for goes to the other pod.
+func (x *upgrading) change(t *testing.T, round int) {
+	t.Helper()
+	path, u, now := "/api/conversations/"+x.group, x.users, x.now
+	for i, p := range []*pod{now, x.old} {
+		m := p.send(t, u[i], x.group, fmt.Sprintf("%d of pod %d", round, i))
+		now.want(t, 200, u[4].token, "PUT", "/api/messages/"+m.ID+"/reactions/first", nil)
+		now.want(t, 200, u[0].token, "PUT", "/api/messages/"+m.ID+"/pin", nil)
+		now.want(t, 200, u[i].token, "PATCH", "/api/messages/"+m.ID, map[string]any{"metadata": map[string]any{"round": round}})
+		p.want(t, 200, u[i].token, "PATCH", "/api/messages/"+m.ID, map[string]any{"content": "edited"})
+		role := []string{"admin", "member"}[(round+i)%2]
+		p.want(t, 200, u[0].token, "PATCH", path+"/members/"+u[3].ID, map[string]any{"role": role})
+		p.want(t, 200, u[0].token, "PATCH", path, map[string]any{"name": fmt.Sprintf("name %d %d", round, i)})
+		now.want(t, 200, u[4].token, "PUT", "/api/messages/"+m.ID+"/reactions/yes", nil)
+		p.want(t, 204, u[0].token, "DELETE", path+"/members/"+u[5].ID, nil)
+		p.want(t, 200, u[0].token, "POST", path+"/members", map[string]any{"userIds": []string{u[5].ID}})
+		p.want(t, 204, u[i].token, "DELETE", "/api/messages/"+m.ID, nil)
+	}
+}
+
+// killWhileWriting sends by a pod, and kills the pod after more than n messages.
+func (x *upgrading) killWhileWriting(t *testing.T, p *pod, n int) {
+	t.Helper()
+	var sent atomic.Int64
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for i := 0; ; i++ {
+			if _, _, err := p.sendOnce(x.users[0], x.group, map[string]any{"content": "x", "clientMessageId": fmt.Sprintf("%s-%d", p.url, i)}); err != nil {
+				return
+			}
+			sent.Add(1)
+		}
+	})
+	testenv.Eventually(t, time.Minute, func() bool { return sent.Load() > int64(n) }, "messages are sent")
+	p.Kill()
+	writer.Wait()
+}
+
 // checkWatches waits until every socket has heard of the last revision, and compares what each heard with the database.
 func checkWatches(t *testing.T, s *system, conversationID string, watches map[string]*seen) {
+	t.Helper()
+	last, kinds := s.revision(t, conversationID), s.changeKinds(t, conversationID)
+	for name, w := range watches {
+		testenv.Eventually(t, 30*time.Second, func() bool { return w.reached() == last }, "%s hears of revision %d", name, last)
+		w.expectTypes(t, kinds)
+	}
+}
+
+// changeKinds are the kinds of a conversation's changes by revision; of a message there is none.
+func (s *system) changeKinds(t *testing.T, conversationID string) map[int64]string {
 	t.Helper()
 	db, err := sql.Open("pgx", s.pg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	var last int64
-	if err := db.QueryRow(`SELECT revision FROM conversations WHERE id = $1`, conversationID).Scan(&last); err != nil {
-		t.Fatal(err)
-	}
-	kinds := map[int64]string{}
 	rows, err := db.Query(`SELECT revision, coalesce(detail, kind) FROM conversation_changes WHERE conversation_id = $1`, conversationID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer rows.Close()
+	kinds := map[int64]string{}
 	for rows.Next() {
-		var r int64
-		var k string
-		if err := rows.Scan(&r, &k); err != nil {
+		var revision int64
+		var kind string
+		if err := rows.Scan(&revision, &kind); err != nil {
 			t.Fatal(err)
 		}
-		kinds[r] = k
+		kinds[revision] = kind
 	}
-	for name, w := range watches {
-		testenv.Eventually(t, 30*time.Second, func() bool { return w.reached() == last }, "%s hears of revision %d", name, last)
-		w.mu.Lock()
-		for r, typ := range w.of {
-			k := kinds[r]
-			want, known := typesOf[k]
-			if !known {
-				want = [2]string{"conversation:changed", "conversation:changed"}
-			}
-			if typ != want[0] && !(strings.Contains(name, "older") && typ == want[1]) {
-				t.Errorf("%s heard of revision %d, a %q, as %s", name, r, k, typ)
-			}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return kinds
+}
+
+// expectTypes checks that each change was heard as a frame of its kind. A kind that is not known is a conversation:changed.
+func (w *seen) expectTypes(t *testing.T, kinds map[int64]string) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for revision, typ := range w.of {
+		kind := kinds[revision]
+		want, known := typesOf[kind]
+		if !known {
+			want = [2]string{"conversation:changed", "conversation:changed"}
 		}
-		w.mu.Unlock()
+		if typ != want[0] && !(strings.Contains(w.name, "older") && typ == want[1]) {
+			t.Errorf("%s heard of revision %d, a %q, as %s, want %s", w.name, revision, kind, typ, want[0])
+		}
 	}
 }
 

@@ -146,34 +146,38 @@ func TestPushesSurviveKills(t *testing.T) {
 	}
 	p.want(t, 204, blocking.token, "PUT", "/api/blocks/"+u[0].ID, nil)
 	f.user = u[0]
-	stop, cancel := context.WithCancel(t.Context())
-	var writers sync.WaitGroup
-	for _, g := range f.groups {
-		writers.Go(func() { f.chat(stop, g) })
-	}
 	seed := mathrand.Uint64()
 	t.Logf("seed %d", seed)
-	random := mathrand.New(mathrand.NewPCG(seed, 0))                               //nolint:gosec // a test's
-	done := f.killAtRandom(t, random, kills(t), 2*time.Second, pg, house.receiver) // there is a decision in between
-	cancel()
-	writers.Wait()
-	var last []message
-	for _, g := range f.groups {
-		m, _, err := p.sendAgain(f.user, g.ID, map[string]any{"content": "the last one", "clientMessageId": "last"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		last = append(last, m)
-	}
-	for i, g := range f.groups {
-		testenv.Eventually(t, 3*time.Minute, func() bool {
-			device, backend := house.last(away, g.ID)
-			return device == last[i].Seq && backend == last[i].Seq
-		}, "the last message is pushed")
-	}
+	random := mathrand.New(mathrand.NewPCG(seed, 0)) //nolint:gosec // a test's
+	var done map[string]int
+	f.chatDuring(t, func() {
+		done = f.killAtRandom(t, random, kills(t), 2*time.Second, pg, house.receiver) // there is a decision in between
+	})
+	house.awaitLast(t, away, f.sendLast(t))
 	house.mu.Lock()
 	defer house.mu.Unlock()
-	for at, list := range house.requested {
+	house.expectEachDecidedOnce(t)
+	for _, x := range []user{muted, blocking} {
+		house.expectNone(t, x, f.groups)
+	}
+	t.Logf("%v killed: %d decisions", done, len(house.ids))
+}
+
+// awaitLast waits until a user's device and the back end got the push of each message.
+func (h *pushHouse) awaitLast(t *testing.T, u user, messages []message) {
+	t.Helper()
+	for _, m := range messages {
+		testenv.Eventually(t, 3*time.Minute, func() bool {
+			device, backend := h.last(u, m.ConversationID)
+			return device == m.Seq && backend == m.Seq
+		}, "the last message, of seq %d, is pushed", m.Seq)
+	}
+}
+
+// expectEachDecidedOnce checks that each push of a user counts the messages since the one before, none of them twice. mu is held.
+func (h *pushHouse) expectEachDecidedOnce(t *testing.T) {
+	t.Helper()
+	for at, list := range h.requested {
 		from := int64(0)
 		for _, d := range list {
 			if d.seq <= from || d.count != d.seq-from {
@@ -182,14 +186,43 @@ func TestPushesSurviveKills(t *testing.T) {
 			from = d.seq
 		}
 	}
-	for _, x := range []user{muted, blocking} {
-		for _, g := range f.groups {
-			if at := x.ID + " " + g.ID; len(house.requested[at])+len(house.pushed[at]) > 0 {
-				t.Errorf("a user who wants none got pushes: %v, %v", house.requested[at], house.pushed[at])
-			}
+}
+
+// expectNone checks that a user got no push in the conversations, neither a device nor by the back end. mu is held.
+func (h *pushHouse) expectNone(t *testing.T, u user, groups []group) {
+	t.Helper()
+	for _, g := range groups {
+		if at := u.ID + " " + g.ID; len(h.requested[at])+len(h.pushed[at]) > 0 {
+			t.Errorf("a user who wants none got pushes: %v, %v", h.requested[at], h.pushed[at])
 		}
 	}
-	t.Logf("%v killed: %d decisions", done, len(house.ids))
+}
+
+// chatDuring sends messages in all groups while a function runs.
+func (f *followed) chatDuring(t *testing.T, run func()) {
+	t.Helper()
+	stop, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var writers sync.WaitGroup
+	for _, g := range f.groups {
+		writers.Go(func() { f.chat(stop, g) })
+	}
+	run()
+	cancel()
+	writers.Wait()
+}
+
+// sendLast sends one more message in each group, and returns them.
+func (f *followed) sendLast(t *testing.T) (last []message) {
+	t.Helper()
+	for _, g := range f.groups {
+		m, _, err := f.pods[0].sendAgain(f.user, g.ID, map[string]any{"content": "the last one", "clientMessageId": "last"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		last = append(last, m)
+	}
+	return last
 }
 
 // chat sends messages in a conversation until stop, each until it is accepted.

@@ -78,11 +78,7 @@ func TestEveryProcessRefusesWrongSettings(t *testing.T) {
 	for _, name := range []string{"api", "presence-watcher", "receipt-worker"} {
 		p := testenv.Start(t, testenv.Binary(t, name), nil, []string{"PARLEY_DATABASE_URL=mysql://u:hunter2@db/x", "PARLEY_SHUTDOWN_TIMEOUT=never"})
 		expectExit(t, p, 2, 10*time.Second)
-		for _, want := range []string{"PARLEY_DATABASE_URL", "PARLEY_REDIS_URL", "PARLEY_SHUTDOWN_TIMEOUT"} {
-			if !strings.Contains(p.Logs(), want) {
-				t.Errorf("%s does not report %s: %s", name, want, p.Logs())
-			}
-		}
+		expectContains(t, "faults of "+name, p.Logs(), "PARLEY_DATABASE_URL", "PARLEY_REDIS_URL", "PARLEY_SHUTDOWN_TIMEOUT")
 		if strings.Contains(p.Logs(), "hunter2") {
 			t.Errorf("%s shows a password: %s", name, p.Logs())
 		}

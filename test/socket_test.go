@@ -183,11 +183,7 @@ func (s *socket) refuses(typ string, data any, texts ...string) {
 	if f.Type != "error" {
 		s.t.Errorf("the response to %s %.100v is %s %s, want an error", typ, data, f.Type, f.Data)
 	}
-	for _, text := range texts {
-		if !strings.Contains(string(f.Data), text) {
-			s.t.Errorf("the error in response to %s %.100v is %s, want %s in it", typ, data, f.Data, text)
-		}
-	}
+	expectContains(s.t, "the error in response to "+typ, f.Data, texts...)
 }
 
 // expectClosed reads up to the close frame, which must have the code.

@@ -11,22 +11,26 @@ import (
 	"github.com/parley-chat/parley/internal/testenv"
 )
 
+// What TestLogsTellNoSecrets writes, and must not find in a log.
+const (
+	loggedContent, loggedEdit, loggedName, loggedSearch = "content-of-a-message", "content-that-was-edited", "name-of-a-group", "what-somebody-looks-for"
+	loggedPGPassword, loggedToken, loggedPassword       = "password-of-postgres", "token-of-the-metrics", "another correct horse"
+)
+
 // At its most talkative the log reveals no secret and nothing that people write, and calls nothing an error that a client or a
 // dependency's outage can cause.
 func TestLogsTellNoSecrets(t *testing.T) {
 	t.Parallel()
-	const content, edited, name, search = "content-of-a-message", "content-that-was-edited", "name-of-a-group", "what-somebody-looks-for"
-	const pgPassword, metricsToken, newPassword = "password-of-postgres", "token-of-the-metrics", "another correct horse"
 	pg, redis := testenv.PostgresServer(t), testenv.NewRedis(t)
 	database, err := url.Parse(pg.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
 	q := database.Query()
-	q.Set("password", pgPassword) // the server asks for none
+	q.Set("password", loggedPGPassword) // the server asks for none
 	database.RawQuery = q.Encode()
 	s := &system{t: t, pg: database.String(), redis: redis, extra: append([]string{
-		"PARLEY_LOG_LEVEL=debug", "PARLEY_LOG_FORMAT=json", "PARLEY_METRICS_TOKEN=" + metricsToken, "PARLEY_RATE_LIMIT_FRAMES=1000/1s",
+		"PARLEY_LOG_LEVEL=debug", "PARLEY_LOG_FORMAT=json", "PARLEY_METRICS_TOKEN=" + loggedToken, "PARLEY_RATE_LIMIT_FRAMES=1000/1s",
 	}, presenceTimes...)}
 	p := s.addPod()
 	watcher, _ := s.addBeside("presence-watcher")
@@ -39,61 +43,84 @@ func TestLogsTellNoSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	sock.until("ready", time.Minute)
-	path := "/api/conversations/" + g.ID + "/messages"
-	everything := func() {
-		a := p.call(t, u[0].token, "POST", path, map[string]any{"content": content, "clientMessageId": content})
-		p.call(t, u[0].token, "POST", path, `{"content": "`+content+`", "nonsense": 1}`)
-		p.call(t, u[0].token, "POST", path, `{"content": "`+content)
-		if a.status == 201 {
-			var m message
-			a.into(t, &m)
-			p.call(t, u[0].token, "PATCH", "/api/messages/"+m.ID, map[string]any{"content": edited})
-			p.call(t, u[1].token, "PATCH", "/api/messages/"+m.ID, map[string]any{"content": edited})
-			p.call(t, u[0].token, "DELETE", "/api/messages/"+m.ID, nil)
-		}
-		p.call(t, u[0].token, "PATCH", "/api/conversations/"+g.ID, map[string]any{"name": name})
-		p.call(t, u[0].token, "GET", "/api/users/search?q="+search, nil)
-		p.call(t, "", "POST", "/api/auth/login", map[string]any{"username": u[0].Username, "password": password})
-		p.call(t, "", "POST", "/api/auth/login", map[string]any{"username": u[0].Username, "password": "wrong " + newPassword})
-		p.call(t, "", "POST", "/api/auth/refresh", map[string]any{"refreshToken": u[2].refresh})
-		p.call(t, u[0].token+"x", "GET", "/api/users/me", nil)
-		p.call(t, "", "GET", "/api/metrics", nil, "Authorization", "Bearer "+metricsToken)
-		sock.ask("message:send", map[string]any{"conversationId": g.ID, "content": content, "clientMessageId": "c"})
-		sock.ask(content, content)
-	}
-	everything()
-	p.call(t, u[1].token, "POST", "/api/auth/password", map[string]any{"current": password, "new": newPassword})
+	c := chatter{p, u, g, sock}
+	c.write(t)
+	p.call(t, u[1].token, "POST", "/api/auth/password", map[string]any{"current": password, "new": loggedPassword})
 	redis.Stop()
-	everything()
+	c.write(t)
 	redis.Start()
 	pg.Stop()
-	everything()
+	c.write(t)
 	pg.Start()
 	testenv.Eventually(t, time.Minute, func() bool {
 		return p.call(t, "", "GET", "/api/health/ready", nil).status == http.StatusOK
 	}, "the pod is ready again")
-	everything()
-	sock.write(content) // no frame: the socket is closed
+	c.write(t)
+	sock.write(loggedContent) // no frame: the socket is closed
 	sock.closed(time.Minute)
 
 	for process, logs := range map[string]string{"api": p.Logs(), "presence-watcher": watcher.Logs(), "receipt-worker": worker.Logs()} {
-		for _, secret := range []string{
-			content, edited, name, search, password, newPassword, pgPassword, metricsToken, secret, u[0].token, u[1].token, u[2].refresh, "bearer.",
-		} {
-			if strings.Contains(logs, secret) {
-				t.Errorf("the log of %s contains %q", process, secret)
-			}
-		}
-		for line := range strings.Lines(logs) {
-			if !json.Valid([]byte(line)) {
-				t.Errorf("a line of %s is no record: %s", process, line)
-			}
-		}
-		if strings.Contains(logs, `"level":"ERROR"`) {
-			t.Errorf("%s logged an error", process)
-		}
+		t.Run(process, func(t *testing.T) {
+			expectNone(t, logs, loggedContent, loggedEdit, loggedName, loggedSearch, password, loggedPassword, loggedPGPassword, loggedToken, secret,
+				u[0].token, u[1].token, u[2].refresh, "bearer.", `"level":"ERROR"`)
+			expectRecords(t, logs)
+		})
 	}
 	if !strings.Contains(p.Logs(), `"level":"WARN"`) || !strings.Contains(p.Logs(), `"request_id"`) {
-		t.Error("the log has nothing of the outages")
+		t.Error("the log has no warning with a request's id: nothing of the outages")
+	}
+}
+
+// chatter are users, the first with requests and the second with a socket, who write what no log may have.
+type chatter struct {
+	p     *pod
+	u     []user
+	group conversation
+	sock  *socket
+}
+
+// write makes requests that succeed and requests that fail. A dependency may be away.
+func (c chatter) write(t *testing.T) {
+	t.Helper()
+	p, owner, member := c.p, c.u[0], c.u[1]
+	path := "/api/conversations/" + c.group.ID + "/messages"
+	a := p.call(t, owner.token, "POST", path, map[string]any{"content": loggedContent, "clientMessageId": loggedContent})
+	p.call(t, owner.token, "POST", path, `{"content": "`+loggedContent+`", "nonsense": 1}`)
+	p.call(t, owner.token, "POST", path, `{"content": "`+loggedContent)
+	if a.status == 201 {
+		var m message
+		a.into(t, &m)
+		p.call(t, owner.token, "PATCH", "/api/messages/"+m.ID, map[string]any{"content": loggedEdit})
+		p.call(t, member.token, "PATCH", "/api/messages/"+m.ID, map[string]any{"content": loggedEdit})
+		p.call(t, owner.token, "DELETE", "/api/messages/"+m.ID, nil)
+	}
+	p.call(t, owner.token, "PATCH", "/api/conversations/"+c.group.ID, map[string]any{"name": loggedName})
+	p.call(t, owner.token, "GET", "/api/users/search?q="+loggedSearch, nil)
+	p.call(t, "", "POST", "/api/auth/login", map[string]any{"username": owner.Username, "password": password})
+	p.call(t, "", "POST", "/api/auth/login", map[string]any{"username": owner.Username, "password": "wrong " + loggedPassword})
+	p.call(t, "", "POST", "/api/auth/refresh", map[string]any{"refreshToken": c.u[2].refresh})
+	p.call(t, owner.token+"x", "GET", "/api/users/me", nil)
+	p.call(t, "", "GET", "/api/metrics", nil, "Authorization", "Bearer "+loggedToken)
+	c.sock.ask("message:send", map[string]any{"conversationId": c.group.ID, "content": loggedContent, "clientMessageId": "c"})
+	c.sock.ask(loggedContent, loggedContent)
+}
+
+// expectNone checks that a log has none of the texts.
+func expectNone(t *testing.T, logs string, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if strings.Contains(logs, text) {
+			t.Errorf("the log contains %q", text)
+		}
+	}
+}
+
+// expectRecords checks that each line of a log is a record.
+func expectRecords(t *testing.T, logs string) {
+	t.Helper()
+	for line := range strings.Lines(logs) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("a line is no record: %s", line)
+		}
 	}
 }

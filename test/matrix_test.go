@@ -227,6 +227,23 @@ func (r rule) wants(c caller) int {
 // conversations with and without a block. Whoever is not admitted at all is in TestWhoIsAdmittedToEveryRoute.
 func TestWhoMayDoWhat(t *testing.T) {
 	t.Parallel()
+	expectRules(t)
+	m := newMatrix(t)
+	for _, c := range m.members {
+		t.Run(c.name, m.in(func() { m.byMember(c, "") }))
+		t.Run(c.name+" where only admins write", m.in(func() { m.byMember(c, "admins") }))
+	}
+	for _, c := range m.outside {
+		t.Run(c.name, m.in(func() { m.byOutsider(c) }))
+	}
+	for name, blocked := range map[string]string{"a peer": "", "a peer that blocks": "blocker", "a blocked peer": "blocked"} {
+		t.Run(name, m.in(func() { m.byPeer(blocked) }))
+	}
+}
+
+// expectRules checks that every operation on a conversation or message has a rule.
+func expectRules(t *testing.T) {
+	t.Helper()
 	doc, err := document()
 	if err != nil {
 		t.Fatal(err)
@@ -238,27 +255,31 @@ func TestWhoMayDoWhat(t *testing.T) {
 			t.Errorf("%s has no rule", op)
 		}
 	}
-	m := newMatrix(t)
-	for _, c := range m.members {
-		for _, posting := range []string{"", "admins"} {
-			m.byMember(c, posting)
-		}
-	}
-	for _, c := range m.outside {
-		w := m.newGroup(c, "")
-		for _, r := range rules {
-			want := 404
-			if c.token == "" {
-				want = 401
-			}
-			m.cell(r, c, w, want)
-		}
-	}
-	for _, blocked := range []string{"", "blocker", "blocked"} {
-		m.byPeer(blocked)
+}
+
+// in is a subtest, which fails if a cell of do does.
+func (m *matrix) in(do func()) func(*testing.T) {
+	return func(t *testing.T) {
+		outer := m.t
+		m.t = t
+		defer func() { m.t = outer }()
+		do()
 	}
 }
 
+// byOutsider makes the requests of somebody who is no member, and for whom nothing is there.
+func (m *matrix) byOutsider(c caller) {
+	want := 404
+	if c.token == "" {
+		want = 401
+	}
+	w := m.newGroup(c, "")
+	for _, r := range rules {
+		m.cell(r, c, w, want)
+	}
+}
+
+// byMember makes the requests of a member of a group. With posting only those are made that then have another result.
 func (m *matrix) byMember(c caller, posting string) {
 	var w things
 	for _, r := range rules {
@@ -278,6 +299,7 @@ func (m *matrix) byMember(c caller, posting string) {
 	}
 }
 
+// byPeer makes the requests of one of the two of a direct conversation.
 func (m *matrix) byPeer(blocked string) {
 	var c caller
 	var w things

@@ -358,7 +358,7 @@ var risesUnderLoad = map[string]bool{
 func TestErrorCountersStartAtZero(t *testing.T) {
 	t.Parallel()
 	of := everything(t)
-	for process, list := range map[string][][]string{
+	for process, counters := range map[string][][]string{
 		"api": {
 			{"parley_panics_total", "part", "request"}, {"parley_panics_total", "part", "socket"}, {"parley_panics_total", "part", "hub"},
 			{"parley_panics_total", "part", "committer"}, {"parley_publish_errors_total"}, {"parley_publish_dropped_total"}, {"parley_poll_errors_total"},
@@ -380,27 +380,40 @@ func TestErrorCountersStartAtZero(t *testing.T) {
 			{"parley_panics_total", "part", "dispatcher"}, {"parley_log_records_total", "level", "error"}, {"parley_webhook_dead", "endpoint", "a"},
 		},
 	} {
-		for _, x := range list {
-			if v := of[process].value(x[0], x[1:]...); v != 0 && !(v > 0 && risesUnderLoad[x[0]]) {
-				t.Errorf("%s: %v is %v", process, x, v)
+		t.Run(process, func(t *testing.T) {
+			for _, series := range counters {
+				of[process].expectZero(t, series...)
 			}
-		}
+			of[process].expectConnected(t, process)
+		})
 	}
 	if math.IsNaN(of["api"].value("parley_gap_repairs_total")) { // a socket that opens while an event passes has one, without a fault
 		t.Error("api: no parley_gap_repairs_total")
 	}
-	for _, process := range []string{"api", "presence-watcher", "receipt-worker", "dispatcher"} {
-		f := of[process]
-		for _, x := range [][]string{
-			{"parley_build_info", "process", process}, {"parley_dependency_up", "dependency", "postgres"}, {"parley_dependency_up", "dependency", "redis"},
-			{"parley_dependency_up", "dependency", "schema"}, {"parley_redis_noeviction"},
-		} {
-			if v := f.value(x[0], x[1:]...); v != 1 {
-				t.Errorf("%s: %v is %v", process, x, v)
-			}
+}
+
+// expectZero checks that a count (name, label, value, …) is exported, and 0 if nothing but a fault raises it.
+func (f families) expectZero(t *testing.T, series ...string) {
+	t.Helper()
+	if v := f.value(series[0], series[1:]...); v != 0 && !(v > 0 && risesUnderLoad[series[0]]) {
+		t.Errorf("%v is %v, want 0", series, v)
+	}
+}
+
+// expectConnected checks that a process reports what it is, that it reaches what it depends on, and that its pools are bounded.
+func (f families) expectConnected(t *testing.T, process string) {
+	t.Helper()
+	for _, series := range [][]string{
+		{"parley_build_info", "process", process}, {"parley_dependency_up", "dependency", "postgres"}, {"parley_dependency_up", "dependency", "redis"},
+		{"parley_dependency_up", "dependency", "schema"}, {"parley_redis_noeviction"},
+	} {
+		if v := f.value(series[0], series[1:]...); v != 1 {
+			t.Errorf("%v is %v, want 1", series, v)
 		}
-		if f.value("go_sql_max_open_connections") < 1 || f.value("parley_redis_pool_size") < 1 {
-			t.Errorf("%s: the pools have no bounds", process)
+	}
+	for _, bound := range []string{"go_sql_max_open_connections", "parley_redis_pool_size"} {
+		if v := f.value(bound); !(v >= 1) { // NaN without the series
+			t.Errorf("%s is %v, want a bound", bound, v)
 		}
 	}
 }

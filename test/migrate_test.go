@@ -58,33 +58,8 @@ func TestMigrationsBesideTransactions(t *testing.T) {
 	m := testenv.Start(t, testenv.Binary(t, "api"), []string{"migrate"}, []string{"PARLEY_DATABASE_URL=" + s.URL()})
 	waits := 0
 	for _, first := range []string{"messages", "sessions", "conversations", "users", "conversations", "users", "sessions"} {
-		tx, err := db.Begin()
-		if err != nil {
-			t.Fatal(err)
-		}
-		lock := func(table string) {
-			if _, err := tx.Exec(`LOCK TABLE ` + table + ` IN ROW EXCLUSIVE MODE`); err != nil {
-				t.Fatalf("a transaction that has locked %s locks %s: %v", first, table, err)
-			}
-		}
-		lock(first)
-		testenv.Eventually(t, time.Minute, func() bool {
-			select {
-			case <-m.Done():
-				return true
-			default:
-			}
-			if waiting(t, db) == 0 {
-				return false
-			}
+		if transactAgainst(t, db, m, first) {
 			waits++
-			return true
-		}, "the migrations wait for %s, or end", first)
-		for _, table := range tablesOfPods {
-			lock(table)
-		}
-		if err := tx.Commit(); err != nil {
-			t.Fatal(err)
 		}
 	}
 	if code := m.Wait(time.Minute); code != 0 {
@@ -96,6 +71,43 @@ func TestMigrationsBesideTransactions(t *testing.T) {
 	if n := (&system{pg: s.URL()}).count(t, `SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`); n != 0 {
 		t.Errorf("%d deadlocks", n)
 	}
+}
+
+// transactAgainst locks the first table, waits until the migrations wait for it, and locks the rest. It reports whether the migrations waited: they
+// may end before.
+func transactAgainst(t *testing.T, db *sql.DB, migrations *testenv.Process, first string) (waited bool) {
+	t.Helper()
+	tx, err := db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, table := range append([]string{first}, tablesOfPods...) {
+		if _, err := tx.Exec(`LOCK TABLE ` + table + ` IN ROW EXCLUSIVE MODE`); err != nil {
+			t.Fatalf("a transaction that has locked %s locks %s: %v", first, table, err)
+		}
+		if i == 0 {
+			waited = awaitWaiting(t, db, migrations, first)
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	return waited
+}
+
+// awaitWaiting waits until the migrations wait for a lock of the table, or end, and reports which.
+func awaitWaiting(t *testing.T, db *sql.DB, migrations *testenv.Process, table string) (waited bool) {
+	t.Helper()
+	testenv.Eventually(t, time.Minute, func() bool {
+		select {
+		case <-migrations.Done():
+			return true
+		default:
+		}
+		waited = waiting(t, db) != 0
+		return waited
+	}, "the migrations wait for %s, or end", table)
+	return waited
 }
 
 // A lock that somebody holds for long, as a backup does, costs pods no more than a moment, and the migrations nothing but time.

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -171,44 +170,57 @@ func (o *observed) load(t *testing.T) {
 			}
 		}()
 	}
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	t.Cleanup(func() { close(stop); wg.Wait() })
-	every := func(pause time.Duration, do func(p *pod, n int)) {
-		wg.Go(func() {
-			for n := 0; ; n++ {
-				select {
-				case <-stop:
-					return
-				case <-time.After(pause):
-					do(o.pods[n%len(o.pods)], n)
-				}
-			}
-		})
-	}
 	// What fails is not this test's business: the faults have it fail.
-	every(100*time.Millisecond, func(p *pod, n int) {
+	o.every(t, 100*time.Millisecond, func(p *pod, n int) {
 		to := c.ID
 		if n%3 == 0 {
 			to = d.ID
 		}
-		a, err := p.try(u[0].token, "POST", "/api/conversations/"+to+"/messages", map[string]any{"content": fmt.Sprint(n)})
-		var m message
-		if err == nil && a.status == http.StatusCreated && json.Unmarshal(a.body, &m) == nil {
-			for _, reader := range u[:3] { // the sender's own read makes no receipt
-				_, _ = p.try(reader.token, "POST", "/api/messages/"+m.ID+"/read", nil)
+		p.trySendAndRead(u[:3], to, fmt.Sprint(n))
+	})
+	o.every(t, 200*time.Millisecond, func(p *pod, _ int) { _, _ = p.try(u[1].token, "GET", "/api/conversations", nil) })
+	o.every(t, 500*time.Millisecond, func(p *pod, _ int) { p.tryComeAndGo(t, u[3]) })
+}
+
+// every calls do with the pods in turn, and a pause before each call, until the test ends.
+func (o *observed) every(t *testing.T, pause time.Duration, do func(p *pod, n int)) {
+	t.Helper()
+	ctx, done := t.Context(), make(chan struct{})
+	t.Cleanup(func() { <-done })
+	go func() {
+		defer close(done)
+		for n := 0; ; n++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+				do(o.pods[n%len(o.pods)], n)
 			}
 		}
-	})
-	every(200*time.Millisecond, func(p *pod, _ int) { _, _ = p.try(u[1].token, "GET", "/api/conversations", nil) })
-	every(500*time.Millisecond, func(p *pod, _ int) {
-		s, err := p.dial(t, "/api/ws?deviceId=now-and-then", http.Header{"Authorization": {"Bearer " + u[3].token}})
-		if err == nil {
-			time.Sleep(200 * time.Millisecond)
-			s.cut()
-			time.Sleep(presenceGrace + time.Second) // long enough to be offline
-		}
-	})
+	}()
+}
+
+// trySendAndRead has the first user send a message and all of them read it, if that succeeds. The sender's own read makes no receipt.
+func (p *pod) trySendAndRead(users []user, conversationID, content string) {
+	a, err := p.try(users[0].token, "POST", "/api/conversations/"+conversationID+"/messages", map[string]any{"content": content})
+	var m message
+	if err != nil || a.status != http.StatusCreated || json.Unmarshal(a.body, &m) != nil {
+		return
+	}
+	for _, reader := range users {
+		_, _ = p.try(reader.token, "POST", "/api/messages/"+m.ID+"/read", nil)
+	}
+}
+
+// tryComeAndGo opens a socket for a moment, and then waits until its user is offline.
+func (p *pod) tryComeAndGo(t *testing.T, u user) {
+	s, err := p.dial(t, "/api/ws?deviceId=now-and-then", http.Header{"Authorization": {"Bearer " + u.token}})
+	if err != nil {
+		return
+	}
+	time.Sleep(200 * time.Millisecond)
+	s.cut()
+	time.Sleep(presenceGrace + time.Second)
 }
 
 // TestWhatOnCallSeesHasData asks a real Prometheus every query of the dashboards, the rules and the runbooks, while real processes work.

@@ -68,6 +68,22 @@ func render(t *testing.T, values map[string]any) (map[string]string, error) {
 	return renderChart(t, load(t), values, nil)
 }
 
+// mustRender returns the objects that Helm would send.
+func mustRender(t *testing.T, values map[string]any) []object {
+	t.Helper()
+	files, err := render(t, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return objects(t, files)
+}
+
+// valuesOf reads the values of a configuration.
+func valuesOf(t *testing.T, configuration string) chartutil.Values {
+	t.Helper()
+	return readValues(t, filepath.Join("testdata", configuration, "values.yaml"))
+}
+
 // renderChart renders a chart whose default values may be others than its own. The cluster, which may be nil, holds what templates
 // look up.
 func renderChart(t *testing.T, c *chart.Chart, values map[string]any, cluster engine.ClientProvider) (map[string]string, error) {
@@ -130,11 +146,7 @@ func objects(t *testing.T, files map[string]string) []object {
 func each(t *testing.T, f func(t *testing.T, list []object)) {
 	for _, name := range configurations(t) {
 		t.Run(name, func(t *testing.T) {
-			files, err := render(t, readValues(t, filepath.Join("testdata", name, "values.yaml")))
-			if err != nil {
-				t.Fatal(err)
-			}
-			f(t, objects(t, files))
+			f(t, mustRender(t, valuesOf(t, name)))
 		})
 	}
 }
@@ -142,7 +154,7 @@ func each(t *testing.T, f func(t *testing.T, list []object)) {
 func TestGoldens(t *testing.T) {
 	for _, name := range configurations(t) {
 		t.Run(name, func(t *testing.T) {
-			files, err := render(t, readValues(t, filepath.Join("testdata", name, "values.yaml")))
+			files, err := render(t, valuesOf(t, name))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -190,7 +202,7 @@ func TestLint(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range configurations(t) {
-		result := lint.AllWithKubeVersion(chartDir, readValues(t, filepath.Join("testdata", name, "values.yaml")), "chat", kube)
+		result := lint.AllWithKubeVersion(chartDir, valuesOf(t, name), "chat", kube)
 		for _, m := range result.Messages {
 			if m.Severity >= support.WarningSev {
 				t.Errorf("%s: %v", name, m)
@@ -202,12 +214,11 @@ func TestLint(t *testing.T) {
 // Rendering twice gives the same: nothing random, nothing of the time.
 func TestRenderingRepeats(t *testing.T) {
 	for _, name := range configurations(t) {
-		values := filepath.Join("testdata", name, "values.yaml")
-		a, err := render(t, readValues(t, values))
+		a, err := render(t, valuesOf(t, name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := render(t, readValues(t, values))
+		b, err := render(t, valuesOf(t, name))
 		if err != nil || !maps.Equal(a, b) {
 			t.Errorf("%s: the second rendering differs (%v)", name, err)
 		}

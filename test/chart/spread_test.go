@@ -13,12 +13,8 @@ const (
 
 func deploymentPods(t *testing.T, values object) []pod {
 	t.Helper()
-	files, err := render(t, values)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var out []pod
-	for _, o := range objects(t, files) {
+	for _, o := range mustRender(t, values) {
 		if o["kind"] == "Deployment" {
 			out = append(out, pods(t, []object{o})...)
 		}
@@ -46,7 +42,7 @@ func zones(p pod) []corev1.PodAffinityTerm {
 // Pods are spread over nodes even if nodes have no zone. The scheduler disregards all soft constraints of a pod on a node that lacks the
 // label of one of them, so the zone must not be a constraint beside the node's.
 func TestPodsSpreadOverNodesWithoutZones(t *testing.T) {
-	for _, p := range deploymentPods(t, readValues(t, "testdata/dispatcher/values.yaml")) {
+	for _, p := range deploymentPods(t, valuesOf(t, "dispatcher")) {
 		if len(p.spec.TopologySpreadConstraints) != 1 || p.spec.TopologySpreadConstraints[0].TopologyKey != nodeKey {
 			t.Errorf("%s is spread by %v", p.of, p.spec.TopologySpreadConstraints)
 			continue
@@ -59,18 +55,21 @@ func TestPodsSpreadOverNodesWithoutZones(t *testing.T) {
 			t.Errorf("%s avoids zones by %v", p.of, terms)
 			continue
 		}
-		for _, labels := range []map[string]string{node.LabelSelector.MatchLabels, terms[0].LabelSelector.MatchLabels} {
-			for _, key := range []string{"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"} {
-				if labels[key] == "" || labels[key] != p.meta.Labels[key] {
-					t.Errorf("%s counts pods with %s=%q", p.of, key, labels[key])
-				}
-			}
+		expectLikePods(t, p, node.LabelSelector.MatchLabels, node.MatchLabelKeys)
+		expectLikePods(t, p, terms[0].LabelSelector.MatchLabels, terms[0].MatchLabelKeys)
+	}
+}
+
+// expectLikePods checks that a constraint of a pod counts those of its process, release and version.
+func expectLikePods(t *testing.T, p pod, labels map[string]string, keys []string) {
+	t.Helper()
+	for _, key := range []string{"app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/component"} {
+		if labels[key] == "" || labels[key] != p.meta.Labels[key] {
+			t.Errorf("%s counts pods with %s=%q, want %q", p.of, key, labels[key], p.meta.Labels[key])
 		}
-		for _, keys := range [][]string{node.MatchLabelKeys, terms[0].MatchLabelKeys} {
-			if len(keys) != 1 || keys[0] != "pod-template-hash" {
-				t.Errorf("%s counts the pods of other versions too: %v", p.of, keys)
-			}
-		}
+	}
+	if len(keys) != 1 || keys[0] != "pod-template-hash" {
+		t.Errorf("%s counts the pods of other versions too: %v", p.of, keys)
 	}
 }
 

@@ -1,6 +1,7 @@
 package chart
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,11 +35,7 @@ func TestFilesAreThoseOfOps(t *testing.T) {
 				t.Fatal(err)
 			}
 			to := filepath.Join(chartDir, "files", filepath.Dir(pattern), filepath.Base(f))
-			if *update {
-				if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-					t.Fatal(err)
-				}
-			}
+			makeDirToUpdate(t, filepath.Dir(to))
 			golden(t, to, string(b))
 		}
 		have, _ := filepath.Glob(chartDir + "/files/" + pattern)
@@ -52,6 +49,17 @@ func TestFilesAreThoseOfOps(t *testing.T) {
 	}
 }
 
+// makeDirToUpdate makes the folder of a golden, if goldens are to be written.
+func makeDirToUpdate(t *testing.T, dir string) {
+	t.Helper()
+	if !*update {
+		return
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Each rule and each dashboard is rendered as it is in ops/.
 func TestMonitoringIsWhole(t *testing.T) {
 	list := renderMonitoring(t, nil)
@@ -59,17 +67,10 @@ func TestMonitoringIsWhole(t *testing.T) {
 	for _, o := range list {
 		switch {
 		case o["kind"] == "PrometheusRule":
-			for _, g := range o["spec"].(object)["groups"].([]any) {
-				rules += len(g.(object)["rules"].([]any))
-			}
+			rules += len(rulesOf(o))
 		case o["kind"] == "ConfigMap" && strings.Contains(name(o), "-dashboard-"):
 			dashboards++
-			for file, text := range o["data"].(object) {
-				b, err := os.ReadFile(root + "/ops/dashboards/" + file)
-				if err != nil || strings.TrimSpace(string(b)) != strings.TrimSpace(text.(string)) {
-					t.Errorf("%s is another than that of ops: %v", file, err)
-				}
-			}
+			expectDashboardsOfOps(t, o)
 		}
 	}
 	want, _ := filepath.Glob(root + "/ops/dashboards/*.json")
@@ -81,17 +82,32 @@ func TestMonitoringIsWhole(t *testing.T) {
 	}
 }
 
+// rulesOf are the rules of a PrometheusRule.
+func rulesOf(o object) (rules []object) {
+	for _, g := range o["spec"].(object)["groups"].([]any) {
+		for _, r := range g.(object)["rules"].([]any) {
+			rules = append(rules, r.(object))
+		}
+	}
+	return rules
+}
+
+// expectDashboardsOfOps checks that each dashboard of a ConfigMap is the one of that name in ops/.
+func expectDashboardsOfOps(t *testing.T, o object) {
+	t.Helper()
+	for file, text := range o["data"].(object) {
+		b, err := os.ReadFile(root + "/ops/dashboards/" + file)
+		if err != nil || strings.TrimSpace(string(b)) != strings.TrimSpace(text.(string)) {
+			t.Errorf("%s is another than that of ops: %v", file, err)
+		}
+	}
+}
+
 func renderMonitoring(t *testing.T, prometheusRule object) []object {
 	t.Helper()
 	rule := object{"enabled": true}
-	for k, v := range prometheusRule {
-		rule[k] = v
-	}
-	files, err := render(t, object{"devDependencies": object{"enabled": true}, "prometheusRule": rule, "dashboards": object{"enabled": true}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return objects(t, files)
+	maps.Copy(rule, prometheusRule)
+	return mustRender(t, object{"devDependencies": object{"enabled": true}, "prometheusRule": rule, "dashboards": object{"enabled": true}})
 }
 
 // opsRules are the rules of ops/, in order.
@@ -127,31 +143,36 @@ func TestAlertsAreDisabledAndOverridden(t *testing.T) {
 		t.Fatalf("there are %d alerts", len(names))
 	}
 	gone, changed := names[0], names[len(names)-1]
-	found := 0
-	for _, o := range renderMonitoring(t, object{
+	list := renderMonitoring(t, object{
 		"disabled": []any{gone}, "overrides": object{changed: object{"for": "42m", "labels": object{"severity": "info"}}},
-	}) {
+	})
+	if rules := alertsOf(list, gone); len(rules) > 0 {
+		t.Errorf("%s is there, and was left out", gone)
+	}
+	rules := alertsOf(list, changed)
+	if len(rules) == 0 {
+		t.Errorf("%s is gone", changed)
+	}
+	for _, rule := range rules {
+		if rule["for"] != "42m" || rule["labels"].(object)["severity"] != "info" || rule["expr"] == nil {
+			t.Errorf("%s is %v, want its expression with the changed time and label", changed, rule)
+		}
+	}
+}
+
+// alertsOf are the rules of an alert.
+func alertsOf(list []object, alert string) (rules []object) {
+	for _, o := range list {
 		if o["kind"] != "PrometheusRule" {
 			continue
 		}
-		for _, g := range o["spec"].(object)["groups"].([]any) {
-			for _, r := range g.(object)["rules"].([]any) {
-				rule := r.(object)
-				switch rule["alert"] {
-				case gone:
-					t.Errorf("%s is there", gone)
-				case changed:
-					found++
-					if rule["for"] != "42m" || rule["labels"].(object)["severity"] != "info" || rule["expr"] == nil {
-						t.Errorf("%s is %v", changed, rule)
-					}
-				}
+		for _, r := range rulesOf(o) {
+			if r["alert"] == alert {
+				rules = append(rules, r)
 			}
 		}
 	}
-	if found == 0 {
-		t.Errorf("%s is gone", changed)
-	}
+	return rules
 }
 
 // What the chart sets by other values than config.

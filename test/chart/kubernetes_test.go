@@ -148,23 +148,29 @@ func TestPodsAreLockedDown(t *testing.T) {
 			t.Fatalf("there are %d kinds of pods", len(all))
 		}
 		for _, p := range all {
-			if p.spec.AutomountServiceAccountToken == nil || *p.spec.AutomountServiceAccountToken {
-				t.Errorf("%s has a token of its service account", p.of)
-			}
-			// A Service called parley-redis would set PARLEY_REDIS_PORT.
-			if p.spec.EnableServiceLinks == nil || *p.spec.EnableServiceLinks {
-				t.Errorf("%s has the environment of services", p.of)
-			}
-			for _, c := range slices.Concat(p.spec.InitContainers, p.spec.Containers) {
-				if c.SecurityContext.ReadOnlyRootFilesystem == nil || !*c.SecurityContext.ReadOnlyRootFilesystem {
-					t.Errorf("%s may write its root", p.of)
-				}
-				if c.Resources.Requests.Cpu().IsZero() || c.Resources.Limits.Memory().IsZero() {
-					t.Errorf("%s has no requests or limits", p.of)
-				}
-			}
+			expectLockedDown(t, p)
 		}
 	})
+}
+
+// expectLockedDown checks what a pod and its containers may do beyond what restricted allows, and that they have requests and limits.
+func expectLockedDown(t *testing.T, p pod) {
+	t.Helper()
+	if p.spec.AutomountServiceAccountToken == nil || *p.spec.AutomountServiceAccountToken {
+		t.Errorf("%s has a token of its service account", p.of)
+	}
+	// A Service called parley-redis would set PARLEY_REDIS_PORT.
+	if p.spec.EnableServiceLinks == nil || *p.spec.EnableServiceLinks {
+		t.Errorf("%s has the environment of services", p.of)
+	}
+	for _, c := range slices.Concat(p.spec.InitContainers, p.spec.Containers) {
+		if c.SecurityContext.ReadOnlyRootFilesystem == nil || !*c.SecurityContext.ReadOnlyRootFilesystem {
+			t.Errorf("%s may write its root", p.of)
+		}
+		if c.Resources.Requests.Cpu().IsZero() || c.Resources.Limits.Memory().IsZero() {
+			t.Errorf("%s has no requests or limits", p.of)
+		}
+	}
 }
 
 // A selector that selects nothing is a typing error that Kubernetes does not show.
@@ -173,31 +179,11 @@ func TestSelectorsSelect(t *testing.T) {
 		all := pods(t, list)
 		seen := 0
 		for _, o := range list {
-			spec, _ := o["spec"].(object)
-			var selector metav1.LabelSelector
-			var from any
-			switch o["kind"] {
-			case "Service":
-				from = object{"matchLabels": spec["selector"]}
-			case "Deployment", "StatefulSet", "PodDisruptionBudget", "PodMonitor":
-				from = spec["selector"]
-			case "NetworkPolicy":
-				from = spec["podSelector"]
-			default:
+			s := selector(t, o)
+			if s == nil {
 				continue
 			}
 			seen++
-			b, err := json.Marshal(from)
-			if err == nil {
-				err = json.Unmarshal(b, &selector)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			s, err := metav1.LabelSelectorAsSelector(&selector)
-			if err != nil {
-				t.Fatal(err)
-			}
 			if s.Empty() || !slices.ContainsFunc(all, func(p pod) bool { return s.Matches(labels.Set(p.meta.Labels)) }) {
 				t.Errorf("%v %s selects %s, which no pod has", o["kind"], name(o), s)
 			}
@@ -206,6 +192,36 @@ func TestSelectorsSelect(t *testing.T) {
 			t.Errorf("there are %d selectors", seen)
 		}
 	})
+}
+
+// selector returns the selector of pods that an object has, nil if objects of its kind have none.
+func selector(t *testing.T, o object) labels.Selector {
+	t.Helper()
+	spec, _ := o["spec"].(object)
+	var from any
+	switch o["kind"] {
+	case "Service":
+		from = object{"matchLabels": spec["selector"]}
+	case "Deployment", "StatefulSet", "PodDisruptionBudget", "PodMonitor":
+		from = spec["selector"]
+	case "NetworkPolicy":
+		from = spec["podSelector"]
+	default:
+		return nil
+	}
+	var parsed metav1.LabelSelector
+	b, err := json.Marshal(from)
+	if err == nil {
+		err = json.Unmarshal(b, &parsed)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := metav1.LabelSelectorAsSelector(&parsed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // The ops port and /api/metrics cannot be reached from outside. A ServiceMonitor's Service only lists the pods: it has no address.

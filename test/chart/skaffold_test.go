@@ -37,37 +37,45 @@ func TestSkaffold(t *testing.T) {
 	// What it sets are values that the chart has.
 	var c struct {
 		Deploy struct {
-			Helm struct {
-				Releases []struct {
-					ChartPath                    string
-					SetValues, SetValueTemplates map[string]any
-				}
-			}
+			Helm struct{ Releases []skaffoldRelease }
 		}
 	}
 	readYAML(t, root+"/skaffold.yaml", &c)
 	for _, r := range c.Deploy.Helm.Releases {
 		if root+"/"+r.ChartPath != chartDir {
-			t.Errorf("the chart is %s", r.ChartPath)
+			t.Errorf("the chart is %s, want %s", r.ChartPath, chartDir)
 		}
-		values := object{}
-		for key, value := range r.SetValues {
-			if err := strvals.ParseInto(key+"="+text(value), values); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for key := range r.SetValueTemplates {
-			if err := strvals.ParseInto(key+"=x", values); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if _, err := render(t, values); err != nil {
+		if _, err := render(t, r.values(t)); err != nil {
 			t.Error(err)
 		}
 	}
 	if len(c.Deploy.Helm.Releases) == 0 {
 		t.Error("it deploys nothing")
 	}
+}
+
+// skaffoldRelease is one that Skaffold installs with the chart.
+type skaffoldRelease struct {
+	ChartPath                    string
+	SetValues, SetValueTemplates map[string]any
+}
+
+// values are those that the release sets. Templates, which Skaffold fills in, are any text.
+func (r skaffoldRelease) values(t *testing.T) object {
+	t.Helper()
+	values := object{}
+	set := func(assignment string) {
+		if err := strvals.ParseInto(assignment, values); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for key, value := range r.SetValues {
+		set(key + "=" + text(value))
+	}
+	for key := range r.SetValueTemplates {
+		set(key + "=x")
+	}
+	return values
 }
 
 func text(v any) string {

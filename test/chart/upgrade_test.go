@@ -106,31 +106,42 @@ func TestUpgradeFromOlderReleases(t *testing.T) {
 			}
 			t.Run(release+"/"+name, func(t *testing.T) {
 				config := readValues(t, file)
-				// --reuse-values: the values that the old chart and its configuration came to are the new chart's defaults.
-				reused := load(t)
-				computed, err := chartutil.CoalesceValues(withValues(t, old), config)
-				if err != nil {
-					t.Fatal(err)
-				}
-				reused.Values = computed
-				files, err := renderChart(t, reused, config, nil)
-				if err != nil {
-					t.Fatalf("--reuse-values: %v", err)
-				}
-				// --reset-then-reuse-values: the new chart's defaults, the old configuration.
-				reset, err := renderChart(t, load(t), config, nil)
+				reused := renderReused(t, old, config)
+				reset, err := renderChart(t, load(t), config, nil) // the new chart's defaults, the old configuration
 				if err != nil {
 					t.Fatalf("--reset-then-reuse-values: %v", err)
 				}
-				if len(files) != len(reset) {
-					t.Errorf("%d files with --reuse-values, %d with --reset-then-reuse-values", len(files), len(reset))
-				}
-				for name, text := range reset {
-					if files[name] != text && name != "parley/templates/NOTES.txt" {
-						t.Errorf("%s differs between --reuse-values and --reset-then-reuse-values:\n%s", name, firstDifference(files[name], text))
-					}
-				}
+				expectSameFiles(t, reused, reset)
 			})
+		}
+	}
+}
+
+// renderReused renders as --reuse-values does: the values that the old chart and its configuration came to are the new chart's defaults.
+func renderReused(t *testing.T, old object, config chartutil.Values) map[string]string {
+	t.Helper()
+	reused := load(t)
+	computed, err := chartutil.CoalesceValues(withValues(t, old), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reused.Values = computed
+	files, err := renderChart(t, reused, config, nil)
+	if err != nil {
+		t.Fatalf("--reuse-values: %v", err)
+	}
+	return files
+}
+
+// expectSameFiles checks that both ways of keeping values render the same, but for the notes.
+func expectSameFiles(t *testing.T, reused, reset map[string]string) {
+	t.Helper()
+	if len(reused) != len(reset) {
+		t.Errorf("%d files with --reuse-values, %d with --reset-then-reuse-values", len(reused), len(reset))
+	}
+	for name, text := range reset {
+		if reused[name] != text && name != "parley/templates/NOTES.txt" {
+			t.Errorf("%s differs between --reuse-values and --reset-then-reuse-values:\n%s", name, firstDifference(reused[name], text))
 		}
 	}
 }
@@ -189,18 +200,25 @@ func TestAutoscalingKeepsThePods(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			found := false
-			for _, o := range objects(t, files) {
-				if o["kind"] == "Deployment" && strings.HasSuffix(name(o), "-api") {
-					found = true
-					if got := o["spec"].(object)["replicas"]; got != c.want {
-						t.Errorf("replicas are %v, want %v", got, c.want)
-					}
-				}
-			}
-			if !found {
-				t.Error("there is no Deployment of the api")
-			}
+			expectAPIReplicas(t, objects(t, files), c.want)
 		})
+	}
+}
+
+// expectAPIReplicas checks how many replicas the Deployment of the api asks for; nil is no number.
+func expectAPIReplicas(t *testing.T, list []object, want any) {
+	t.Helper()
+	found := false
+	for _, o := range list {
+		if o["kind"] != "Deployment" || !strings.HasSuffix(name(o), "-api") {
+			continue
+		}
+		found = true
+		if got := o["spec"].(object)["replicas"]; got != want {
+			t.Errorf("replicas are %v, want %v", got, want)
+		}
+	}
+	if !found {
+		t.Error("there is no Deployment of the api")
 	}
 }

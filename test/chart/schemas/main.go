@@ -136,44 +136,53 @@ func download(module string) (string, error) {
 	return m.Dir, nil
 }
 
+// addKubernetes adds the kinds of Kubernetes itself, and the definitions that they refer to.
 func addKubernetes(definitions, byKind object) error {
-	dir, err := download(kubernetes)
+	from, err := kubernetesDefinitions()
 	if err != nil {
 		return err
-	}
-	b, err := os.ReadFile(filepath.Join(dir, "api/openapi-spec/swagger.json"))
-	if err != nil {
-		return err
-	}
-	var doc struct{ Definitions map[string]object }
-	if err := json.Unmarshal(b, &doc); err != nil {
-		return err
-	}
-	var add func(name string) error
-	add = func(name string) error {
-		if definitions[name] != nil {
-			return nil
-		}
-		d, ok := doc.Definitions[name]
-		if !ok {
-			return fmt.Errorf("%s is no definition of %s", name, kubernetes)
-		}
-		definitions[name] = closed(d)
-		for _, n := range references(d) {
-			if err := add(n); err != nil {
-				return err
-			}
-		}
-		return nil
 	}
 	for _, k := range kinds {
 		name := "io.k8s." + k
-		if err := add(name); err != nil {
+		if err := addDefinition(definitions, from, name); err != nil {
 			return err
 		}
-		for _, gvk := range doc.Definitions[name]["x-kubernetes-group-version-kind"].([]any) {
+		for _, gvk := range from[name]["x-kubernetes-group-version-kind"].([]any) {
 			g := gvk.(object)
 			byKind[kindName(g["group"].(string), g["version"].(string), g["kind"].(string))] = object{"$ref": "#/definitions/" + name}
+		}
+	}
+	return nil
+}
+
+// kubernetesDefinitions reads the definitions of Kubernetes' OpenAPI document.
+func kubernetesDefinitions() (map[string]object, error) {
+	dir, err := download(kubernetes)
+	if err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "api/openapi-spec/swagger.json"))
+	if err != nil {
+		return nil, err
+	}
+	var doc struct{ Definitions map[string]object }
+	err = json.Unmarshal(b, &doc)
+	return doc.Definitions, err
+}
+
+// addDefinition copies a definition, closed, with all that it refers to, unless it is there already.
+func addDefinition(definitions object, from map[string]object, name string) error {
+	if definitions[name] != nil {
+		return nil
+	}
+	d, ok := from[name]
+	if !ok {
+		return fmt.Errorf("%s is no definition of %s", name, kubernetes)
+	}
+	definitions[name] = closed(d)
+	for _, n := range references(d) {
+		if err := addDefinition(definitions, from, n); err != nil {
+			return err
 		}
 	}
 	return nil

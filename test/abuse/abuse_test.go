@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
@@ -63,14 +64,7 @@ func (r *report) String() string {
 //
 //nolint:paralleltest // it takes the whole machine
 func TestAbuse(t *testing.T) {
-	length, long := smoke, false
-	if v := os.Getenv("PARLEY_ABUSE"); v != "" {
-		d, err := time.ParseDuration(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		length, long = d, true
-	}
+	length, long := attackTime(t)
 	s := startSystem(t, 62)
 	good := newGoodClient(t, s)
 	s.group = good.fill(t)
@@ -82,17 +76,50 @@ func TestAbuse(t *testing.T) {
 	floor := []int{s.pods[0].rss(), s.pods[1].rss()}
 	ctx, cancel := context.WithTimeout(t.Context(), length)
 	defer cancel()
-	var wg sync.WaitGroup
+	end := s.attack(ctx)
+	r, peak := good.chat(t, ctx)
+	for name, n := range end() {
+		t.Logf("%-15s %d", name, n.Load())
+	}
+	t.Logf("meanwhile: %s; the pods took %.1f and %.1f CPU s", r, s.pods[0].metric("process_cpu_seconds_total"), s.pods[1].metric("process_cpu_seconds_total"))
+	for i, p := range s.pods {
+		awaitRelease(t, i, p, floor[i])
+		t.Logf("pod %d: %d MiB before, %d at most, %d after", i, floor[i], peak[i], p.rss())
+	}
+	if n := len(r.failed); n > 0 {
+		t.Logf("%d requests of the well-behaved client failed, the first: %s", n, r.failed[0])
+	}
+	if p99 := r.quantile(0.99); long && (p99 > time.Second || len(r.failed) > 0) { // a short run shares its machine with other tests
+		t.Errorf("the well-behaved client's p99 is %s, and %d requests failed", p99, len(r.failed))
+	}
+}
+
+// attackTime returns how long to attack, and whether PARLEY_ABUSE sets that.
+func attackTime(t *testing.T) (length time.Duration, long bool) {
+	t.Helper()
+	v := os.Getenv("PARLEY_ABUSE")
+	if v == "" {
+		return smoke, false
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, true
+}
+
+// attack has all attackers attack at random until ctx ends, or only with the attack of PARLEY_ABUSE_ONLY. end waits for them, and returns
+// how many attacks of each kind there were.
+func (s *system) attack(ctx context.Context) (end func() map[string]*atomic.Int64) {
 	counts := map[string]*atomic.Int64{}
-	names := []string{}
 	only := os.Getenv("PARLEY_ABUSE_ONLY")
 	for name := range attacks {
-		if only != "" && name != only {
-			continue
+		if only == "" || name == only {
+			counts[name] = &atomic.Int64{}
 		}
-		counts[name] = &atomic.Int64{}
-		names = append(names, name)
 	}
+	names := slices.Collect(maps.Keys(counts))
+	var wg sync.WaitGroup
 	for n := range attackers {
 		wg.Go(func() {
 			a := &attacker{mathrand.New(mathrand.NewPCG(uint64(n), uint64(time.Now().UnixNano()))), s} //nolint:gosec // not for secrets
@@ -103,37 +130,20 @@ func TestAbuse(t *testing.T) {
 			}
 		})
 	}
-	r, peak := &report{}, []int{0, 0}
-	for ctx.Err() == nil {
-		next := time.After(every)
-		good.turn(r)
-		for i, p := range s.pods {
-			peak[i] = max(peak[i], p.rss())
-			if p.dead() {
-				t.Fatalf("pod %d died", i)
-			}
-		}
-		<-next
+	return func() map[string]*atomic.Int64 {
+		wg.Wait()
+		return counts
 	}
-	wg.Wait()
-	for name, n := range counts {
-		t.Logf("%-15s %d", name, n.Load())
-	}
-	t.Logf("meanwhile: %s; the pods took %.1f and %.1f CPU s", r, s.pods[0].metric("process_cpu_seconds_total"), s.pods[1].metric("process_cpu_seconds_total"))
-	for i, p := range s.pods {
-		testenv.Eventually(t, 3*time.Minute, func() bool {
-			return p.metric("parley_unread_bytes") == 0 && p.metric("parley_http_connections_open") < 10
-		}, "pod %d holds nothing any more", i)
-		if p.group != "" {
-			testenv.Eventually(t, 10*time.Minute, func() bool { return p.rss() < floor[i]+slack }, "pod %d gave its memory back", i)
-		}
-		t.Logf("pod %d: %d MiB before, %d at most, %d after", i, floor[i], peak[i], p.rss())
-	}
-	if n := len(r.failed); n > 0 {
-		t.Logf("%d requests of the well-behaved client failed, the first: %s", n, r.failed[0])
-	}
-	if p99 := r.quantile(0.99); long && (p99 > time.Second || len(r.failed) > 0) { // a short run shares its machine with other tests
-		t.Errorf("the well-behaved client's p99 is %s, and %d requests failed", p99, len(r.failed))
+}
+
+// awaitRelease waits until a pod holds nothing of the attacks any more, neither of requests nor, if its memory is measured, beyond the slack.
+func awaitRelease(t *testing.T, i int, p *pod, floor int) {
+	t.Helper()
+	testenv.Eventually(t, 3*time.Minute, func() bool {
+		return p.metric("parley_unread_bytes") == 0 && p.metric("parley_http_connections_open") < 10
+	}, "pod %d holds nothing any more", i)
+	if p.group != "" {
+		testenv.Eventually(t, 10*time.Minute, func() bool { return p.rss() < floor+slack }, "pod %d gave its memory back", i)
 	}
 }
 
@@ -185,6 +195,24 @@ func (g *goodClient) fill(t *testing.T) string {
 func (g *goodClient) call(pod int, method, path string, body any) (status int, answer []byte, err error) {
 	r, err := client.Server{Base: "http://" + g.s.pods[pod].addr, Token: g.token, HTTP: g.http}.Do(context.Background(), method, path, body)
 	return r.Status, r.Body, err
+}
+
+// chat takes turns until ctx ends, and returns what was seen, and the most memory of each pod in MiB. No pod may die.
+func (g *goodClient) chat(t *testing.T, ctx context.Context) (r *report, peak []int) { //nolint:revive // a test comes first
+	t.Helper()
+	r, peak = &report{}, make([]int, len(g.s.pods))
+	for ctx.Err() == nil {
+		next := time.After(every)
+		g.turn(r)
+		for i, p := range g.s.pods {
+			peak[i] = max(peak[i], p.rss())
+			if p.dead() {
+				t.Fatalf("pod %d died", i)
+			}
+		}
+		<-next
+	}
+	return r, peak
 }
 
 // turn sends a message by one pod and reads the newest by the other.

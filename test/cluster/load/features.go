@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"sync"
 )
 
@@ -149,54 +150,90 @@ type shown struct {
 	} `json:"mentions"`
 }
 
+// faultsOfFeatures counts what is not as it was answered, by feature. The report has the first twenty in words.
+type faultsOfFeatures struct {
+	*load
+	counts map[string]int
+}
+
+func (f *faultsOfFeatures) add(feature, format string, args ...any) {
+	f.counts[feature]++
+	if len(f.report.Wrong) < 20 {
+		f.report.Wrong = append(f.report.Wrong, fmt.Sprintf(format, args...))
+	}
+}
+
 // verifyFeatures compares what was answered with what is there, and returns the number of faults of each feature. The report has the first
 // twenty in words.
 func (l *load) verifyFeatures() (faults map[string]int, err error) {
-	f := l.features
-	l.report.Features, l.report.Wrong = f.done, nil
-	faults = map[string]int{}
-	wrong := func(feature, format string, args ...any) {
-		faults[feature]++
-		if len(l.report.Wrong) < 20 {
-			l.report.Wrong = append(l.report.Wrong, fmt.Sprintf(format, args...))
+	l.report.Features, l.report.Wrong = l.features.done, nil
+	f := &faultsOfFeatures{l, map[string]int{}}
+	for _, verify := range []func() error{f.verifyMessages, f.verifyPins, f.verifyMutes} {
+		if err := verify(); err != nil {
+			return nil, err
 		}
 	}
-	for id := range f.touched() {
+	return f.counts, nil
+}
+
+// verifyMessages compares the reactions, mentions and edits of all messages that have some.
+func (f *faultsOfFeatures) verifyMessages() error {
+	for id := range f.features.touched() {
 		var m shown
-		if err := l.people[0].Call(context.Background(), "GET", "/messages/"+id, nil, &m); err != nil {
-			return nil, err
+		if err := f.people[0].Call(context.Background(), "GET", "/messages/"+id, nil, &m); err != nil {
+			return err
 		}
-		if n := len(f.reacted[id]); n > 0 && (len(m.Reactions) != 1 || m.Reactions[0].Reaction != reaction || m.Reactions[0].Count != n) {
-			wrong("reactions", "%s has the reactions %v of %d people", id, m.Reactions, n)
-		}
-		if f.mentions[id] && m.Mentions == nil {
-			wrong("mentions", "%s mentions nobody", id)
-		}
-		if content := f.edited[id]; content != "" && m.Content != content {
-			wrong("edits", "%s is %q, and was edited to %q", id, m.Content, content)
-		}
+		f.verifyMessage(id, &m)
 	}
-	if !f.unknown["pins"] {
-		var pins struct{ Data []message }
-		if err := l.people[0].Call(context.Background(), "GET", "/conversations/"+l.conversation+"/pins", nil, &pins); err != nil {
-			return nil, err
-		}
-		if (f.pinned == "") != (len(pins.Data) == 0) || f.pinned != "" && (len(pins.Data) != 1 || pins.Data[0].ID != f.pinned) {
-			wrong("pins", "pinned is %v instead of %s", pins.Data, f.pinned)
-		}
+	return nil
+}
+
+func (f *faultsOfFeatures) verifyMessage(id string, m *shown) {
+	did := f.features
+	if n := len(did.reacted[id]); n > 0 && (len(m.Reactions) != 1 || m.Reactions[0].Reaction != reaction || m.Reactions[0].Count != n) {
+		f.add("reactions", "%s has the reactions %v of %d people", id, m.Reactions, n)
 	}
-	for p, muted := range f.muted {
+	if did.mentions[id] && m.Mentions == nil {
+		f.add("mentions", "%s mentions nobody", id)
+	}
+	if content := did.edited[id]; content != "" && m.Content != content {
+		f.add("edits", "%s is %q, and was edited to %q", id, m.Content, content)
+	}
+}
+
+// verifyPins compares what is pinned, unless a change of it got no answer.
+func (f *faultsOfFeatures) verifyPins() error {
+	if f.features.unknown["pins"] {
+		return nil
+	}
+	var pins struct{ Data []message }
+	if err := f.people[0].Call(context.Background(), "GET", "/conversations/"+f.conversation+"/pins", nil, &pins); err != nil {
+		return err
+	}
+	var want []string
+	if f.features.pinned != "" {
+		want = append(want, f.features.pinned)
+	}
+	if !slices.EqualFunc(pins.Data, want, func(m message, id string) bool { return m.ID == id }) {
+		f.add("pins", "pinned is %v instead of %v", pins.Data, want)
+	}
+	return nil
+}
+
+// verifyMutes compares for whom the conversation is muted, except for people with a change that got no answer.
+func (f *faultsOfFeatures) verifyMutes() error {
+	for p, muted := range f.features.muted {
 		var c struct {
 			MutedUntil *string `json:"mutedUntil"`
 		}
-		if err := p.Call(context.Background(), "GET", "/conversations/"+l.conversation, nil, &c); err != nil {
-			return nil, err
+		if err := p.Call(context.Background(), "GET", "/conversations/"+f.conversation, nil, &c); err != nil {
+			return err
 		}
-		if !f.unknown[p.id] && (c.MutedUntil != nil) != muted {
-			wrong("mutes", "%s has it muted until %v instead of %v", p.id, c.MutedUntil, muted)
+		if !f.features.unknown[p.id] && (c.MutedUntil != nil) != muted {
+			f.add("mutes", "%s has it muted until %v instead of %v", p.id, c.MutedUntil, muted)
 		}
 	}
-	return faults, nil
+	return nil
 }
 
 // touched are the messages that have something, every change of which was answered.

@@ -313,7 +313,7 @@ func (l *load) listen(ctx context.Context, p *person) {
 			continue
 		}
 		stop := context.AfterFunc(ctx, func() { _ = c.Close() })
-		err = l.take(p, c, first, begun)
+		err = l.readFrames(p, c, first, begun)
 		stop()
 		if ctx.Err() != nil {
 			return
@@ -332,8 +332,8 @@ func (l *load) closed(how string) {
 	l.report.Closes[how]++
 }
 
-// take takes what the socket brings until it is closed. begun is when it was wanted.
-func (l *load) take(p *person, c *client.Socket, first bool, begun time.Time) error {
+// readFrames handles what the socket brings until it is closed. begun is when it was wanted.
+func (l *load) readFrames(p *person, c *client.Socket, first bool, begun time.Time) error {
 	defer c.Close()
 	last := int64(0)
 	for {
@@ -344,29 +344,33 @@ func (l *load) take(p *person, c *client.Socket, first bool, begun time.Time) er
 		switch f.Type {
 		case "ready":
 			l.back(first, time.Since(begun))
-			if err := l.sync(p, c); err != nil {
-				return err
-			}
+			err = l.sync(p, c)
 		case "message:new":
-			var m message
-			if err := json.Unmarshal(f.Data, &m); err != nil {
-				return err
-			}
-			if m.Seq <= last {
-				l.mu.Lock()
-				l.report.Doubled++
-				l.mu.Unlock()
-			}
-			last = m.Seq
-			p.saw(m)
+			last, err = l.noteMessage(p, f.Data, last)
 		case "ack":
-			if more := p.synced(f.Data, l.conversation); more {
-				if err := l.sync(p, c); err != nil {
-					return err
-				}
+			if p.synced(f.Data, l.conversation) {
+				err = l.sync(p, c)
 			}
 		}
+		if err != nil {
+			return err
+		}
 	}
+}
+
+// noteMessage notes that a socket brought a message, which has to come after the last one, and returns its seq.
+func (l *load) noteMessage(p *person, data json.RawMessage, last int64) (seq int64, err error) {
+	var m message
+	if err := json.Unmarshal(data, &m); err != nil {
+		return last, err
+	}
+	if m.Seq <= last {
+		l.mu.Lock()
+		l.report.Doubled++
+		l.mu.Unlock()
+	}
+	p.saw(m)
+	return m.Seq, nil
 }
 
 // back notes that a socket is there again.

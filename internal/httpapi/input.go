@@ -68,9 +68,11 @@ const (
 )
 
 // pageOf reads the query parameters cursor and limit.
-func pageOf(c *fiber.Ctx) (page, error) {
-	var f invalid.Faults
-	p := page{limit: int(queryInt(c, &f, "limit", pageSize, 1, maxPage))}
+func pageOf(c *fiber.Ctx) (page, error) { return pageWith(c, &invalid.Faults{}) }
+
+// pageWith is pageOf for a list with further parameters. It returns their faults, which f has, together with its own.
+func pageWith(c *fiber.Ctx, f *invalid.Faults) (page, error) {
+	p := page{limit: int(queryInt(c, f, "limit", pageSize, 1, maxPage))}
 	if err := f.Err(); err != nil {
 		return page{}, err
 	}

@@ -111,9 +111,7 @@ func (g *groupBody) patch() conversation.Patch {
 // Check normalises the group and adds its faults.
 func (g *groupBody) Check(f *invalid.Faults) {
 	p := g.patch()
-	if g.Name.Set {
-		p.Check(f)
-	}
+	p.Check(f)
 	g.Name, g.Description, g.AvatarURL, g.Metadata, g.Posting = p.Name, p.Description, p.AvatarURL, p.Metadata, p.Posting
 	g.names = memberNames(f, "members", g.Members, conversation.MaxMembers)
 }

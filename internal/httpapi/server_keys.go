@@ -61,18 +61,16 @@ func (s *Server) endKey(c *fiber.Ctx) error {
 }
 
 func (s *Server) listAudit(c *fiber.Ctx) error {
-	p, err := pageOf(c)
-	if err != nil {
-		return err
-	}
 	var f invalid.Faults
 	filter := audit.Filter{
 		Actor: queryID(c, &f, "actor"), Action: strings.Clone(c.Query("action")), Target: strings.Clone(c.Query("target")),
-		From: queryTime(c, &f, "from"), To: queryTime(c, &f, "to"), After: p.after, Limit: p.limit,
+		From: queryTime(c, &f, "from"), To: queryTime(c, &f, "to"),
 	}
-	if err := f.Err(); err != nil {
+	p, err := pageWith(c, &f)
+	if err != nil {
 		return err
 	}
+	filter.After, filter.Limit = p.after, p.limit
 	entries, more, err := s.Audit.List(c.UserContext(), filter)
 	if err != nil {
 		return err

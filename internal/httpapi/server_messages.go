@@ -81,27 +81,27 @@ func (s *Server) keyedHistory(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	p, err := pageOf(c)
+	var f invalid.Faults
+	query, seq := c.Context().QueryArgs(), int64(0)
+	bySeq := query.Has("afterSeq")
+	if bySeq {
+		if seq = queryInt(c, &f, "afterSeq", -1, 0, math.MaxInt64); seq < 0 {
+			f.Add("afterSeq", "must be a seq")
+		}
+		if query.Has("cursor") {
+			f.Add("cursor", "does not go with afterSeq")
+		}
+	}
+	p, err := pageWith(c, &f)
 	if err != nil {
 		return err
 	}
-	if !c.Context().QueryArgs().Has("afterSeq") {
+	if !bySeq {
 		found, err := s.Messages.HistoryByKey(c.UserContext(), conversationID, p.after, p.limit)
 		if err != nil {
 			return err
 		}
 		return list(c, found.Messages, found.HasMore, messagePosition)
-	}
-	var f invalid.Faults
-	seq := queryInt(c, &f, "afterSeq", -1, 0, math.MaxInt64)
-	if seq < 0 {
-		f.Add("afterSeq", "must be a seq")
-	}
-	if p.after != nil {
-		f.Add("cursor", "does not go with afterSeq")
-	}
-	if err := f.Err(); err != nil {
-		return err
 	}
 	found, err := s.Messages.AfterSeqByKey(c.UserContext(), conversationID, seq, p.limit)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -103,6 +104,9 @@ func (s *Server) upsertUsers(c *fiber.Ctx) error {
 	return c.JSON(fiber.Map{"data": out})
 }
 
+// maxListText is the largest number of characters of the text by which users are listed.
+const maxListText = 128
+
 // maxServerPage is the largest number of items on a page of the server API.
 const maxServerPage = 200
 
@@ -115,8 +119,8 @@ func (s *Server) listUsers(c *fiber.Ctx) error {
 	if filter.State != "" && !slices.Contains([]string{directory.StateActive, directory.StateBanned, directory.StateDeactivated}, filter.State) {
 		f.Add("state", "must be active, banned or deactivated")
 	}
-	if len(filter.Text) > 4*128 || strings.ContainsRune(filter.Text, 0) {
-		f.Add("q", "must have at most 128 characters")
+	if utf8.RuneCountInString(filter.Text) > maxListText {
+		f.Add("q", "must have at most %d characters", maxListText)
 	}
 	if err := f.Err(); err != nil {
 		return err
@@ -219,7 +223,7 @@ func (m *mintRequest) Check(f *invalid.Faults) {
 	}
 	var err error
 	if m.ttl, err = time.ParseDuration(*m.TTL); err != nil || m.ttl < time.Second || m.ttl > 10*365*24*time.Hour {
-		f.Add("ttl", "must be a duration of at least 1s, such as 24h")
+		f.Add("ttl", "must be a duration from 1s to 87600h, such as 24h")
 	}
 }
 

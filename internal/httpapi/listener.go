@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,6 +35,16 @@ const (
 	lingerTime  = 2 * time.Second
 	lingerBytes = 2 << 20
 )
+
+// listenConfig sets options once, on the listener, which would cost each connection a system call. Connections inherit the size of the send buffer.
+// TCP's keep-alives are off, because requests have time-outs and sockets have heartbeats.
+var listenConfig = net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
+	var failed error
+	err := c.Control(func(fd uintptr) {
+		failed = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF, sendBuffer)
+	})
+	return errors.Join(err, failed)
+}}
 
 // acceptPauses are the pauses after failed accepts, which mostly fail because file descriptors are used up.
 var acceptPauses = backoff.Policy{First: 5 * time.Millisecond, Most: time.Second}
@@ -106,9 +117,6 @@ func (l *listener) Accept() (net.Conn, error) {
 			continue
 		}
 		failures = 0
-		if t, ok := c.(*net.TCPConn); ok {
-			_ = t.SetWriteBuffer(sendBuffer)
-		}
 		if wrapped := l.admit(c); wrapped != nil {
 			return wrapped, nil
 		}

@@ -245,7 +245,7 @@ func (s *Server) unknownMethod(ctx *fasthttp.RequestCtx) {
 
 // Listen opens the server's address.
 func (s *Server) Listen() (net.Listener, error) {
-	l, err := net.Listen("tcp", s.Addr)
+	l, err := listenConfig.Listen(context.Background(), "tcp", s.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}

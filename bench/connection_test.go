@@ -25,6 +25,7 @@ func BenchmarkConnections(b *testing.B) {
 	// The first ones pay for what is made once.
 	first := s.openAll(b, who[:groupSize])
 	stack, heap := s.pods[0].metric(b, "go_memstats_stack_inuse_bytes"), s.pods[0].metric(b, "go_memstats_heap_inuse_bytes")
+	bytes, objects := s.pods[0].metric(b, "go_memstats_alloc_bytes_total"), s.pods[0].metric(b, "go_memstats_mallocs_total")
 	empty, before, all := meter.RSS(b, api), meter.CPU(api), s.allCPU()
 	profiled := s.keepCPU(b, "8")
 	b.ResetTimer()
@@ -33,6 +34,8 @@ func BenchmarkConnections(b *testing.B) {
 	opened, took := float64(len(sockets)), meter.CPU(api)-before
 	b.ReportMetric(took/opened*1000, "api-CPU-s/1000-connects")
 	b.ReportMetric((s.allCPU()-all)/opened*1000, "all-CPU-s/1000-connects")
+	b.ReportMetric((s.pods[0].metric(b, "go_memstats_alloc_bytes_total")-bytes)/opened/1024, "KiB-allocated/connect")
+	b.ReportMetric((s.pods[0].metric(b, "go_memstats_mallocs_total")-objects)/opened, "allocations/connect")
 	profiled()
 	report := func(when string) {
 		b.ReportMetric((s.settle(b)-empty)/opened, "KiB/socket"+when)

@@ -219,6 +219,7 @@ type conn struct {
 	key       netip.Addr
 	uncounted atomic.Bool // no longer counted by the listener
 	linger    atomic.Bool // Close reads for a moment what the client still sends
+	over      atomic.Bool // handed over: Close does nothing
 
 	owner string
 	held  int64 // bytes that are charged to owner
@@ -254,8 +255,18 @@ func (c *conn) uncount() {
 	}
 }
 
-// Close closes the connection. If linger is set, the client first has lingerTime to finish sending.
+// handOver removes the connection from the listener and from fasthttp, and returns it to its new owner, which has to close it.
+func (c *conn) handOver() net.Conn {
+	c.over.Store(true)
+	c.uncount()
+	return c.Conn
+}
+
+// Close closes the connection, unless it was handed over. If linger is set, the client first has lingerTime to finish sending.
 func (c *conn) Close() error {
+	if c.over.Load() {
+		return nil
+	}
 	if t, ok := c.Conn.(*net.TCPConn); ok && c.linger.Swap(false) && t.CloseWrite() == nil {
 		_ = t.SetReadDeadline(time.Now().Add(lingerTime))
 		_, _ = io.CopyN(io.Discard, t, lingerBytes)

@@ -206,7 +206,6 @@ func (s *Server) newApp() *fiber.App {
 	server := app.Server()
 	server.CloseOnShutdown = true
 	server.HeaderReceived = screenHeader
-	server.KeepHijackedConns = true // sockets keep their connections
 	server.ConnState = func(c net.Conn, state fasthttp.ConnState) {
 		if own, ok := c.(*conn); ok && state != fasthttp.StateActive {
 			own.release()

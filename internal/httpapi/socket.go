@@ -31,7 +31,6 @@ const (
 
 	protocol     = "parley.v1"
 	bearerPrefix = "bearer."
-	localDevice  = "device_id"
 )
 
 var deviceRule = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -39,35 +38,32 @@ var deviceRule = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 // socket upgrades a request and serves its frames until the socket ends.
 func (s *Server) socket() fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		if err := s.admit(c); err != nil {
+		a, err := s.admit(c)
+		if err != nil {
 			return err
 		}
-		return s.upgrade(c)
+		return s.upgrade(c, a)
 	}
 }
 
 // admit checks an upgrade: its form, its origin, whether the pod is stopping, the token and the device, in this order.
-func (s *Server) admit(c *fiber.Ctx) error {
+func (s *Server) admit(c *fiber.Ctx) (admission, error) {
 	if !isHandshake(c) {
 		c.Set("Sec-WebSocket-Version", "13")
-		return errUpgrade
+		return admission{}, errUpgrade
 	}
 	if origin := c.Get(fiber.HeaderOrigin); origin != "" && !sameOrigin(origin, string(c.Context().Host())) && !allowed(s.AllowedOrigins, origin) {
-		return errOrigin
+		return admission{}, errOrigin
 	}
 	if s.Gate.Closed() {
-		return errUnavailable
+		return admission{}, errUnavailable
 	}
 	offered := protocols(c)
 	if err := s.authenticate(c, access{user: true}); err != nil {
-		return err
+		return admission{}, err
 	}
 	device, err := deviceOf(c, offered)
-	if err != nil {
-		return err
-	}
-	c.Locals(localDevice, device)
-	return nil
+	return admission{who: caller(c), device: device, request: requestID(c)}, err
 }
 
 func sameOrigin(origin, host string) bool {
@@ -121,14 +117,11 @@ func deviceOf(c *fiber.Ctx, offered []string) (string, error) {
 }
 
 // serveSocket is the socket's handler. When it returns the connection is closed.
-func (s *Server) serveSocket(c *socketConn) {
-	who, _ := c.Locals(localPrincipal).(principal.Principal)
-	device, _ := c.Locals(localDevice).(string)
-	request, _ := c.Locals(localRequestID).(string)
-	c.locals = nil // not needed for as long as the socket lives
-	ctx := observe.WithRequestID(context.Background(), request)
+func (s *Server) serveSocket(c *socketConn, a admission) {
+	who := a.who
+	ctx := observe.WithRequestID(context.Background(), a.request)
 	session, err := s.connect(ctx, realtime.Identity{
-		UserID: who.UserID, DeviceID: device, SessionID: who.SessionID, ExpiresAt: who.ExpiresAt, Signer: who.Signer,
+		UserID: who.UserID, DeviceID: a.device, SessionID: who.SessionID, ExpiresAt: who.ExpiresAt, Signer: who.Signer,
 	}, c.net)
 	if err != nil {
 		s.refuse(ctx, c, err)
@@ -137,7 +130,7 @@ func (s *Server) serveSocket(c *socketConn) {
 	if err := s.stillAdmitted(who); err != nil { // it ended before the socket was registered
 		session.Close(CloseCodeOf(err))
 	}
-	r := &reader{server: s, conn: c, session: session, request: request, ctx: ctx, limit: s.frameLimiter()}
+	r := &reader{server: s, conn: c, session: session, request: a.request, ctx: ctx, limit: s.frameLimiter()}
 	defer func() {
 		r.sends.await(0)
 		r.stopTyping()

@@ -8,12 +8,15 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/fasthttp/websocket"
 	"github.com/gofiber/fiber/v2"
+
+	"github.com/parley-chat/parley/internal/principal"
 )
 
 const (
@@ -27,12 +30,15 @@ const (
 // large.
 type socketConn struct {
 	*websocket.Conn
-	net    net.Conn
-	locals map[string]any
+	net net.Conn
 }
 
-// Locals returns the request's local value with that name.
-func (c *socketConn) Locals(name string) any { return c.locals[name] }
+// admission holds what an admitted handshake established: the user, the device and the id of the request.
+type admission struct {
+	who     principal.Principal
+	device  string
+	request string
+}
 
 var upgrader = websocket.Upgrader{
 	HandshakeTimeout: handshakeTime,
@@ -46,7 +52,7 @@ var upgrader = websocket.Upgrader{
 // upgrade takes the connection of an admitted handshake from fasthttp, and serves the socket on another goroutine. So fasthttp's handler returns
 // at once and frees the request and its buffers. The websocket library's upgrader for fasthttp would keep both for the life of the socket;
 // therefore the one for net/http is used.
-func (s *Server) upgrade(c *fiber.Ctx) error {
+func (s *Server) upgrade(c *fiber.Ctx, a admission) error {
 	request := &http.Request{Method: http.MethodGet, Header: http.Header{
 		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
 		"Sec-Websocket-Key": {strings.Clone(c.Get("Sec-WebSocket-Key"))},
@@ -61,29 +67,14 @@ func (s *Server) upgrade(c *fiber.Ctx) error {
 			answer.Add(n, string(value))
 		}
 	}
-	locals := map[string]any{}
-	c.Context().VisitUserValuesAll(func(name, value any) {
-		if n, ok := name.(string); ok {
-			locals[n] = value
-		}
-	})
-	own := connOf(c)
+	own := c.Context().Conn().(*conn) //nolint:forcetypeassert // the listener makes no other ones
 	c.Context().HijackSetNoResponse(true)
 	c.Context().Hijack(func(hijacked net.Conn) {
-		conn := hijacked
-		if w, ok := hijacked.(interface{ UnsafeConn() net.Conn }); ok {
-			conn = w.UnsafeConn()
-		}
 		early, err := readEarly(hijacked)
-		if own != nil {
-			own.uncount()
-			conn = own.NetConn()
-		}
 		if err != nil {
-			_ = conn.Close()
-			return
+			return // fasthttp closes the connection
 		}
-		go s.runSocket(request, answer, &handshake{conn, early}, locals)
+		go s.runSocket(request, answer, &handshake{own.handOver(), early}, a)
 	})
 	return nil
 }
@@ -95,9 +86,9 @@ func readEarly(c net.Conn) ([]byte, error) {
 	}
 	early := make([]byte, 0, 16)
 	for len(early) <= maxEarly {
-		var buf [512]byte
-		n, err := c.Read(buf[:])
-		early = append(early, buf[:n]...)
+		early = slices.Grow(early, 1)
+		n, err := c.Read(early[len(early):cap(early)])
+		early = early[:len(early)+n]
 		var timeout net.Error
 		switch {
 		case err == nil:
@@ -111,7 +102,7 @@ func readEarly(c net.Conn) ([]byte, error) {
 }
 
 // runSocket completes a handshake, serves the socket until it ends, and closes the connection.
-func (s *Server) runSocket(request *http.Request, answer http.Header, h *handshake, locals map[string]any) {
+func (s *Server) runSocket(request *http.Request, answer http.Header, h *handshake, a admission) {
 	defer func() {
 		if v := recover(); v != nil {
 			s.panicked(context.Background(), partSocket, v)
@@ -122,7 +113,7 @@ func (s *Server) runSocket(request *http.Request, answer http.Header, h *handsha
 	if err != nil {
 		return // the client has disconnected
 	}
-	s.serveSocket(&socketConn{Conn: ws, net: h.conn, locals: locals})
+	s.serveSocket(&socketConn{Conn: ws, net: h.conn}, a)
 }
 
 // handshake is the http.ResponseWriter that passes a connection to the websocket library.

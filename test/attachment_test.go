@@ -206,11 +206,8 @@ func uploadWhileStorageIsDown(t *testing.T, p *pod, ana user, storage *testenv.O
 	k.put(t, body)
 	storage.Stop()
 	p.awaitStorage(t, "down")
-	a := p.want(t, 200, "", "GET", "/api/health/ready", nil)
-	if !strings.Contains(string(a.body), `"status":"degraded"`) {
-		t.Errorf("readiness is %s", a.body)
-	}
-	a = p.want(t, 503, ana.token, "POST", "/api/uploads/"+k.ID+"/complete", nil)
+	expectContains(t, "readiness", p.want(t, 200, "", "GET", "/api/health/ready", nil).body, `"status":"degraded"`)
+	a := p.want(t, 503, ana.token, "POST", "/api/uploads/"+k.ID+"/complete", nil)
 	if a.code() != "unavailable" || a.header.Get("Retry-After") == "" {
 		t.Errorf("completed: %v %s", a.header, a.body)
 	}

@@ -21,9 +21,7 @@ func TestMigrationsWaitForTheDatabase(t *testing.T) {
 	m := testenv.Start(t, testenv.Binary(t, "api"), []string{"migrate"}, []string{"PARLEY_DATABASE_URL=" + server.URL()})
 	testenv.Eventually(t, time.Minute, func() bool { return strings.Contains(m.Logs(), "cannot be reached yet") }, "it says that it waits")
 	server.Start()
-	if code := m.Wait(time.Minute); code != 0 {
-		t.Errorf("exit code %d: %s", code, m.Logs())
-	}
+	expectExit(t, m, 0, time.Minute)
 }
 
 // Waiting does not help against a wrong password: the message says what is wrong, and the exit code that it stays so.
@@ -62,9 +60,7 @@ func TestMigrationsBesideTransactions(t *testing.T) {
 			waits++
 		}
 	}
-	if code := m.Wait(time.Minute); code != 0 {
-		t.Errorf("exit code %d: %s", code, m.Logs())
-	}
+	expectExit(t, m, 0, time.Minute)
 	if waits == 0 { // how often depends on the machine
 		t.Error("the migrations waited for no transaction: that says nothing")
 	}
@@ -131,9 +127,7 @@ func TestMigrationsBesideABackup(t *testing.T) {
 	if err := tx.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	if code := m.Wait(time.Minute); code != 0 {
-		t.Errorf("exit code %d: %s", code, m.Logs())
-	}
+	expectExit(t, m, 0, time.Minute)
 }
 
 // A migration that was interrupted runs again, whatever it had done, and builds the indexes again whose build was interrupted: those are
@@ -145,9 +139,7 @@ func TestMigrationsRunAgain(t *testing.T) {
 		WHERE indexrelid IN ('users_external_id_key'::regclass, 'messages_pins_idx'::regclass, 'conversations_updated_idx'::regclass, 'outbox_oldest_idx'::regclass)`)
 	testenv.Exec(t, s.URL(), fmt.Sprintf(`DELETE FROM goose_db_version WHERE version_id > %d`, testenv.FirstReleaseVersion))
 	m := testenv.Start(t, testenv.Binary(t, "api"), []string{"migrate"}, []string{"PARLEY_DATABASE_URL=" + s.URL()})
-	if code := m.Wait(time.Minute); code != 0 {
-		t.Fatalf("exit code %d: %s", code, m.Logs())
-	}
+	expectExit(t, m, 0, time.Minute)
 	if n := (&system{pg: s.URL()}).count(t, `SELECT count(*) FROM pg_index WHERE NOT indisvalid`); n != 0 {
 		t.Errorf("%d indexes are not valid", n)
 	}
@@ -178,9 +170,7 @@ func TestMigrationsHaveTime(t *testing.T) {
 	testenv.Exec(t, server.URL(), `DROP SCHEMA public CASCADE; CREATE SCHEMA public;
 		ALTER ROLE CURRENT_USER SET statement_timeout = '1ms'; ALTER ROLE CURRENT_USER SET idle_in_transaction_session_timeout = '1ms'`)
 	m := testenv.Start(t, testenv.Binary(t, "api"), []string{"migrate"}, []string{"PARLEY_DATABASE_URL=" + server.URL()})
-	if code := m.Wait(time.Minute); code != 0 {
-		t.Errorf("exit code %d: %s", code, m.Logs())
-	}
+	expectExit(t, m, 0, time.Minute)
 }
 
 // What helm test runs.

@@ -190,7 +190,7 @@ func TestOnlyWrongPasswordsAreCharged(t *testing.T) {
 				c.Limits.Auth = config.Rate{Count: 5, Window: time.Minute}
 				deps.Auth = &fakeAccounts{&fakeSessions{domains: d}, auth.Holder{}}
 			})
-			e.domains.err, e.domains.yes = c.err, c.known
+			e.domains.set(c.err, c.known)
 			e.limiter.refuse = func(take ratelimit.Take) *ratelimit.Verdict {
 				if c.refuse && take.Rule == ruleFailures {
 					return &ratelimit.Verdict{Limit: 20, RetryAfter: 1500 * time.Millisecond}

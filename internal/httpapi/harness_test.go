@@ -39,8 +39,9 @@ const (
 	session = "01890000-0000-7000-8000-0000000000aa"
 	keyID   = "01890000-0000-7000-8000-0000000000bb"
 
-	// adasToken is the access token of ada, keyToken a server key.
+	// adasToken and bobsToken are access tokens, keyToken a server key.
 	adasToken = "token-of-ada"
+	bobsToken = "token-of-bob"
 	keyToken  = "parley_sk_" + "01890000000070008000000000000abc_" + "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk"
 )
 
@@ -77,11 +78,18 @@ type edge struct {
 
 // domains records the calls of all fakes of an edge, and has what they return.
 type domains struct {
-	mu    sync.Mutex // guards calls
+	mu    sync.Mutex // guards the following fields
 	calls []string
-	// err is the error of the next calls. yes is their boolean: created, repeated, or that there is more.
-	err error
+	err   error // of the next calls
+	// yes is the boolean of the next calls: created, repeated, or that there is more. It is read without mu, by requests only.
 	yes bool
+}
+
+// set sets what the next calls return.
+func (d *domains) set(err error, yes bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.err, d.yes = err, yes
 }
 
 // record adds a call, such as "Ask {ada} {"userId":"{bob}"}", and returns the error of the fake. A position is written as its cursor, "first" if
@@ -121,7 +129,7 @@ func (d *domains) recorded() string {
 	return all
 }
 
-// fakeSessions recognizes adasToken.
+// fakeSessions recognizes adasToken and bobsToken.
 type fakeSessions struct {
 	accounts
 	knownAddresses
@@ -133,10 +141,13 @@ type fakeSessions struct {
 }
 
 func (*fakeSessions) Verify(token string) (auth.Identity, error) {
-	if token != adasToken {
-		return auth.Identity{}, auth.ErrUnauthorized
+	switch token {
+	case adasToken:
+		return auth.Identity{UserID: ada, SessionID: session}, nil
+	case bobsToken:
+		return auth.Identity{UserID: bob, SessionID: keyID}, nil
 	}
-	return auth.Identity{UserID: ada, SessionID: session}, nil
+	return auth.Identity{}, auth.ErrUnauthorized
 }
 
 func (s *fakeSessions) Ended(sessionID string) bool { return s.ended && sessionID == session }
@@ -164,9 +175,15 @@ func (k *fakeKeys) Authenticate(_ context.Context, token string) (principal.Prin
 
 // fakeLimiter allows everything, unless refuse returns a verdict. It is asked only for limits that are on in Config.Limits.
 type fakeLimiter struct {
-	mu     sync.Mutex // guards takes
+	mu     sync.Mutex // guards the following fields
 	takes  []ratelimit.Take
 	refuse func(t ratelimit.Take) *ratelimit.Verdict
+}
+
+func (l *fakeLimiter) refuseBy(refuse func(t ratelimit.Take) *ratelimit.Verdict) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refuse = refuse
 }
 
 func (*fakeLimiter) Rules(...string) {}
@@ -286,7 +303,7 @@ func (e *edge) run(t *testing.T, exchanges []exchange) {
 
 func (e *edge) check(t *testing.T, x *exchange) {
 	t.Helper()
-	e.domains.err, e.domains.yes = x.err, x.yes
+	e.domains.set(x.err, x.yes)
 	method, path, _ := strings.Cut(withIDs(x.request), " ")
 	a := e.send(t, method, path, withIDs(x.body), x.header)
 	if calls := e.domains.recorded(); calls != x.calls {
@@ -316,6 +333,15 @@ func (a answer) said() string {
 	}
 	if p.Status != a.status || p.RequestID != a.header.Get(headerRequestID) || p.Title != http.StatusText(a.status) || p.Detail == "" {
 		return "a problem that contradicts its response: " + a.body
+	}
+	return problemText([]byte(a.body))
+}
+
+// problemText returns the code of a problem, and its faulty fields.
+func problemText(body []byte) string {
+	var p problem
+	if err := json.Unmarshal(body, &p); err != nil {
+		return err.Error()
 	}
 	text := p.Code
 	for i, f := range p.Errors {

@@ -55,7 +55,11 @@ func (f fakePublisher) PrivacyChanged(_ context.Context, userID string) {
 	_ = f.record("PrivacyChanged", userID)
 }
 
-func (f fakePublisher) Publish(events ...*event.Event) { _ = f.record("Publish", events) }
+func (f fakePublisher) Publish(events ...*event.Event) {
+	for _, e := range events {
+		_ = f.record("Publish", e.Type, e.Data)
+	}
+}
 
 // fakeManaged are users of external tokens. If managed is set, their names and pictures follow the tokens.
 type fakeManaged struct {

@@ -45,6 +45,7 @@ func TestCluster(t *testing.T) {
 		test func(t *testing.T, n *namespace)
 	}{
 		{"install", testInstall},
+		{"spread over nodes", testSpread},
 		{"two pods talk", testTwoPodsTalk},
 		{"network policy", testNetworkPolicy},
 		{"scale under load", testScale},

@@ -2,6 +2,8 @@ package budget_test
 
 import (
 	"fmt"
+	"math"
+	"runtime/debug"
 	"sync"
 	"testing"
 
@@ -43,5 +45,38 @@ func TestNothingIsLostBetweenGoroutines(t *testing.T) {
 	wg.Wait()
 	if b.Used() != 0 {
 		t.Errorf("%d bytes are lost", b.Used())
+	}
+}
+
+// A process's budget is a quarter of its memory limit, within bounds, and a fixed one without a limit. It is not parallel, because the
+// limit is the process's.
+func TestTheBudgetOfAProcessFollowsItsMemoryLimit(t *testing.T) {
+	was := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(was)
+	for _, c := range []struct{ limit, want int64 }{
+		{math.MaxInt64, 256 << 20}, {512 << 20, 128 << 20}, {64 << 20, 32 << 20}, {64 << 30, 1 << 30},
+	} {
+		debug.SetMemoryLimit(c.limit)
+		b := budget.OfProcess()
+		if b.Total() != c.want {
+			t.Errorf("with a limit of %d it is %d, want %d", c.limit, b.Total(), c.want)
+		}
+		if !b.Take("a", budget.Share) || b.Take("a", 1) || !b.Take("b", 1) {
+			t.Error("an owner's share is not kept")
+		}
+	}
+}
+
+// What an owner gave back is forgotten, so that the number of owners over time costs nothing.
+func TestOwnersWithoutMemoryAreForgotten(t *testing.T) {
+	t.Parallel()
+	b := budget.New(100, 40)
+	b.Give("never took", 0)
+	if !b.Take("a", 40) {
+		t.Fatal("there is no room")
+	}
+	b.Give("a", 40)
+	if b.Used() != 0 || !b.Take("a", 40) || b.Take("a", 1) {
+		t.Errorf("after everything was given back, the share is another one; %d are used", b.Used())
 	}
 }

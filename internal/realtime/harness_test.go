@@ -14,18 +14,24 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parley-chat/parley/internal/auth"
+	"github.com/parley-chat/parley/internal/budget"
 	"github.com/parley-chat/parley/internal/chat"
 	"github.com/parley-chat/parley/internal/conversation"
 	"github.com/parley-chat/parley/internal/event"
+	"github.com/parley-chat/parley/internal/history"
 	"github.com/parley-chat/parley/internal/id"
 	"github.com/parley-chat/parley/internal/journal"
 	"github.com/parley-chat/parley/internal/lifecycle"
 	"github.com/parley-chat/parley/internal/message"
 	"github.com/parley-chat/parley/internal/postgres"
+	"github.com/parley-chat/parley/internal/presence"
 	"github.com/parley-chat/parley/internal/realtime"
 	"github.com/parley-chat/parley/internal/redisconn"
 	"github.com/parley-chat/parley/internal/testenv"
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/parley-chat/parley/internal/user"
 )
 
 // noMarkers is for tests in which nobody reads.
@@ -67,13 +73,35 @@ type pod struct {
 	events        *lossy
 	messages      *message.Service
 	conversations *conversation.Service
+	users         *user.Service // nil unless the pod is whole
 	registry      *prometheus.Registry
+	log           *testenv.Output
+}
+
+// podConfig is how a pod differs from the usual one.
+type podConfig struct {
+	// whole is for a pod that also delivers presence and profiles, follows the epoch and has a probe, as an api process does.
+	whole bool
+	// memory bounds the frames that wait for slow clients; nil for no bound.
+	memory *budget.Budget
 }
 
 func newPod(t testing.TB, databaseURL, redisURL string) *pod {
 	t.Helper()
-	log := slog.New(slog.DiscardHandler)
-	db, err := postgres.Open(postgres.Config{URL: databaseURL, MaxConns: 12, Application: "test"})
+	return startPod(t, databaseURL, redisURL, podConfig{})
+}
+
+func startPod(t testing.TB, databaseURL, redisURL string, c podConfig) *pod {
+	t.Helper()
+	p := &pod{registry: prometheus.NewRegistry(), log: &testenv.Output{}}
+	log := slog.New(slog.NewTextHandler(p.log, nil))
+	database := postgres.Config{URL: databaseURL, MaxConns: 12, Application: "test"}
+	var epochs *history.Watch
+	if c.whole {
+		epochs = history.New(p.registry, log)
+		database.Identify = epochs.Identify
+	}
+	db, err := postgres.Open(database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,9 +109,9 @@ func newPod(t testing.TB, databaseURL, redisURL string) *pod {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pod{db: db, registry: prometheus.NewRegistry()}
+	p.db = db
 	metrics := realtime.NewMetrics(p.registry)
-	p.publisher = realtime.NewPublisher(realtime.PublisherConfig{Redis: rdb, Metrics: metrics, Log: log})
+	p.publisher = realtime.NewPublisher(realtime.PublisherConfig{Redis: rdb, History: epochs, Metrics: metrics, Log: log})
 	p.events = &lossy{next: p.publisher}
 	store := message.NewStore(db)
 	conversations := conversation.NewStore(db, store)
@@ -91,20 +119,33 @@ func newPod(t testing.TB, databaseURL, redisURL string) *pod {
 	committer := message.NewCommitter(store, p.events, nil, log, message.NewMetrics(p.registry))
 	p.messages = message.NewService(db, store, committer, nil, p.events)
 	channels := realtime.NewChannels()
-	p.hub = realtime.NewHub(realtime.HubConfig{
-		Memberships: conversations, Feed: journal.NewFeed(db.SQL, conversations), Channels: channels, Metrics: metrics, Log: log,
-	})
-	subscriber := realtime.NewSubscriber(realtime.SubscriberConfig{
-		Redis: rdb, Channels: channels, Hub: p.hub, Ended: p.hub.EndSessions, Metrics: metrics, Log: log,
-	})
+	hub := realtime.HubConfig{
+		Memberships: conversations, Feed: journal.NewFeed(db.SQL, conversations), Channels: channels, Memory: c.memory, Metrics: metrics, Log: log,
+	}
+	subscription := realtime.SubscriberConfig{Redis: rdb, Channels: channels, Publisher: p.publisher, Metrics: metrics, Log: log}
+	var more []lifecycle.Part
+	if c.whole {
+		beats := presence.NewHeartbeat(rdb, nil, presenceTimes, presence.NewHeartbeatMetrics(p.registry), log, p.publisher.Replace)
+		p.users = user.NewService(db, p.publisher, nil)
+		hub.Presence, hub.Heartbeats, hub.Profiles = presence.NewService(db.SQL, rdb), beats, p.users
+		hub.History, hub.Sessions = epochs, auth.NewLookup(db)
+		subscription.Probe = realtime.NewProbe(p.publisher, channels, p.registry)
+		more = []lifecycle.Part{
+			{Name: "heartbeat", Run: beats.Run}, {Name: "probe", Run: subscription.Probe.Run}, epochs.Part(db.SQL),
+		}
+	}
+	p.hub = realtime.NewHub(hub)
+	subscription.Hub, subscription.Ended = p.hub, p.hub.EndSessions
+	subscriber := realtime.NewSubscriber(subscription)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- lifecycle.Run(ctx, lifecycle.Config{Log: log, StopTimeout: 20 * time.Second},
-			lifecycle.Part{Name: "publisher", Run: p.publisher.Run},
-			lifecycle.Part{Name: "subscriber", Run: subscriber.Run},
-			lifecycle.Part{Name: "hub", Run: p.hub.Run},
-			lifecycle.Part{Name: "committer", Run: committer.Run})
+		done <- lifecycle.Run(ctx, lifecycle.Config{Log: log, StopTimeout: 20 * time.Second}, append([]lifecycle.Part{
+			{Name: "publisher", Run: p.publisher.Run},
+			{Name: "subscriber", Run: subscriber.Run},
+			{Name: "hub", Run: p.hub.Run},
+			{Name: "committer", Run: committer.Run},
+		}, more...)...)
 	}()
 	t.Cleanup(func() {
 		drain, stop := context.WithTimeout(context.Background(), 10*time.Second)
@@ -160,22 +201,35 @@ type client struct {
 	t       testing.TB
 	conn    net.Conn
 	session *realtime.Session
+	ready   event.Ready
 	frames  chan frame
 }
 
 // connect opens a socket of the user's and waits for its ready frame.
 func (p *pod) connect(t testing.TB, userID string) *client {
 	t.Helper()
-	c := p.dial(t, userID)
+	return p.connectAs(t, realtime.Identity{UserID: userID, DeviceID: "d", SessionID: id.New()})
+}
+
+// dial opens a socket whose client does not read yet.
+func (p *pod) dial(t testing.TB, userID string) *client {
+	t.Helper()
+	return p.dialAs(t, realtime.Identity{UserID: userID, DeviceID: "d", SessionID: id.New()})
+}
+
+// connectAs is connect with a login or an external token.
+func (p *pod) connectAs(t testing.TB, who realtime.Identity) *client {
+	t.Helper()
+	c := p.dialAs(t, who)
 	go c.read()
-	if f := c.next(5 * time.Second); f.Type != event.TypeReady {
+	if f := c.next(5 * time.Second); f.Type != event.TypeReady || json.Unmarshal(f.Data, &c.ready) != nil {
 		t.Fatalf("the first frame is %+v", f)
 	}
 	return c
 }
 
-// dial opens a socket whose client does not read yet.
-func (p *pod) dial(t testing.TB, userID string) *client {
+// dialAs is dial with a login or an external token.
+func (p *pod) dialAs(t testing.TB, who realtime.Identity) *client {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -190,7 +244,7 @@ func (p *pod) dial(t testing.TB, userID string) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := p.hub.Connect(t.Context(), realtime.Identity{UserID: userID, DeviceID: "d", SessionID: id.New()}, ours)
+	s, err := p.hub.Connect(t.Context(), who, ours)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,9 +306,14 @@ func readFrame(r *bufio.Reader) (frame, error) {
 		var f frame
 		return f, json.Unmarshal(body, &f)
 	case 0x88:
+		if len(body) == 0 {
+			return frame{code: 1005}, nil
+		}
 		return frame{code: int(binary.BigEndian.Uint16(body))}, nil
 	case 0x89:
 		return frame{Type: "protocol ping"}, nil
+	case 0x8a:
+		return frame{Type: "protocol pong"}, nil
 	}
 	return frame{}, fmt.Errorf("a frame that starts with %x", h[0])
 }
@@ -310,9 +369,14 @@ type env struct {
 
 func setup(t testing.TB, pods, users int) *env {
 	t.Helper()
+	return setupPods(t, pods, users, podConfig{})
+}
+
+func setupPods(t testing.TB, pods, users int, c podConfig) *env {
+	t.Helper()
 	e := &env{pg: testenv.Postgres(t), redis: testenv.Redis(t)}
 	for range pods {
-		e.pods = append(e.pods, newPod(t, e.pg, e.redis.URL()))
+		e.pods = append(e.pods, startPod(t, e.pg, e.redis.URL(), c))
 	}
 	e.users = testenv.Users(t, e.pods[0].db.SQL, users)
 	e.group = e.pods[0].group(t, e.users...)

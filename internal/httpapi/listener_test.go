@@ -23,7 +23,15 @@ import (
 // listening is an edge that serves on a port of this machine until the test ends.
 func listening(t *testing.T, adjust ...func(*Config, *Deps)) (*serverEdge, string) {
 	t.Helper()
-	e := newServerEdge(t, append(adjust, func(c *Config, _ *Deps) { c.Addr, c.StopTimeout = "127.0.0.1:0", time.Minute })...)
+	e := newServerEdge(t, adjust...)
+	return e, e.serve()
+}
+
+// serve serves on a port of this machine until the test ends, and returns its address.
+func (e *serverEdge) serve() string {
+	t := e.t
+	t.Helper()
+	e.Addr = "127.0.0.1:0"
 	l, err := e.Listen()
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +46,7 @@ func listening(t *testing.T, adjust ...func(*Config, *Deps)) (*serverEdge, strin
 			t.Error(err)
 		}
 	})
-	return e, l.Addr().String()
+	return l.Addr().String()
 }
 
 // dial opens a connection, which is closed when the test ends.

@@ -63,35 +63,9 @@ func (s *Service) create(ctx context.Context, creatorID string, others []string,
 	pending := s.markers.Markers(ctx, creatorID)
 	var at journal.Stamp
 	err = s.db.Tx(ctx, func(tx *gorm.DB) error {
-		if c.Type == TypeGroup && c.ClientID != nil {
-			id, err := repeatedID(tx, creatorID, *c.ClientID)
-			if err != nil {
-				return err
-			}
-			if id != "" {
-				if conv, err = s.seen(ctx, tx, id, creatorID, pending); err != nil {
-					return err
-				}
-				return postgres.ErrUnchanged
-			}
-		}
-		// The creator too: an account may be deleted while its last request is under way.
-		if err := lockUsers(tx, append([]string{creatorID}, others...)); err != nil {
-			return err
-		}
-		n, err := reachable(tx, creatorID, others)
-		switch {
-		case err != nil:
-			return err
-		case n != len(others):
-			return ErrUserNotFound
-		}
 		var conversationID string
-		if c.Type == TypeDirect {
-			conversationID, created, err = createDirect(tx, creatorID, others[0], c)
-		} else {
-			conversationID, created, err = createGroup(tx, creatorID, others, c)
-		}
+		var err error
+		conversationID, created, err = findOrCreate(tx, creatorID, others, c)
 		if err != nil {
 			return err
 		}
@@ -114,6 +88,29 @@ func (s *Service) create(ctx context.Context, creatorID string, others []string,
 		s.publisher.Publish(event.ConversationCreated(common(conv), members, at.Micros()).In(ctx))
 	}
 	return conv, created, nil
+}
+
+// findOrCreate returns the group with the creator's clientId, the existing direct conversation, or a new one.
+func findOrCreate(tx *gorm.DB, creatorID string, others []string, c *Creation) (conversationID string, created bool, err error) {
+	if c.Type == TypeGroup && c.ClientID != nil {
+		if conversationID, err = repeatedID(tx, creatorID, *c.ClientID); err != nil || conversationID != "" {
+			return conversationID, false, err
+		}
+	}
+	// The creator too: an account may be deleted while its last request is under way.
+	if err := lockUsers(tx, append([]string{creatorID}, others...)); err != nil {
+		return "", false, err
+	}
+	n, err := reachable(tx, creatorID, others)
+	switch {
+	case err != nil:
+		return "", false, err
+	case n != len(others):
+		return "", false, ErrUserNotFound
+	case c.Type == TypeDirect:
+		return createDirect(tx, creatorID, others[0], c)
+	}
+	return createGroup(tx, creatorID, others, c)
 }
 
 func createDirect(tx *gorm.DB, creatorID, otherID string, c *Creation) (conversationID string, created bool, err error) {

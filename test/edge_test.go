@@ -236,6 +236,28 @@ func TestWhoSeesTheMetrics(t *testing.T) {
 	secret.want(t, 200, "scrape me", "GET", "/api/metrics", nil, "X-Forwarded-For", "203.0.113.1")
 }
 
+// The token is rotated as docs/operating.md says: the pods of the first two steps accept the old one, and
+// those of the last two accept the new one.
+func TestTheMetricsTokenRotates(t *testing.T) {
+	t.Parallel()
+	const older, newer = "the older token", "the newer token"
+	s := start(t, 0)
+	only := s.addPod("PARLEY_METRICS_TOKEN=" + older)
+	both := s.addPod("PARLEY_METRICS_TOKEN=" + older + ", " + newer)
+	last := s.addPod("PARLEY_METRICS_TOKEN=" + newer)
+	for _, scrape := range []struct {
+		p      *pod
+		token  string
+		status int
+	}{
+		{only, older, 200}, {only, newer, 401},
+		{both, older, 200}, {both, newer, 200}, {both, older + ", " + newer, 401}, {both, "the other token", 401}, {both, "", 401},
+		{last, older, 401}, {last, newer, 200},
+	} {
+		scrape.p.want(t, scrape.status, scrape.token, "GET", "/api/metrics", nil)
+	}
+}
+
 // An address is found on all of the header's lines, with a port or without.
 func TestAddressesBehindProxies(t *testing.T) {
 	t.Parallel()

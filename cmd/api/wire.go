@@ -133,7 +133,7 @@ func run(ctx context.Context, c *config.API, log *slog.Logger) error {
 		deps.Webhooks = webhooks
 	}
 	server, err := httpapi.New(httpapi.Config{
-		Addr: c.HTTPAddr, TrustedProxies: c.TrustedProxies, AllowedOrigins: c.AllowedOrigins, MetricsToken: c.MetricsToken,
+		Addr: c.HTTPAddr, TrustedProxies: c.TrustedProxies, AllowedOrigins: c.AllowedOrigins, MetricsTokens: c.MetricsTokens,
 		ForwardedHeader: c.ForwardedHeader, ConnectionsPerAddress: c.ConnectionsPerAddress, Docs: c.Docs, Web: c.Web, Storage: c.Storage,
 		DrainDelay: c.DrainDelay, StopTimeout: stop - min(stopMargin, stop/4), Limits: c.Limits, AuthMode: c.Identity.Mode, ProfileSync: c.Identity.External() && c.Identity.Profile == config.ProfileSync,
 	}, deps)

@@ -260,6 +260,21 @@ func (r *reader) secrets(name string) [][]byte {
 	return out
 }
 
+// tokens reads tokens of any length, comma separated. An empty one is a fault: without a token the request would need none.
+func (r *reader) tokens(name string) []string {
+	value := r.text(name, "")
+	if value == "" {
+		return nil
+	}
+	out := strings.Split(value, ",")
+	for i, s := range out {
+		if out[i] = strings.TrimSpace(s); out[i] == "" {
+			r.fault(name, "must hold tokens, comma separated; number %d is empty", i+1)
+		}
+	}
+	return out
+}
+
 // Fault is an error that says that a setting, named without PARLEY_, is wrong.
 func Fault(name, format string, args ...any) error {
 	var r reader

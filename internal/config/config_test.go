@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +46,27 @@ func TestDefaultsAreTheContracts(t *testing.T) {
 	}
 	if c.Database.MigrateURL != c.Database.URL {
 		t.Errorf("migrations go to %q", c.Database.MigrateURL)
+	}
+}
+
+func TestTokensOfTheMetrics(t *testing.T) {
+	for value, want := range map[string][]string{"": nil, "one": {"one"}, "let me see": {"let me see"}, "old, new": {"old", "new"}} {
+		vars := least()
+		vars["METRICS_TOKEN"] = value
+		set(t, vars)
+		if c, err := config.LoadAPI(); err != nil || !slices.Equal(c.MetricsTokens, want) {
+			t.Errorf("%q gives %q: %v, want %q", value, c.MetricsTokens, err, want)
+		}
+	}
+	// An empty token would open the metrics to all, and a list of none would require no token.
+	for value, number := range map[string]string{",": "number 1", "hunter2,": "number 2", "hunter2,,new": "number 2"} {
+		vars := least()
+		vars["METRICS_TOKEN"] = value
+		set(t, vars)
+		_, err := config.LoadAPI()
+		if !config.IsFault(err) || !strings.Contains(err.Error(), "PARLEY_METRICS_TOKEN ") || !strings.Contains(err.Error(), number) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%q: %v, want a fault that names %s", value, err, number)
+		}
 	}
 }
 

@@ -36,7 +36,7 @@ type API struct {
 	// MarkersMaxMembers is the largest conversation whose read markers are published to the members' sockets; 0 for none.
 	MarkersMaxMembers int
 	AllowedOrigins    []string
-	MetricsToken      string
+	MetricsTokens     []string
 	// Docs is whether /api/docs is served.
 	Docs bool
 	// Web is whether the page is served at /.
@@ -103,7 +103,7 @@ func LoadAPI() (API, error) {
 		Docs:                  r.choice("DOCS", "on", "on", "off") == "on",
 		Web:                   r.choice("WEB", "off", "on", "off") == "on",
 		AllowedOrigins:        r.origins("ALLOWED_ORIGINS"),
-		MetricsToken:          r.text("METRICS_TOKEN", ""),
+		MetricsTokens:         r.tokens("METRICS_TOKEN"),
 		DrainDelay:            r.duration("DRAIN_DELAY", 0, 0),
 		Limits:                r.limits(),
 		Presence:              r.presence(),

@@ -68,20 +68,30 @@ func (s *Server) ready(c *fiber.Ctx) error {
 	return c.JSON(body)
 }
 
-// metricsPage serves the metrics to requests with the token. If no token is set, it serves them to requests that come directly, without a
+// metricsPage serves the metrics to requests with one of the tokens. If no token is set, it serves them to requests that come directly, without a
 // proxy, from this machine or a private network. All others get 404.
 func (s *Server) metricsPage() fiber.Handler {
 	serve := adaptor.HTTPHandler(observe.MetricsHandler(s.Registry))
 	return func(c *fiber.Ctx) error {
-		if s.MetricsToken == "" && !s.proxies.isNear(c) {
+		if len(s.MetricsTokens) == 0 && !s.proxies.isNear(c) {
 			return errNotFound
 		}
-		if s.MetricsToken != "" {
+		if len(s.MetricsTokens) > 0 {
 			token, _ := bearerToken(c.Get(fiber.HeaderAuthorization))
-			if subtle.ConstantTimeCompare([]byte(token), []byte(s.MetricsToken)) != 1 {
+			if !isOneOf(token, s.MetricsTokens) {
 				return auth.ErrUnauthorized
 			}
 		}
 		return serve(c)
 	}
+}
+
+// isOneOf reports whether the token is one of those accepted. It compares with all of them, in constant time, so that the time does not show
+// which one came closest.
+func isOneOf(token string, accepted []string) bool {
+	matches := 0
+	for _, a := range accepted {
+		matches |= subtle.ConstantTimeCompare([]byte(token), []byte(a))
+	}
+	return matches == 1
 }

@@ -84,21 +84,26 @@ func TestMetricsAreOnlyForThoseNear(t *testing.T) {
 	t.Parallel()
 	const token = "token-of-metrics"
 	for _, c := range []struct {
-		name, setting string
-		trusted       string
-		headers       []string
-		status        int
+		name     string
+		settings []string
+		trusted  string
+		headers  []string
+		status   int
 	}{
-		{"from afar", "", "", nil, 404},
-		{"through a proxy", "", "0.0.0.0/32", nil, 404},
-		{"with a token that is not set", "", "", []string{"Authorization", "Bearer " + token}, 404},
-		{"without the token", token, "", nil, 401},
-		{"with a wrong token", token, "", []string{"Authorization", "Bearer x"}, 401},
-		{"with another scheme", token, "", []string{"Authorization", token}, 401},
-		{"with the token", token, "", []string{"Authorization", "Bearer " + token}, 200},
+		{"from afar", nil, "", nil, 404},
+		{"through a proxy", nil, "0.0.0.0/32", nil, 404},
+		{"with a token that is not set", nil, "", []string{"Authorization", "Bearer " + token}, 404},
+		{"without the token", []string{token}, "", nil, 401},
+		{"with a wrong token", []string{token}, "", []string{"Authorization", "Bearer x"}, 401},
+		{"with another scheme", []string{token}, "", []string{"Authorization", token}, 401},
+		{"with the token", []string{token}, "", []string{"Authorization", "Bearer " + token}, 200},
+		{"with the first of two", []string{token, "another"}, "", []string{"Authorization", "Bearer " + token}, 200},
+		{"with the second of two", []string{"another", token}, "", []string{"Authorization", "Bearer " + token}, 200},
+		{"with neither of two", []string{"another", token}, "", []string{"Authorization", "Bearer x"}, 401},
+		{"without any of two", []string{"another", token}, "", nil, 401},
 	} {
 		e := newServerEdge(t, func(s *Config, _ *Deps) {
-			s.MetricsToken, s.ForwardedHeader = c.setting, config.ForwardedFor
+			s.MetricsTokens, s.ForwardedHeader = c.settings, config.ForwardedFor
 			if c.trusted != "" {
 				s.TrustedProxies = []netip.Prefix{netip.MustParsePrefix(c.trusted)}
 			}

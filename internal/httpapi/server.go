@@ -56,7 +56,8 @@ type Config struct {
 	// ConnectionsPerAddress bounds the HTTP connections of one address; 0 for no bound.
 	ConnectionsPerAddress int
 	AllowedOrigins        []string
-	MetricsToken          string
+	// MetricsTokens are those that the metrics accept; none: only requests that come directly.
+	MetricsTokens []string
 	// Docs is set if /api/docs is served.
 	Docs bool
 	// Web is set if the page is served at /. Storage has the origin of files, which the page's policy allows.

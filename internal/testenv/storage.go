@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -59,7 +60,7 @@ type ObjectStorage struct {
 func Storage(t testing.TB) *ObjectStorage {
 	t.Helper()
 	s := &ObjectStorage{t: t, port: FreePort(t), dir: tempDir(t, "storage")}
-	for _, dir := range []string{filepath.Join("data", StorageBucket), "meta"} {
+	for _, dir := range []string{filepath.Join("data", StorageBucket), "meta", "iam"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, dir), 0o750); err != nil {
 			t.Fatal(err)
 		}
@@ -88,6 +89,7 @@ func (s *ObjectStorage) Start() {
 		s.t.Fatalf("build the storage: %v", err)
 	}
 	cmd := exec.Command(program, "--port", fmt.Sprintf("127.0.0.1:%d", s.port), "--health", "/health", "--quiet",
+		"--iam-dir", filepath.Join(s.dir, "iam"), "--iam-cache-disable",
 		"posix", "--sidecar", filepath.Join(s.dir, "meta"), filepath.Join(s.dir, "data"))
 	cmd.Env = []string{"ROOT_ACCESS_KEY=" + StorageAccessKey, "ROOT_SECRET_KEY=" + StorageSecretKey}
 	if !s.NoCORS {
@@ -110,6 +112,31 @@ func (s *ObjectStorage) Start() {
 		return r.StatusCode == http.StatusOK
 	}, "the storage serves")
 	http.DefaultClient.CloseIdleConnections()
+}
+
+// Accept has it accept these key pairs, secrets by access key, in addition to its own, and no others from now on.
+func (s *ObjectStorage) Accept(pairs map[string]string) {
+	s.t.Helper()
+	type account struct {
+		Access string `json:"access"`
+		Secret string `json:"secret"`
+		Role   string `json:"role"`
+	}
+	accounts := map[string]account{}
+	for access, secret := range pairs {
+		accounts[access] = account{access, secret, "admin"}
+	}
+	b, err := json.Marshal(map[string]any{"accessAccounts": accounts})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	written := filepath.Join(s.dir, "users.json")
+	if err := os.WriteFile(written, b, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.Rename(written, filepath.Join(s.dir, "iam", "users.json")); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // Stop kills it. Its objects are kept.

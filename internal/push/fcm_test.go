@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -17,26 +18,39 @@ import (
 	"github.com/parley-chat/parley/internal/outbound"
 )
 
+var errRevoked = errors.New("the key is revoked")
+
 // google is FCM and the service of its tokens.
 type google struct {
 	*httptest.Server
 	tokens   atomic.Int64
 	status   atomic.Int64 // of the next answers to pushes
+	revoked  atomic.Value // the id of the key that the service of tokens refuses
 	messages chan map[string]any
 }
 
-func newGoogle(t *testing.T, public *rsa.PublicKey) *google {
+// newGoogle starts them with the keys of a service account, by id.
+func newGoogle(t *testing.T, keys map[string]*rsa.PublicKey) *google {
 	g := &google{messages: make(chan map[string]any, 100)}
 	g.status.Store(200)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
 		claims := jwt.MapClaims{}
 		_, err := jwt.ParseWithClaims(r.FormValue("assertion"), claims, func(tok *jwt.Token) (any, error) {
-			if tok.Header["kid"] != "key-1" {
+			id, _ := tok.Header["kid"].(string)
+			if id == g.revoked.Load() {
+				return nil, errRevoked
+			}
+			if keys[id] == nil {
 				t.Errorf("the key is %v", tok.Header["kid"])
 			}
-			return public, nil
+			return keys[id], nil
 		}, jwt.WithValidMethods([]string{"RS256"}), jwt.WithAudience(g.URL+"/token"), jwt.WithIssuer("parley@example.iam"))
+		if errors.Is(err, errRevoked) {
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = w.Write([]byte(`{"error":"invalid_grant"}`))
+			return
+		}
 		if err != nil || claims["scope"] != fcmScope || r.FormValue("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer" {
 			t.Errorf("the assertion: %v, %v", err, claims)
 		}
@@ -69,7 +83,7 @@ func TestFCM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := newGoogle(t, &key.PublicKey)
+	g := newGoogle(t, map[string]*rsa.PublicKey{"key-1": &key.PublicKey})
 	guard := &outbound.Guard{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
 	f, _ := NewFCM(FCMConfig{ProjectID: "a-project", ClientEmail: "parley@example.iam", KeyID: "key-1", Key: key, TokenURI: g.URL + "/token", Endpoint: g.URL}, guard).(*fcm)
 	t.Cleanup(f.client.CloseIdleConnections)
@@ -114,5 +128,41 @@ func TestFCM(t *testing.T) {
 	blocked, _ := NewFCM(f.FCMConfig, &outbound.Guard{}).(*fcm)
 	if a := blocked.send(t.Context(), p); a.status != 0 || a.err == nil || !strings.Contains(a.err.Error(), "not allowed") {
 		t.Errorf("an address that is not allowed: %+v", a)
+	}
+}
+
+// A service account has two keys while its key is rotated: dispatchers with either of them send, and the one that is revoked fails with no
+// status, which means that its pushes are tried again, by another dispatcher.
+func TestTheKeyOfFCMRotates(t *testing.T) {
+	t.Parallel()
+	keys, public := map[string]*rsa.PrivateKey{}, map[string]*rsa.PublicKey{}
+	for _, id := range []string{"older", "newer"} {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[id], public[id] = key, &key.PublicKey
+	}
+	g := newGoogle(t, public)
+	guard := &outbound.Guard{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}
+	dispatcher := func(id string) *fcm {
+		f, _ := NewFCM(FCMConfig{ProjectID: "a-project", ClientEmail: "parley@example.iam", KeyID: id, Key: keys[id], TokenURI: g.URL + "/token", Endpoint: g.URL}, guard).(*fcm)
+		t.Cleanup(f.client.CloseIdleConnections)
+		return f
+	}
+	p := &parcel{provider: ProviderFCM, address: "device-token", push: Push{V: 1, Type: "message", ConversationID: "c", MessageID: "m"}}
+	was, next := dispatcher("older"), dispatcher("newer")
+	for _, f := range []*fcm{was, next, was} {
+		if a := f.send(t.Context(), p); a.status != 200 || a.err != nil {
+			t.Errorf("with %s: %+v", f.KeyID, a)
+		}
+	}
+	g.revoked.Store("older")
+	was.until = time.Time{} // its token has expired
+	if a := was.send(t.Context(), p); a.status != 0 || a.err == nil {
+		t.Errorf("with the revoked key: %+v", a)
+	}
+	if a := next.send(t.Context(), p); a.status != 200 || a.err != nil {
+		t.Errorf("with the other key: %+v", a)
 	}
 }

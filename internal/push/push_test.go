@@ -188,7 +188,7 @@ func TestAnswersOfProviders(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	ana, ben := h.users[0], h.users[1]
-	for _, path := range []string{"/gone", "/missing", "/busy", "/broken", "/refusing", "/fine"} {
+	for _, path := range []string{"/gone", "/missing", "/busy", "/broken", "/refusing", "/foreign", "/fine"} {
 		h.browser(1, path)
 	}
 	var refused atomic.Int64 // when the busy one was answered, Unix ms
@@ -209,6 +209,8 @@ func TestAnswersOfProviders(t *testing.T) {
 			}
 		case "/refusing":
 			return 400, nil
+		case "/foreign": // the subscription is bound to another VAPID key, and holds again once that key is back
+			return 403, nil
 		}
 		return 201, nil
 	})
@@ -218,7 +220,7 @@ func TestAnswersOfProviders(t *testing.T) {
 	h.await("what is gone is removed", func() bool {
 		list := strings.Fields(devices(t, h.db, ben))
 		slices.Sort(list)
-		return slices.Equal(list, []string{"broken", "busy", "fine", "refusing"})
+		return slices.Equal(list, []string{"broken", "busy", "fine", "foreign", "refusing"})
 	})
 	h.await("busy and broken ones wait", func() bool { return h.sent(ProviderWebPush, sendRetried) == 2 })
 	// due is when a device's push is sent again; not if a busy machine has done so already, after the pause.
@@ -238,8 +240,14 @@ func TestAnswersOfProviders(t *testing.T) {
 	}
 	mustExec(t, h.db, `UPDATE push_sends SET next_at = clock_timestamp()`)
 	h.await("both get it then", func() bool { return h.sent(ProviderWebPush, sendDelivered) == 3 })
-	if h.service.tries("/refusing") != 1 || h.sent(ProviderWebPush, sendRefused) != 1 || h.sent(ProviderWebPush, sendGone) != 2 {
-		t.Errorf("a refused push was tried %d times", h.service.tries("/refusing"))
+	h.await("refused ones are counted", func() bool { return h.sent(ProviderWebPush, sendRefused) == 2 })
+	for _, path := range []string{"/refusing", "/foreign"} {
+		if n := h.service.tries(path); n != 1 {
+			t.Errorf("a push that %s refused was tried %d times", path, n)
+		}
+	}
+	if n := h.sent(ProviderWebPush, sendGone); n != 2 {
+		t.Errorf("%v devices are gone", n)
 	}
 	// The fifth attempt is the last.
 	h.service.set(func(string, int) (int, http.Header) { return 500, nil })

@@ -46,11 +46,9 @@ func (s *Server) createConversation(c *fiber.Ctx) error {
 }
 
 func (s *Server) listConversations(c *fiber.Ctx) error {
-	p, err := pageOf(c)
-	if err != nil {
-		return err
-	}
-	sel, err := selectionOf(c)
+	var f invalid.Faults
+	sel := selectionOf(c, &f)
+	p, err := pageWith(c, &f)
 	if err != nil {
 		return err
 	}
@@ -63,9 +61,8 @@ func (s *Server) listConversations(c *fiber.Ctx) error {
 	})
 }
 
-// selectionOf reads the query parameters filter, type and q.
-func selectionOf(c *fiber.Ctx) (conversation.Selection, error) {
-	var f invalid.Faults
+// selectionOf reads the query parameters filter, type and q. It adds their faults to f.
+func selectionOf(c *fiber.Ctx, f *invalid.Faults) conversation.Selection {
 	sel := conversation.Selection{Filter: conversation.FilterDefault, Type: strings.Clone(c.Query("type")), Query: strings.Clone(c.Query("q"))}
 	args := c.Context().QueryArgs()
 	if args.Has("filter") {
@@ -78,9 +75,9 @@ func selectionOf(c *fiber.Ctx) (conversation.Selection, error) {
 		f.Add("type", "must be direct or group")
 	}
 	if args.Has("q") {
-		invalid.Text{Min: 1, Max: maxConversationQuery, Trim: true}.Check(&f, "q", &sel.Query)
+		invalid.Text{Min: 1, Max: maxConversationQuery, Trim: true}.Check(f, "q", &sel.Query)
 	}
-	return sel, f.Err()
+	return sel
 }
 
 // maxConversationQuery is the largest length of q in code points.

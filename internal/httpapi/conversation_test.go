@@ -81,7 +81,7 @@ func TestConversationLists(t *testing.T) {
 		{name: "all defaults", request: "GET /api/conversations", calls: `List {ada} default "" "" first 50`, status: 200, want: last},
 		{name: "a selection", request: "GET /api/conversations?filter=unread&type=group&q=%20te%20&cursor={afterBob}&limit=2", yes: true,
 			calls: "List {ada} unread group te {afterBob} 2", status: 200, want: more},
-		{name: "all faults of a selection", request: "GET /api/conversations?filter=new&type=room&q=", status: 400, want: "invalid_request: filter type q"},
+		{name: "all faults of a selection", request: "GET /api/conversations?filter=new&type=room&q=&limit=0", status: 400, want: "invalid_request: filter type q limit"},
 		{name: "a cursor that is none", request: "GET /api/conversations?cursor=x", status: 400, want: "invalid_cursor"},
 		{name: "unread", request: "GET /api/unread", calls: "Unread {ada} false", status: 200, want: `{"messages":3,"mentions":1,"conversations":2,"asOf":"{noon}"}`},
 		{name: "unread with muted ones", request: "GET /api/unread?muted=true", calls: "Unread {ada} true", status: 200, want: `{"messages":3,"mentions":1,"conversations":2,"asOf":"{noon}"}`},

@@ -54,15 +54,15 @@ func (s *Server) listMessages(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
+	switch args := c.Context().QueryArgs(); {
+	case args.Has("afterSeq"):
+		return s.listAfterSeq(c, id)
+	case args.Has("around"):
+		return s.listAround(c, id)
+	}
 	p, err := pageOf(c)
 	if err != nil {
 		return err
-	}
-	switch args := c.Context().QueryArgs(); {
-	case args.Has("afterSeq"):
-		return s.listAfterSeq(c, id, p)
-	case args.Has("around"):
-		return s.listAround(c, id, p)
 	}
 	found, err := s.Messages.History(c.UserContext(), id, caller(c).UserID, p.after, p.limit)
 	if err != nil {
@@ -73,19 +73,20 @@ func (s *Server) listMessages(c *fiber.Ctx) error {
 
 // listAfterSeq responds with the messages after a seq, in the order of their seqs. There is no cursor: the client requests the next part with
 // the last seq.
-func (s *Server) listAfterSeq(c *fiber.Ctx, conversationID string, p page) error {
+func (s *Server) listAfterSeq(c *fiber.Ctx, conversationID string) error {
 	var f invalid.Faults
+	query := c.Context().QueryArgs()
 	seq := queryInt(c, &f, "afterSeq", -1, 0, math.MaxInt64)
 	if seq < 0 {
 		f.Add("afterSeq", "must be a seq")
 	}
-	if p.after != nil {
-		f.Add("cursor", "does not go with afterSeq")
+	for _, other := range []string{"cursor", "around"} {
+		if query.Has(other) {
+			f.Add(other, "does not go with afterSeq")
+		}
 	}
-	if c.Context().QueryArgs().Has("around") {
-		f.Add("around", "does not go with afterSeq")
-	}
-	if err := f.Err(); err != nil {
+	p, err := pageWith(c, &f)
+	if err != nil {
 		return err
 	}
 	found, err := s.Messages.AfterSeq(c.UserContext(), conversationID, caller(c).UserID, seq, p.limit)
@@ -97,9 +98,14 @@ func (s *Server) listAfterSeq(c *fiber.Ctx, conversationID string, p page) error
 
 // listAround responds with a message and half a page on each side. Clients request older messages with nextCursor, and newer ones with afterSeq
 // and the seq of the first item.
-func (s *Server) listAround(c *fiber.Ctx, conversationID string, p page) error {
-	if p.after != nil {
-		return invalid.One("cursor", "does not go with around")
+func (s *Server) listAround(c *fiber.Ctx, conversationID string) error {
+	var f invalid.Faults
+	if c.Context().QueryArgs().Has("cursor") {
+		f.Add("cursor", "does not go with around")
+	}
+	p, err := pageWith(c, &f)
+	if err != nil {
+		return err
 	}
 	around := strings.Clone(c.Query("around"))
 	if !id.Valid(around) {

@@ -178,6 +178,35 @@ func alertsOf(list []object, alert string) (rules []object) {
 // What the chart sets by other values than config.
 var otherwise = regexp.MustCompile(`^PARLEY_(HTTP_ADDR|OPS_ADDR|CONFIG|DATABASE_\w+|MIGRATE_DATABASE_URL|REDIS_\w+|JWT_SECRET|METRICS_TOKEN|BOOTSTRAP_KEY|SECRETS_KEY|PUSH_VAPID_PRIVATE_KEY|PUSH_FCM_CREDENTIALS|S3_\w+|SHUTDOWN_TIMEOUT|DRAIN_DELAY)$`)
 
+var secretSetting = regexp.MustCompile(`(?m)^([\w.]+): \{ variable: PARLEY_`)
+
+// docs/operating.md describes the rotation of each secret that the chart has.
+func TestEverySecretHasItsRotation(t *testing.T) {
+	t.Parallel()
+	read := func(path string) string {
+		b, err := os.ReadFile(filepath.Join(chartDir, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	_, section, _ := strings.Cut(read("../../docs/operating.md"), "\n## Rotating secrets\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	secrets := secretSetting.FindAllStringSubmatch(read("templates/_helpers.tpl"), -1)
+	if len(secrets) < 6 {
+		t.Errorf("the chart has %d secrets", len(secrets))
+	}
+	names := []string{"database.", "redis.", "`storage`", "`trustedCA`"}
+	for _, m := range secrets {
+		names = append(names, m[1])
+	}
+	for _, name := range names {
+		if !strings.Contains(section, name) {
+			t.Errorf("the rotation of %s is not described", name)
+		}
+	}
+}
+
 // Every setting of docs/settings.md can be set.
 func TestEverySettingCanBeSet(t *testing.T) {
 	b, err := os.ReadFile(root + "/docs/settings.md")

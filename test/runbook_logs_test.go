@@ -28,34 +28,47 @@ var searchedAttributes = map[string]string{
 	"asynq":             "the part of the messages that asynq logs",
 }
 
+// search is one log search of a document.
+type search struct{ document, component, text string }
+
+// logSearches are the searches of all documents, one for each text.
+func logSearches(t *testing.T, root string) []search {
+	t.Helper()
+	var files []string
+	for _, pattern := range []string{"docs/*.md", "docs/*/*.md"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no documents: %v", err)
+		}
+		files = append(files, found...)
+	}
+	var out []search
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range logSearch.FindAllStringSubmatch(string(b), -1) {
+			for _, text := range alternatives(m[2]) {
+				out = append(out, search{filepath.Base(file), m[1], text})
+			}
+		}
+	}
+	return out
+}
+
 // Each text for which a document searches a component's log is in a message that this component logs.
 func TestLogSearchesFindMessages(t *testing.T) {
 	t.Parallel()
 	root := testenv.Root(t)
-	source := readLogging(t, root)
-	searches := 0
-	for _, pattern := range []string{"docs/*.md", "docs/*/*.md"} {
-		files, err := filepath.Glob(filepath.Join(root, pattern))
-		if err != nil || len(files) == 0 {
-			t.Fatalf("no documents: %v", err)
-		}
-		for _, file := range files {
-			b, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, m := range logSearch.FindAllStringSubmatch(string(b), -1) {
-				searches++
-				for _, text := range alternatives(m[2]) {
-					if searchedAttributes[text] == "" && !source.logs(m[1], text) {
-						t.Errorf("%s searches the log of %q for %q, which is in none of its messages", filepath.Base(file), m[1], text)
-					}
-				}
-			}
+	source, searches := readLogging(t, root), logSearches(t, root)
+	for _, s := range searches {
+		if searchedAttributes[s.text] == "" && !source.logs(s.component, s.text) {
+			t.Errorf("%s searches the log of %q for %q, which is in none of its messages", s.document, s.component, s.text)
 		}
 	}
-	if searches < 20 {
-		t.Errorf("there are %d searches", searches)
+	if len(searches) < 20 {
+		t.Errorf("there are %d searches", len(searches))
 	}
 }
 
@@ -146,20 +159,25 @@ func (l logging) read(folder string, file *ast.File) {
 		if !ok || !logCall.MatchString(calledName(call)) {
 			return true
 		}
-		for _, arg := range call.Args {
-			lit, ok := arg.(*ast.BasicLit)
-			if !ok || lit.Kind != token.STRING {
-				continue
-			}
-			if s, err := strconv.Unquote(lit.Value); err == nil {
-				l.messages[folder] = append(l.messages[folder], s)
-			}
-			if calledName(call) != "NewOutage" { // which has two; what follows slog's is a key
-				break
-			}
+		literals := stringLiterals(call.Args)
+		if calledName(call) != "NewOutage" { // which has two messages; what follows slog's is a key
+			literals = literals[:min(1, len(literals))]
 		}
+		l.messages[folder] = append(l.messages[folder], literals...)
 		return true
 	})
+}
+
+func stringLiterals(args []ast.Expr) []string {
+	var out []string
+	for _, arg := range args {
+		if lit, ok := arg.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			if s, err := strconv.Unquote(lit.Value); err == nil {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
 }
 
 // calledName is the name of the function or method, without its package or receiver.

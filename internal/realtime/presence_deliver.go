@@ -56,6 +56,19 @@ func (t *watched) update(s event.PresenceState) bool {
 	return true
 }
 
+// wasOnline reports whether the user was online by the state that was read last or, if none was read yet, by what a socket was shown.
+func (t *watched) wasOnline() bool {
+	if t.known {
+		return t.state.Online
+	}
+	for _, v := range t.views {
+		if v == online {
+			return true
+		}
+	}
+	return false
+}
+
 // related records that a viewer may have a new friend or peer, or may see other users than before.
 func (w *watches) related(viewerID, otherID string) {
 	w.mu.Lock()
@@ -211,13 +224,13 @@ func (w *watches) read(ctx context.Context, users []string) error {
 		t, s := w.users[u], states[i]
 		switch {
 		case t == nil:
-		case s.Version > 0 || !t.known || !t.state.Online:
+		case s.Version > 0 || !t.wasOnline():
 			t.update(s)
 			t.lostAt = time.Time{}
 		case t.lostAt.IsZero():
 			t.lostAt = now
 		case now.Sub(t.lostAt) >= lostFor:
-			t.state, t.lostAt = s, time.Time{}
+			t.state, t.known, t.lostAt = s, true, time.Time{}
 		}
 	}
 	return nil

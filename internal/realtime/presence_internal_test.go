@@ -46,3 +46,28 @@ func TestASubscriptionThatFailsLeavesNothing(t *testing.T) {
 		t.Errorf("after a failed subscription: own %v, watched %v", x.own, w.users)
 	}
 }
+
+// forgetful is the presence of a Redis that has lost its memory.
+type forgetful struct{ Presences }
+
+func (forgetful) States(_ context.Context, users []string) ([]event.PresenceState, error) {
+	return make([]event.PresenceState, len(users)), nil
+}
+
+// A user who was shown as online is not reported offline because Redis, which was unavailable before the state was first read, has
+// lost its memory: the user's pod registers the socket again. After a while the user is.
+func TestAUserWhoWasShownAsOnlineIsNotOfflineAtOnce(t *testing.T) {
+	t.Parallel()
+	h := NewHub(HubConfig{Memberships: nobodys{}, Channels: NewChannels(), Presence: forgetful{}, Metrics: NewMetrics(prometheus.NewRegistry())})
+	w, s := h.watches, &Session{hub: h}
+	w.sessions[s] = &watching{own: map[string]bool{}, peers: map[string]bool{}}
+	w.activate(s, w.add(s, []string{"a"}, true), []event.Presence{{UserID: "a", Status: event.StatusOnline}})
+	a := w.users["a"]
+	if err := w.read(t.Context(), []string{"a"}); err != nil || a.known || a.lostAt.IsZero() {
+		t.Errorf("at once: %+v, %v", a, err)
+	}
+	a.lostAt = a.lostAt.Add(-lostFor)
+	if err := w.read(t.Context(), []string{"a"}); err != nil || !a.known || a.state.Online {
+		t.Errorf("after a while: %+v, %v", a, err)
+	}
+}

@@ -84,7 +84,7 @@ func TestRowsAreReadIntoTheirFields(t *testing.T) {
 			t.Errorf("a plain message has %s: %s", feature, text)
 		}
 	}
-	text = has(message(rich), `"replyToId":"`+plain+`"`, `"editedAt":"2026-01-06T00:00:00.000000Z"`, `"mentions":{"userIds":["`+user+`"],"all":true}`, `"b"`)
+	has(message(rich), `"replyToId":"`+plain+`"`, `"editedAt":"2026-01-06T00:00:00.000000Z"`, `"mentions":{"userIds":["`+user+`"],"all":true}`, `"b"`)
 	exec(`UPDATE messages SET metadata = NULL WHERE id = $1`, rich)
 	if text = has(message(rich), `"mentions"`); strings.Contains(text, "metadata") {
 		t.Errorf("a message without metadata has some: %s", text)

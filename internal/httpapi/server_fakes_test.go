@@ -113,8 +113,8 @@ func (f *watchedStandings) Standing(context.Context, string) error { return f.ke
 // serverUsersFake knows ext:ada and ext:bob/1, and every well-formed id.
 type serverUsersFake keyedDomain
 
-func (f *serverUsersFake) Resolve(_ context.Context, name string) (string, error) {
-	u, err := f.ResolveAll(nil, []string{name}) //nolint:staticcheck // it uses no context
+func (f *serverUsersFake) Resolve(ctx context.Context, name string) (string, error) {
+	u, err := f.ResolveAll(ctx, []string{name})
 	if err != nil {
 		return "", err
 	}

@@ -444,7 +444,6 @@ func TestPresenceIsAsked(t *testing.T) {
 	p.becomes(t, u[1], u[0].ID, "online", 2*time.Second)
 	nobody := id.New()
 	t.Run("of several users", func(t *testing.T) {
-		t.Parallel()
 		var l struct{ Data []presence }
 		p.want(t, 200, u[1].token, "GET", "/api/presence?userIds="+nobody+","+u[0].ID, nil).into(t, &l)
 		if len(l.Data) != 2 || l.Data[0].UserID != nobody || l.Data[0].Status != "offline" || l.Data[1].UserID != u[0].ID || l.Data[1].Status != "online" {
@@ -452,7 +451,6 @@ func TestPresenceIsAsked(t *testing.T) {
 		}
 	})
 	t.Run("by requests with faults", func(t *testing.T) {
-		t.Parallel()
 		many := strings.TrimSuffix(strings.Repeat(nobody+",", 101), ",")
 		for _, query := range []string{"", "?userIds=", "?userIds=x", "?userIds=" + many} {
 			expectFaults(t, p.call(t, u[1].token, "GET", "/api/presence"+query, nil), query, "userIds")

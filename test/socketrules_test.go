@@ -157,7 +157,6 @@ func TestMalformedFrames(t *testing.T) {
 		"not UTF-8":     {websocket.TextMessage, "{\"type\":\"\xff\"}"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			sock := p.open(t, u)
 			if err := sock.conn.WriteMessage(x.kind, []byte(x.data)); err != nil {
 				t.Fatal(err)

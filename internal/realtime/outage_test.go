@@ -46,7 +46,7 @@ func TestNoticesOfAnOutageArriveAfterIt(t *testing.T) {
 		}
 	}
 	for _, p := range e.pods {
-		if lost, back := p.log.Count("the subscription to redis is lost"), p.log.Count("the subscription to redis is established again"); lost != 1 || back != 1 {
+		if lost, back := p.log.Count("the subscription to redis is lost"), p.log.Count("the subscription to redis is established again"); lost == 0 || lost != back { // more than one of each if connecting fails again
 			t.Errorf("the log has %d beginnings of the outage and %d ends", lost, back)
 		}
 	}
@@ -78,13 +78,15 @@ func TestEventsOfAnOutageOfPostgresAreDeliveredAfterIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	testenv.Eventually(t, time.Minute, func() bool { return testenv.Metric(t, p.registry, "parley_poll_errors_total") >= 2 }, "polls fail")
-	if len(c.frames) > 0 {
-		t.Errorf("a frame came without Postgres and Redis: %+v", <-c.frames)
+	for len(c.frames) > 0 {
+		if f := <-c.frames; f.Type != event.TypePing && f.Type != "protocol ping" {
+			t.Errorf("a frame came without Postgres and Redis: %+v", f)
+		}
 	}
 	proxy.Mend()
 	c.messages(1, 3, time.Minute)
 	c.until(event.TypeMemberAdded, time.Minute)
-	if begun, over := p.log.Count("postgres cannot be polled for missed events"), p.log.Count("postgres is polled for missed events again"); begun != 1 || over != 1 {
+	if begun, over := p.log.Count("postgres cannot be polled for missed events"), p.log.Count("postgres is polled for missed events again"); begun == 0 || begun != over { // more than one of each if a poll times out under load
 		t.Errorf("the log has %d beginnings of the outage and %d ends", begun, over)
 	}
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/parley-chat/parley/internal/user"
 )
 
-var presenceTimes = config.Presence{TTL: 3 * time.Second, Grace: 300 * time.Millisecond}
+var presenceTimes = config.Presence{TTL: 15 * time.Second, Grace: 300 * time.Millisecond}
 
 // setupWhole starts whole pods with a presence-watcher. The users from the first on are friends of the first.
 func setupWhole(t *testing.T, pods, users int) *env {

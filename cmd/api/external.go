@@ -45,7 +45,7 @@ func newExternal(c config.Identity, db *postgres.DB, r prometheus.Registerer, lo
 	return external{source, identity.NewVerifier(settings, source, identity.NewMetrics(r, source), log), service}, nil
 }
 
-// addTo makes the edge accept external tokens, if there is an issuer. Otherwise the fields stay nil: a nil pointer in them would not be nil.
+// addTo makes the edge accept external tokens, if there is an issuer. Otherwise the fields stay nil interfaces, which do not hold a nil pointer.
 func (e external) addTo(d *httpapi.Deps) {
 	if e.source != nil {
 		d.Keyset, d.Verifier, d.Identity = e.source, e.verifier, e.service

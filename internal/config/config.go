@@ -260,7 +260,7 @@ func (r *reader) secrets(name string) [][]byte {
 	return out
 }
 
-// tokens reads tokens of any length, comma separated. An empty one is a fault: without a token the request would need none.
+// tokens reads tokens of any length, comma separated. An empty one is a fault, because a request without a token would match it.
 func (r *reader) tokens(name string) []string {
 	value := r.text(name, "")
 	if value == "" {

@@ -70,7 +70,7 @@ const (
 // pageOf reads the query parameters cursor and limit.
 func pageOf(c *fiber.Ctx) (page, error) { return pageWith(c, &invalid.Faults{}) }
 
-// pageWith is pageOf for a list with further parameters. It returns their faults, which f has, together with its own.
+// pageWith is pageOf for a list with further parameters, whose faults f holds. They are returned together with that of limit, before that of cursor.
 func pageWith(c *fiber.Ctx, f *invalid.Faults) (page, error) {
 	p := page{limit: int(queryInt(c, f, "limit", pageSize, 1, maxPage))}
 	if err := f.Err(); err != nil {

@@ -36,8 +36,8 @@ const (
 	lingerBytes = 2 << 20
 )
 
-// listenConfig sets options once, on the listener, which would cost each connection a system call. Connections inherit the size of the send buffer.
-// TCP's keep-alives are off, because requests have time-outs and sockets have heartbeats.
+// listenConfig sets options once, on the listener: setting them on each connection would cost system calls. Connections inherit the size of the send
+// buffer. TCP's keep-alives are off, because requests have time-outs and sockets have heartbeats.
 var listenConfig = net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, c syscall.RawConn) error {
 	var failed error
 	err := c.Control(func(fd uintptr) {

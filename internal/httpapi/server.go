@@ -56,7 +56,7 @@ type Config struct {
 	// ConnectionsPerAddress bounds the HTTP connections of one address; 0 for no bound.
 	ConnectionsPerAddress int
 	AllowedOrigins        []string
-	// MetricsTokens are those that the metrics accept; none: only requests that come directly.
+	// MetricsTokens are accepted by /api/metrics. If there are none, only requests that come directly are served.
 	MetricsTokens []string
 	// Docs is set if /api/docs is served.
 	Docs bool
@@ -73,8 +73,8 @@ type Config struct {
 	ProfileSync bool
 }
 
-// Deps are the dependencies of the edge. The files of the handlers declare the interfaces of the domains. A part that is off is nil: the
-// interface, not a nil pointer in it.
+// Deps are the dependencies of the edge. The files of the handlers declare the interfaces of the domains. A part that is off must
+// be a nil interface, not an interface that holds a nil pointer.
 type Deps struct {
 	Auth interface {
 		accounts

@@ -113,7 +113,7 @@ func (l *Limiter) Allow(ctx context.Context, takes ...Take) []Verdict {
 	return out
 }
 
-// AllowOne is Allow for one bucket. A caller that holds the Limiter as an interface allocates nothing for the call.
+// AllowOne is Allow for one bucket. A caller that holds the Limiter as an interface does not allocate a slice of takes.
 func (l *Limiter) AllowOne(ctx context.Context, t Take) Verdict {
 	out, _ := l.allow(ctx, []Take{t})
 	return out[0]

@@ -344,7 +344,7 @@ value: that named like the release, or `ownSecret` of $. Takes (list $ variable 
 {{- include "parley.extraEnv" (list $ (index . 2)) }}
 {{- end -}}
 
-{{/* The constraint that spreads a component's pods over nodes if possible. The zone is no second one: the scheduler disregards all
+{{/* The constraint that spreads a component's pods over nodes if possible. There is no second constraint for the zone: the scheduler disregards all
 such constraints of a pod on a node that lacks the label of one of them, and nodes of small clusters have no zone. Takes (list $ component). */}}
 {{- define "parley.spread" -}}
 {{- $ := index . 0 -}}

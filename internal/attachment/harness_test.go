@@ -171,12 +171,7 @@ func (w *world) fetch(t testing.TB, url string) (*http.Response, []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res, b
+	return res, []byte(testenv.Body(t, res))
 }
 
 // png is a PNG of that size in pixels and bytes.

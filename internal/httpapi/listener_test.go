@@ -67,12 +67,7 @@ func respond(t *testing.T, c net.Conn) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, string(b)
+	return res.StatusCode, testenv.Body(t, res)
 }
 
 const getHealth = "GET /api/health HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -11,6 +10,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/parley-chat/parley/internal/config"
+	"github.com/parley-chat/parley/internal/testenv"
 )
 
 // servePage serves the page and returns how to ask for a path with a header or without.
@@ -36,12 +36,7 @@ func servePage(t *testing.T, storage config.Storage) func(path string, header ..
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer res.Body.Close()
-		b, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res, string(b)
+		return res, testenv.Body(t, res)
 	}
 }
 

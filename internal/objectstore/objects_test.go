@@ -29,12 +29,7 @@ func send(t *testing.T, method, url string, headers map[string]string, body stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, res.Header, string(b)
+	return res.StatusCode, res.Header, testenv.Body(t, res)
 }
 
 // A file is uploaded once, measured, read in parts, downloaded with the name and type that the server chose, and removed.

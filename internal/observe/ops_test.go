@@ -56,12 +56,7 @@ func get(t *testing.T, url, accept string) (status int, contentType, body string
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, res.Header.Get("Content-Type"), string(b)
+	return res.StatusCode, res.Header.Get("Content-Type"), testenv.Body(t, res)
 }
 
 // A probe gets the reason why the process is not ready; the process lives meanwhile.

@@ -63,7 +63,7 @@ func (s *sessionsOfCaller) EndSession(ctx context.Context, userID, sessionID str
 // authEdge is an edge whose GET /api/auth/sessions records for whom it is called.
 func authEdge(t *testing.T) (*serverEdge, *sessionsOfCaller, *externalFake) {
 	t.Helper()
-	seen, external := &sessionsOfCaller{}, &externalFake{users: []string{idUser}}
+	seen, external := &sessionsOfCaller{}, &externalFake{users: []string{ada}}
 	e := newServerEdge(t, func(c *Config, d *Deps) {
 		c.AuthMode = config.AuthBoth
 		seen.serverAuthFake = d.Auth.(*serverAuthFake) //nolint:forcetypeassert // newServerEdge sets it
@@ -82,11 +82,11 @@ func TestBearersOfEveryKindAreRecognized(t *testing.T) {
 		acting       string
 		want         auth.Identity
 	}{
-		{"an own token", "Bearer " + e.session(), "", auth.Identity{UserID: idUser, SessionID: idSession}},
-		{"another case of the scheme", "bEARER " + e.session(), "", auth.Identity{UserID: idUser, SessionID: idSession}},
-		{"an external token", "Bearer ext.ada", "", auth.Identity{UserID: idUser}},
-		{"a key that acts for a user by id", "Bearer " + serverToken, idOther, auth.Identity{UserID: idOther}},
-		{"a key that acts for a user by external id", "Bearer " + serverToken, "ext:ada", auth.Identity{UserID: idUser}},
+		{"an own token", "Bearer " + e.session(), "", auth.Identity{UserID: ada, SessionID: session}},
+		{"another case of the scheme", "bEARER " + e.session(), "", auth.Identity{UserID: ada, SessionID: session}},
+		{"an external token", "Bearer ext.ada", "", auth.Identity{UserID: ada}},
+		{"a key that acts for a user by id", "Bearer " + serverToken, bob, auth.Identity{UserID: bob}},
+		{"a key that acts for a user by external id", "Bearer " + serverToken, "ext:ada", auth.Identity{UserID: ada}},
 	} {
 		headers := []string{"Authorization", c.header}
 		if c.acting != "" {
@@ -105,11 +105,11 @@ func TestBearersThatDoNotHold(t *testing.T) {
 	t.Parallel()
 	e, seen, external := authEdge(t)
 	external.err = principal.ErrUnauthorized
-	expired, err := auth.NewTokens([][]byte{[]byte(edgeSecret)}, -time.Hour).Issue(idUser, idSession)
+	expired, err := auth.NewTokens([][]byte{[]byte(edgeSecret)}, -time.Hour).Issue(ada, session)
 	if err != nil {
 		t.Fatal(err)
 	}
-	forged, err := auth.NewTokens([][]byte{[]byte("another secret, which is long enough")}, time.Hour).Issue(idUser, idSession)
+	forged, err := auth.NewTokens([][]byte{[]byte("another secret, which is long enough")}, time.Hour).Issue(ada, session)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,11 +152,11 @@ func TestUsersWhoAreNotAdmitted(t *testing.T) {
 		{"deleted", principal.Standing{Deleted: true, ChangedAt: someTime.Time}, 401, "unauthorized"},
 	} {
 		e, _, external := authEdge(t)
-		e.barred.Note(idUser, c.standing)
+		e.barred.Note(ada, c.standing)
 		for name, r := range map[string]*reply{
 			"an own token":      e.do("GET", ownSessions, e.session(), ""),
 			"an external token": e.do("GET", ownSessions, "ext.ada", ""),
-			"an acting key":     e.do("GET", ownSessions, serverToken, "", "Parley-User", idUser),
+			"an acting key":     e.do("GET", ownSessions, serverToken, "", "Parley-User", ada),
 		} {
 			if r.status != c.status || r.problem.Code != c.code {
 				t.Errorf("%s, %s: %d %s, want %d %s", c.name, name, r.status, r.body, c.status, c.code)
@@ -175,9 +175,9 @@ func TestUsersWhoAreNotAdmitted(t *testing.T) {
 func TestAnExternalTokenAfterADeletionIsOfANewUser(t *testing.T) {
 	t.Parallel()
 	e, seen, external := authEdge(t)
-	external.users = []string{idUser, idOther}
-	e.barred.Note(idUser, principal.Standing{Deleted: true, ChangedAt: someTime.Time})
-	if r := e.do("GET", ownSessions, "ext.ada", ""); r.status != 200 || len(seen.seen) != 1 || seen.seen[0].UserID != idOther {
+	external.users = []string{ada, bob}
+	e.barred.Note(ada, principal.Standing{Deleted: true, ChangedAt: someTime.Time})
+	if r := e.do("GET", ownSessions, "ext.ada", ""); r.status != 200 || len(seen.seen) != 1 || seen.seen[0].UserID != bob {
 		t.Errorf("%d %s for %v", r.status, r.body, seen.seen)
 	}
 }
@@ -185,7 +185,7 @@ func TestAnExternalTokenAfterADeletionIsOfANewUser(t *testing.T) {
 func TestATokenOfAnEndedSession(t *testing.T) {
 	t.Parallel()
 	e, _, _ := authEdge(t)
-	e.ended.Note(idSession)
+	e.ended.Note(session)
 	e.wantProblem(e.do("GET", ownSessions, e.session(), ""), 401, "unauthorized")
 	if got := e.limits.charged(); len(got) != 1 || got[0].Subject != "address:0.0.0.0" {
 		t.Errorf("charged %+v: the bucket of the former owner is not used up by it", got)
@@ -220,7 +220,7 @@ func TestATokenThatCannotBeCheckedIsNotRefused(t *testing.T) {
 // acting are the headers of a key that acts for a user, none for other tokens.
 func acting(token string) []string {
 	if token == serverToken {
-		return []string{"Parley-User", idUser}
+		return []string{"Parley-User", ada}
 	}
 	return nil
 }
@@ -228,9 +228,9 @@ func acting(token string) []string {
 func TestKeysThatAct(t *testing.T) {
 	t.Parallel()
 	e, seen, _ := authEdge(t)
-	e.keys.known["parley_sk_reader"] = principal.Principal{Kind: principal.Key, KeyID: idKey, Scopes: principal.Scopes{"act:read"}}
-	e.keys.known["parley_sk_users"] = principal.Principal{Kind: principal.Key, KeyID: idKey, Scopes: principal.Scopes{"users"}}
-	end := ownSessions + "/" + idSession
+	e.keys.known["parley_sk_reader"] = principal.Principal{Kind: principal.Key, KeyID: keyID, Scopes: principal.Scopes{"act:read"}}
+	e.keys.known["parley_sk_users"] = principal.Principal{Kind: principal.Key, KeyID: keyID, Scopes: principal.Scopes{"users"}}
+	end := ownSessions + "/" + session
 	for _, c := range []struct {
 		name, method, path, token string
 		headers                   []string
@@ -240,16 +240,16 @@ func TestKeysThatAct(t *testing.T) {
 		{"nobody named", "GET", ownSessions, serverToken, nil, 400, "invalid_request"},
 		{"an unknown user", "GET", ownSessions, serverToken, []string{"Parley-User", "ext:nobody"}, 404, "user_not_found"},
 		{"no id", "GET", ownSessions, serverToken, []string{"Parley-User", "ada"}, 404, "user_not_found"},
-		{"reads with act:read", "GET", ownSessions, "parley_sk_reader", []string{"Parley-User", idUser}, 200, ""},
-		{"HEAD with act:read", "HEAD", ownSessions, "parley_sk_reader", []string{"Parley-User", idUser}, 200, ""},
-		{"changes with act:read", "DELETE", end, "parley_sk_reader", []string{"Parley-User", idUser}, 403, "scope_missing"},
-		{"changes", "DELETE", end, serverToken, []string{"Parley-User", idUser}, 204, ""},
-		{"without act", "GET", ownSessions, "parley_sk_users", []string{"Parley-User", idUser}, 403, "scope_missing"},
-		{"in a browser, by its origin", "GET", ownSessions, serverToken, []string{"Parley-User", idUser, "Origin", "https://example.com"}, 403, "key_in_browser"},
-		{"in a browser, by its fetch", "GET", ownSessions, serverToken, []string{"Parley-User", idUser, "Sec-Fetch-Mode", "cors"}, 403, "key_in_browser"},
+		{"reads with act:read", "GET", ownSessions, "parley_sk_reader", []string{"Parley-User", ada}, 200, ""},
+		{"HEAD with act:read", "HEAD", ownSessions, "parley_sk_reader", []string{"Parley-User", ada}, 200, ""},
+		{"changes with act:read", "DELETE", end, "parley_sk_reader", []string{"Parley-User", ada}, 403, "scope_missing"},
+		{"changes", "DELETE", end, serverToken, []string{"Parley-User", ada}, 204, ""},
+		{"without act", "GET", ownSessions, "parley_sk_users", []string{"Parley-User", ada}, 403, "scope_missing"},
+		{"in a browser, by its origin", "GET", ownSessions, serverToken, []string{"Parley-User", ada, "Origin", "https://example.com"}, 403, "key_in_browser"},
+		{"in a browser, by its fetch", "GET", ownSessions, serverToken, []string{"Parley-User", ada, "Sec-Fetch-Mode", "cors"}, 403, "key_in_browser"},
 		{"an unknown key in a browser", "GET", ownSessions, "parley_sk_unknown", []string{"Origin", "https://example.com"}, 403, "key_in_browser"},
-		{"a user who names another", "GET", ownSessions, e.session(), []string{"Parley-User", idOther}, 400, "invalid_request"},
-		{"the socket", "GET", "/api/ws", serverToken, []string{"Parley-User", idUser}, 426, "upgrade_required"},
+		{"a user who names another", "GET", ownSessions, e.session(), []string{"Parley-User", bob}, 400, "invalid_request"},
+		{"the socket", "GET", "/api/ws", serverToken, []string{"Parley-User", ada}, 426, "upgrade_required"},
 	} {
 		r := e.do(c.method, c.path, c.token, "", c.headers...)
 		if r.status != c.status || r.problem.Code != c.code {
@@ -265,13 +265,13 @@ func TestKeysThatAct(t *testing.T) {
 func TestTheAuthorOfAChange(t *testing.T) {
 	t.Parallel()
 	e, _, _ := authEdge(t)
-	end := ownSessions + "/" + idSession
+	end := ownSessions + "/" + session
 	for _, c := range []struct {
 		name, token string
 		want        audit.Actor
 	}{
-		{"a user", e.session(), audit.Actor{UserID: idUser, IP: "0.0.0.0", RequestID: "r-1"}},
-		{"a key", serverToken, audit.Actor{UserID: idUser, KeyID: idKey, IP: "0.0.0.0", RequestID: "r-1"}},
+		{"a user", e.session(), audit.Actor{UserID: ada, IP: "0.0.0.0", RequestID: "r-1"}},
+		{"a key", serverToken, audit.Actor{UserID: ada, KeyID: keyID, IP: "0.0.0.0", RequestID: "r-1"}},
 	} {
 		e.do(http.MethodDelete, end, c.token, "", append(acting(c.token), "X-Request-Id", "r-1")...)
 		if got := audit.From(e.keyed.ctx); got != c.want {
@@ -279,7 +279,7 @@ func TestTheAuthorOfAChange(t *testing.T) {
 		}
 	}
 	e.do(http.MethodGet, "/api/server"+pathUser, serverToken, "")
-	if got := audit.From(e.keyed.ctx); got.KeyID != idKey || got.UserID != "" {
+	if got := audit.From(e.keyed.ctx); got.KeyID != keyID || got.UserID != "" {
 		t.Errorf("a key's own request is of %+v", got)
 	}
 }

@@ -10,10 +10,13 @@ import (
 )
 
 // roomFound is the conversation that the fakes return. Its place in a list is that of afterBob, so that the fakes need no further cursor.
-var roomFound = chat.Conversation{ID: bob, Type: "group", Members: []chat.Member{}, MemberCount: 2, Revision: 7, LastMessageAt: noon, LastSeq: 3, CreatedAt: noon}
+// ownState is the own state of roomFound.
+const ownState = `"lastReadSeq":0,"unreadCount":0,"mentionCount":0,"markedUnread":false,"notifications":null,"mutedUntil":null,"archivedAt":null,"pinnedAt":null,"hidden":false`
+
+var roomFound = chat.Conversation{ID: bob, Type: "group", Members: []chat.Member{}, MemberCount: 2, Revision: 7, LastMessageAt: noon, LastSeq: 3, CreatedAt: noon, OwnState: &chat.OwnState{}}
 
 const (
-	roomJSON   = `{"id":"{bob}","type":"group","name":null,"members":[],"memberCount":2,"revision":7,"lastMessageId":null,"lastMessageAt":"{noon}","lastMessage":null,"lastSeq":3,"createdAt":"{noon}"}`
+	roomJSON   = `{"id":"{bob}","type":"group","name":null,"members":[],"memberCount":2,"revision":7,"lastMessageId":null,"lastMessageAt":"{noon}","lastMessage":null,"lastSeq":3,"createdAt":"{noon}",` + ownState + `}`
 	memberJSON = `{"user":` + bobsProfileJSON + `,"role":"admin","joinedAt":"{noon}"}`
 )
 

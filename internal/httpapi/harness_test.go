@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
-	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -173,17 +172,42 @@ func (k *fakeKeys) Authenticate(_ context.Context, token string) (principal.Prin
 	return principal.Principal{Kind: principal.Key, KeyID: keyID, Scopes: k.scopes}, nil
 }
 
-// fakeLimiter allows everything, unless refuse returns a verdict. It is asked only for limits that are on in Config.Limits.
+// fakeLimiter allows everything, unless refuse returns a verdict, and records what is charged. It is asked only for limits that are on in
+// Config.Limits.
 type fakeLimiter struct {
 	mu     sync.Mutex // guards the following fields
 	takes  []ratelimit.Take
 	refuse func(t ratelimit.Take) *ratelimit.Verdict
 }
 
+// refuseBy sets which charges are refused; nil for none.
 func (l *fakeLimiter) refuseBy(refuse func(t ratelimit.Take) *ratelimit.Verdict) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.refuse = refuse
+}
+
+// refuseIf refuses the charges for which refused returns true. They may be tried again after some time.
+func (l *fakeLimiter) refuseIf(refused func(t ratelimit.Take) bool, after time.Duration) {
+	l.refuseBy(func(t ratelimit.Take) *ratelimit.Verdict {
+		if !refused(t) {
+			return nil
+		}
+		return &ratelimit.Verdict{Limit: t.Rate.Count, Remaining: t.Rate.Count - 1, RetryAfter: after, Reset: after + time.Second}
+	})
+}
+
+func (l *fakeLimiter) refuseRule(rule string, after time.Duration) {
+	l.refuseIf(func(t ratelimit.Take) bool { return t.Rule == rule }, after)
+}
+
+// charged returns the charges so far, and forgets them.
+func (l *fakeLimiter) charged() []ratelimit.Take {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := l.takes
+	l.takes = nil
+	return out
 }
 
 func (*fakeLimiter) Rules(...string) {}
@@ -198,7 +222,7 @@ func (l *fakeLimiter) AllowOne(_ context.Context, t ratelimit.Take) ratelimit.Ve
 			return *v
 		}
 	}
-	return ratelimit.Verdict{Allowed: true, Limit: t.Rate.Count, Remaining: t.Rate.Count - 1}
+	return ratelimit.Verdict{Allowed: true, Limit: t.Rate.Count, Remaining: t.Rate.Count - 1, Reset: time.Second}
 }
 
 func (l *fakeLimiter) AllowAlso(ctx context.Context, t ratelimit.Take, _ redisconn.Call) (ratelimit.Verdict, *redis.Cmd) {
@@ -214,6 +238,15 @@ func (a fakeAttention) Focus(_ context.Context, userID, sessionID, deviceID stri
 	_ = a.record("Focus", userID, sessionID, deviceID, active)
 }
 
+// baseDeps are the dependencies of a server without those that have state elsewhere.
+func baseDeps(r *prometheus.Registry, log *slog.Logger) Deps {
+	return Deps{
+		Memory: budget.New(1<<30, 1<<30), Gate: &lifecycle.Gate{}, Registry: r,
+		Panics:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "panics"}, []string{"part"}),
+		Refusals: observe.NewOutage(log, "refused", "served"), Log: log,
+	}
+}
+
 // newEdge makes an edge. change sets the fakes of the domains that a test needs, and settings.
 func newEdge(t testing.TB, change func(d *domains, c *Config, deps *Deps)) *edge {
 	t.Helper()
@@ -221,12 +254,8 @@ func newEdge(t testing.TB, change func(d *domains, c *Config, deps *Deps)) *edge
 	e := &edge{domains: d, keys: &fakeKeys{scopes: principal.AllScopes()}, limiter: &fakeLimiter{}, sessions: &fakeSessions{domains: d}, standing: &fakeStandings{}}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
 	config := Config{}
-	deps := Deps{
-		Auth: e.sessions, Watch: e.sessions, Keys: e.keys, Standings: e.standing, Limiter: e.limiter, Attention: fakeAttention{d},
-		Memory: budget.New(64<<20, budget.Share), Gate: &lifecycle.Gate{}, Registry: prometheus.NewRegistry(),
-		Panics:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "panics"}, []string{"part"}),
-		Refusals: observe.NewOutage(log, "refused", "served"), Log: log,
-	}
+	deps := baseDeps(prometheus.NewRegistry(), log)
+	deps.Auth, deps.Watch, deps.Keys, deps.Standings, deps.Limiter, deps.Attention = e.sessions, e.sessions, e.keys, e.standing, e.limiter, fakeAttention{d}
 	if change != nil {
 		change(d, &config, &deps)
 	}
@@ -238,15 +267,8 @@ func newEdge(t testing.TB, change func(d *domains, c *Config, deps *Deps)) *edge
 	return e
 }
 
-// answer is a response.
-type answer struct {
-	status int
-	header http.Header
-	body   string
-}
-
 // send sends a request with ada's token, unless the header has an Authorization ("" for none). A body is JSON unless the header has a type.
-func (e *edge) send(t testing.TB, method, path, body string, header map[string]string) answer {
+func (e *edge) send(t testing.TB, method, path, body string, header map[string]string) *reply {
 	t.Helper()
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.Header.Set("Authorization", "Bearer "+adasToken)
@@ -260,16 +282,7 @@ func (e *edge) send(t testing.TB, method, path, body string, header map[string]s
 			r.Header.Set(name, value)
 		}
 	}
-	res, err := e.app.Test(r, -1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer{res.StatusCode, res.Header, string(b)}
+	return sendDescribed(t, e.Server, r)
 }
 
 // asKey has the header with which a request has a server key.
@@ -320,50 +333,6 @@ func (e *edge) check(t *testing.T, x *exchange) {
 			t.Errorf("%s is %q, want %q", name, got, value)
 		}
 	}
-}
-
-// said returns the body of a response, or the code and the faulty fields of its problem.
-func (a answer) said() string {
-	if a.header.Get("Content-Type") != "application/problem+json" {
-		return compacted(a.body)
-	}
-	var p problem
-	if err := json.Unmarshal([]byte(a.body), &p); err != nil {
-		return err.Error()
-	}
-	if p.Status != a.status || p.RequestID != a.header.Get(headerRequestID) || p.Title != http.StatusText(a.status) || p.Detail == "" {
-		return "a problem that contradicts its response: " + a.body
-	}
-	return problemText([]byte(a.body))
-}
-
-// problemText returns the code of a problem, and its faulty fields.
-func problemText(body []byte) string {
-	var p problem
-	if err := json.Unmarshal(body, &p); err != nil {
-		return err.Error()
-	}
-	text := p.Code
-	for i, f := range p.Errors {
-		if i == 0 {
-			text += ":"
-		}
-		text += " " + f.Field
-	}
-	return text
-}
-
-// compacted returns JSON with its keys in order and without spaces, and other text as it is.
-func compacted(text string) string {
-	var v any
-	if json.Unmarshal([]byte(text), &v) != nil {
-		return text
-	}
-	b, err := json.Marshal(v)
-	if err != nil {
-		return text
-	}
-	return string(b)
 }
 
 // TestRequestsWithoutTheirDomainFail guards the harness: a fake that is missing must fail a test.

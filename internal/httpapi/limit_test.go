@@ -33,7 +33,7 @@ func allLimits(c *Config, _ *Deps) {
 func TestRoutesAreChargedToTheirRule(t *testing.T) {
 	t.Parallel()
 	e := newServerEdge(t, allLimits)
-	const user, address = "user:" + idUser, "address:0.0.0.0"
+	const user, address = "user:" + ada, "address:0.0.0.0"
 	for _, c := range []struct {
 		method, path, rule, subject string
 		count                       int
@@ -41,9 +41,9 @@ func TestRoutesAreChargedToTheirRule(t *testing.T) {
 		{"GET", "/api/friends", "default", user, 1},
 		{"GET", "/api/users/me", "default", user, 1},
 		{"GET", "/api/users/search", "search", user, 4},
-		{"POST", "/api/conversations/" + idConversation + "/messages", "send", user, 5},
-		{"PUT", "/api/messages/" + idMessage + "/reactions/x", "react", user, 6},
-		{"DELETE", "/api/messages/" + idMessage + "/reactions/x", "react", user, 6},
+		{"POST", "/api/conversations/" + room + "/messages", "send", user, 5},
+		{"PUT", "/api/messages/" + hello + "/reactions/x", "react", user, 6},
+		{"DELETE", "/api/messages/" + hello + "/reactions/x", "react", user, 6},
 		{"POST", "/api/uploads", "upload", user, 7},
 		{"GET", "/api/ws", "socket", user, 9},
 		{"POST", "/api/auth/register", "register", address, 2},
@@ -51,9 +51,9 @@ func TestRoutesAreChargedToTheirRule(t *testing.T) {
 		{"POST", "/api/auth/refresh", "default", address, 1},
 		{"GET", "/api/nothing", "default", user, 1},
 	} {
-		e.limits.refuse[c.rule] = 61 * time.Second
+		e.limits.refuseRule(c.rule, 61*time.Second)
 		r := e.do(c.method, c.path, e.session(), "")
-		delete(e.limits.refuse, c.rule)
+		e.limits.refuseBy(nil)
 		e.wantProblem(r, 429, "rate_limited")
 		if r.header.Get("Retry-After") != "61" || r.problem.RetryAfterSeconds != 61 || r.header.Get("X-RateLimit-Reset") != "62" {
 			t.Errorf("%s: %v", c.path, r.header)
@@ -77,9 +77,9 @@ func TestSubjectsOfLimits(t *testing.T) {
 		{"no token", "", "address:0.0.0.0"},
 		{"a wrong token", "x", "address:0.0.0.0"},
 		{"an unknown key", "parley_sk_unknown", "address:0.0.0.0"},
-		{"a user", e.session(), "user:" + idUser},
+		{"a user", e.session(), "user:" + ada},
 		{"an external user whom this pod does not know", "ext.ada", "external:ada"},
-		{"a key", serverToken, "key:" + idKey},
+		{"a key", serverToken, "key:" + keyID},
 	} {
 		e.do("GET", ownSessions, c.token, "", acting(c.token)...)
 		if got := e.limits.charged(); len(got) != 1 || got[0].Subject != c.want {
@@ -98,7 +98,7 @@ func TestALimitComesBeforeTheUser(t *testing.T) {
 	t.Parallel()
 	e, seen, external := authEdge(t)
 	external.userErr = postgres.ErrConflict
-	e.limits.refuse["default"] = time.Second
+	e.limits.refuseRule("default", time.Second)
 	e.wantProblem(e.do("GET", ownSessions, "ext.ada", ""), 429, "rate_limited")
 	if len(seen.seen) != 0 {
 		t.Error("a refused request reached its domain")
@@ -215,7 +215,7 @@ func TestRefreshIsLimitedByItsSession(t *testing.T) {
 		}
 	}
 	// A refused token is not looked up again until its bucket allows it.
-	e.limits.refuse["refresh"] = time.Hour
+	e.limits.refuseRule("refresh", time.Hour)
 	domain.lookups = 0
 	for range 3 {
 		r := e.do("POST", path, "", `{"refreshToken":"of s2"}`)

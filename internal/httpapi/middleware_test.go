@@ -102,7 +102,7 @@ func TestRequestsThatNoRouteServes(t *testing.T) {
 	if got := e.limits.charged(); len(got) == 0 || got[0].Rule != "default" || got[0].Subject != "address:0.0.0.0" {
 		t.Errorf("charged %+v", got)
 	}
-	e.limits.refuse["default"] = time.Second
+	e.limits.refuseRule("default", time.Second)
 	e.wantProblem(e.send(httptest.NewRequest("GET", "/nothing", nil)), 429, "rate_limited")
 }
 
@@ -182,7 +182,7 @@ func TestABodyWhereNoneBelongsIsNotRead(t *testing.T) {
 func TestMetricsOfRequestsHaveBoundedLabels(t *testing.T) {
 	t.Parallel()
 	e := newServerEdge(t)
-	for _, path := range []string{"/api/users/" + idUser, "/api/users/" + idOther, "/a", "/b"} {
+	for _, path := range []string{"/api/users/" + ada, "/api/users/" + bob, "/a", "/b"} {
 		e.send(httptest.NewRequest("GET", path, nil))
 	}
 	e.send(httptest.NewRequest("BREW", "/c", nil))

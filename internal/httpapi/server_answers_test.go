@@ -11,6 +11,7 @@ import (
 	"github.com/parley-chat/parley/internal/cursor"
 	"github.com/parley-chat/parley/internal/directory"
 	"github.com/parley-chat/parley/internal/principal"
+	"github.com/parley-chat/parley/internal/ratelimit"
 	"github.com/parley-chat/parley/internal/serverkey"
 )
 
@@ -23,7 +24,7 @@ func TestAFaultyUserOfABulkFailsAlone(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.body), &got); err != nil || r.status != 200 || len(got.Data) != 3 {
 		t.Fatalf("%d %s: %v", r.status, r.body, err)
 	}
-	if a := got.Data[0]; a.ExternalID != "a" || a.ID == nil || *a.ID != idUser || a.Result != "created" || a.Problem != nil {
+	if a := got.Data[0]; a.ExternalID != "a" || a.ID == nil || *a.ID != ada || a.Result != "created" || a.Problem != nil {
 		t.Errorf("the good user is %+v", a)
 	}
 	for i, fields := range [][]string{1: {"age", "displayName"}, 2: {"externalId"}} {
@@ -71,13 +72,13 @@ func TestBulksAreChargedByTheirItems(t *testing.T) {
 			t.Errorf("%s: %d %s", c.name, r.status, r.body)
 		}
 		got := e.limits.charged()[1:] // without the request's own
-		if c.cost == 0 && len(got) != 0 || c.cost > 0 && (len(got) != 1 || got[0].Cost != c.cost || got[0].Subject != "key:"+idKey) {
+		if c.cost == 0 && len(got) != 0 || c.cost > 0 && (len(got) != 1 || got[0].Cost != c.cost || got[0].Subject != "key:"+keyID) {
 			t.Errorf("%s: charged %+v, want a cost of %d", c.name, got, c.cost)
 		}
 		e.calls.take()
-		e.limits.refuseCost = true
+		e.limits.refuseIf(func(t ratelimit.Take) bool { return t.Cost > 0 }, time.Second)
 		r := e.do(c.method, "/api/server"+c.path, serverToken, c.body)
-		e.limits.refuseCost = false
+		e.limits.refuseBy(nil)
 		if c.cost > 0 {
 			e.wantProblem(r, 429, "rate_limited")
 			e.wantCalls()
@@ -108,8 +109,8 @@ func TestTheCursorOfServerListsIsOfTheLastItem(t *testing.T) {
 	e := newServerEdge(t)
 	e.keyed.more = true
 	for path, last := range map[string]string{
-		"/users": idOther, "/conversations": idConversation, pathConversation + "/messages": idMessage, "/audit": idOther,
-		pathWebhook + "/attempts": idOther, pathWebhook + "/dead": idOther,
+		"/users": bob, "/conversations": room, pathConversation + "/messages": hello, "/audit": bob,
+		pathWebhook + "/attempts": bob, pathWebhook + "/dead": bob,
 	} {
 		r := e.do("GET", "/api/server"+path, serverToken, "")
 		var page struct{ Pagination pagination }
@@ -143,7 +144,7 @@ func TestWebhooksThatAreNotConfigured(t *testing.T) {
 	}
 }
 
-// A key opens no session for a user who may not use Parley.
+// A key cannot open a session for a banned or deactivated user.
 func TestNoSessionForABarredUser(t *testing.T) {
 	t.Parallel()
 	e := newServerEdge(t)

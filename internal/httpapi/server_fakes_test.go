@@ -68,12 +68,12 @@ func (f *serverKeysFake) Authenticate(_ context.Context, token string) (principa
 
 func (f *serverKeysFake) List(context.Context) ([]serverkey.Key, error) {
 	f.calls.add("List")
-	return []serverkey.Key{{ID: idKey, Name: "back end", Scopes: principal.Scopes{principal.Users}, CreatedAt: someTime}}, f.domainErr
+	return []serverkey.Key{{ID: keyID, Name: "back end", Scopes: principal.Scopes{principal.Users}, CreatedAt: someTime}}, f.domainErr
 }
 
 func (f *serverKeysFake) Create(_ context.Context, by *principal.Principal, d *serverkey.Draft) (serverkey.Created, error) {
 	f.calls.add("Create", by.KeyID, d)
-	return serverkey.Created{Key: serverkey.Key{ID: idOther, Name: d.Name, Scopes: d.Scopes, CreatedAt: someTime}, Secret: newKey}, f.domainErr
+	return serverkey.Created{Key: serverkey.Key{ID: bob, Name: d.Name, Scopes: d.Scopes, CreatedAt: someTime}, Secret: newKey}, f.domainErr
 }
 
 func (f *serverKeysFake) End(_ context.Context, keyID string) error {
@@ -126,9 +126,9 @@ func (f *serverUsersFake) ResolveAll(_ context.Context, names []string) ([]direc
 	for i, n := range names {
 		switch {
 		case n == "ext:ada":
-			out[i].ID = idUser
+			out[i].ID = ada
 		case n == "ext:bob/1":
-			out[i] = directory.Named{ID: idOther, Bot: true}
+			out[i] = directory.Named{ID: bob, Bot: true}
 		case id.Valid(n):
 			out[i].ID = n
 		default:
@@ -144,7 +144,7 @@ func (f *serverUsersFake) Upsert(_ context.Context, items []*directory.Item) err
 		case i.Err == nil && f.itemErr != nil:
 			i.Err, i.Result = f.itemErr, directory.Failed
 		case i.Err == nil:
-			i.ID, i.Result = idUser, directory.Created
+			i.ID, i.Result = ada, directory.Created
 		}
 		f.calls.add("Upsert", i.Draft, i.Result)
 	}
@@ -153,7 +153,7 @@ func (f *serverUsersFake) Upsert(_ context.Context, items []*directory.Item) err
 
 func (f *serverUsersFake) List(ctx context.Context, filter directory.Filter) ([]directory.User, bool, error) {
 	err := (*keyedDomain)(f).add(ctx, "List", filter)
-	return []directory.User{f.user(idUser), f.user(idOther)}, f.more, err
+	return []directory.User{f.user(ada), f.user(bob)}, f.more, err
 }
 
 func (*serverUsersFake) user(userID string) directory.User {
@@ -194,10 +194,10 @@ type auditFake keyedDomain
 
 func (f *auditFake) List(ctx context.Context, filter audit.Filter) ([]audit.Recorded, bool, error) {
 	err := (*keyedDomain)(f).add(ctx, "List", filter)
-	keyID := idKey
+	keyID := keyID
 	return []audit.Recorded{{
-		ID: idOther, At: someTime, Actor: audit.RecordedActor{KeyID: &keyID}, Action: "user.ban",
-		Target: audit.RecordedTarget{Type: audit.TargetUser, ID: idUser}, RequestID: "r1", IP: "192.0.2.1", Detail: []byte(`{}`),
+		ID: bob, At: someTime, Actor: audit.RecordedActor{KeyID: &keyID}, Action: "user.ban",
+		Target: audit.RecordedTarget{Type: audit.TargetUser, ID: ada}, RequestID: "r1", IP: "192.0.2.1", Detail: []byte(`{}`),
 	}}, f.more, err
 }
 
@@ -215,7 +215,7 @@ func (f *serverConversationsFake) changed(ctx context.Context, name string, args
 func (*serverConversationsFake) group() conversation.Keyed {
 	name := "Room"
 	return conversation.Keyed{UpdatedAt: someTime, Conversation: &chat.Conversation{
-		ID: idConversation, Type: "group", Name: &name, Members: []chat.Member{}, Revision: 1, LastMessageAt: someTime, CreatedAt: someTime,
+		ID: room, Type: "group", Name: &name, Members: []chat.Member{}, Revision: 1, LastMessageAt: someTime, CreatedAt: someTime,
 	}}
 }
 
@@ -223,7 +223,7 @@ func (f *serverConversationsFake) ResolveByKey(_ context.Context, externalID str
 	if externalID != "room/1" {
 		return "", conversation.ErrNotFound
 	}
-	return idConversation, nil
+	return room, nil
 }
 
 func (f *serverConversationsFake) PutByKey(ctx context.Context, externalID string, g *conversation.Group) (conversation.Keyed, bool, error) {
@@ -267,7 +267,7 @@ type serverMessagesFake struct {
 
 func (f *serverMessagesFake) changed(ctx context.Context, name string, args ...any) (chat.Message, error) {
 	err := f.keyed.add(ctx, name, args...)
-	return chat.Message{ID: idMessage, ConversationID: idConversation, Seq: 7, Revision: 9, SenderID: idUser, Content: "hello", CreatedAt: someTime}, err
+	return chat.Message{ID: hello, ConversationID: room, Seq: 7, Revision: 9, SenderID: ada, Content: "hello", CreatedAt: someTime}, err
 }
 
 func (f *serverMessagesFake) SendByKey(ctx context.Context, conversationID string, how message.Sending, d *message.Draft) (chat.Message, bool, error) {
@@ -338,18 +338,18 @@ func (f *webhooksFake) Test(ctx context.Context, endpointID string) (webhook.Tri
 
 func (f *webhooksFake) Replay(ctx context.Context, endpointID string, p *webhook.Period) (webhook.Replay, error) {
 	err := (*keyedDomain)(f).add(ctx, "Replay", endpointID, p)
-	only := idConversation
-	return webhook.Replay{ID: idOther, From: p.From, Until: someTime, Conversation: &only, CreatedAt: someTime}, err
+	only := room
+	return webhook.Replay{ID: bob, From: p.From, Until: someTime, Conversation: &only, CreatedAt: someTime}, err
 }
 
 func (f *webhooksFake) Attempts(ctx context.Context, endpointID string, before *cursor.Position, limit int) ([]webhook.Attempt, bool, error) {
 	err := (*keyedDomain)(f).add(ctx, "Attempts", endpointID, before, limit)
-	return []webhook.Attempt{{ID: idOther, Event: "evt", Type: "message.created", At: someTime, Error: "timeout"}}, f.more, err
+	return []webhook.Attempt{{ID: bob, Event: "evt", Type: "message.created", At: someTime, Error: "timeout"}}, f.more, err
 }
 
 func (f *webhooksFake) DeadEvents(ctx context.Context, endpointID string, before *cursor.Position, limit int) ([]webhook.Dead, bool, error) {
 	err := (*keyedDomain)(f).add(ctx, "DeadEvents", endpointID, before, limit)
-	return []webhook.Dead{{ID: idOther, Event: "evt", Type: "message.created", At: someTime, Error: "timeout"}}, f.more, err
+	return []webhook.Dead{{ID: bob, Event: "evt", Type: "message.created", At: someTime, Error: "timeout"}}, f.more, err
 }
 
 func (f *webhooksFake) Retry(ctx context.Context, endpointID, event string) error {

@@ -1,8 +1,6 @@
 package httpapi
 
 import (
-	"context"
-	"encoding/json"
 	"io"
 	"log/slog"
 	"net/http"
@@ -14,30 +12,14 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/parley-chat/parley/internal/auth"
-	"github.com/parley-chat/parley/internal/budget"
 	"github.com/parley-chat/parley/internal/config"
 	"github.com/parley-chat/parley/internal/directory"
-	"github.com/parley-chat/parley/internal/httpapi/apidoc/apidoctest"
-	"github.com/parley-chat/parley/internal/lifecycle"
-	"github.com/parley-chat/parley/internal/observe"
 	"github.com/parley-chat/parley/internal/principal"
-	"github.com/parley-chat/parley/internal/ratelimit"
-	"github.com/parley-chat/parley/internal/redisconn"
 )
 
-// Ids that tests use. All are well-formed.
-const (
-	idUser         = "0193a000-0000-7000-8000-000000000001"
-	idOther        = "0193a000-0000-7000-8000-000000000002"
-	idConversation = "0193a000-0000-7000-8000-000000000003"
-	idMessage      = "0193a000-0000-7000-8000-000000000004"
-	idKey          = "0193a000-0000-7000-8000-000000000005"
-	idWebhook      = "0193a000-0000-7000-8000-000000000006"
-	idSession      = "0193a000-0000-7000-8000-000000000007"
-)
+const idWebhook = "0193a000-0000-7000-8000-000000000006"
 
 // edgeSecret signs the access tokens of an edge.
 const edgeSecret = "a secret of the tests, which is long enough"
@@ -45,14 +27,12 @@ const edgeSecret = "a secret of the tests, which is long enough"
 // serverToken is the bearer token of a server key with all scopes.
 const serverToken = "parley_sk_all"
 
-var validator = sync.OnceValues(apidoctest.New)
-
 // serverEdge is a server with all its routes and middleware. Its domains are fakes that record their calls, so that it needs no process.
 type serverEdge struct {
 	*Server
 	t       *testing.T
 	calls   *calls
-	limits  *recordingLimiter
+	limits  *fakeLimiter
 	keys    *serverKeysFake
 	tokens  *auth.Tokens
 	ended   *auth.Watch
@@ -85,23 +65,20 @@ func newServerEdge(t *testing.T, adjust ...func(*Config, *Deps)) *serverEdge {
 	t.Helper()
 	e := &serverEdge{t: t, calls: &calls{}, log: &lockedBuffer{}, metrics: prometheus.NewRegistry()}
 	log := slog.New(slog.NewJSONHandler(e.log, nil))
-	e.limits = &recordingLimiter{refuse: map[string]time.Duration{}}
+	e.limits = &fakeLimiter{}
 	e.keys = &serverKeysFake{calls: e.calls, known: map[string]principal.Principal{
-		serverToken: {Kind: principal.Key, KeyID: idKey, Scopes: principal.AllScopes()},
+		serverToken: {Kind: principal.Key, KeyID: keyID, Scopes: principal.AllScopes()},
 	}}
 	e.tokens = auth.NewTokens([][]byte{[]byte(edgeSecret)}, time.Hour)
 	e.ended = auth.NewWatch(nil, time.Hour, log, func(...string) {})
 	e.barred = directory.NewWatch(nil, time.Hour, log, func(string, error) {})
 	e.keyed = &keyedDomain{calls: e.calls}
 	c := Config{Limits: config.Limits{Default: config.Rate{Count: 100, Window: time.Minute}, Server: config.Rate{Count: 6000, Window: time.Minute}}}
-	d := Deps{
-		Auth: &serverAuthFake{Tokens: e.tokens, keyed: e.keyed}, Watch: e.ended, Keys: e.keys, Directory: (*serverUsersFake)(e.keyed),
-		Standings: &watchedStandings{Watch: e.barred, keyed: e.keyed}, Audit: (*auditFake)(e.keyed), Webhooks: (*webhooksFake)(e.keyed),
-		Conversations: &serverConversationsFake{keyed: e.keyed}, Messages: &serverMessagesFake{keyed: e.keyed},
-		Limiter: e.limits, Memory: budget.New(1<<30, 1<<30), Gate: &lifecycle.Gate{}, Registry: e.metrics,
-		Panics:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "panics"}, []string{"part"}),
-		Refusals: observe.NewOutage(log, "refused", "served"), Log: log,
-	}
+	d := baseDeps(e.metrics, log)
+	d.Auth, d.Watch, d.Keys, d.Limiter = &serverAuthFake{Tokens: e.tokens, keyed: e.keyed}, e.ended, e.keys, e.limits
+	d.Directory, d.Standings = (*serverUsersFake)(e.keyed), &watchedStandings{Watch: e.barred, keyed: e.keyed}
+	d.Audit, d.Webhooks = (*auditFake)(e.keyed), (*webhooksFake)(e.keyed)
+	d.Conversations, d.Messages = &serverConversationsFake{keyed: e.keyed}, &serverMessagesFake{keyed: e.keyed}
 	for _, a := range adjust {
 		a(&c, &d)
 	}
@@ -111,25 +88,6 @@ func newServerEdge(t *testing.T, adjust ...func(*Config, *Deps)) *serverEdge {
 	}
 	e.Server = s
 	return e
-}
-
-// reply is a response. problem is its body if that is one.
-type reply struct {
-	status int
-	// closes is set if the server closes the connection after it.
-	closes  bool
-	header  http.Header
-	body    string
-	problem problem
-}
-
-// fields are the fields of a problem's faults.
-func (r *reply) fields() []string {
-	var out []string
-	for _, f := range r.problem.Errors {
-		out = append(out, f.Field)
-	}
-	return out
 }
 
 // do sends a request and checks that its response is described in the OpenAPI document. headers are names and values; the body is JSON unless a
@@ -151,43 +109,19 @@ func (e *serverEdge) do(method, path, token, body string, headers ...string) *re
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	r := e.send(req)
-	v, err := validator()
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	route, _, _ := strings.Cut(path, "?")
-	if err := v.Response(method, route, r.status, r.header, []byte(r.body)); err != nil && method != http.MethodOptions {
-		e.t.Errorf("the document does not describe the response: %v\n%s", err, r.body)
-	}
-	return r
+	return sendDescribed(e.t, e.Server, req)
 }
 
-// send sends a request.
+// send is do for a request that the document need not describe.
 func (e *serverEdge) send(req *http.Request) *reply {
 	e.t.Helper()
-	res, err := e.app.Test(req, -1)
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	r := &reply{status: res.StatusCode, closes: res.Close, header: res.Header, body: string(b)}
-	if res.Header.Get("Content-Type") == "application/problem+json" && len(b) > 0 {
-		if err := json.Unmarshal(b, &r.problem); err != nil {
-			e.t.Fatal(err)
-		}
-	}
-	return r
+	return sendRequest(e.t, e.Server, req)
 }
 
 // session returns an access token of Parley's own.
 func (e *serverEdge) session() string {
 	e.t.Helper()
-	token, err := e.tokens.Issue(idUser, idSession)
+	token, err := e.tokens.Issue(ada, session)
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -211,41 +145,4 @@ func (e *serverEdge) wantCalls(want ...string) {
 	if got := e.calls.take(); !slices.Equal(got, want) {
 		e.t.Errorf("the domains were called with\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-}
-
-// recordingLimiter allows everything that refuse does not name, and records what is charged.
-type recordingLimiter struct {
-	mu     sync.Mutex // guards the following fields
-	refuse map[string]time.Duration
-	// refuseCost is set if charges of more than one are refused.
-	refuseCost bool
-	takes      []ratelimit.Take
-}
-
-func (*recordingLimiter) Rules(...string) {}
-
-func (*recordingLimiter) Refused(string) {}
-
-func (l *recordingLimiter) AllowOne(_ context.Context, t ratelimit.Take) ratelimit.Verdict {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.takes = append(l.takes, t)
-	after, refused := l.refuse[t.Rule]
-	if l.refuseCost && t.Cost > 0 {
-		after, refused = time.Second, true
-	}
-	return ratelimit.Verdict{Allowed: !refused, Limit: t.Rate.Count, Remaining: t.Rate.Count - 1, RetryAfter: after, Reset: after + time.Second}
-}
-
-func (l *recordingLimiter) AllowAlso(ctx context.Context, t ratelimit.Take, _ redisconn.Call) (ratelimit.Verdict, *redis.Cmd) {
-	return l.AllowOne(ctx, t), nil
-}
-
-// charged returns the charges so far, and forgets them.
-func (l *recordingLimiter) charged() []ratelimit.Take {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	out := l.takes
-	l.takes = nil
-	return out
 }

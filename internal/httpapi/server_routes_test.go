@@ -36,32 +36,32 @@ func (c *serverCase) do(e *serverEdge, token string, headers ...string) *reply {
 }
 
 const (
-	pathUser         = "/users/" + idUser
-	pathConversation = "/conversations/" + idConversation
-	pathMessage      = "/messages/" + idMessage
+	pathUser         = "/users/" + ada
+	pathConversation = "/conversations/" + room
+	pathMessage      = "/messages/" + hello
 	pathWebhook      = "/webhooks/" + idWebhook
 )
 
 // page2 is a cursor, and page2Call how brief writes it.
 var (
-	page2     = cursor.Encode(cursor.Position{Time: someTime.Time, ID: idOther})
-	page2Call = "{Time:2027-01-02T03:04:05Z ID:" + idOther + "}"
+	page2     = cursor.Encode(cursor.Position{Time: someTime.Time, ID: bob})
+	page2Call = "{Time:2027-01-02T03:04:05Z ID:" + bob + "}"
 )
 
 // serverCases has a good request for each route of the server API, and more where its parameters decide what reaches the domain.
 var serverCases = []serverCase{
-	{"a user by id", "GET", pathUser, "", "users:read", "Get " + idUser, 200, `"id":"` + idUser + `"`},
-	{"a user by external id", "GET", "/users/ext:ada", "", "users:read", "Get " + idUser, 200, `"username":"ada"`},
-	{"a user by an encoded external id", "GET", "/users/ext:bob%2F1", "", "users:read", "Get " + idOther, 200, `"id":"` + idOther + `"`},
-	{"change a user", "PATCH", pathUser, `{"displayName":" Ada L. ","avatarUrl":null}`, "users", "Update " + idUser + " {DisplayName:Ada L. AvatarURL:null}", 200, `"id"`},
-	{"deactivate", "POST", pathUser + "/deactivate", "", "users", "Deactivate " + idUser, 200, `"id"`},
-	{"reactivate", "POST", pathUser + "/reactivate", "", "users", "Reactivate " + idUser, 200, `"id"`},
-	{"a session", "POST", pathUser + "/tokens", "", "tokens", "Mint " + idUser + " " + idKey + " 0s", 201, `"expiresIn":900`},
-	{"a session of a day", "POST", pathUser + "/tokens", `{"ttl":"24h"}`, "tokens", "Mint " + idUser + " " + idKey + " 24h0m0s", 201, `"refreshToken":"refresh"`},
-	{"end sessions", "DELETE", pathUser + "/sessions", "", "tokens", "EndAll " + idUser, 204, ""},
-	{"ban", "PUT", pathUser + "/ban", "", "moderation", "Ban " + idUser + " {}", 200, `"id"`},
-	{"ban for a while", "PUT", pathUser + "/ban", `{"reason":"spam","until":"2099-01-01T00:00:00Z"}`, "moderation", "Ban " + idUser + " {Reason:spam Until:{2099-01-01T00:00:00Z}}", 200, `"id"`},
-	{"lift a ban", "DELETE", pathUser + "/ban", "", "moderation", "Unban " + idUser, 204, ""},
+	{"a user by id", "GET", pathUser, "", "users:read", "Get " + ada, 200, `"id":"` + ada + `"`},
+	{"a user by external id", "GET", "/users/ext:ada", "", "users:read", "Get " + ada, 200, `"username":"ada"`},
+	{"a user by an encoded external id", "GET", "/users/ext:bob%2F1", "", "users:read", "Get " + bob, 200, `"id":"` + bob + `"`},
+	{"change a user", "PATCH", pathUser, `{"displayName":" Ada L. ","avatarUrl":null}`, "users", "Update " + ada + " {DisplayName:Ada L. AvatarURL:null}", 200, `"id"`},
+	{"deactivate", "POST", pathUser + "/deactivate", "", "users", "Deactivate " + ada, 200, `"id"`},
+	{"reactivate", "POST", pathUser + "/reactivate", "", "users", "Reactivate " + ada, 200, `"id"`},
+	{"a session", "POST", pathUser + "/tokens", "", "tokens", "Mint " + ada + " " + keyID + " 0s", 201, `"expiresIn":900`},
+	{"a session of a day", "POST", pathUser + "/tokens", `{"ttl":"24h"}`, "tokens", "Mint " + ada + " " + keyID + " 24h0m0s", 201, `"refreshToken":"refresh"`},
+	{"end sessions", "DELETE", pathUser + "/sessions", "", "tokens", "EndAll " + ada, 204, ""},
+	{"ban", "PUT", pathUser + "/ban", "", "moderation", "Ban " + ada + " {}", 200, `"id"`},
+	{"ban for a while", "PUT", pathUser + "/ban", `{"reason":"spam","until":"2099-01-01T00:00:00Z"}`, "moderation", "Ban " + ada + " {Reason:spam Until:{2099-01-01T00:00:00Z}}", 200, `"id"`},
+	{"lift a ban", "DELETE", pathUser + "/ban", "", "moderation", "Unban " + ada, 204, ""},
 	{"users", "GET", "/users", "", "users:read", "List {Limit:50}", 200, `"hasMore":false`},
 	{
 		"users by all filters", "GET", "/users?q=ad&state=banned&updatedAfter=2027-01-01T00:00:00Z&limit=200&cursor=" + page2, "", "users:read",
@@ -72,47 +72,47 @@ var serverCases = []serverCase{
 	{"conversations", "GET", "/conversations", "", "conversations:read", "ListByKey {Limit:50}", 200, `"updatedAt"`},
 	{
 		"conversations by all filters", "GET", "/conversations?member=ext:ada&updatedAfter=2027-01-01T00:00:00Z&limit=7&cursor=" + page2, "", "conversations:read",
-		"ListByKey {MemberID:" + idUser + " UpdatedAfter:2027-01-01T00:00:00Z After:" + page2Call + " Limit:7}", 200, `"updatedAt"`,
+		"ListByKey {MemberID:" + ada + " UpdatedAfter:2027-01-01T00:00:00Z After:" + page2Call + " Limit:7}", 200, `"updatedAt"`,
 	},
 	{"put a group", "PUT", "/conversations/ext:room%2F1", `{"name":"Room"}`, "conversations", "PutByKey room/1 {Name:Room Members:[]}", 200, `"type":"group"`},
 	{
 		"put a group with exactly these members", "PUT", "/conversations/ext:new?members=exact",
 		`{"name":"Room","description":"d","posting":"admins","metadata":{"a":1},"members":[{"user":"ext:ada","role":"owner"},{"user":"ext:bob/1"}]}`, "conversations",
-		`PutByKey new {Name:Room Description:d Metadata:{"a":1} Posting:admins Members:[{UserID:` + idUser + ` Role:owner} {UserID:` + idOther + `}] Exact:true}`, 200, `"id"`,
+		`PutByKey new {Name:Room Description:d Metadata:{"a":1} Posting:admins Members:[{UserID:` + ada + ` Role:owner} {UserID:` + bob + `}] Exact:true}`, 200, `"id"`,
 	},
-	{"a conversation", "GET", pathConversation, "", "conversations:read", "GetByKey " + idConversation, 200, `"id":"` + idConversation + `"`},
-	{"a conversation by its external id", "GET", "/conversations/ext:room%2F1", "", "conversations:read", "GetByKey " + idConversation, 200, `"updatedAt"`},
-	{"change a conversation", "PATCH", pathConversation, `{"name":"New"}`, "conversations", "UpdateByKey " + idConversation + " {Name:New}", 200, `"id"`},
-	{"delete a conversation", "DELETE", pathConversation, "", "conversations", "DeleteByKey " + idConversation, 204, ""},
+	{"a conversation", "GET", pathConversation, "", "conversations:read", "GetByKey " + room, 200, `"id":"` + room + `"`},
+	{"a conversation by its external id", "GET", "/conversations/ext:room%2F1", "", "conversations:read", "GetByKey " + room, 200, `"updatedAt"`},
+	{"change a conversation", "PATCH", pathConversation, `{"name":"New"}`, "conversations", "UpdateByKey " + room + " {Name:New}", 200, `"id"`},
+	{"delete a conversation", "DELETE", pathConversation, "", "conversations", "DeleteByKey " + room, 204, ""},
 	{
-		"add members", "POST", pathConversation + "/members", `{"users":[{"user":"ext:ada","role":"admin"},{"user":"` + idOther + `"}]}`, "conversations",
-		"AddByKey " + idConversation + " [{UserID:" + idUser + " Role:admin} {UserID:" + idOther + "}]", 200, `"members"`,
+		"add members", "POST", pathConversation + "/members", `{"users":[{"user":"ext:ada","role":"admin"},{"user":"` + bob + `"}]}`, "conversations",
+		"AddByKey " + room + " [{UserID:" + ada + " Role:admin} {UserID:" + bob + "}]", 200, `"members"`,
 	},
-	{"remove members", "DELETE", pathConversation + "/members", `{"users":["ext:ada","` + idOther + `"]}`, "conversations", "RemoveByKey " + idConversation + " [" + idUser + " " + idOther + "]", 200, `"members"`},
+	{"remove members", "DELETE", pathConversation + "/members", `{"users":["ext:ada","` + bob + `"]}`, "conversations", "RemoveByKey " + room + " [" + ada + " " + bob + "]", 200, `"members"`},
 
-	{"history", "GET", pathConversation + "/messages", "", "messages:read", "HistoryByKey " + idConversation + " nil 50", 200, `"hasMore":false`},
-	{"the next page of history", "GET", pathConversation + "/messages?limit=100&cursor=" + page2, "", "messages:read", "HistoryByKey " + idConversation + " " + page2Call + " 100", 200, `"seq":7`},
-	{"messages after a seq", "GET", "/conversations/ext:room%2F1/messages?afterSeq=0&limit=1", "", "messages:read", "AfterSeqByKey " + idConversation + " 0 1", 200, `"seq":7`},
+	{"history", "GET", pathConversation + "/messages", "", "messages:read", "HistoryByKey " + room + " nil 50", 200, `"hasMore":false`},
+	{"the next page of history", "GET", pathConversation + "/messages?limit=100&cursor=" + page2, "", "messages:read", "HistoryByKey " + room + " " + page2Call + " 100", 200, `"seq":7`},
+	{"messages after a seq", "GET", "/conversations/ext:room%2F1/messages?afterSeq=0&limit=1", "", "messages:read", "AfterSeqByKey " + room + " 0 1", 200, `"seq":7`},
 	{
 		"send", "POST", pathConversation + "/messages", `{"sender":"ext:ada","content":"hi","clientMessageId":"c1"}`, "messages",
-		"SendByKey " + idConversation + " {SenderID:" + idUser + "} {Content:hi ClientMessageID:c1}", 201, `"seq":7`,
+		"SendByKey " + room + " {SenderID:" + ada + "} {Content:hi ClientMessageID:c1}", 201, `"seq":7`,
 	},
 	{
 		"send as a bot for the system", "POST", pathConversation + "/messages", `{"sender":"ext:bob/1","content":"hi","clientMessageId":"c1","kind":"system","metadata":{"a":1}}`, "messages",
-		"SendByKey " + idConversation + " {SenderID:" + idOther + ` Bot:true Kind:system} {Content:hi ClientMessageID:c1 Metadata:{"a":1}}`, 201, `"seq":7`,
+		"SendByKey " + room + " {SenderID:" + bob + ` Bot:true Kind:system} {Content:hi ClientMessageID:c1 Metadata:{"a":1}}`, 201, `"seq":7`,
 	},
-	{"send a text", "POST", pathConversation + "/messages", `{"sender":"ext:ada","content":"hi","clientMessageId":"c1","kind":"text"}`, "messages", "SendByKey " + idConversation + " {SenderID:" + idUser + "} {Content:hi ClientMessageID:c1}", 201, ""},
-	{"a message", "GET", pathMessage, "", "messages:read", "GetByKey " + idMessage, 200, `"id":"` + idMessage + `"`},
-	{"edit a message", "PATCH", pathMessage, `{"content":"new","ifRevision":4}`, "messages", "EditByKey " + idMessage + " {Content:new IfRevision:4}", 200, `"revision":9`},
-	{"delete a message", "DELETE", pathMessage, "", "messages", "DeleteByKey " + idMessage, 204, ""},
+	{"send a text", "POST", pathConversation + "/messages", `{"sender":"ext:ada","content":"hi","clientMessageId":"c1","kind":"text"}`, "messages", "SendByKey " + room + " {SenderID:" + ada + "} {Content:hi ClientMessageID:c1}", 201, ""},
+	{"a message", "GET", pathMessage, "", "messages:read", "GetByKey " + hello, 200, `"id":"` + hello + `"`},
+	{"edit a message", "PATCH", pathMessage, `{"content":"new","ifRevision":4}`, "messages", "EditByKey " + hello + " {Content:new IfRevision:4}", 200, `"revision":9`},
+	{"delete a message", "DELETE", pathMessage, "", "messages", "DeleteByKey " + hello, 204, ""},
 
 	{"keys", "GET", "/keys", "", "keys:read", "List", 200, `"name":"back end"`},
-	{"a key", "POST", "/keys", `{"name":" second ","scopes":["users","act:read","users"]}`, "keys", "Create " + idKey + " {Name:second Scopes:[act:read users]}", 201, `"key":"` + newKey + `"`},
-	{"end a key", "DELETE", "/keys/" + idKey, "", "keys", "End " + idKey, 204, ""},
+	{"a key", "POST", "/keys", `{"name":" second ","scopes":["users","act:read","users"]}`, "keys", "Create " + keyID + " {Name:second Scopes:[act:read users]}", 201, `"key":"` + newKey + `"`},
+	{"end a key", "DELETE", "/keys/" + keyID, "", "keys", "End " + keyID, 204, ""},
 	{"the audit log", "GET", "/audit", "", "audit:read", "List {Limit:50}", 200, `"action":"user.ban"`},
 	{
-		"the audit log by all filters", "GET", "/audit?actor=" + idKey + "&action=user.ban&target=t&from=2027-01-01T00:00:00Z&to=2027-02-01T00:00:00Z&limit=1&cursor=" + page2, "", "audit:read",
-		"List {Actor:" + idKey + " Action:user.ban Target:t From:2027-01-01T00:00:00Z To:2027-02-01T00:00:00Z After:" + page2Call + " Limit:1}", 200, `"ip":"192.0.2.1"`,
+		"the audit log by all filters", "GET", "/audit?actor=" + keyID + "&action=user.ban&target=t&from=2027-01-01T00:00:00Z&to=2027-02-01T00:00:00Z&limit=1&cursor=" + page2, "", "audit:read",
+		"List {Actor:" + keyID + " Action:user.ban Target:t From:2027-01-01T00:00:00Z To:2027-02-01T00:00:00Z After:" + page2Call + " Limit:1}", 200, `"ip":"192.0.2.1"`,
 	},
 
 	{"webhooks", "GET", "/webhooks", "", "webhooks:read", "List", 200, `"nextCursor":null`},
@@ -122,7 +122,7 @@ var serverCases = []serverCase{
 	{"delete a webhook", "DELETE", pathWebhook, "", "webhooks", "Delete " + idWebhook, 204, ""},
 	{"rotate a secret", "POST", pathWebhook + "/rotate", "", "webhooks", "Rotate " + idWebhook, 200, `{"secret":"whsec_BBBB"}`},
 	{"test a webhook", "POST", pathWebhook + "/test", "", "webhooks", "Test " + idWebhook, 200, `{"status":204,"durationMs":3,"error":null}`},
-	{"replay", "POST", pathWebhook + "/replay", `{"from":"2020-01-01T00:00:00Z","conversation":"ext:room"}`, "webhooks", "Replay " + idWebhook + " {From:{2020-01-01T00:00:00Z} Conversation:ext:room}", 202, `"conversation":"` + idConversation + `"`},
+	{"replay", "POST", pathWebhook + "/replay", `{"from":"2020-01-01T00:00:00Z","conversation":"ext:room"}`, "webhooks", "Replay " + idWebhook + " {From:{2020-01-01T00:00:00Z} Conversation:ext:room}", 202, `"conversation":"` + room + `"`},
 	{"attempts", "GET", pathWebhook + "/attempts?limit=5&cursor=" + page2, "", "webhooks:read", "Attempts " + idWebhook + " " + page2Call + " 5", 200, `"event":"evt"`},
 	{"dead events", "GET", pathWebhook + "/dead", "", "webhooks:read", "DeadEvents " + idWebhook + " nil 50", 200, `"error":"timeout"`},
 	{"retry a dead event", "POST", pathWebhook + "/dead/a%2Fb/retry", "", "webhooks", "Retry " + idWebhook + " a/b", 202, ""},
@@ -151,8 +151,8 @@ func TestServerCasesHaveEveryRoute(t *testing.T) {
 		tested[fmt.Sprint(c.method, " ", len(strings.Split(path, "/")), " ", strings.Split(path, "/")[1], " ", path[strings.LastIndex(path, "/")+1:])] = true
 	}
 	for _, r := range e.serverRoutes(limit{}) {
-		path := strings.NewReplacer(":user", idUser, ":conversation", idConversation, ":event", "a%2Fb").Replace(strings.TrimPrefix(r.path, serverPath))
-		path = strings.NewReplacer("/messages/:id", pathMessage, "/webhooks/:id", pathWebhook, "/keys/:id", "/keys/"+idKey).Replace(path)
+		path := strings.NewReplacer(":user", ada, ":conversation", room, ":event", "a%2Fb").Replace(strings.TrimPrefix(r.path, serverPath))
+		path = strings.NewReplacer("/messages/:id", pathMessage, "/webhooks/:id", pathWebhook, "/keys/:id", "/keys/"+keyID).Replace(path)
 		if r.method == http.MethodPut && strings.HasPrefix(path, "/conversations") {
 			path = "/conversations/ext:room%2F1"
 		}
@@ -167,7 +167,7 @@ func TestServerRoutesNeedTheirScope(t *testing.T) {
 	t.Parallel()
 	e := newServerEdge(t)
 	for _, c := range serverCases {
-		e.keys.known["parley_sk_with"] = principal.Principal{Kind: principal.Key, KeyID: idKey, Scopes: principal.Scopes{c.scope}}
+		e.keys.known["parley_sk_with"] = principal.Principal{Kind: principal.Key, KeyID: keyID, Scopes: principal.Scopes{c.scope}}
 		var others principal.Scopes
 		for _, s := range principal.AllScopes() {
 			if s != strings.TrimSuffix(c.scope, ":read") {
@@ -176,7 +176,7 @@ func TestServerRoutesNeedTheirScope(t *testing.T) {
 				others = append(others, principal.Read(s)) // reading does not allow changes
 			}
 		}
-		e.keys.known["parley_sk_without"] = principal.Principal{Kind: principal.Key, KeyID: idKey, Scopes: others}
+		e.keys.known["parley_sk_without"] = principal.Principal{Kind: principal.Key, KeyID: keyID, Scopes: others}
 		if r := c.do(e, "parley_sk_with"); r.status != c.status {
 			t.Errorf("%s with %s: %d %s", c.name, c.scope, r.status, r.body)
 		}
@@ -241,12 +241,12 @@ func TestServerRequestsAreChargedToTheKey(t *testing.T) {
 	e := newServerEdge(t)
 	for _, c := range serverCases {
 		c.do(e, serverToken)
-		if got := e.limits.charged(); len(got) != 1 || got[0].Rule != "server" || got[0].Subject != "key:"+idKey || got[0].Cost != 0 {
+		if got := e.limits.charged(); len(got) != 1 || got[0].Rule != "server" || got[0].Subject != "key:"+keyID || got[0].Cost != 0 {
 			t.Errorf("%s: charged %+v", c.name, got)
 		}
 	}
 	e.calls.take()
-	e.limits.refuse["server"] = 1500 * time.Millisecond
+	e.limits.refuseRule("server", 1500*time.Millisecond)
 	for _, c := range serverCases {
 		r := c.do(e, serverToken)
 		e.wantProblem(r, 429, "rate_limited")

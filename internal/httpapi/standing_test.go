@@ -24,8 +24,8 @@ func (withdrawn) Holds(string) bool { return false }
 func TestWhatAdmittedASocketMayHaveEnded(t *testing.T) {
 	t.Parallel()
 	e, _, _ := authEdge(t)
-	e.ended.Note(idSession)
-	e.barred.Note(idOther, principal.Standing{Banned: true, ChangedAt: someTime.Time})
+	e.ended.Note(session)
+	e.barred.Note(bob, principal.Standing{Banned: true, ChangedAt: someTime.Time})
 	gone := newServerEdge(t, func(_ *Config, d *Deps) { d.Keyset = withdrawn{} })
 	for _, c := range []struct {
 		name string
@@ -33,12 +33,12 @@ func TestWhatAdmittedASocketMayHaveEnded(t *testing.T) {
 		p    principal.Principal
 		ok   bool
 	}{
-		{"a session", e, principal.Principal{UserID: idUser, SessionID: "another"}, true},
-		{"an ended session", e, principal.Principal{UserID: idUser, SessionID: idSession}, false},
-		{"an external token", e, principal.Principal{UserID: idUser, Signer: "s", ExpiresAt: time.Now().Add(time.Hour)}, true},
-		{"an expired token", e, principal.Principal{UserID: idUser, Signer: "s", ExpiresAt: time.Now().Add(-time.Second)}, false},
-		{"a token of a withdrawn key", gone, principal.Principal{UserID: idUser, Signer: "s", ExpiresAt: time.Now().Add(time.Hour)}, false},
-		{"a banned user", e, principal.Principal{UserID: idOther}, false},
+		{"a session", e, principal.Principal{UserID: ada, SessionID: "another"}, true},
+		{"an ended session", e, principal.Principal{UserID: ada, SessionID: session}, false},
+		{"an external token", e, principal.Principal{UserID: ada, Signer: "s", ExpiresAt: time.Now().Add(time.Hour)}, true},
+		{"an expired token", e, principal.Principal{UserID: ada, Signer: "s", ExpiresAt: time.Now().Add(-time.Second)}, false},
+		{"a token of a withdrawn key", gone, principal.Principal{UserID: ada, Signer: "s", ExpiresAt: time.Now().Add(time.Hour)}, false},
+		{"a banned user", e, principal.Principal{UserID: bob}, false},
 	} {
 		if err := c.on.stillAdmitted(c.p); (err == nil) != c.ok {
 			t.Errorf("%s: %v", c.name, err)

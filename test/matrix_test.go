@@ -267,7 +267,7 @@ func (m *matrix) in(do func()) func(*testing.T) {
 	}
 }
 
-// byOutsider makes the requests of somebody who is no member, and for whom nothing is there.
+// byOutsider sends the requests as a non-member, for whom nothing exists.
 func (m *matrix) byOutsider(c caller) {
 	want := 404
 	if c.token == "" {

@@ -208,7 +208,7 @@ func (p *pod) expectRead(t *testing.T, u user, conversationID string, upTo, unre
 	}
 }
 
-// expectReceipts checks that a user who asks for a message's receipts gets those of the readers, in any order, and of nobody else.
+// expectReceipts checks that a message's receipts, as read by the user, are exactly those of the readers, in any order.
 func (p *pod) expectReceipts(t *testing.T, when string, viewer user, messageID string, readers ...user) {
 	t.Helper()
 	r := p.receipts(t, viewer, messageID)

@@ -22,7 +22,7 @@ type pushes interface {
 	Change(ctx context.Context, userID string, c *push.PreferencesChange) (push.Preferences, error)
 }
 
-// attention records who is active, for decisions on pushes. Note must not block.
+// attention records active users, so that they get no pushes. Note must not block.
 type attention interface {
 	Note(userID, sessionID string)
 	Focus(ctx context.Context, userID, sessionID, deviceID string, active bool)

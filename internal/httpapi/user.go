@@ -21,7 +21,7 @@ type users interface {
 	UpdatePrivacy(ctx context.Context, userID string, c *user.PrivacyChange) (chat.Privacy, error)
 }
 
-// privacyEvents publishes that users changed who may see them. It must not block.
+// privacyEvents publishes changes of users' privacy settings. It must not block.
 type privacyEvents interface {
 	PrivacyChanged(ctx context.Context, userID string)
 }

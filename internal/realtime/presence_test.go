@@ -134,7 +134,7 @@ func TestPresenceIsCorrectedAfterRedisWasUnavailable(t *testing.T) {
 	}
 }
 
-// A user who is hidden looks as if offline, without a time; a block hides too. Both end without the user coming or going.
+// Hidden users look offline, without a last-seen time. So do users on the other side of a block. They look online again when either ends.
 func TestAHiddenUserLooksOffline(t *testing.T) {
 	t.Parallel()
 	e := setupWhole(t, 2, 2)
